@@ -1,0 +1,36 @@
+"""fewmark: benchmark few, know the rest.
+
+The verbs of the command line are functions here too; each is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_VERBS = {
+    "demo": "fewmark.verbs.demo",
+    "evaluate": "fewmark.verbs.evaluate",
+    "export": "fewmark.verbs.export",
+    "fit": "fewmark.verbs.fit",
+    "import_files": "fewmark.verbs.import_files",
+    "load_model": "fewmark.verbs.fit",
+    "predict": "fewmark.verbs.predict",
+    "report": "fewmark.verbs.report",
+    "run": "fewmark.verbs.run",
+    "screen": "fewmark.verbs.screen",
+}
+
+__all__ = ["__version__", *sorted(_VERBS)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _VERBS:
+        return getattr(importlib.import_module(_VERBS[name]), name)
+    raise AttributeError(f"module 'fewmark' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_VERBS])

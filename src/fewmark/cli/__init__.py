@@ -1,0 +1,34 @@
+"""The command line: parse, call, print. One command a verb, each imported only when it is used."""
+
+from __future__ import annotations
+
+import sys
+
+from fewmark.cli.app import app
+from fewmark.core.errors import FewmarkError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line. Exit codes: 0 done; 1 something fell short; 2 the request was wrong."""
+    import click
+
+    try:
+        result = app.main(args=argv, prog_name="fewmark", standalone_mode=False)
+    except FewmarkError as error:
+        click.echo(f"error: {error}", err=True)
+        code = error.exit_code
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; everything measured so far is saved", err=True)
+        code = 130
+    except BrokenPipeError:
+        code = 0
+    else:
+        code = result if isinstance(result, int) else 0
+    if argv is None:
+        sys.exit(code)
+    return code

@@ -1,0 +1,105 @@
+"""Immutable mappings and content hashes that are stable across processes and versions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fewmark.core.errors import InputError
+
+
+class FrozenMap(Mapping[str, Any]):
+    """An immutable, hashable mapping from strings to JSON values."""
+
+    __slots__ = ("_hash", "_items")
+
+    def __init__(self, items: Mapping[str, Any] | None = None) -> None:
+        frozen = {str(key): freeze(value) for key, value in sorted((items or {}).items())}
+        object.__setattr__(self, "_items", frozen)
+        object.__setattr__(self, "_hash", hash(canonical_json(thaw(frozen))))
+
+    def __getitem__(self, key: str) -> Any:
+        return self._items[key]  # type: ignore[attr-defined]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)  # type: ignore[attr-defined]
+
+    def __len__(self) -> int:
+        return len(self._items)  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return self._hash  # type: ignore[attr-defined, no-any-return]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mapping) and thaw(self) == thaw(other)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("FrozenMap is immutable")
+
+    def __repr__(self) -> str:
+        return f"FrozenMap({thaw(self)!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (FrozenMap, (thaw(self),))
+
+
+def freeze(value: Any) -> Any:
+    """A deeply immutable copy of a JSON value: mappings to `FrozenMap`, lists to tuples.
+
+    Raises
+    ------
+    InputError
+        If the value is none that JSON knows, or a number that is not finite.
+    """
+    if isinstance(value, FrozenMap) or value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InputError("an option must be a finite number", got=value)
+        return int(value) if value.is_integer() else value
+    if isinstance(value, Mapping):
+        return FrozenMap(value)
+    if isinstance(value, (list, tuple)):
+        return tuple(freeze(item) for item in value)
+    raise InputError("an option must be a JSON value", got=value, hint="use strings, numbers, lists or mappings")
+
+
+def thaw(value: Any) -> Any:
+    """The plain JSON value (dict, list) behind a frozen one."""
+    if isinstance(value, Mapping):
+        return {key: thaw(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [thaw(item) for item in value]
+    return value
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys, no spaces, and integral floats written as integers."""
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def content_hash(value: Any, length: int = 24) -> str:
+    """The first `length` hex digits of the SHA-256 of `canonical_json(value)`; unknown (None, empty) keys do not count."""
+    return hashlib.sha256(canonical_json(_without_unknown(value)).encode("ascii")).hexdigest()[:length]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _without_unknown(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        kept = {key: _without_unknown(item) for key, item in value.items()}
+        return {key: item for key, item in kept.items() if item is not None and item != {} and item != []}
+    if isinstance(value, (list, tuple)):
+        return [_without_unknown(item) for item in value]
+    return value

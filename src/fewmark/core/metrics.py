@@ -1,0 +1,91 @@
+"""Metric definitions, once and for all. The unit is in the name; seconds inside, milliseconds only on display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: its name (with the unit), what it means, and which direction is better."""
+
+    name: str
+    unit: str
+    definition: str
+    higher_is_better: bool
+
+
+METRICS: Final[Mapping[str, Metric]] = {
+    metric.name: metric
+    for metric in (
+        Metric("ttft_s", "s", "request sent → first output token", False),
+        Metric("tpot_s", "s", "(e2e_latency_s - ttft_s) / (output_tokens - 1); empty at one output token", False),
+        Metric("itl_s", "s", "each gap between consecutive output tokens", False),
+        Metric("e2e_latency_s", "s", "request or batch sent → last token of the last sequence", False),
+        Metric("throughput_tok_s", "tok/s", "output tokens per second, prefill time included", True),
+        Metric("total_throughput_tok_s", "tok/s", "(input + output) tokens per second", True),
+        Metric("decode_throughput_tok_s", "tok/s", "batch × (output - 1) / (e2e - ttft)", True),
+    )
+}
+TARGETS: Final[tuple[str, ...]] = (
+    "throughput_tok_s",
+    "total_throughput_tok_s",
+    "e2e_latency_s",
+    "ttft_s",
+    "tpot_s",
+)
+
+
+def tpot_s(e2e_latency_s: float | None, ttft_s: float | None, output_tokens: float) -> float | None:
+    """Time per output token after the first, in seconds; None at one output token or where a part is unknown."""
+    if e2e_latency_s is None or ttft_s is None or output_tokens <= 1:
+        return None
+    return (e2e_latency_s - ttft_s) / (output_tokens - 1)
+
+
+def derive_metrics(
+    known: Mapping[str, float | None],
+    *,
+    input_tokens: float | None,
+    output_tokens: float | None,
+    batch_size: float | None = None,
+) -> dict[str, float | None]:
+    """Fill what follows from what is known, by the definitions of `METRICS`; a known value is never changed.
+
+    Parameters
+    ----------
+    known : mapping from metric name to value (s, tok/s) or None
+    input_tokens, output_tokens : tokens per sequence
+    batch_size : sequences in the static batch; None for online work, where rates do not follow from one latency
+
+    Returns
+    -------
+    dict with every name of `METRICS` but ``itl_s``; None is unknown.
+    """
+    out: dict[str, float | None] = {name: known.get(name) for name in METRICS if name != "itl_s"}
+    ii, oo, bb = input_tokens, output_tokens, batch_size
+    positive = [x is not None and x > 0 for x in (ii, oo, bb)]
+    if positive[1] and positive[2]:
+        assert oo is not None and bb is not None
+        if out["e2e_latency_s"] is None and out["throughput_tok_s"]:
+            out["e2e_latency_s"] = bb * oo / out["throughput_tok_s"]
+        if out["e2e_latency_s"] is None and out["total_throughput_tok_s"] and ii is not None:
+            out["e2e_latency_s"] = bb * (ii + oo) / out["total_throughput_tok_s"]
+        if out["throughput_tok_s"] is None and out["e2e_latency_s"]:
+            out["throughput_tok_s"] = bb * oo / out["e2e_latency_s"]
+        if out["total_throughput_tok_s"] is None and out["e2e_latency_s"] and ii is not None:
+            out["total_throughput_tok_s"] = bb * (ii + oo) / out["e2e_latency_s"]
+    if oo is not None and oo > 0 and ii is not None:
+        if out["throughput_tok_s"] is None and out["total_throughput_tok_s"]:
+            out["throughput_tok_s"] = out["total_throughput_tok_s"] * oo / (ii + oo)
+        if out["total_throughput_tok_s"] is None and out["throughput_tok_s"]:
+            out["total_throughput_tok_s"] = out["throughput_tok_s"] * (ii + oo) / oo
+    e2e, ttft = out["e2e_latency_s"], out["ttft_s"]
+    if oo is not None and out["tpot_s"] is None:
+        out["tpot_s"] = tpot_s(e2e, ttft, oo)
+    if oo is not None and e2e is not None and ttft is not None and bb and oo > 1 and e2e > ttft:
+        if out["decode_throughput_tok_s"] is None:
+            out["decode_throughput_tok_s"] = bb * (oo - 1) / (e2e - ttft)
+    return out

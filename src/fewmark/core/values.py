@@ -1,0 +1,373 @@
+"""The frozen values that everything else speaks in: deployments, workloads, cases, measurements, predictions.
+
+Unknown is None: never 0, never the requested value. Raw samples are immutable; statistics are derived.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+from fewmark.core.errors import InputError
+from fewmark.core.frozen import FrozenMap, content_hash, thaw
+from fewmark.core.metrics import derive_metrics
+
+
+class Status(StrEnum):
+    """How the measurement of a case ended. A failed case is a measurement, not an exception."""
+
+    OK = "ok"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"
+    UNSUPPORTED = "unsupported"
+    INVALID = "invalid"
+
+
+MEASUREMENT_PROVENANCES = ("measured", "projected", "imported")
+PREDICTION_PROVENANCES = ("measured", "interpolated", "extrapolated", "transferred", "abstained")
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """A warning as a value: a short code, what was seen, and what to do next."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What serves: an engine with a model on accelerators. None is unknown."""
+
+    engine: str
+    model: str
+    engine_version: str | None = None
+    precision: str | None = None
+    accelerator: str | None = None
+    accelerator_count: int | None = None
+    tensor_parallel_size: int | None = None
+    placement: str | FrozenMap | None = None
+    engine_options: FrozenMap = field(default_factory=FrozenMap)
+
+    def __post_init__(self) -> None:
+        for name in ("engine", "model"):
+            _require_text(name, getattr(self, name))
+        for name in ("engine_version", "precision", "accelerator"):
+            if getattr(self, name) is not None:
+                _require_text(name, getattr(self, name))
+        for name in ("accelerator_count", "tensor_parallel_size"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _positive(name, value, whole=True))
+        if isinstance(self.placement, Mapping) and not isinstance(self.placement, FrozenMap):
+            object.__setattr__(self, "placement", FrozenMap(self.placement))
+        if not isinstance(self.engine_options, FrozenMap):
+            object.__setattr__(self, "engine_options", FrozenMap(self.engine_options))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The known fields as a plain dictionary."""
+        return _known_fields(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Deployment:
+        """The deployment behind `to_dict`. Raises `InputError` on unknown or invalid fields."""
+        return _build(cls, data)
+
+    @cached_property
+    def deployment_id(self) -> str:
+        """A content hash, stable across processes and versions."""
+        return content_hash(self.to_dict())
+
+    @property
+    def label(self) -> str:
+        """A short name for people."""
+        count = f"{self.accelerator_count}×" if self.accelerator_count and self.accelerator_count > 1 else ""
+        where = f" on {count}{self.accelerator}" if self.accelerator else ""
+        precision = f" {self.precision}" if self.precision else ""
+        placement = self.placement if isinstance(self.placement, str) else None
+        tail = f" ({placement})" if placement and placement != "accelerator" else ""
+        return f"{self.model}{precision} · {self.engine}{where}{tail}"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is asked: tokens in and out, and exactly one of a static batch or a number of concurrent users.
+
+    `input_tokens` and `output_tokens` may be fractional: means of a request mix. `options` holds further axes
+    (request rate, …) so that new ones break nothing.
+    """
+
+    input_tokens: float
+    output_tokens: float
+    batch_size: int | None = None
+    concurrency: int | None = None
+    options: FrozenMap = field(default_factory=FrozenMap)
+
+    def __post_init__(self) -> None:
+        for name in ("input_tokens", "output_tokens"):
+            object.__setattr__(self, name, _positive(name, getattr(self, name)))
+        for name in ("batch_size", "concurrency"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _positive(name, value, whole=True))
+        if (self.batch_size is None) == (self.concurrency is None):
+            raise InputError(
+                "a workload needs exactly one of batch_size (offline) and concurrency (online)",
+                got={"batch_size": self.batch_size, "concurrency": self.concurrency},
+            )
+        if not isinstance(self.options, FrozenMap):
+            object.__setattr__(self, "options", FrozenMap(self.options))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The known fields as a plain dictionary."""
+        return _known_fields(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Workload:
+        """The workload behind `to_dict`. Raises `InputError` on unknown or invalid fields."""
+        return _build(cls, data)
+
+    @property
+    def load(self) -> int:
+        """The batch size or the concurrency, whichever is given."""
+        return self.batch_size if self.batch_size is not None else self.concurrency  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One cell of the space: a deployment under a workload."""
+
+    deployment: Deployment
+    workload: Workload
+
+    @cached_property
+    def case_id(self) -> str:
+        """A content hash (24 hex digits), stable across processes and versions."""
+        return content_hash(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The known fields as a plain dictionary."""
+        return {"deployment": self.deployment.to_dict(), "workload": self.workload.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Case:
+        """The case behind `to_dict`. Raises `InputError` on unknown or invalid fields."""
+        if not isinstance(data, Mapping) or set(data) != {"deployment", "workload"}:
+            raise InputError("a case needs a deployment and a workload", got=data)
+        return cls(Deployment.from_dict(data["deployment"]), Workload.from_dict(data["workload"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One repeat, raw: what was read off the clock or the imported row. Seconds, tokens per second, watts.
+
+    `token_times_s` are the moments, since the request was sent, at which output steps came (the first is the first
+    token); `output_tokens` is what was really produced by each sequence.
+    """
+
+    e2e_latency_s: float | None = None
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    throughput_tok_s: float | None = None
+    total_throughput_tok_s: float | None = None
+    power_w: float | None = None
+    output_tokens: float | None = None
+    token_times_s: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.token_times_s, tuple):
+            object.__setattr__(self, "token_times_s", tuple(self.token_times_s))
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name != "token_times_s" and value is not None and not _is_finite_number(value):
+                raise InputError(f"{item.name} must be a finite number or unknown", got=value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The known fields as a plain dictionary."""
+        return _known_fields(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a measurement cost: wall-clock and accelerator seconds, joules, and its share of the engine's start."""
+
+    wall_s: float | None = None
+    accelerator_s: float | None = None
+    energy_j: float | None = None
+    startup_s: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The known fields as a plain dictionary."""
+        return _known_fields(self)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A case as it was measured, projected or imported, with the raw samples of every repeat.
+
+    `environment` is where it ran (a mapping of facts). `row` is the 1-based data row of an imported file.
+    `extra` carries foreign columns along.
+    """
+
+    case: Case
+    status: Status = Status.OK
+    samples: tuple[Sample, ...] = ()
+    provenance: str = "measured"
+    cost: Cost = field(default_factory=Cost)
+    environment: FrozenMap = field(default_factory=FrozenMap)
+    flags: tuple[str, ...] = ()
+    error: str | None = None
+    source: str | None = None
+    row: int | None = None
+    measured_at: str | None = None
+    n_repeats: int | None = None
+    extra: FrozenMap = field(default_factory=FrozenMap)
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "status", Status(self.status))
+        except ValueError:
+            raise InputError("unknown status", got=self.status, hint=f"one of {', '.join(Status)}") from None
+        if self.provenance not in MEASUREMENT_PROVENANCES:
+            raise InputError(
+                "unknown provenance", got=self.provenance, hint=f"one of {', '.join(MEASUREMENT_PROVENANCES)}"
+            )
+        for name in ("samples", "flags"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("environment", "extra"):
+            if not isinstance(getattr(self, name), FrozenMap):
+                object.__setattr__(self, name, FrozenMap(getattr(self, name)))
+
+    @cached_property
+    def measurement_id(self) -> str:
+        """A content hash over everything that was recorded."""
+        return content_hash(self.to_dict(), 32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The known fields as a plain dictionary, JSON-ready."""
+        return {
+            key: value
+            for key, value in {
+                "case": self.case.to_dict(),
+                "status": str(self.status),
+                "samples": [sample.to_dict() for sample in self.samples],
+                "provenance": self.provenance,
+                "cost": self.cost.to_dict(),
+                "environment": thaw(self.environment),
+                "flags": list(self.flags),
+                "error": self.error,
+                "source": self.source,
+                "row": self.row,
+                "measured_at": self.measured_at,
+                "n_repeats": self.n_repeats,
+                "extra": thaw(self.extra),
+            }.items()
+            if value is not None and value != {} and value != []
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Measurement:
+        """The measurement behind `to_dict`. Raises `InputError` on unknown or invalid fields."""
+        known = {item.name for item in fields(cls)}
+        if not isinstance(data, Mapping) or "case" not in data or not set(data) <= known:
+            raise InputError("a measurement needs a case and only known fields", got=sorted(data))
+        rest = dict(data)
+        case = Case.from_dict(rest.pop("case"))
+        samples = tuple(_build(Sample, sample) for sample in rest.pop("samples", ()))
+        return cls(case=case, samples=samples, cost=_build(Cost, rest.pop("cost", {})), **rest)
+
+    def values(self, metric: str) -> tuple[float, ...]:
+        """The metric's value in every sample that has or implies it."""
+        out = []
+        for sample in self.samples:
+            value = self._derived(sample).get(metric)
+            if value is not None:
+                out.append(value)
+        return tuple(out)
+
+    def median(self, metric: str) -> float | None:
+        """The median over the samples; None where unknown."""
+        values = self.values(metric)
+        return statistics.median(values) if values else None
+
+    def _derived(self, sample: Sample) -> dict[str, float | None]:
+        work = self.case.workload
+        produced = sample.output_tokens if sample.output_tokens is not None else work.output_tokens
+        return derive_metrics(
+            sample.to_dict(), input_tokens=work.input_tokens, output_tokens=produced, batch_size=work.batch_size
+        ) | {"power_w": sample.power_w}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A metric of a case that was not looked up but predicted, with its interval and where it comes from."""
+
+    case: Case
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    confidence_level: float
+    provenance: str
+    similarity: float | None = None
+    abstained: str | None = None
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.provenance not in PREDICTION_PROVENANCES:
+            raise InputError(
+                "unknown provenance", got=self.provenance, hint=f"one of {', '.join(PREDICTION_PROVENANCES)}"
+            )
+        if not 0 < self.confidence_level < 1:
+            raise InputError("confidence_level must lie between 0 and 1", got=self.confidence_level)
+
+
+def _known_fields(value: Any) -> dict[str, Any]:
+    out = {}
+    for item in fields(value):
+        content = getattr(value, item.name)
+        if content is not None and content != () and content != {}:
+            out[item.name] = thaw(content)
+    return out
+
+
+def _build(cls: Any, data: Mapping[str, Any]) -> Any:
+    known = {item.name for item in fields(cls)}
+    if not isinstance(data, Mapping):
+        raise InputError(f"a {cls.__name__.lower()} must be a mapping", got=data)
+    unknown = set(data) - known
+    if unknown:
+        raise InputError(
+            f"a {cls.__name__.lower()} has no field {', '.join(sorted(map(repr, unknown)))}",
+            hint=f"known: {', '.join(sorted(known))}",
+        )
+    try:
+        return cls(**data)
+    except TypeError as error:
+        raise InputError(f"a {cls.__name__.lower()} is incomplete", got=dict(data), hint=str(error)) from None
+
+
+def _require_text(name: str, value: object) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{name} must be a non-empty string", got=value)
+
+
+def _is_finite_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _positive(name: str, value: Any, *, whole: bool = False) -> Any:
+    if not _is_finite_number(value) or value <= 0:
+        raise InputError(f"{name} must be a positive number", got=value)
+    if float(value).is_integer():
+        return int(value)
+    if whole:
+        raise InputError(f"{name} must be a whole number", got=value)
+    return float(value)

@@ -1,0 +1,1 @@
+"""Estimators on tables of cells: they know no engine, file or store."""

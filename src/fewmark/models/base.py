@@ -1,0 +1,81 @@
+"""What every model can do.
+
+Notation: n rows (cells), X a table of cells with the canonical case columns
+(`fewmark.core.table.CASE_COLUMNS`, unknown = NaN/None; ``option.*`` and ``workload.*`` columns count too),
+y (n,) the target's values in the unit of its name.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+class Model(ABC):
+    """A predictor of one metric over cells, scikit-learn style: the constructor stores, `fit` learns.
+
+    Parameters
+    ----------
+    target : str, default "throughput_tok_s"
+        The metric; one of `fewmark.core.metrics.TARGETS`.
+    random_state : int, default 0
+        Seed of everything random.
+    """
+
+    name: ClassVar[str]
+    pools: ClassVar[bool] = False  # whether other deployments' cells inform a deployment's prediction
+
+    def __init__(self, *, target: str = "throughput_tok_s", random_state: int = 0) -> None:
+        self.target = target
+        self.random_state = random_state
+
+    @abstractmethod
+    def fit(self, X: pd.DataFrame, y: FloatArray) -> Self:
+        """Learn from measured cells. Rows may repeat a cell; y must be finite and positive (`ModelError` if not)."""
+
+    @abstractmethod
+    def predict(self, X: pd.DataFrame) -> FloatArray:
+        """The target's predicted values, shape (n,); NaN where the model abstains."""
+
+    @abstractmethod
+    def predict_interval(self, X: pd.DataFrame, confidence_level: float = 0.9) -> FloatArray:
+        """The ends of the prediction intervals, shape (n, 2); NaN where the model abstains."""
+
+    @abstractmethod
+    def provenance(self, X: pd.DataFrame) -> NDArray[np.str_]:
+        """Where each prediction comes from: one of `fewmark.core.values.PREDICTION_PROVENANCES`, shape (n,)."""
+
+    @abstractmethod
+    def similarity(self, X: pd.DataFrame) -> FloatArray:
+        """How like the learned cells each row is, in [0, 1], shape (n,): a similarity, no probability."""
+
+    @abstractmethod
+    def abstentions(self, X: pd.DataFrame) -> list[str]:
+        """The reason for abstaining on each row; empty where the model answers."""
+
+    @abstractmethod
+    def forecast_error(self, X: pd.DataFrame) -> float:
+        """A forecast of the median absolute percentage error over the rows of X, as a fraction, before any is checked."""
+
+    @abstractmethod
+    def design(self, X: pd.DataFrame, n_cells: int) -> NDArray[np.intp]:
+        """Which `n_cells` rows of X (cells of new deployments, each deployment by itself) to measure first.
+
+        Called on a fitted model (on whatever else is known) and without any value of these deployments.
+        For each deployment in X, `n_cells` row positions; all positions in one array.
+        """
+
+    @abstractmethod
+    def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """The fitted model as JSON-ready values and arrays (data only, no code)."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+        """The fitted model behind `to_state`. Raises `ModelError` on what it does not know."""
