@@ -1,0 +1,51 @@
+#!/bin/sh
+# Create or bring up to date the environment VENV. Usage: setup.sh VENV run|dev
+#   run  fewmark with the transformers engine
+#   dev  what the tests, the checks and the documentation need as well (a headless browser among them)
+set -eu
+venv=$1
+tier=$2
+python=${PYTHON:-python3}
+
+say() { printf '%s\n' "setup: $*" >&2; }
+
+apt_install() {
+    # Only where it can work without asking: Debian's apt-get as root, or through sudo without a password.
+    command -v apt-get >/dev/null 2>&1 || return 1
+    if [ "$(id -u)" = 0 ]; then sudo=; elif sudo -n true 2>/dev/null; then sudo="sudo -n"; else return 1; fi
+    say "installing $* with apt-get"
+    $sudo apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq "$@" >/dev/null
+}
+
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
+    say "needs Python 3.11 or newer as '$python'; name another with: make PYTHON=/path/to/python3.11 ..."
+    exit 1
+}
+
+if [ ! -x "$venv/bin/pip" ]; then
+    rm -rf "$venv"
+    if ! "$python" -m venv "$venv" >/dev/null 2>&1; then
+        rm -rf "$venv"
+        apt_install python3-venv || { say "needs the venv module of Python: install python3-venv"; exit 1; }
+        "$python" -m venv "$venv"
+    fi
+fi
+
+pip() { "$venv/bin/python" -m pip install --quiet --constraint requirements.lock "$@"; }
+say "installing the locked packages ($tier); the first time takes a few minutes"
+case $tier in
+run)
+    pip hatchling editables
+    pip --no-build-isolation --editable '.[transformers]'
+    ;;
+dev)
+    pip --no-build-isolation --editable '.[transformers,postgres,figures]' -r tools/dev-requirements.txt
+    for name in chromium chromium-browser google-chrome; do
+        command -v "$name" >/dev/null 2>&1 && exit 0
+    done
+    [ -n "${CHROMIUM:-}" ] || apt_install chromium || {
+        say "the browser tests need Chromium: install it, or set CHROMIUM to its path"
+        exit 1
+    }
+    ;;
+esac
