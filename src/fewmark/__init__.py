@@ -23,7 +23,7 @@ _VERBS = {
     "screen": "fewmark.verbs.screen",
 }
 
-__all__ = ["__version__", *sorted(_VERBS)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_VERBS)]
 
 
 def __getattr__(name: str) -> Any:

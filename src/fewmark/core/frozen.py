@@ -82,7 +82,7 @@ def canonical_json(value: Any) -> str:
 
 
 def content_hash(value: Any, length: int = 24) -> str:
-    """The first `length` hex digits of the SHA-256 of `canonical_json(value)`; unknown (None, empty) keys do not count."""
+    """The first `length` hex digits of the SHA-256 of the canonical JSON; unknown (None, empty) keys do not count."""
     return hashlib.sha256(canonical_json(_without_unknown(value)).encode("ascii")).hexdigest()[:length]
 
 

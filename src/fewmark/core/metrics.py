@@ -66,9 +66,7 @@ def derive_metrics(
     """
     out: dict[str, float | None] = {name: known.get(name) for name in METRICS if name != "itl_s"}
     ii, oo, bb = input_tokens, output_tokens, batch_size
-    positive = [x is not None and x > 0 for x in (ii, oo, bb)]
-    if positive[1] and positive[2]:
-        assert oo is not None and bb is not None
+    if oo is not None and bb is not None and oo > 0 and bb > 0:
         if out["e2e_latency_s"] is None and out["throughput_tok_s"]:
             out["e2e_latency_s"] = bb * oo / out["throughput_tok_s"]
         if out["e2e_latency_s"] is None and out["total_throughput_tok_s"] and ii is not None:
@@ -85,7 +83,7 @@ def derive_metrics(
     e2e, ttft = out["e2e_latency_s"], out["ttft_s"]
     if oo is not None and out["tpot_s"] is None:
         out["tpot_s"] = tpot_s(e2e, ttft, oo)
-    if oo is not None and e2e is not None and ttft is not None and bb and oo > 1 and e2e > ttft:
-        if out["decode_throughput_tok_s"] is None:
-            out["decode_throughput_tok_s"] = bb * (oo - 1) / (e2e - ttft)
+    decode_s = e2e - ttft if e2e is not None and ttft is not None else 0.0
+    if out["decode_throughput_tok_s"] is None and bb and oo is not None and oo > 1 and decode_s > 0:
+        out["decode_throughput_tok_s"] = bb * (oo - 1) / decode_s
     return out

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from fewmark.core.errors import InputError
 from fewmark.core.frozen import FrozenMap, content_hash, thaw
@@ -28,6 +28,8 @@ class Status(StrEnum):
     UNSUPPORTED = "unsupported"
     INVALID = "invalid"
 
+
+_Value = TypeVar("_Value")
 
 MEASUREMENT_PROVENANCES = ("measured", "projected", "imported")
 PREDICTION_PROVENANCES = ("measured", "interpolated", "extrapolated", "transferred", "abstained")
@@ -338,8 +340,8 @@ def _known_fields(value: Any) -> dict[str, Any]:
     return out
 
 
-def _build(cls: Any, data: Mapping[str, Any]) -> Any:
-    known = {item.name for item in fields(cls)}
+def _build(cls: type[_Value], data: Mapping[str, Any]) -> _Value:
+    known = {item.name for item in fields(cls)}  # type: ignore[arg-type]
     if not isinstance(data, Mapping):
         raise InputError(f"a {cls.__name__.lower()} must be a mapping", got=data)
     unknown = set(data) - known

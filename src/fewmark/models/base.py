@@ -61,7 +61,7 @@ class Model(ABC):
 
     @abstractmethod
     def forecast_error(self, X: pd.DataFrame) -> float:
-        """A forecast of the median absolute percentage error over the rows of X, as a fraction, before any is checked."""
+        """A forecast of the median absolute percentage error over the rows of X, a fraction, before any is checked."""
 
     @abstractmethod
     def design(self, X: pd.DataFrame, n_cells: int) -> NDArray[np.intp]:
