@@ -1,0 +1,5 @@
+"""`python -m fewmark` is `fewmark`."""
+
+from fewmark.cli import main
+
+main()
