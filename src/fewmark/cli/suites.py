@@ -1,0 +1,62 @@
+"""`fewmark suites`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import click
+
+from fewmark.core.frozen import canonical_json
+from fewmark.suites import Suite, load_suite
+from fewmark.suites.expand import flatten
+
+
+@click.command("suites")
+@click.argument("suite", metavar="[SUITE]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, every case included.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of suite files.")
+def command(suite: str | None, as_json: bool, schema: bool) -> None:
+    """List the suites that there are, or show one: a name of the list, or a suite file of your own."""
+    from fewmark.verbs import suites as verb
+
+    if schema:
+        click.echo(json.dumps(verb.suite_schema(), indent=2))
+        return
+    chosen = [load_suite(suite)] if suite else verb.list_suites()
+    if as_json:
+        described = [verb.describe_suite(item) for item in chosen]
+        click.echo(json.dumps(described[0] if suite else described, indent=2, ensure_ascii=False))
+    elif suite:
+        _show(chosen[0])
+    else:
+        rows = [(item.name, str(len(item.cases)), item.title) for item in chosen]
+        click.echo(_columns(("suite", "cases", "what"), rows))
+
+
+def _show(suite: Suite) -> None:
+    deployments = {case.deployment.deployment_id for case in suite.cases}
+    click.echo(f"{suite.name}: {suite.title}" if suite.title else suite.name)
+    if suite.description:
+        click.echo(f"\n{suite.description}")
+    click.echo(f"\n{len(suite.cases)} cases, {len(deployments)} deployment{'s' if len(deployments) > 1 else ''}")
+    if suite.settings:
+        click.echo(f"settings: {canonical_json(suite.settings)}")
+    cells = [{name: _text(value) for name, value in flatten(case).items()} for case in suite.cases]
+    fields = list(dict.fromkeys(name for cell in cells for name in cell))
+    same = [name for name in fields if len({cell.get(name) for cell in cells}) == 1]
+    if len(cells) > 1:
+        for name in same:
+            click.echo(f"{name}: {cells[0][name]}")
+        fields = [name for name in fields if name not in same]
+    click.echo("\n" + _columns(fields, [tuple(cell.get(name, "-") for name in fields) for cell in cells]))
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else canonical_json(value)
+
+
+def _columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in (names, *rows)) for i in range(len(names))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (names, *rows))
+    return "\n".join(line.rstrip() for line in lines)

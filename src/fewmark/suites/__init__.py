@@ -1,0 +1,6 @@
+"""Suite files (YAML) and what they mean: cases, from grids, zips, conditions and other suites."""
+
+from fewmark.suites.load import Suite, load_suite, suite_names
+from fewmark.suites.schema import suite_schema
+
+__all__ = ["Suite", "load_suite", "suite_names", "suite_schema"]

@@ -1,0 +1,153 @@
+"""Suites by name or by file."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from fewmark.core.errors import SuiteError
+from fewmark.core.frozen import FrozenMap
+from fewmark.core.values import Case
+from fewmark.suites.expand import expand
+from fewmark.suites.schema import PARTS, SUITE_FILE_VERSION, SuiteFile
+from fewmark.suites.yaml_file import Document, KeyPath, read_document
+
+CATALOGUE: Final = Path(__file__).parent / "catalogue"
+_SUFFIXES: Final = (".yaml", ".yml")
+_MAX_SHOWN: Final = 5
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Cases to measure, and how. `cases` are unique and in the order written; `settings` holds only what was set."""
+
+    name: str
+    title: str
+    description: str
+    cases: tuple[Case, ...]
+    settings: FrozenMap
+
+
+def suite_names() -> tuple[str, ...]:
+    """The names of the catalogue's suites."""
+    return tuple(sorted(path.stem for path in CATALOGUE.glob("*.yaml")))
+
+
+def load_suite(name_or_path: str | Path) -> Suite:
+    """The suite of the catalogue by that name, or of that file.
+
+    Raises
+    ------
+    SuiteError
+        If there is none, or it is wrong; the message names the file, the line and the path of the key.
+    """
+    return _load(_resolve(str(name_or_path), Path()), ())
+
+
+def _resolve(reference: str, folder: Path) -> Path:
+    if reference in suite_names():
+        return CATALOGUE / f"{reference}.yaml"
+    path = folder / reference
+    if path.suffix in _SUFFIXES:
+        if path.is_file():
+            return path
+        raise SuiteError("there is no such suite file", got=str(path))
+    close = difflib.get_close_matches(reference, suite_names(), n=3, cutoff=0.5)
+    raise SuiteError(
+        "no suite by that name",
+        got=reference,
+        hint=f"did you mean {' or '.join(close)}?" if close else "fewmark suites lists them; a file ends in .yaml",
+    )
+
+
+def _load(path: Path, including: tuple[Path, ...]) -> Suite:
+    document = read_document(path)
+    suite = _validate(document)
+    resolved = path.resolve()
+    cases: list[Case] = []
+    settings: dict[str, Any] = {}
+    for index, reference in enumerate(suite.include):
+        try:
+            target = _resolve(reference, path.parent)
+        except SuiteError as error:
+            raise document.error(("include", index), error.what, got=error.got, hint=error.hint) from None
+        if target.resolve() in (*including, resolved):
+            raise document.error(("include", index), "suites include each other in a circle", got=reference)
+        part = _load(target, (*including, resolved))
+        cases.extend(part.cases)
+        settings |= part.settings
+    settings |= suite.settings.model_dump(exclude_none=True, exclude={"truncate"})
+    if suite.settings.truncate is not None:
+        settings["truncate"] = document.value["settings"]["truncate"]
+    return Suite(
+        name=path.stem,
+        title=suite.title,
+        description=" ".join(suite.description.split()),
+        cases=expand(suite, document, cases),
+        settings=FrozenMap(settings),
+    )
+
+
+def _validate(document: Document) -> SuiteFile:
+    if not isinstance(document.value, dict):
+        raise document.error(
+            (), "a suite must be a mapping of keys", got=document.value if document.value else "nothing"
+        )
+    version = document.value.get("version", SUITE_FILE_VERSION)
+    if type(version) is not int or version != SUITE_FILE_VERSION:
+        raise document.error(
+            ("version",),
+            f"this fewmark reads version {SUITE_FILE_VERSION} of suite files",
+            got=version,
+            hint="a newer fewmark may read it",
+        )
+    try:
+        return SuiteFile.model_validate(document.value)
+    except ValidationError as error:
+        raise _explain(document, error) from None
+
+
+def _explain(document: Document, error: ValidationError) -> SuiteError:
+    problems = error.errors(include_url=False)
+    lines = []
+    for problem in problems[:_MAX_SHOWN]:
+        path: KeyPath = tuple(problem["loc"])
+        lines.append(str(document.error(path, _message(problem)).what))
+    if len(problems) > _MAX_SHOWN:
+        lines.append(f"and {len(problems) - _MAX_SHOWN} more")
+    first = problems[0]
+    shown = first["type"] not in ("missing", "extra_forbidden", "value_error")
+    return SuiteError("\n".join(lines), got=_got(first["input"]) if shown else None, hint=_hint(first))
+
+
+def _message(problem: Any) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "unknown key"
+    text = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    if problem["type"] == "missing":
+        return "field required"
+    if problem["type"] == "string_type":
+        return "must be text"
+    if problem["type"] == "string_pattern_mismatch":
+        return "must not be empty"
+    return text if problem["type"] == "value_error" else f"must be {text[:1].lower()}{text[1:]}"
+
+
+def _hint(problem: Any) -> str | None:
+    if problem["type"] == "string_type" and not isinstance(problem["input"], (dict, list)):
+        return "put quotes around it"
+    if problem["type"] == "extra_forbidden":
+        keys = [part for part in problem["loc"] if isinstance(part, str)]
+        part = PARTS.get(".".join(keys[:-1]))
+        known = list(part.model_fields) if part else []
+        close = difflib.get_close_matches(keys[-1], known, n=1)
+        return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}" if known else None
+    return None
+
+
+def _got(value: object) -> str:
+    return repr(value) if isinstance(value, str) else str(value)
