@@ -1,0 +1,44 @@
+"""From an engine's name to a loaded engine, with every failure as a value."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+from fewmark.core import Deployment, EngineError, Status
+from fewmark.engines.base import CaseFailure, Engine
+from fewmark.engines.registry import engine_class
+
+
+def ready_engine(name: str) -> Engine:
+    """An engine that is installed here. Raises `EngineError` where it is unknown or cannot run in this interpreter."""
+    kind = engine_class(name)
+    found = kind.probe()
+    if not found.available:
+        raise EngineError(
+            f"the engine {name!r} cannot run in {sys.executable}", got=found.reason, hint=found.install or None
+        )
+    return kind()
+
+
+def failed_load(engine: Engine, deployment: Deployment) -> CaseFailure | None:
+    """Load a deployment; what came of it if that failed, else None. The engine is closed where it failed."""
+    try:
+        engine.load(deployment)
+    except CaseFailure as failure:
+        found = failure
+    except MemoryError as error:
+        found = CaseFailure(Status.OUT_OF_MEMORY, f"out of memory while loading: {error}")
+    except Exception as error:  # whatever an engine does is recorded, not raised
+        found = CaseFailure(Status.CRASHED, f"while loading: {type(error).__name__}: {error}")
+    else:
+        return None
+    close_engine(engine)
+    return found
+
+
+def close_engine(engine: Engine) -> None:
+    """Let the engine give everything back."""
+    # A failure to give things back says nothing about what was measured, and the process ends anyway.
+    with contextlib.suppress(Exception):
+        engine.close()

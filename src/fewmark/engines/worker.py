@@ -1,0 +1,135 @@
+"""The worker program: runs cases on one loaded engine, spoken to in JSON lines or given a file of cases.
+
+**Served** (`serve`): requests come on standard input, answers go to the original standard output; whatever the engine
+prints goes to standard error, which the parent keeps as a log. Every message is an object on a line of its own; every
+answer begins with ``{"fewmark": 1,``, the protocol's version.
+
+    worker  {"event": "hello", "pid", "environment"}
+    parent  {"op": "load", "deployment"}
+    worker  {"event": "loaded", "environment"} or {"event": "failed", "status", "error"}
+            or {"event": "unavailable", "error"}: the engine is not installed in this interpreter
+    parent  {"op": "run", "workload", "policy", "seed"}
+    worker  {"event": "sample", "sample"}…, then {"event": "result", … as in `Outcome.to_dict`}
+    parent  {"op": "close"}
+    worker  {"event": "closed"}
+
+A worker dies with its parent: when standard input ends, or at once by a signal where the kernel can send one.
+
+**Batch** (`main`): ``python -m fewmark.engines.worker --cases cases.jsonl --out results.jsonl``, see
+`fewmark.engines.batch`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from fewmark.core import Deployment, EngineError, FewmarkError, Status, Workload
+from fewmark.engines.base import Engine
+from fewmark.engines.batch import read_cases, run_batch
+from fewmark.engines.host import host_facts
+from fewmark.engines.loading import close_engine, failed_load, ready_engine
+from fewmark.engines.measure import Policy, measure
+
+PROTOCOL: Final = 1
+PR_SET_PDEATHSIG: Final = 1
+
+
+def serve() -> int:
+    """Serve the parent's requests until it says close or goes away."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    _die_with_parent()
+    requests: queue.Queue[dict[str, Any]] = queue.Queue()
+    threading.Thread(target=_read, args=(sys.stdin.buffer, requests), daemon=True).start()
+
+    def send(event: str, **content: Any) -> None:
+        line = json.dumps({"fewmark": PROTOCOL, "event": event, **content})
+        answers.write(line.encode() + b"\n")
+        answers.flush()
+
+    send("hello", pid=os.getpid(), environment=host_facts())
+    engine: Engine | None = None
+    while (request := requests.get())["op"] != "close":
+        if request["op"] == "load":
+            engine = _load(Deployment.from_dict(request["deployment"]), send)
+        else:
+            assert engine is not None
+            workload, policy = Workload.from_dict(request["workload"]), Policy(**request["policy"])
+            outcome = measure(
+                engine, workload, policy, request["seed"], lambda sample: send("sample", sample=sample.to_dict())
+            )
+            send("result", **outcome.to_dict())
+    if engine is not None:
+        close_engine(engine)
+    send("closed")
+    return 0
+
+
+def _load(deployment: Deployment, send: Callable[..., None]) -> Engine | None:
+    try:
+        engine = ready_engine(deployment.engine)
+    except EngineError as error:
+        send("unavailable", error=str(error))
+        return None
+    failed = failed_load(engine, deployment)
+    if failed is not None:
+        send("failed", status=str(failed.status), error=failed.reason)
+        return None
+    send("loaded", environment=dict(engine.environment()))
+    return engine
+
+
+def _read(stream: BinaryIO, requests: queue.Queue[dict[str, Any]]) -> None:
+    for line in stream:
+        requests.put(json.loads(line))
+    # The parent is gone. The engine may be busy in the other thread, and may have started processes of its own.
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        # Where memory runs out, the kernel should take the worker, not what keeps its results.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure a file of cases. Exit codes: 0 done; 1 some case failed; 2 the request was wrong."""
+    parser = argparse.ArgumentParser(prog="worker", description="Measure a file of cases; resumes where it stopped.")
+    parser.add_argument("--cases", type=Path, required=True, help="JSON lines, one case a line")
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines, one measurement a line; appended to")
+    parser.add_argument("--path", action="append", default=[], help="a folder to import engines from; repeatable")
+    parser.add_argument("--seed", type=int, default=0, help="what the prompts are drawn from")
+    for item in fields(Policy):
+        kind = float if item.name in ("target_half_width", "confidence_level", "time_limit_s") else int
+        parser.add_argument(f"--{item.name.replace('_', '-')}", type=kind, default=item.default)
+    options = parser.parse_args(argv)
+    sys.path[:0] = options.path
+    try:
+        policy = Policy(**{item.name: getattr(options, item.name) for item in fields(Policy)})
+        cases = read_cases(options.cases)
+        failed = sum(m.status != Status.OK for m in run_batch(cases, options.out, policy, options.seed))
+    except FewmarkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
