@@ -1,0 +1,148 @@
+"""Cards as one HTML file that needs no network: text, tables and charts, with what draws them inside.
+
+Everything shown is escaped. The policy in the page's head allows only the scripts written here, by their hash, and
+no request at all, so that a hostile name could do nothing even if it got through.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.resources
+import itertools
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import fewmark
+from fewmark.core.cards import Card, Chart, Series, Table
+from fewmark.core.errors import FewmarkError
+from fewmark.report.display import is_number, quantity, show_value
+
+
+@dataclass(frozen=True, slots=True)
+class _Figure:
+    """Charts that share one place on the page: the reader chooses among them."""
+
+    key: str
+    chooser: str | None
+    charts: tuple[Chart, ...]
+
+
+def render_html(cards: Sequence[Card], title: str) -> str:
+    """One self-contained HTML file that shows the cards."""
+    numbers = itertools.count(1)
+    views: list[dict[str, Any]] = []
+    data: dict[str, Any] = {}
+    for index, card in enumerate(cards, start=1):
+        figures = tuple(_figures(card, numbers))
+        for figure in figures:
+            data[figure.key] = [_chart_data(chart) for chart in figure.charts]
+        views.append(
+            {
+                "id": f"part-{index}",
+                "card": card,
+                "paragraphs": [part for part in card.text.split("\n\n") if part.strip()],
+                "tables": [_table_view(table) for table in card.tables],
+                "charts": figures,
+            }
+        )
+    scripts = [_plotly(), _resource("report.js")] if data else []
+    environment = Environment(
+        loader=PackageLoader("fewmark.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        title=title,
+        views=views,
+        data=Markup(_script_json(data)),
+        styles=Markup(_resource("report.css")),
+        scripts=[Markup(script) for script in scripts],
+        script_hashes=[_hash(script) for script in scripts],
+        version=fewmark.__version__,
+    )
+
+
+def _figures(card: Card, numbers: Iterator[int]) -> Iterator[_Figure]:
+    groups: dict[str, list[Chart]] = {}
+    for chart in card.charts:
+        groups.setdefault(chart.group or f"\0{len(groups)}", []).append(chart)
+    for charts in groups.values():
+        yield _Figure(f"chart-{next(numbers)}", charts[0].group, tuple(charts))
+
+
+def _table_view(table: Table) -> dict[str, Any]:
+    columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
+    shown = [quantity(name, values) for name, values in zip(table.columns, columns, strict=True)]
+    return {
+        "title": table.title,
+        "columns": [item.label for item in shown],
+        "numeric": [any(map(is_number, values)) for values in columns],
+        "rows": [[show_value(q.show(value)) for q, value in zip(shown, row, strict=True)] for row in table.rows],
+    }
+
+
+def _chart_data(chart: Chart) -> dict[str, Any]:
+    x = quantity(chart.x_name, (value for series in chart.series for value in series.x))
+    y = quantity(chart.y_name, (value for series in chart.series for value in series.y))
+    if chart.diagonal:  # both axes show the same quantity, and must share its scale
+        y = quantity(chart.y_name, (value for series in chart.series for value in series.x))
+    categorical = not all(is_number(value) for series in chart.series for value in series.x)
+    return {
+        "title": chart.title,
+        "x": {"label": x.label, "type": "category" if categorical else "log" if chart.log_x else "linear"},
+        "y": {"label": y.label, "type": "log" if chart.log_y else "linear"},
+        "diagonal": chart.diagonal,
+        "series": [_series_data(series, x.show, y.show) for series in chart.series],
+    }
+
+
+def _series_data(series: Series, x: Any, y: Any) -> dict[str, Any]:
+    out = {
+        "name": series.name,
+        "style": series.style,
+        "x": [_number(x(value)) for value in series.x],
+        "y": [_number(y(value)) for value in series.y],
+        "low": [_number(y(value)) for value in series.low],
+        "high": [_number(y(value)) for value in series.high],
+        "labels": list(series.labels),
+    }
+    return {key: value for key, value in out.items() if value}
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value if value is None or isinstance(value, int) else str(value)
+
+
+def _script_json(value: Any) -> str:
+    # Inside <script>, HTML ends at "</script" and changes its rules at "<!--", whatever the JSON says.
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _plotly() -> str:
+    script = importlib.resources.files("plotly").joinpath("package_data", "plotly.min.js")
+    try:
+        return script.read_text(encoding="utf-8").replace("</script", "<\\/script")
+    except OSError:
+        raise FewmarkError("plotly.js is missing from the plotly package", hint="pip install plotly") from None
+
+
+def _resource(name: str) -> str:
+    return importlib.resources.files("fewmark.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")

@@ -1,0 +1,274 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("report-data").textContent);
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const touch = window.matchMedia("(pointer: coarse)");
+  const symbols = ["circle", "square", "diamond", "triangle-up", "triangle-down", "star", "hexagon", "pentagon"];
+  const dashes = ["solid", "dash", "dot", "dashdot"];
+  const colours = 8;
+
+  const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  // Plotly reads a little HTML in names and texts: nothing of ours may be taken for it.
+  const escape = (text) =>
+    String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/\s+/g, " ");
+
+  const number = (value) => {
+    if (typeof value !== "number") return value === null || value === undefined ? "–" : String(value);
+    if (value !== 0 && Math.abs(value) < 1e-3) return value.toPrecision(3);
+    return value.toLocaleString("en", Math.abs(value) >= 1000 ? { maximumFractionDigits: 0 } : { maximumSignificantDigits: 4 });
+  };
+
+  const translucent = (colour, alpha) => {
+    const part = (i) => parseInt(colour.slice(i, i + 2), 16);
+    return `rgba(${part(1)},${part(3)},${part(5)},${alpha})`;
+  };
+
+  const interval = (series, i) => {
+    const low = series.low && series.low[i];
+    const high = series.high && series.high[i];
+    return typeof low === "number" && typeof high === "number" ? [low, high] : null;
+  };
+
+  const hover = (chart, series) =>
+    series.x.map((x, i) => {
+      const lines = [
+        `<b>${escape(series.name)}</b>`,
+        `${escape(chart.x.label)}: ${escape(number(x))}`,
+        `${escape(chart.y.label)}: ${escape(number(series.y[i]))}`,
+      ];
+      const ends = interval(series, i);
+      if (ends) lines.push(`interval: ${number(ends[0])} to ${number(ends[1])}`);
+      if (series.labels && series.labels[i]) lines.push(escape(series.labels[i]));
+      return lines.join("<br>");
+    });
+
+  const whiskers = (series, colour) => ({
+    type: "data",
+    symmetric: false,
+    array: series.y.map((y, i) => { const ends = interval(series, i); return ends ? ends[1] - y : 0; }),
+    arrayminus: series.y.map((y, i) => { const ends = interval(series, i); return ends ? y - ends[0] : 0; }),
+    color: translucent(colour, 0.45),
+    thickness: 1,
+    width: 0,
+  });
+
+  const band = (series, look) => {
+    const at = series.x.map((_, i) => i).filter((i) => interval(series, i));
+    const back = [...at].reverse();
+    return {
+      x: [...at.map((i) => series.x[i]), ...back.map((i) => series.x[i])],
+      y: [...at.map((i) => series.high[i]), ...back.map((i) => series.low[i])],
+      mode: "lines",
+      fill: "toself",
+      fillcolor: translucent(look.colour, 0.16),
+      line: { width: 0, color: look.colour },
+      hoverinfo: "skip",
+      showlegend: false,
+      legendgroup: look.group,
+    };
+  };
+
+  const across = (chart, x) => (chart.x.type === "category" ? x.map(escape) : x);
+
+  const traces = (chart) => {
+    const names = [...new Set(chart.series.map((series) => series.name))];
+    const labelled = new Set();
+    const out = [];
+    for (const series of chart.series) {
+      const place = names.indexOf(series.name);
+      const look = {
+        group: `g${place}`,
+        colour: style(`--c${place % colours}`),
+        symbol: symbols[place % symbols.length],
+        dash: dashes[Math.floor(place / colours) % dashes.length],
+      };
+      const ranged = Boolean(series.low && series.high);
+      if (ranged && (series.style === "line" || series.style === "band")) out.push(band(series, look));
+      if (series.style === "band") continue;
+      const trace = {
+        x: across(chart, series.x),
+        y: series.y,
+        name: escape(series.name),
+        legendgroup: look.group,
+        showlegend: !labelled.has(series.name),
+        text: hover(chart, series),
+        hoverinfo: "text",
+      };
+      labelled.add(series.name);
+      if (series.style === "bars") {
+        Object.assign(trace, { type: "bar", textposition: "none", marker: { color: look.colour } });
+      } else if (series.style === "line") {
+        Object.assign(trace, { mode: "lines", line: { color: look.colour, width: 2, dash: look.dash } });
+      } else {
+        const many = series.x.length > 400;
+        Object.assign(trace, {
+          mode: "markers",
+          marker: {
+            color: many ? translucent(look.colour, 0.55) : look.colour,
+            symbol: look.symbol,
+            size: many ? 5 : 8,
+            line: { width: many ? 0 : 1, color: style("--surface") },
+          },
+        });
+      }
+      if (ranged && series.style !== "line") trace.error_y = whiskers(series, look.colour);
+      out.push(trace);
+    }
+    if (chart.diagonal) out.push(diagonal(chart));
+    return out;
+  };
+
+  const diagonal = (chart) => {
+    const all = chart.series.flatMap((series) => [...series.x, ...series.y]).filter((v) => typeof v === "number" && v > 0);
+    const ends = [all.reduce((a, b) => Math.min(a, b), Infinity), all.reduce((a, b) => Math.max(a, b), 0)];
+    return {
+      x: ends, y: ends, mode: "lines", name: "equal", hoverinfo: "skip",
+      line: { color: style("--soft"), width: 1, dash: "dash" },
+    };
+  };
+
+  const axis = (spec, ticks) => {
+    const out = {
+      title: { text: escape(spec.label), standoff: 10 },
+      type: spec.type,
+      gridcolor: style("--grid"),
+      linecolor: style("--soft"),
+      zerolinecolor: style("--line"),
+      automargin: true,
+      fixedrange: touch.matches,
+    };
+    if (spec.type === "linear") out.rangemode = "tozero";
+    if (ticks) Object.assign(out, { tickmode: "array", tickvals: ticks, ticktext: ticks.map(number) });
+    else if (spec.type === "log") Object.assign(out, { dtick: "D1", tickformat: "~s" });
+    return out;
+  };
+
+  const fewValues = (chart) => {
+    if (chart.x.type !== "log") return null;
+    const points = chart.series.filter((series) => series.style === "points");
+    for (const among of [chart.series, points]) {
+      const values = [...new Set(among.flatMap((series) => series.x))];
+      if (values.length > 0 && values.length <= 10) return values.sort((a, b) => a - b);
+    }
+    return null;
+  };
+
+  const decades = (chart) => {
+    const all = chart.series.flatMap((series) => series.y).filter((v) => typeof v === "number" && v > 0);
+    const low = all.reduce((a, b) => Math.min(a, b), Infinity);
+    const high = all.reduce((a, b) => Math.max(a, b), 0);
+    return all.length ? Math.log10(high / low) : 0;
+  };
+
+  const layout = (chart) => {
+    const y = axis(chart.y);
+    if (chart.y.type === "log") y.dtick = decades(chart) > 2.2 ? 1 : "D2";
+    const x = axis(chart.x, chart.diagonal ? null : fewValues(chart));
+    if (chart.diagonal && chart.x.type === "log") x.dtick = y.dtick;
+    const legends = new Set(chart.series.map((series) => series.name)).size + (chart.diagonal ? 1 : 0);
+    return {
+      xaxis: x,
+      yaxis: y,
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: style("--ink") },
+      margin: { l: 56, r: 12, t: 12, b: 48 },
+      showlegend: legends > 1,
+      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom" },
+      hovermode: "closest",
+      hoverlabel: { bgcolor: style("--surface"), bordercolor: style("--soft"), font: { color: style("--ink") }, align: "left" },
+      dragmode: touch.matches ? false : "zoom",
+      bargap: 0.35,
+    };
+  };
+
+  const config = {
+    responsive: true,
+    displayModeBar: false,
+  };
+
+  const cell = (row, kind, content) => {
+    const item = document.createElement(kind);
+    item.textContent = number(content);
+    if (typeof content === "number") item.className = "number";
+    if (kind === "th") item.scope = "col";
+    row.append(item);
+  };
+
+  const table = (chart) => {
+    const out = document.createElement("table");
+    out.createCaption().textContent = chart.title;
+    const ranged = chart.series.some((series) => series.low || series.high);
+    const noted = chart.series.some((series) => series.labels);
+    const head = out.createTHead().insertRow();
+    const names = ["Series", chart.x.label, chart.y.label, ...(ranged ? ["Low", "High"] : []), ...(noted ? ["Note"] : [])];
+    for (const name of names) cell(head, "th", name);
+    const body = out.createTBody();
+    for (const series of chart.series) {
+      series.x.forEach((x, i) => {
+        const ends = [series.low ? series.low[i] : null, series.high ? series.high[i] : null];
+        const note = series.labels ? series.labels[i] : null;
+        const row = body.insertRow();
+        for (const value of [series.name, x, series.y[i], ...(ranged ? ends : []), ...(noted ? [note] : [])]) cell(row, "td", value);
+      });
+    }
+    return out;
+  };
+
+  const start = (figure) => {
+    const charts = data[figure.dataset.chart];
+    const plot = figure.querySelector(".plot");
+    const details = figure.querySelector("details");
+    const select = figure.querySelector("select");
+    const filter = figure.querySelector("input[type=search]");
+    const chosen = () => charts[select && select.value !== "" ? Number(select.value) : 0];
+
+    const fill = () => {
+      if (details.open) details.querySelector("div").replaceChildren(table(chosen()));
+    };
+    const draw = () => {
+      const chart = chosen();
+      figure.querySelector("figcaption").textContent = chart.title;
+      plot.setAttribute("aria-label", `Chart: ${chart.title}. ${chart.y.label} against ${chart.x.label}. Its values follow as a table.`);
+      plot.classList.toggle("square", chart.diagonal);
+      Plotly.react(plot, traces(chart), layout(chart), config);
+      fill();
+    };
+    const step = (by) => {
+      const shown = [...select.options].filter((option) => !option.hidden);
+      const next = (shown.indexOf(select.selectedOptions[0]) + by + shown.length) % shown.length;
+      if (shown.length) { select.value = shown[next].value; draw(); }
+    };
+
+    details.addEventListener("toggle", fill);
+    dark.addEventListener("change", draw);
+    if (select) {
+      select.addEventListener("change", draw);
+      for (const button of figure.querySelectorAll("button[data-step]")) {
+        button.addEventListener("click", () => step(Number(button.dataset.step)));
+      }
+    }
+    if (filter) {
+      filter.addEventListener("input", () => {
+        const words = filter.value.toLowerCase().split(/\s+/);
+        for (const option of select.options) {
+          option.hidden = option.disabled = !words.every((word) => option.text.toLowerCase().includes(word));
+        }
+        const current = select.selectedOptions[0];
+        if (current && current.hidden) step(1);
+      });
+    }
+    draw();
+  };
+
+  // One figure a turn, so that the page answers while it draws.
+  const queue = [...document.querySelectorAll("figure[data-chart]")];
+  const next = () => {
+    const figure = queue.shift();
+    if (!figure) return;
+    start(figure);
+    setTimeout(next, 0);
+  };
+  next();
+})();
