@@ -1,0 +1,87 @@
+"""Columns of cells to the canonical table in memory, with every cell checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import pandas as pd
+
+from fewmark.core import CANONICAL_COLUMNS, FormatError, Status
+from fewmark.core.table import NUMERIC_COLUMNS
+from fewmark.interop.cells import EXACT_INTEGER, is_unknown, label_to_cell, parse_number, tidy_column
+
+_WHOLE: Final = frozenset(("batch_size", "concurrency", "accelerator_count", "tensor_parallel_size", "n_repeats"))
+_POSITIVE: Final = frozenset(
+    ("input_tokens", "output_tokens", "batch_size", "concurrency", "accelerator_count", "tensor_parallel_size")
+)
+_STATUSES: Final = tuple(str(status) for status in Status)
+
+
+def build_frame(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
+    """The canonical table: every canonical column, then the foreign ones in the order given; index = 0-based row.
+
+    Parameters
+    ----------
+    columns : mapping from column name to one cell a row
+        Canonical columns hold text or numbers; foreign ones values as they are to be kept.
+
+    Returns
+    -------
+    DataFrame: numeric columns float64 (unknown is NaN), others objects (unknown is None). An empty status is "ok".
+
+    Raises
+    ------
+    FormatError
+        If a cell cannot be what its column says; the message names the 1-based data row.
+    """
+    n_rows = max((len(cells) for cells in columns.values()), default=0)
+    if not n_rows:
+        raise FormatError("the table has no rows", hint="it needs a header and at least one row of data")
+    data: dict[str, pd.Series] = {}
+    for name in CANONICAL_COLUMNS:
+        cells = columns.get(name, [None] * n_rows)
+        data[name] = _numbers(name, cells) if name in NUMERIC_COLUMNS else _labels(name, cells)
+    for name, cells in columns.items():
+        if name not in data:
+            data[name] = tidy_column(cells)
+    frame = pd.DataFrame(data)
+    both = frame["batch_size"].notna() & frame["concurrency"].notna()
+    if both.any():
+        row = int(both.to_numpy().argmax())
+        raise FormatError(
+            f"row {row + 1}: a row has either a batch_size (offline) or a concurrency (online), not both",
+            got={name: frame[name].iloc[row] for name in ("batch_size", "concurrency")},
+            hint="leave one of the two cells empty",
+        )
+    return frame
+
+
+def _numbers(name: str, cells: Sequence[Any]) -> pd.Series:
+    out = [parse_number(cell, name, row) for row, cell in enumerate(cells, start=1)]
+    if name in _WHOLE or name in _POSITIVE:
+        for row, value in enumerate(out, start=1):
+            if math.isnan(value):
+                continue
+            if value < 0 or (value == 0 and name in _POSITIVE):
+                raise FormatError(f"row {row}: {name} must be a positive number", got=cells[row - 1])
+            if value > EXACT_INTEGER or (name in _WHOLE and not value.is_integer()):
+                raise FormatError(f"row {row}: {name} must be a whole number below 2**53", got=cells[row - 1])
+    return pd.Series(out, dtype="float64")
+
+
+def _labels(name: str, cells: Sequence[Any]) -> pd.Series:
+    out = [None if is_unknown(cell) else label_to_cell(cell if isinstance(cell, str) else str(cell)) for cell in cells]
+    if name == "status":
+        out = [_status(cell, row) for row, cell in enumerate(out, start=1)]
+    column = pd.Series([None] * len(out), dtype=object)
+    column[:] = out
+    return column
+
+
+def _status(text: str | None, row: int) -> str:
+    status = text.lower() if text else str(Status.OK)
+    if status not in _STATUSES:
+        raise FormatError(f"row {row}: unknown status", got=text, hint=f"one of {', '.join(_STATUSES)}, or empty")
+    return status

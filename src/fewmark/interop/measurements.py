@@ -1,0 +1,149 @@
+"""Between the canonical table and measurements, the values that the store keeps."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import pandas as pd
+
+from fewmark.core import CANONICAL_COLUMNS, Case, Deployment, InputError, Measurement, Sample, Workload
+from fewmark.core.frozen import FrozenMap, thaw
+from fewmark.core.table import METRIC_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
+from fewmark.core.values import MEASUREMENT_PROVENANCES
+from fewmark.interop.cells import cell_to_option, is_unknown, option_to_cell
+from fewmark.interop.frame import build_frame
+
+UNKNOWN: Final = "unknown"  # a deployment must name an engine and a model; a table need not
+FLAG_SEPARATOR: Final = ";"
+
+
+def is_complete(frame: pd.DataFrame) -> pd.Series:
+    """Which rows say enough to be a cell: tokens in, tokens out, and a batch size or a concurrency."""
+    load = frame["batch_size"].notna() | frame["concurrency"].notna()
+    return frame["input_tokens"].notna() & frame["output_tokens"].notna() & load
+
+
+def to_measurements(frame: pd.DataFrame) -> Iterator[Measurement]:
+    """One measurement a row, with the row's values as its one sample.
+
+    `row` is the index + 1. Options, further workload axes and foreign columns are kept. A column ``provenance`` that
+    holds one of fewmark's own words is honoured; else the provenance is "imported".
+
+    Raises
+    ------
+    InputError
+        If a row is not complete (see `is_complete`) or a value is none that a case allows.
+    """
+    names = list(frame.columns)
+    missing = [name for name in CANONICAL_COLUMNS if name not in names]
+    if missing:
+        raise InputError("a canonical table has all canonical columns", got=f"without {', '.join(missing)}")
+    complete = is_complete(frame)
+    columns = [frame[name].tolist() for name in names]
+    for position, cells in enumerate(zip(*columns, strict=True)):
+        row = int(frame.index[position]) + 1
+        if not complete.iloc[position]:
+            raise InputError(
+                f"row {row}: a measurement needs input_tokens, output_tokens and batch_size or concurrency",
+                hint="leave such rows out (is_complete tells them)",
+            )
+        yield _measurement(dict(zip(names, cells, strict=True)), row)
+
+
+def from_measurements(measurements: Iterable[Measurement]) -> pd.DataFrame:
+    """The canonical table, one row a measurement, its metrics the medians over the samples.
+
+    What was imported comes back as the file had it; of what was measured or projected here, metrics that follow by
+    definition are filled in.
+    """
+    rows = [_row(measurement) for measurement in measurements]
+    foreign = {name: None for row in rows for name in row if name not in CANONICAL_COLUMNS}
+    names = [*CANONICAL_COLUMNS, *sorted(foreign)]
+    if not rows:
+        return build_frame({name: [None] for name in names}).iloc[:0]
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    if set(columns.get("provenance", ())) == {"imported"}:
+        del columns["provenance"]
+    return build_frame(columns)
+
+
+def _measurement(cells: dict[str, Any], row: int) -> Measurement:
+    def known(name: str) -> Any:
+        value = cells.get(name)
+        return None if is_unknown(value) else value
+
+    def prefixed(prefix: str) -> dict[str, Any]:
+        found = {name.removeprefix(prefix): cell_to_option(cell) for name, cell in cells.items() if _is(name, prefix)}
+        return {name: value for name, value in found.items() if value is not None}
+
+    placement = cell_to_option(known("placement"))
+    deployment = Deployment(
+        engine=known("engine") or UNKNOWN,
+        model=known("model") or UNKNOWN,
+        **{name: known(name) for name in ("engine_version", "precision", "accelerator")},
+        **{name: known(name) for name in ("accelerator_count", "tensor_parallel_size")},
+        placement=FrozenMap(placement) if isinstance(placement, dict) else placement and str(placement),
+        engine_options=prefixed(OPTION_PREFIX),  # type: ignore[arg-type]
+    )
+    workload = Workload(
+        **{name: known(name) for name in ("input_tokens", "output_tokens", "batch_size", "concurrency")},
+        options=prefixed(WORKLOAD_PREFIX),  # type: ignore[arg-type]
+    )
+    metrics = {name: known(name) for name in METRIC_COLUMNS}
+    foreign = {
+        name: value
+        for name, cell in cells.items()
+        if name not in CANONICAL_COLUMNS and not _is(name, OPTION_PREFIX) and not _is(name, WORKLOAD_PREFIX)
+        if (value := cell_to_option(cell)) is not None
+    }
+    provenance = foreign.pop("provenance", "imported")
+    if provenance not in MEASUREMENT_PROVENANCES:
+        foreign["provenance"], provenance = provenance, "imported"
+    flags = str(known("flag") or "").split(FLAG_SEPARATOR)
+    n_repeats = known("n_repeats")
+    return Measurement(
+        case=Case(deployment, workload),
+        status=cells["status"],
+        samples=(Sample(**metrics),) if any(value is not None for value in metrics.values()) else (),
+        provenance=provenance,
+        flags=tuple(flag.strip() for flag in flags if flag.strip()),
+        source=known("source"),
+        row=row,
+        n_repeats=None if n_repeats is None else int(n_repeats),
+        extra=foreign,  # type: ignore[arg-type]
+    )
+
+
+def _row(measurement: Measurement) -> dict[str, Any]:
+    deployment, workload = measurement.case.deployment, measurement.case.workload
+    row: dict[str, Any] = {"source": measurement.source, "status": str(measurement.status)}
+    for name in ("engine", "model"):
+        value = getattr(deployment, name)
+        row[name] = None if value == UNKNOWN else value
+    for name in ("engine_version", "precision", "accelerator", "accelerator_count", "tensor_parallel_size"):
+        row[name] = getattr(deployment, name)
+    row["placement"] = option_to_cell(thaw(deployment.placement))
+    for name in ("input_tokens", "output_tokens", "batch_size", "concurrency"):
+        row[name] = getattr(workload, name)
+    for prefix, options in ((OPTION_PREFIX, deployment.engine_options), (WORKLOAD_PREFIX, workload.options)):
+        row |= {f"{prefix}{name}": option_to_cell(thaw(value)) for name, value in options.items()}
+    row |= {name: option_to_cell(thaw(value)) for name, value in measurement.extra.items() if name not in row}
+    row["provenance"] = measurement.provenance
+    imported = measurement.provenance == "imported"
+    for name in METRIC_COLUMNS:
+        row[name] = _raw_median(measurement, name) if imported else measurement.median(name)
+    n_repeats = measurement.n_repeats
+    row["n_repeats"] = len(measurement.samples) if n_repeats is None and not imported else n_repeats
+    row["flag"] = FLAG_SEPARATOR.join(measurement.flags) or None
+    return row
+
+
+def _raw_median(measurement: Measurement, name: str) -> float | None:
+    values = [value for sample in measurement.samples if (value := getattr(sample, name)) is not None]
+    return statistics.median(values) if values else None
+
+
+def _is(name: str, prefix: str) -> bool:
+    return name.startswith(prefix) and len(name) > len(prefix)

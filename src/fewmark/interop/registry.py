@@ -1,0 +1,103 @@
+"""The formats that there are, and which of them a file has."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from fewmark.core import FormatError, InputError
+from fewmark.interop.base import HEAD_BYTES, Format
+
+GROUP: Final = "fewmark.formats"
+_BUILT_IN: Final = {
+    "csv": "fewmark.interop.canonical_csv:CanonicalCsv",
+    "parquet": "fewmark.interop.canonical_parquet:CanonicalParquet",
+    "llm-inference-bench": "fewmark.interop.llm_inference_bench:LlmInferenceBench",
+    "splitwise": "fewmark.interop.splitwise:Splitwise",
+}
+
+
+def format_names() -> list[str]:
+    """The names of all formats: the built-in ones, then those of third parties (entry points)."""
+    return list(dict.fromkeys([*_BUILT_IN, *(point.name for point in entry_points(group=GROUP))]))
+
+
+def get_format(name: str) -> Format:
+    """The format of that name. Raises `InputError` if there is none, or if a third party's cannot be imported."""
+    if name in _BUILT_IN:
+        module, _, attribute = _BUILT_IN[name].partition(":")
+        made = getattr(importlib.import_module(module), attribute)()
+    else:
+        points = [point for point in entry_points(group=GROUP) if point.name == name]
+        if not points:
+            raise InputError("unknown format", got=name, hint=f"one of auto, {', '.join(format_names())}")
+        try:
+            made = points[0].load()()
+        except Exception as error:  # whatever a third party's code raises
+            raise InputError(f"the format {name} cannot be loaded", got=error, hint=points[0].value) from error
+    if not isinstance(made, Format):
+        raise InputError(f"the format {name} has not what a format needs", got=type(made).__name__)
+    return made
+
+
+def read_table(path: str | Path, format: str = "auto") -> pd.DataFrame:  # noqa: A002  the verb's own word
+    """A result file as the canonical table, row order kept; ``attrs["format"]`` names the format.
+
+    Parameters
+    ----------
+    path : path of a file
+    format : "auto" (by the file's name and content) or a name of `format_names`
+
+    Returns
+    -------
+    DataFrame: the canonical columns (numeric ones float64, unknown NaN; text objects, unknown None), then the extra
+    ones. Index = 0-based data row.
+
+    Raises
+    ------
+    InputError
+        If there is no such file or format.
+    FormatError
+        If the file cannot be read as the format, or is of none that is known.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError("there is no such file", got=str(path))
+    if not path.is_file():
+        raise InputError("a table must be a file", got=str(path), hint="name the file itself, not its folder")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+        if not head:
+            raise FormatError("the file is empty", got=str(path))
+        chosen = _detect(path, head) if format == "auto" else get_format(format)
+        frame = chosen.read(path)
+    except OSError as error:
+        raise InputError("the file cannot be read", got=f"{path}: {error.strerror or error}") from None
+    except FormatError as error:
+        raise _named(error, path) from None
+    frame.attrs["format"] = chosen.name
+    return frame
+
+
+def _detect(path: Path, head: bytes) -> Format:
+    formats = [get_format(name) for name in format_names()]
+    scores = [(chosen.sniff(path, head), chosen) for chosen in formats]
+    best, chosen = max(scores, key=lambda item: item[0])
+    if best > 0:
+        return chosen
+    tried = "; ".join(f"{name.name}: {name.description}" for name in formats)
+    raise FormatError("the file is of no known format", got=_first_line(head), hint=f"tried {tried}")
+
+
+def _first_line(head: bytes) -> str:
+    return head.splitlines()[0][:120].decode("utf-8", errors="replace") if head.strip() else "nothing but blanks"
+
+
+def _named(error: FormatError, path: Path) -> FormatError:
+    """The same error, saying which file."""
+    return FormatError(f"{path.name}: {error.what}", got=error.got, hint=error.hint)

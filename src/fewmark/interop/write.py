@@ -1,0 +1,86 @@
+"""The canonical table to a file, whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fewmark.core import CANONICAL_COLUMNS, InputError
+from fewmark.core.table import NUMERIC_COLUMNS
+from fewmark.interop.canonical_parquet import ENCODED_KEY
+from fewmark.interop.cells import cell_to_text, is_unknown, label_to_text, number_to_text
+
+
+def write_table(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a canonical table as CSV or Parquet, by the suffix. Floats read back exactly.
+
+    Raises
+    ------
+    InputError
+        If the suffix is neither ``.csv`` nor ``.parquet``, or the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in (".csv", ".parquet"):
+        raise InputError("a table is written as .csv or .parquet", got=str(path))
+    content = _csv(frame) if path.suffix == ".csv" else _parquet(frame)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise InputError("the file cannot be written", got=f"{path}: {error.strerror or error}") from None
+
+
+def _columns(frame: pd.DataFrame) -> list[str]:
+    return [*CANONICAL_COLUMNS, *(name for name in frame.columns if name not in CANONICAL_COLUMNS)]
+
+
+def _csv(frame: pd.DataFrame) -> bytes:
+    names = _columns(frame)
+    columns = [_texts(frame, name) for name in names]
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(zip(*columns, strict=True))
+    return stream.getvalue().encode("utf-8")
+
+
+def _texts(frame: pd.DataFrame, name: str) -> list[str]:
+    if name not in frame.columns:
+        return [""] * len(frame)
+    cells = frame[name].tolist()
+    if name in NUMERIC_COLUMNS:
+        return ["" if is_unknown(cell) else number_to_text(cell) for cell in cells]
+    write = label_to_text if name in CANONICAL_COLUMNS else cell_to_text
+    return [write(cell) for cell in cells]
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrays, names, encoded = [], _columns(frame), []
+    for name in names:
+        cells: list[Any] = frame[name].tolist() if name in frame.columns else [None] * len(frame)
+        known = [None if is_unknown(cell) and not isinstance(cell, str) else cell for cell in cells]
+        if name in NUMERIC_COLUMNS or (name in frame.columns and pd.api.types.is_float_dtype(frame[name])):
+            arrays.append(pa.array(known, pa.float64()))
+        elif name in CANONICAL_COLUMNS or all(cell is None or isinstance(cell, str) for cell in known):
+            arrays.append(pa.array([None if cell is None else str(cell) for cell in known], pa.string()))
+        else:
+            encoded.append(name)
+            arrays.append(pa.array([None if cell is None else cell_to_text(cell) for cell in known], pa.string()))
+    schema = pa.schema(
+        [pa.field(name, array.type) for name, array in zip(names, arrays, strict=True)],
+        metadata={ENCODED_KEY: json.dumps(encoded).encode()},
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), sink, compression="zstd")
+    return bytes(sink.getvalue().to_pybytes())
