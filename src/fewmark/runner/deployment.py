@@ -1,0 +1,120 @@
+"""One deployment's cases, one after the other on one loaded engine, restarted whenever a case brings it down."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import Any, Final
+
+from fewmark.core import Case, EngineError, Measurement, Status
+from fewmark.engines.measure import Outcome, Policy, case_seed
+from fewmark.runner.launch import Launch
+from fewmark.runner.process import WorkerGoneError, WorkerProcess
+
+START_ATTEMPTS: Final = 3
+LOAD_ATTEMPTS: Final = 2
+SOFT_LIMIT: Final = 0.8  # of the time-out: no repeat is begun that would run into it
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """How cases are executed.
+
+    Parameters
+    ----------
+    policy : Policy
+        Warm-up, repeats, precision.
+    timeout_s, load_timeout_s : float
+        After which a case, or the loading of a deployment, is given up and the worker killed.
+    seed : int
+        Of the order and of the prompts.
+    launch : Launch
+        How a worker is started.
+    """
+
+    policy: Policy = field(default_factory=Policy)
+    timeout_s: float = 600.0
+    load_timeout_s: float = 1800.0
+    seed: int = 0
+    launch: Launch = field(default_factory=Launch)
+
+
+def measure_deployment(
+    cases: Sequence[Case],
+    settings: RunSettings,
+    facts: Mapping[str, Any],
+    on_start: Callable[[Case], None] = lambda case: None,
+) -> Generator[Measurement, None, None]:
+    """Measure cases of one deployment, in the order given; each measurement is yielded when it exists.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        All of the same deployment.
+    facts : mapping
+        What the parent knows of the run; becomes ``runner`` in every environment.
+    on_start : callable
+        Told of each case before it is measured.
+
+    Raises
+    ------
+    EngineError
+        If no worker can be started, or the engine is not installed where the worker runs.
+    """
+    waiting = deque(cases)
+    policy = replace(settings.policy, time_limit_s=SOFT_LIMIT * settings.timeout_s)
+    worker: WorkerProcess | None = None
+    try:
+        while waiting:
+            if worker is None or not worker.alive:
+                began = perf_counter()
+                worker, loaded = _start(waiting[0], settings)
+                share = (perf_counter() - began) / len(waiting)
+                environment = {"host": worker.host, "runner": dict(facts)}
+                if isinstance(loaded, Outcome):
+                    for case in waiting:
+                        yield loaded.to_measurement(case, startup_s=share, environment=environment)
+                    return
+                environment["engine"] = dict(loaded)
+            case = waiting[0]
+            on_start(case)
+            outcome = worker.run(case.workload, policy, case_seed(settings.seed, case), settings.timeout_s)
+            waiting.popleft()
+            yield outcome.to_measurement(case, startup_s=share, environment=environment)
+        if worker is not None:
+            worker.close()
+    finally:
+        if worker is not None:
+            worker.kill()
+
+
+def _start(case: Case, settings: RunSettings) -> tuple[WorkerProcess, Mapping[str, Any] | Outcome]:
+    """A worker that has loaded the case's deployment, or the failure that a second attempt met again."""
+    for attempt in range(1, LOAD_ATTEMPTS + 1):
+        worker = _new_worker(settings.launch)
+        try:
+            loaded = worker.load(case.deployment, settings.load_timeout_s)
+        except BaseException:
+            worker.kill()
+            raise
+        crashed = isinstance(loaded, Outcome) and loaded.status is Status.CRASHED
+        if not crashed or attempt == LOAD_ATTEMPTS:
+            return worker, loaded
+        worker.kill()
+    raise AssertionError("unreachable")
+
+
+def _new_worker(launch: Launch) -> WorkerProcess:
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            return WorkerProcess(launch)
+        except WorkerGoneError as gone:
+            if attempt == START_ATTEMPTS:
+                raise EngineError(
+                    "the worker's command ends before it answers",
+                    got=f"{' '.join(launch.command()[:-1])}: {gone.reason}",
+                    hint="run the command by hand; it must start a Python and pass its standard streams on",
+                ) from None
+    raise AssertionError("unreachable")

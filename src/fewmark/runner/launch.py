@@ -1,0 +1,35 @@
+"""How a worker is started: an interpreter, behind any command prefix."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from fewmark.engines.boot import COMMAND
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """The interpreter that a worker runs in, and what stands before it.
+
+    Parameters
+    ----------
+    python : str, optional
+        Path or name of a Python of at least 3.11 that has the engine installed. By default this interpreter, or
+        ``python3`` behind a prefix.
+    prefix : tuple of str
+        A command that runs the command that follows it and passes its standard streams on: ``("ssh", "gpu-host")``,
+        ``("docker", "run", "-i", "image")``, ``("srun",)``, ``("numactl", "-N0")``.
+    """
+
+    python: str | None = None
+    prefix: tuple[str, ...] = ()
+
+    def command(self) -> list[str]:
+        """The arguments that start a worker."""
+        worker = [self.python or ("python3" if self.prefix else sys.executable), "-c", COMMAND]
+        if self.prefix and PurePath(self.prefix[0]).name == "ssh":
+            worker = [shlex.join(worker)]  # ssh glues its arguments together for a shell on the other side
+        return [*self.prefix, *worker]

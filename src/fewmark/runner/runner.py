@@ -1,0 +1,163 @@
+"""Executes cases into a store: what is missing, in random order, each result saved as soon as it exists."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from fewmark.core import Advice, Case, Deployment, EngineError, Measurement, Status, content_hash
+from fewmark.core.frozen import thaw
+from fewmark.runner.deployment import RunSettings, measure_deployment
+from fewmark.runner.progress import RunProgress
+from fewmark.runner.surroundings import host_advice, result_advice, run_facts
+
+
+class ResultStore(Protocol):
+    """What the runner needs of a store."""
+
+    def add(self, measurements: Iterable[Measurement]) -> int:
+        """Save measurements durably; how many are new."""
+
+    def case_ids(self, statuses: Iterable[Status] | None = None) -> set[str]:
+        """The cases that have a measurement, of any status or of the given ones."""
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run did.
+
+    `n_cases` were asked for; `n_before` of them had a measurement already, `n_failed_before` of those a failed one
+    that was not tried again. `unavailable` says which engines were missing and how many cases waited for each.
+    Times in seconds: the run's own, and of the measurements their cost and the engines' starts.
+    """
+
+    n_cases: int
+    n_before: int
+    n_failed_before: int
+    n_left: int
+    measurements: tuple[Measurement, ...]
+    unavailable: tuple[tuple[str, str, int], ...] = ()
+    advice: tuple[Advice, ...] = ()
+    elapsed_s: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing fell short."""
+        return not (self.n_failed_before or self.unavailable or self.failures)
+
+    @property
+    def failures(self) -> tuple[Measurement, ...]:
+        """The measurements of this run that are not ok."""
+        return tuple(m for m in self.measurements if m.status is not Status.OK)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return {
+            "n_cases": self.n_cases,
+            "n_before": self.n_before,
+            "n_failed_before": self.n_failed_before,
+            "n_measured": len(self.measurements),
+            "n_left": self.n_left,
+            "statuses": {str(k): n for k, n in sorted(Counter(m.status for m in self.measurements).items())},
+            "elapsed_s": self.elapsed_s,
+            "cost_s": sum(m.cost.wall_s or 0.0 for m in self.measurements),
+            "startup_s": sum(m.cost.startup_s or 0.0 for m in self.measurements),
+            "failures": [
+                {"case_id": m.case.case_id, "case": m.case.to_dict(), "status": str(m.status), "error": m.error}
+                for m in self.failures
+            ],
+            "unavailable": [
+                {"engine": engine, "reason": reason, "n_cases": count} for engine, reason, count in self.unavailable
+            ],
+            "advice": [{"code": a.code, "message": a.message, "hint": a.hint} for a in self.advice],
+        }
+
+
+@dataclass
+class Runner:
+    """Executes cases and saves every measurement in `store`.
+
+    A case is measured unless the store has it (by `case_id`), so that a run that was stopped, by whatever means, goes
+    on where it was. The order is random but follows from the settings' seed and the cases alone.
+    """
+
+    store: ResultStore
+    settings: RunSettings = field(default_factory=RunSettings)
+    quiet: bool = False
+
+    def run(self, cases: Iterable[Case], *, retry_failed: bool = False, limit: int | None = None) -> RunReport:
+        """Measure the cases that the store does not hold.
+
+        Parameters
+        ----------
+        cases : iterable of Case
+            Of any deployments; each deployment's engine is loaded once.
+        retry_failed : bool
+            Measure cases again that have failed measurements only.
+        limit : int, optional
+            Measure at most this many.
+
+        Raises
+        ------
+        EngineError
+            If no engine of the missing cases can be used at all.
+        StoreError
+            If the store cannot be written; what was saved before stays.
+        """
+        began = time.monotonic()
+        unique = {case.case_id: case for case in cases}
+        known, good = self.store.case_ids() & set(unique), self.store.case_ids([Status.OK]) & set(unique)
+        skip = good if retry_failed else known
+        missing = [case for case_id, case in unique.items() if case_id not in skip]
+        groups = self._order(missing, limit)
+        n_asked = sum(map(len, groups.values()))
+        measured: list[Measurement] = []
+        unavailable: list[tuple[Deployment, EngineError, int]] = []
+        facts = run_facts()
+        with RunProgress(n_asked, quiet=self.quiet) as progress:
+            for deployment, group in groups.items():
+                results = measure_deployment(group, self.settings, facts, progress.started)
+                try:
+                    with contextlib.closing(results):
+                        for measurement in results:
+                            self.store.add([measurement])
+                            measured.append(measurement)
+                            progress.saved(measurement)
+                except EngineError as error:
+                    unavailable.append((deployment, error, len(group)))
+        if unavailable and not measured and len(unavailable) == len(groups):
+            raise unavailable[0][1]
+        return RunReport(
+            n_cases=len(unique),
+            n_before=len(skip),
+            n_failed_before=len(skip - good),
+            n_left=len(missing) - len(measured),
+            measurements=tuple(measured),
+            unavailable=tuple((deployment.engine, str(error), count) for deployment, error, count in unavailable),
+            advice=tuple(self._advice(measured)),
+            elapsed_s=time.monotonic() - began,
+        )
+
+    def _order(self, cases: Iterable[Case], limit: int | None) -> Mapping[Deployment, list[Case]]:
+        """Cases by deployment, both in an order that a hash of the seed and of themselves decides."""
+
+        def place(identity: str) -> str:
+            return content_hash({"seed": self.settings.seed, "of": identity})
+
+        ordered = sorted(cases, key=lambda case: (place(case.deployment.deployment_id), place(case.case_id)))
+        groups: dict[Deployment, list[Case]] = {}
+        for case in ordered[:limit]:
+            groups.setdefault(case.deployment, []).append(case)
+        return groups
+
+    def _advice(self, measured: list[Measurement]) -> Iterable[Advice]:
+        seen: dict[Advice, None] = {}
+        for measurement in measured:
+            environment = thaw(measurement.environment)
+            if measurement.provenance == "measured":
+                seen |= dict.fromkeys(host_advice(environment.get("host", {}), environment.get("engine", {})))
+        return [*seen, *result_advice(measured)]

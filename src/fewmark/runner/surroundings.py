@@ -1,0 +1,72 @@
+"""What the parent knows of a run (version, commit), and advice on what would make its numbers better."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from fewmark import __version__
+from fewmark.core import Advice, Measurement, Status
+
+BUSY_FRACTION: Final = 0.25  # of the CPUs, kept busy by others, from which a machine counts as busy
+MOST: Final = 0.25  # of the cases, from which a fault of single cases is worth a word about the machine
+
+
+def run_facts() -> dict[str, Any]:
+    """fewmark's version, and the commit and state of the repository that the run is started in, if it is one."""
+    commit = _git("rev-parse", "HEAD")
+    facts: dict[str, Any] = {"fewmark": __version__}
+    if commit:
+        facts |= {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+    return facts
+
+
+def host_advice(host: Mapping[str, Any], engine: Mapping[str, Any]) -> Iterable[Advice]:
+    """What speaks against this machine, as its worker found it."""
+    cpus = min(host.get("cpu_usable") or 1, host.get("cpu_limit") or float("inf"))
+    load, threads = host.get("load_average_1m"), engine.get("threads")
+    if load is not None and load > BUSY_FRACTION * cpus:
+        yield Advice(
+            "busy-machine",
+            f"load average {load:g} on {cpus:g} CPUs before the first measurement",
+            "stop other work, or run with fewer threads; results of a busy machine scatter and are slow",
+        )
+    if threads is not None and threads > cpus:
+        yield Advice(
+            "too-many-threads",
+            f"{threads} compute threads on {cpus:g} usable CPUs",
+            f"set the engine option threads to at most {int(cpus) or 1}",
+        )
+
+
+def result_advice(measurements: Iterable[Measurement]) -> Iterable[Advice]:
+    """What speaks against the results of one run."""
+    live = [m for m in measurements if m.status is Status.OK and m.provenance == "measured"]
+    if not live:
+        return
+    imprecise = sum("imprecise" in m.flags for m in live)
+    if imprecise > MOST * len(live):
+        yield Advice(
+            "imprecise",
+            f"{imprecise} of {len(live)} cases were not known to the target precision after the last repeat",
+            "quiet the machine, pin fewer threads, or allow more repeats (--repeats-max)",
+        )
+    busy = 0
+    for measurement in live:
+        cpus = (measurement.environment.get("host") or {}).get("cpu_usable") or 1
+        busy += (measurement.extra.get("other_cpus_busy") or 0) > BUSY_FRACTION * cpus
+    if busy > MOST * len(live):
+        yield Advice(
+            "busy-machine",
+            f"other processes kept more than {BUSY_FRACTION:.0%} of the CPUs busy during {busy} of {len(live)} cases",
+            "measure again when the machine is quiet",
+        )
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
