@@ -94,7 +94,7 @@ only: [{output_tokens: [4, 8]}]
 def test_suites_compose_and_a_case_counts_once(write: Write) -> None:
     write(
         HEAD
-        + "cells: [{grid: {input_tokens: [1, 2], output_tokens: 1, batch_size: 1}}]\nsettings: {repeats: 5, seed: 1}",
+        + "cells: [{grid: {input_tokens: [1, 2], output_tokens: 1, batch_size: 1}}]\nsettings: {min_repeats: 5, seed: 1}",
         "base.yaml",
     )
     suite = load_suite(
@@ -105,7 +105,7 @@ def test_suites_compose_and_a_case_counts_once(write: Write) -> None:
         )
     )
     assert cells(suite) == [(1, 1, 1), (2, 1, 1), (3, 1, 1)]
-    assert suite.settings == {"repeats": 5, "seed": 2}
+    assert suite.settings == {"min_repeats": 5, "seed": 2}
 
 
 def test_an_override_moves_an_included_suite_to_another_deployment(write: Write) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 
 from fewmark.core.errors import InputError
 from fewmark.core.frozen import FrozenMap, freeze
@@ -200,19 +200,26 @@ class TruncatePart(_Part):
 class SettingsPart(_Part):
     """How the cases are measured; what is left out is the runner's to choose."""
 
-    repeats: Count | None = None
-    """Exactly this many repeats, however noisy."""
     min_repeats: Count | None = None
     max_repeats: Count | None = None
+    """As many as the fewest: exactly so many repeats, however noisy."""
     target_half_width: Annotated[float, Field(gt=0, lt=1, strict=False)] | None = None
     """Repeat until the relative confidence half-width of the median is this small."""
     warmup: Annotated[int, Field(ge=0)] | None = None
     """Runs that are thrown away before the first repeat of a case."""
     timeout_s: Annotated[float, Field(gt=0, strict=False)] | None = None
     """Seconds after which a case is given up."""
+    load_timeout_s: Annotated[float, Field(gt=0, strict=False)] | None = None
+    """Seconds after which the loading of a deployment is given up."""
     seed: Annotated[int, Field(ge=0)] | None = None
     """Seed of the order and of the prompts."""
     truncate: TruncatePart | None = None
+
+    @model_validator(mode="after")
+    def _check_repeats(self) -> Self:
+        if self.min_repeats and self.max_repeats and self.min_repeats > self.max_repeats:
+            raise ValueError("min_repeats must not exceed max_repeats")
+        return self
 
 
 class SuiteFile(_Part):
