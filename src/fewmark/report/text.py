@@ -31,9 +31,7 @@ def render_markdown(cards: Sequence[Card], title: str) -> str:
         blocks.append(f"## {_escape(card.title)}")
         if card.text:
             blocks.append(_escape(card.text, keep_lines=True))
-        blocks.extend(
-            f"> **{_escape(advice.message)}** {_escape(advice.hint)}".rstrip() for advice in card.advice
-        )
+        blocks.extend(f"> **{_escape(advice.message)}** {_escape(advice.hint)}".rstrip() for advice in card.advice)
         if card.figures:
             blocks.append("\n".join(f"- {_escape(name)}: **{_escape(value)}**" for name, value in card.figures))
         blocks.extend(_markdown_table(table) for table in card.tables)
@@ -63,7 +61,13 @@ def values_table(chart: Chart) -> Table:
     """A chart's values as a table: its text alternative."""
     intervals = any(series.low or series.high for series in chart.series)
     notes = any(series.labels for series in chart.series)
-    columns = ("series", chart.x_name, chart.y_name, *(("low", "high") if intervals else ()), *(("note",) if notes else ()))
+    columns = (
+        "series",
+        chart.x_name,
+        chart.y_name,
+        *(("low", "high") if intervals else ()),
+        *(("note",) if notes else ()),
+    )
     rows = []
     for series in chart.series:
         for i, (x, y) in enumerate(zip(series.x, series.y, strict=True)):

@@ -1,0 +1,40 @@
+"""`fewmark report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("report")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--store", metavar="URL", help="Report on this store  [default: FEWMARK_STORE or sqlite:///fewmark.db].")
+@click.option("--data", metavar="FILE", help="Report on a result file, or a packaged dataset, instead of the store.")
+@click.option("--model", default="mechanistic", show_default=True, help="The model that predicts.")
+@click.option("--target", help="The metric  [default: the one with the most values].")
+@click.option(
+    "--confidence-level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.9, show_default=True
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def command(
+    out: Path, store: str | None, data: str | None, model: str, target: str | None, confidence_level: float, seed: int
+) -> None:
+    """Write one file that shows it all: OUT.html (or .md, .json, .csv).
+
+    What was measured, what a model predicts with its intervals, how measured compares with predicted, what it cost,
+    which data are faulty, and where it ran. The HTML opens from disk and needs no network.
+    """
+    from fewmark.verbs.report import report
+
+    report(
+        out,
+        store=store,
+        data=data,
+        model=model,
+        target=target,
+        confidence_level=confidence_level,
+        random_state=seed,
+        progress=lambda text: click.echo(f"{text} …", err=True),
+    )
+    click.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)", err=True)

@@ -1,0 +1,80 @@
+"""Cells and deployments of a canonical table, for people: labels, and repeats reduced to one value."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any, Final
+
+import pandas as pd
+
+from fewmark.core.table import DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
+
+LABEL: Final = "deployment"  # the column that holds the label
+
+
+def deployment_columns(frame: pd.DataFrame) -> list[str]:
+    """The table's columns that make a row's deployment."""
+    return [name for name in map(str, frame) if name in DEPLOYMENT_COLUMNS or name.startswith(OPTION_PREFIX)]
+
+
+def cell_columns(frame: pd.DataFrame) -> list[str]:
+    """The table's columns that make a row's cell: the deployment's and the workload's."""
+    workload = [name for name in map(str, frame) if name in WORKLOAD_COLUMNS or name.startswith(WORKLOAD_PREFIX)]
+    return deployment_columns(frame) + workload
+
+
+def with_labels(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with one more column, a label of each row's deployment: alike for alike rows, and only for those."""
+    columns = deployment_columns(frame)
+    groups = frame[columns].drop_duplicates()
+    rows = [{name: value for name, value in row.items() if _known(value)} for row in groups.to_dict("records")]
+    labels = [_label(row) for row in rows]
+    # Where two deployments look alike, what tells them apart is written out.
+    for position, (row, label) in enumerate(zip(rows, list(labels), strict=True)):
+        twins = [other for other, name in zip(rows, labels, strict=True) if name == label and other is not row]
+        if twins:
+            differing = [name for name in columns if any(other.get(name) != row.get(name) for other in twins)]
+            detail = ", ".join(f"{name.removeprefix(OPTION_PREFIX)} {_text(row.get(name))}" for name in differing)
+            labels[position] = f"{label} [{detail}]"
+    keys = {_key(values): label for values, label in zip(groups.itertuples(index=False), labels, strict=True)}
+    return frame.assign(**{LABEL: [keys[_key(values)] for values in frame[columns].itertuples(index=False)]})
+
+
+def reduce_cells(frame: pd.DataFrame, target: str) -> pd.DataFrame:
+    """One row a cell: the target's median over the rows that have it, and in ``n_rows`` how many these are."""
+    known = frame[frame[target].notna() & (frame[target] > 0)]
+    grouped = known.groupby(cell_columns(frame), dropna=False, sort=False)[target]
+    return grouped.agg(["median", "size"]).rename(columns={"median": target, "size": "n_rows"}).reset_index()
+
+
+def load_of(frame: pd.DataFrame) -> pd.Series:
+    """The batch size or the concurrency, whichever a row has."""
+    return frame["batch_size"].fillna(frame["concurrency"])
+
+
+def _label(row: Mapping[Hashable, Any]) -> str:
+    count = row.get("accelerator_count")
+    many = f"{_text(count)}×" if count and count > 1 else ""
+    parts = [str(row.get("model", "unknown model"))]
+    if "precision" in row:
+        parts.append(str(row["precision"]))
+    parts.append(f"· {row.get('engine', 'unknown engine')}")
+    if "accelerator" in row or many:
+        parts.append(f"on {many}{row.get('accelerator', 'unknown accelerator')}")
+    if row.get("placement", "accelerator") != "accelerator":
+        parts.append(f"({row['placement']})")
+    return " ".join(parts)
+
+
+def _known(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and pd.isna(value))
+
+
+def _key(values: Any) -> tuple[Any, ...]:
+    return tuple(value if _known(value) else None for value in values)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,263 @@
+"""`fewmark report`: what was measured, what a model makes of it, and how far that can be trusted, in one file."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from fewmark import datasets
+from fewmark.core import Advice, Card, InputError, Measurement, ModelError, Prediction, Status
+from fewmark.core.metrics import TARGETS
+from fewmark.interop import from_measurements, is_complete, read_table, to_measurements
+from fewmark.models.base import Model
+from fewmark.models.registry import make_model
+from fewmark.report import RENDERERS
+from fewmark.screening import apply, screen
+from fewmark.store import open_store
+from fewmark.verbs.cards_overview import cost_card, environment_card, faults_card, summary_card
+from fewmark.verbs.cards_prediction import accuracy_card, curves_card
+from fewmark.verbs.cells import cell_columns, deployment_columns, reduce_cells
+
+DEFAULT_MODEL: Final = "mechanistic"
+N_FOLDS: Final = 5
+MAX_PAIRS: Final = 24  # of lengths in a deployment up to which each is predicted at each load
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a report is about."""
+
+    name: str
+    frame: pd.DataFrame
+    measurements: tuple[Measurement, ...]
+    predictions: tuple[Prediction, ...] = ()
+
+
+def report(
+    out: str | Path,
+    *,
+    store: str | None = None,
+    data: str | None = None,
+    model: str = DEFAULT_MODEL,
+    target: str | None = None,
+    confidence_level: float = 0.9,
+    random_state: int = 0,
+    progress: Callable[[str], None] = lambda text: None,
+) -> list[Card]:
+    """Write a report on a store's measurements, or on a file's, and return its cards.
+
+    Parameters
+    ----------
+    out : path
+        Its suffix says the format: .html, .md, .json or .csv.
+    store : str, optional
+        The store's URL; by default `FEWMARK_STORE` or the file fewmark.db.
+    data : str, optional
+        Instead of a store: a file that `fewmark import` reads, or a packaged dataset's name.
+    model : str
+        The model that predicts.
+    target : str, optional
+        The metric; by default the first of `TARGETS` of which there is the most.
+
+    Raises
+    ------
+    InputError, FormatError, StoreError, ModelError
+        If the request, a file, the store or the model's name is wrong.
+    """
+    path = check_output(Path(out))
+    progress("reading")
+    source = _read(store, data)
+    target = _target(source.frame, target)
+    make_model(model, target=target)  # a wrong name is told before any work is done
+    progress("screening")
+    findings = screen(source.frame)
+    sound = apply(source.frame, findings)
+    cells = reduce_cells(sound[(sound["status"] == Status.OK) & is_complete(sound)], target)
+    cards = [summary_card(source.frame, target, source=source.name)]
+    try:
+        progress(f"fitting {model}")
+        cards += _prediction_cards(cells, source, target, model, confidence_level, random_state)
+    except ModelError as error:
+        advice = Advice("no-model", error.what, error.hint or "Measure more cells, or choose another model.")
+        cards.append(
+            Card("curves", "Predictions", f"The model '{model}' cannot learn from these data.", advice=(advice,))
+        )
+    cards += [cost_card(source.measurements), faults_card(source.frame, findings)]
+    cards.append(environment_card(source.measurements))
+    progress("writing")
+    write_report(path, cards, f"fewmark report: {source.name}")
+    return cards
+
+
+def check_output(path: Path) -> Path:
+    """The path, if a report can be written there. Raises `InputError` if not."""
+    if path.suffix.lower() not in RENDERERS:
+        raise InputError("a report's suffix says its format", got=str(path), hint=f"one of {', '.join(RENDERERS)}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError("cannot write the report there", got=str(path), hint="name a file in a folder that exists")
+    return path
+
+
+def write_report(path: Path, cards: Sequence[Card], title: str) -> None:
+    """Write the cards in the format of the path's suffix; the file is complete or not there."""
+    text = RENDERERS[path.suffix.lower()](cards, title)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            umask = os.umask(0)
+            os.umask(umask)
+            Path(name).chmod(0o666 & ~umask)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InputError("cannot write the report", got=f"{path}: {error.strerror}") from None
+
+
+def curve_cells(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells at which curves are drawn: each deployment's lengths × its loads, the powers of two between included."""
+    parts = []
+    for _, part in cells.groupby(deployment_columns(cells), dropna=False, sort=False):
+        if len(part[["input_tokens", "output_tokens"]].drop_duplicates()) > MAX_PAIRS:
+            parts.append(part[cell_columns(cells)])
+            continue
+        lengths = part[[name for name in cell_columns(cells) if name not in ("batch_size", "concurrency")]]
+        for name in ("batch_size", "concurrency"):
+            other = "concurrency" if name == "batch_size" else "batch_size"
+            here = part[part[name].notna()]
+            if here.empty:
+                continue
+            loads = pd.DataFrame({name: _loads(here[name]), other: np.nan})
+            parts.append(lengths.loc[here.index].drop_duplicates().merge(loads, how="cross"))
+    return pd.concat(parts, ignore_index=True)[cell_columns(cells)]
+
+
+def predict_cells(fitted: Model, cells: pd.DataFrame, confidence_level: float) -> pd.DataFrame:
+    """The cells with what the model says of them: ``value``, ``low``, ``high``, ``provenance``, ``similarity``."""
+    interval = fitted.predict_interval(cells, confidence_level)
+    return cells.assign(
+        value=fitted.predict(cells),
+        low=interval[:, 0],
+        high=interval[:, 1],
+        provenance=fitted.provenance(cells),
+        similarity=fitted.similarity(cells),
+    )
+
+
+def cross_validate(
+    cells: pd.DataFrame, target: str, model: str, *, confidence_level: float = 0.9, random_state: int = 0
+) -> pd.DataFrame:
+    """Each cell predicted by a model that learned from the others: in each deployment a fifth is hidden at a time."""
+    rng = np.random.default_rng(random_state)
+    fold = np.empty(len(cells), dtype=int)
+    for positions in cells.groupby(deployment_columns(cells), dropna=False, sort=False).indices.values():
+        fold[rng.permutation(positions)] = np.arange(len(positions)) % N_FOLDS
+    columns, parts = cell_columns(cells), []
+    for number in np.unique(fold):
+        known, hidden = cells[fold != number], cells[fold == number]
+        if known.empty:
+            raise ModelError("too few cells to hide any from the model", got=f"{len(cells)} cells")
+        fitted = make_model(model, target=target, random_state=random_state)
+        fitted.fit(known[columns].reset_index(drop=True), known[target].to_numpy(float))
+        told = predict_cells(fitted, hidden[columns].reset_index(drop=True), confidence_level)
+        parts.append(told.assign(**{target: hidden[target].to_numpy(float)}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _prediction_cards(
+    cells: pd.DataFrame, source: _Source, target: str, model: str, confidence_level: float, random_state: int
+) -> list[Card]:
+    if cells.empty:
+        raise ModelError("no sound row says enough to learn from", got=target)
+    fitted = make_model(model, target=target, random_state=random_state)
+    fitted.fit(cells[cell_columns(cells)], cells[target].to_numpy(float))
+    predicted = predict_cells(fitted, curve_cells(cells), confidence_level)
+    cards = [curves_card(cells, predicted, target, model=model, confidence_level=confidence_level)]
+    stored = _stored_forecasts(source, target)
+    if len(stored):
+        how = "Predictions kept in the store, against what was measured of the same cells."
+        cards.append(
+            accuracy_card(stored, target, how=how, confidence_level=float(stored["confidence_level"].median()))
+        )
+    else:
+        checked = cross_validate(cells, target, model, confidence_level=confidence_level, random_state=random_state)
+        how = (
+            f"Each cell was predicted by '{model}' after learning from four fifths of the others, itself not included."
+        )
+        cards.append(accuracy_card(checked, target, how=how, confidence_level=confidence_level))
+    return cards
+
+
+def _stored_forecasts(source: _Source, target: str) -> pd.DataFrame:
+    values: dict[str, list[float]] = {}
+    for measurement in source.measurements:
+        value = measurement.median(target)
+        if measurement.status is Status.OK and value is not None and value > 0:
+            values.setdefault(measurement.case.case_id, []).append(value)
+    known = [
+        prediction
+        for prediction in source.predictions
+        if prediction.metric == target and prediction.case.case_id in values and prediction.provenance != "measured"
+    ]
+    if not known:
+        return pd.DataFrame()
+    frame = from_measurements([Measurement(case=prediction.case) for prediction in known])
+    return (
+        frame[cell_columns(frame)]
+        .assign(
+            **{name: [getattr(prediction, name) for prediction in known] for name in ("value", "low", "high")},
+            provenance=[prediction.provenance for prediction in known],
+            confidence_level=[prediction.confidence_level for prediction in known],
+            **{target: [statistics.median(values[prediction.case.case_id]) for prediction in known]},
+        )
+        .astype({"value": float, "low": float, "high": float})
+    )
+
+
+def _read(store: str | None, data: str | None) -> _Source:
+    if data is not None:
+        if store is not None:
+            raise InputError("a report is about a store or about a file, not both", got={"store": store, "data": data})
+        frame = datasets.load(data) if data in datasets.names() else read_table(data)
+        name = frame.attrs.get("title") if data in datasets.names() else Path(data).name
+        return _Source(str(name), frame, tuple(to_measurements(frame[is_complete(frame)])))
+    with open_store(store) as opened:
+        measurements = tuple(opened.measurements())
+        predictions = tuple(opened.predictions())
+    if not measurements:
+        raise InputError(
+            "the store has no measurements", got=store, hint="fewmark run, fewmark import, or report --data FILE"
+        )
+    return _Source("the store", from_measurements(measurements), measurements, predictions)
+
+
+def _target(frame: pd.DataFrame, target: str | None) -> str:
+    counts = {name: int(frame[name].notna().sum()) if name in frame else 0 for name in TARGETS}
+    if target is None:
+        best = max(counts, key=lambda name: counts[name])
+        if counts[best]:
+            return best
+        raise InputError("the table has no value of any metric", hint=f"it needs one of {', '.join(TARGETS)}")
+    if target not in TARGETS:
+        raise InputError("unknown target", got=target, hint=f"one of {', '.join(TARGETS)}")
+    if not counts[target]:
+        there = ", ".join(name for name, count in counts.items() if count) or "none"
+        raise InputError(f"the table has no value of {target}", hint=f"there are values of: {there}")
+    return target
+
+
+def _loads(values: pd.Series) -> list[float]:
+    low, high = float(values.min()), float(values.max())
+    powers = {float(2**exponent) for exponent in range(41) if low < 2**exponent < high}
+    return sorted({float(value) for value in values} | powers)
