@@ -52,7 +52,8 @@ def serve() -> int:
     os.dup2(2, 1)
     _die_with_parent()
     requests: queue.Queue[dict[str, Any]] = queue.Queue()
-    threading.Thread(target=_read, args=(sys.stdin.buffer, requests), daemon=True).start()
+    # A stream of its own: Python cannot end in good order while another thread waits on `sys.stdin`.
+    threading.Thread(target=_read, args=(os.fdopen(os.dup(0), "rb"), requests), daemon=True).start()
 
     def send(event: str, **content: Any) -> None:
         line = json.dumps({"fewmark": PROTOCOL, "event": event, **content})

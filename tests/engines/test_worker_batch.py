@@ -1,0 +1,95 @@
+"""The worker as a zip on a bare interpreter: a file of cases into a file of measurements."""
+
+import json
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from fewmark.core import Case, Deployment, Measurement, Status, Workload
+from fewmark.engines.archive import write_archive
+
+DUMMY = Deployment("dummy", "toy", engine_options={"note": "no"})
+CASES = [Case(DUMMY, Workload(4, n, batch_size=b)) for n in (2, 3) for b in (1, 2)]
+FAILING = Case(DUMMY, Workload(4, 2, batch_size=1, options={"do": "short"}))
+
+
+@pytest.fixture
+def batch(tmp_path, plugin, monkeypatch):
+    monkeypatch.delenv("PYTHONPATH")
+    archive = write_archive(tmp_path / "worker.zip")
+
+    def run(cases, *options):
+        (tmp_path / "cases.jsonl").write_text("".join(json.dumps(case.to_dict()) + "\n" for case in cases))
+        # -I -S: nothing but the standard library and the zip, neither this checkout nor any installed package.
+        files = ("--cases", str(tmp_path / "cases.jsonl"), "--out", str(tmp_path / "results.jsonl"))
+        command = [sys.executable, "-I", "-S", str(archive), "--path", str(plugin), *files, *options]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    run.results = tmp_path / "results.jsonl"
+    return run
+
+
+def read(path):
+    return [Measurement.from_dict(json.loads(line)) for line in path.read_text().splitlines()]
+
+
+def test_the_archive_holds_core_and_engines_alone_and_is_reproducible(tmp_path):
+    first, second = write_archive(tmp_path / "a.zip"), write_archive(tmp_path / "b.zip")
+    with zipfile.ZipFile(first) as archive:
+        names = archive.namelist()
+    assert first.read_bytes() == second.read_bytes()
+    assert {name.split("/")[1] for name in names if "/" in name} == {"__init__.py", "core", "engines"}
+    assert all(name.endswith(".py") for name in names)
+
+
+def test_a_batch_runs_on_a_bare_interpreter(batch):
+    done = batch(CASES, "--max-repeats", "4")
+    assert done.returncode == 0, done.stderr
+    results = read(batch.results)
+    assert {m.case.case_id for m in results} == {case.case_id for case in CASES}
+    assert all(m.status is Status.OK and m.n_repeats == 3 for m in results)
+    assert all(m.environment["host"]["python"] and m.environment["engine"]["pid"] for m in results)
+
+
+def test_a_failed_case_is_a_result_and_tells_in_the_exit_code(batch):
+    assert batch([FAILING, CASES[0]]).returncode == 1
+    assert [m.status for m in read(batch.results)] == [Status.INVALID, Status.OK]
+
+
+def test_a_batch_goes_on_where_it_was_killed(batch):
+    assert batch(CASES[:3]).returncode == 0
+    whole = batch.results.read_bytes()
+    torn = whole[:-20]  # as a kill in the middle of a write leaves it
+    batch.results.write_bytes(torn)
+    assert batch(CASES).returncode == 0
+    results = read(batch.results)
+    assert len(results) == 4 and {m.case.case_id for m in results} == {case.case_id for case in CASES}
+    assert batch.results.read_bytes().startswith(b"".join(whole.splitlines(keepends=True)[:2]))
+
+
+@pytest.mark.parametrize(
+    ("cases", "says"),
+    [
+        ('{"deployment": {}}\n', "line 1: not a case"),
+        ("nonsense\n", "line 1: not a case"),
+        (
+            '{"deployment": {"engine": "warp", "model": "m"}, "workload": {"input_tokens": 1, "output_tokens": 1, '
+            '"batch_size": 1}}\n',
+            "unknown engine",
+        ),
+    ],
+)
+def test_a_wrong_request_is_one_clear_error(batch, tmp_path, cases, says):
+    batch([])
+    (tmp_path / "wrong.jsonl").write_text(cases)
+    done = batch([], "--cases", str(tmp_path / "wrong.jsonl"))
+    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
+
+
+def test_results_that_are_none_are_not_appended_to(batch):
+    batch.results.write_text("something else\n")
+    done = batch(CASES)
+    assert done.returncode == 2 and "not a measurement" in done.stderr
+    assert batch.results.read_text() == "something else\n"

@@ -1,0 +1,82 @@
+"""A third party's engine, standard library only, that misbehaves on request: the workload option `do` says how.
+
+Engine options: `journal` (a file that gets a line for each call), `load` (how loading misbehaves), `pause_s` (real
+time that each run takes), `once` (a file that makes a misbehaviour happen once: it does while the file is absent).
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from fewmark.core import Sample, Status
+from fewmark.engines import Availability, CaseFailure
+
+
+class DummyEngine:
+    @classmethod
+    def probe(cls):
+        return Availability(True, version="1.0")
+
+    def load(self, deployment):
+        self.options = deployment.engine_options
+        self.note("load")
+        self.misbehave(self.options.get("load"))
+
+    def check(self, workload):
+        if workload.options.get("do") == "unsupported":
+            raise CaseFailure(Status.UNSUPPORTED, "the dummy does not do that")
+
+    def run(self, workload, *, seed):
+        self.note(f"run {workload.output_tokens} {workload.load} {seed}")
+        print("noise on standard output", flush=True)
+        os.write(1, b'{"fewmark": 1, "event": "result", "forged": true}\n')
+        self.misbehave(workload.options.get("do"))
+        produced = int(workload.output_tokens) - (workload.options.get("do") == "short")
+        time.sleep(self.options.get("pause_s", 0))
+        noise = workload.options.get("noise", 0.0) * (seed % 1000 / 1000 - 0.5)
+        step = 0.001 * workload.load * (1 + noise)
+        times = tuple(step * (i + 1) for i in range(produced))
+        return Sample(e2e_latency_s=times[-1], ttft_s=times[0], output_tokens=produced, token_times_s=times)
+
+    def close(self):
+        self.note("close")
+
+    def environment(self):
+        return {"pid": os.getpid(), "threads": 1}
+
+    def misbehave(self, how):
+        once = self.options.get("once")
+        if once is not None and how is not None:
+            if Path(once).exists():
+                return
+            Path(once).touch()
+        if how == "raise":
+            raise RuntimeError("the dummy fell over")
+        if how == "exit":
+            print("last words", file=sys.stderr, flush=True)
+            os._exit(3)
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if how == "hang":
+            child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+            self.note(f"child {child.pid}")
+            time.sleep(600)
+        if how == "memory":
+            raise MemoryError("no room")
+        if how == "refuse":
+            raise CaseFailure(Status.OUT_OF_MEMORY, "the weights do not fit")
+
+    def note(self, line):
+        journal = self.options.get("journal")
+        if journal is not None:
+            with Path(journal).open("a") as file:
+                file.write(line + "\n")
+
+
+class MissingEngine(DummyEngine):
+    @classmethod
+    def probe(cls):
+        return Availability(False, reason="not installed: nowhere", install="pip install nowhere")
