@@ -115,7 +115,7 @@ def _series_data(series: Series, x: Any, y: Any) -> dict[str, Any]:
         "high": [_number(y(value)) for value in series.high],
         "labels": list(series.labels),
     }
-    return {key: value for key, value in out.items() if value}
+    return {key: value for key, value in out.items() if value or key not in ("low", "high", "labels")}
 
 
 def _number(value: Any) -> Any:

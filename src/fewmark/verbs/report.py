@@ -126,7 +126,7 @@ def write_report(path: Path, cards: Sequence[Card], title: str) -> None:
 
 
 def curve_cells(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells at which curves are drawn: each deployment's lengths × its loads, the powers of two between included."""
+    """The cells at which curves are drawn: a deployment's lengths × its loads and the powers of two between."""
     parts = []
     for _, part in cells.groupby(deployment_columns(cells), dropna=False, sort=False):
         if len(part[["input_tokens", "output_tokens"]].drop_duplicates()) > MAX_PAIRS:

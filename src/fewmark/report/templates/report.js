@@ -9,9 +9,9 @@
 
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  // Plotly reads a little HTML in names and texts: nothing of ours may be taken for it.
+  // Plotly reads a little HTML, and TeX between dollars, in names and texts: nothing of ours may be taken for it.
   const escape = (text) =>
-    String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/\s+/g, " ");
+    String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/\$/g, "&#36;").replace(/\s+/g, " ");
 
   const number = (value) => {
     if (typeof value !== "number") return value === null || value === undefined ? "–" : String(value);
