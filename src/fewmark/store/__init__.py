@@ -1,0 +1,10 @@
+"""Measurements, predictions and annotations in SQL: append-only, content-addressed, safe against kills.
+
+SQLite by default, PostgreSQL by URL. Heavy imports: SQLAlchemy alone, and psycopg where PostgreSQL is used.
+"""
+
+from fewmark.store.annotations import Annotation
+from fewmark.store.queries import DeploymentFilter
+from fewmark.store.store import Outcome, Store, open_store
+
+__all__ = ["Annotation", "DeploymentFilter", "Outcome", "Store", "open_store"]

@@ -1,0 +1,72 @@
+"""The canonical table by columns, read straight from SQL without building a measurement."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from fewmark.core import CANONICAL_COLUMNS
+from fewmark.core.frozen import canonical_json
+from fewmark.core.table import DEPLOYMENT_COLUMNS, METRIC_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
+from fewmark.store.database import Database
+from fewmark.store.queries import Condition, pages
+from fewmark.store.schema import COST_COLUMNS, cases, deployments, measurements
+
+_PAGE: Final = 20_000
+_OWN: Final = ("measurement_id", "case_id", "deployment_id", "provenance", "source", "status", "flag", "n_repeats")
+_REAL: Final = (
+    *("accelerator_count", "tensor_parallel_size", "n_repeats"),
+    *(*WORKLOAD_COLUMNS, *METRIC_COLUMNS, *COST_COLUMNS),
+)
+
+
+def read_columns(
+    database: Database, conditions: Sequence[Condition], case_ids: Iterable[str] | None
+) -> dict[str, list[Any]]:
+    """See `Store.table`."""
+    m, c = measurements, cases
+    extra = sa.case((m.c.has_extra == 1, m.c.body)).label("extra")
+    query = (
+        sa.select(
+            m.c.number,
+            *(m.c[name] for name in (*_OWN, *METRIC_COLUMNS, *COST_COLUMNS)),
+            *(c.c[name] for name in WORKLOAD_COLUMNS),
+            *(c.c.options, extra),
+        )
+        .join_from(m, c, m.c.case_id == c.c.case_id)
+        .where(*conditions)
+    )
+    names = [str(column.key) for column in query.selected_columns]
+    found = pages(database, query, m.c.number, key=m.c.case_id, keys=case_ids, size=_PAGE)
+    rows = list(itertools.chain.from_iterable(found))
+    columns: dict[str, list[Any]] = {name: [row[i] for row in rows] for i, name in enumerate(names)}
+    with database.read() as connection:
+        # Read last: a deployment is stored before what refers to it.
+        known = {row["deployment_id"]: row for row in connection.execute(sa.select(deployments)).mappings()}
+    where = [known[key] for key in columns["deployment_id"]]
+    columns |= {name: [row[name] for row in where] for name in DEPLOYMENT_COLUMNS}
+    columns |= {name: [float("nan") if value is None else value for value in columns[name]] for name in _REAL}
+    workload_options = [text and json.loads(text) for text in columns["options"]]
+    extras = [text and json.loads(text)["extra"] for text in columns["extra"]]
+    options = {key: json.loads(row["body"]).get("engine_options") for key, row in known.items()}
+    out = {name: columns[name] for name in (*CANONICAL_COLUMNS, *names) if name not in ("number", "options", "extra")}
+    _spread(out, [options[key] for key in out["deployment_id"]], OPTION_PREFIX)
+    _spread(out, workload_options, WORKLOAD_PREFIX)
+    _spread(out, extras, "")
+    return out
+
+
+def _spread(columns: dict[str, list[Any]], mappings: Sequence[Mapping[str, Any] | None], prefix: str) -> None:
+    """Add a column for each name in the mappings; a column that is there already stays as it is."""
+    unique = {id(mapping): mapping for mapping in mappings if mapping}
+    for name in sorted({name for mapping in unique.values() for name in mapping}):
+        if prefix + name not in columns:
+            columns[prefix + name] = [_cell(mapping.get(name)) if mapping else None for mapping in mappings]
+
+
+def _cell(value: Any) -> Any:
+    return canonical_json(value) if isinstance(value, (dict, list)) else value

@@ -1,0 +1,195 @@
+"""Where the store lives: URLs, connections, transactions, and what their errors mean."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.pool import QueuePool
+
+from fewmark.core import StoreError
+
+DEFAULT_URL: Final = "sqlite:///fewmark.db"
+ENVIRONMENT_VARIABLE: Final = "FEWMARK_STORE"
+BUSY_TIMEOUT_S: Final = 60.0
+CONNECT_TIMEOUT_S: Final = 10
+_WRITER_LOCK: Final = 0x6665776D61726B  # "fewmark"; any constant that other programs do not use
+_POSTGRESQL: Final = ("postgres", "postgresql", "postgresql+psycopg")
+_HINTS: Final = (
+    ("not a database", "the file is something else, or damaged; give another path"),
+    ("malformed", "the file is damaged; `sqlite3 FILE .recover` may save what is left"),
+    ("locked", "another process has been writing for a long time; try again when it is done"),
+    ("readonly", "make the file and its folder writable, or copy the store elsewhere"),
+    ("unable to open", "check that the folder exists and is writable"),
+    ("disk is full", "free some space; everything added before is safe"),
+    ("disk i/o error", "check the disk; everything added before is safe"),
+    ("connection", "check that the PostgreSQL server runs and that host, port and user are right"),
+    ("does not exist", "create the database first: createdb NAME"),
+    ("permission denied", "give the user the right to create tables and to write"),
+)
+
+
+def parse_url(url: str | os.PathLike[str] | None) -> sa.URL:
+    """The SQLAlchemy URL behind a URL, a plain path, or (None) the environment variable or the default.
+
+    Raises
+    ------
+    StoreError
+        If it is no URL that a store can live at.
+    """
+    text = os.fspath(url) if url is not None else os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_URL
+    if not text.strip():
+        raise StoreError("a store needs a URL or a path", got=repr(text), hint=f"as in {DEFAULT_URL}")
+    if text == ":memory:":
+        return sa.URL.create("sqlite", database=":memory:")
+    if "://" not in text:
+        return sa.URL.create("sqlite", database=str(Path(text).expanduser()))
+    try:
+        parsed = sa.make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        scheme = text.split("://")[0]  # the rest may hold a password
+        raise StoreError("the store's URL cannot be read", got=f"{scheme}://…", hint=f"as in {DEFAULT_URL}") from None
+    if parsed.drivername in _POSTGRESQL:
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername != "sqlite" or parsed.query or parsed.host:
+        raise StoreError(
+            "a store lives in an SQLite file or in PostgreSQL",
+            got=parsed.render_as_string(hide_password=True),
+            hint="sqlite:///relative.db, sqlite:////absolute.db, a plain path, or postgresql://user@host/database",
+        )
+    return parsed.set(database=parsed.database or ":memory:")
+
+
+class Database:
+    """Connections to one database, with one writer at a time.
+
+    SQLite runs in WAL mode with ``synchronous=FULL``: a process may be killed at any point either way, but only FULL
+    also keeps the last commits when the machine itself goes, as preemptible ones do. A commit then costs a disk sync;
+    a measurement costs seconds, and imports are committed in large batches.
+
+    On PostgreSQL writers take turns too, by an advisory lock: two batches that overlap in another order cannot
+    deadlock, and the running numbers grow in the order of commits, so that a reader who goes by them misses nothing.
+    """
+
+    def __init__(self, url: sa.URL, *, create: bool = True) -> None:
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        self.label = url.render_as_string(hide_password=True)
+        self._closed = False
+        self._pid = os.getpid()
+        path = None if not self.is_sqlite or url.database == ":memory:" else Path(str(url.database))
+        if path is not None:
+            _check_path(path, create=create)
+        self._in_memory = self.is_sqlite and path is None
+        self._engine = self._create_engine(url)
+        if path is not None:
+            try:
+                self._enter_wal_mode()
+            except BaseException:
+                self._engine.dispose()
+                raise
+
+    def close(self) -> None:
+        """Close every connection. A store in memory is gone then."""
+        self._closed = True
+        self._engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A connection for reading one page. Raises `StoreError` on any error of the database."""
+        with self._translated(), self._connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A transaction that nobody else writes beside; durable once left. Raises `StoreError`, nothing written."""
+        with self._translated(), self._connect() as connection, connection.begin():
+            if self.is_sqlite:
+                # Deferred transactions that start with a read fail at once when another process writes in between.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
+            yield connection
+
+    def _connect(self) -> sa.Connection:
+        if self._closed:
+            raise StoreError("the store is closed", got=self.label, hint="open it again with open_store")
+        if self._pid != os.getpid() and not self._in_memory:
+            # Connections do not survive a fork: the parent keeps its own, the child opens new ones.
+            self._engine.dispose(close=False)
+            self._pid = os.getpid()
+        return self._engine.connect()
+
+    def _create_engine(self, url: sa.URL) -> sa.Engine:
+        if not self.is_sqlite:
+            try:
+                return sa.create_engine(url, connect_args={"connect_timeout": CONNECT_TIMEOUT_S}, pool_pre_ping=True)
+            except ImportError as error:
+                raise StoreError(
+                    "PostgreSQL needs the psycopg package",
+                    got=str(error),
+                    hint="pip install 'fewmark[postgres]'",
+                ) from None
+            except TypeError as error:
+                raise StoreError("the store's URL cannot be used", got=str(error)) from None
+        # isolation_level None: transactions are begun by `write`, not by the driver's guess.
+        arguments: dict[str, Any] = {"timeout": BUSY_TIMEOUT_S, "isolation_level": None, "check_same_thread": False}
+        options: dict[str, Any] = {}
+        if self._in_memory:
+            # The database is its one connection: threads queue for it.
+            options = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_timeout": None}
+        engine = sa.create_engine(url, connect_args=arguments, **options)
+        sa.event.listen(engine, "connect", _configure_sqlite)
+        return engine
+
+    def _enter_wal_mode(self) -> None:
+        # The mode stays with the file. Changing it needs the file for oneself and does not wait by itself.
+        deadline = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                with self.read() as connection:
+                    if connection.exec_driver_sql("PRAGMA journal_mode").scalar() != "wal":
+                        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                return
+            except StoreError as error:
+                if "locked" not in str(error.got) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            reason = " ".join(str(error.orig).split()) or type(error.orig).__name__
+            hint = next((hint for sign, hint in _HINTS if sign in reason.lower()), None)
+            raise StoreError("the store cannot be used", got=f"{self.label}: {reason}", hint=hint) from error
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _check_path(path: Path, *, create: bool) -> None:
+    folder = path.parent
+    if path.is_dir():
+        raise StoreError("the store's path is a folder", got=path, hint=f"give a file, as in {path / 'fewmark.db'}")
+    if not path.exists() and not create:
+        raise StoreError("there is no store", got=path, hint="check the path, or import or measure something first")
+    if not folder.is_dir():
+        raise StoreError("the store's folder does not exist", got=folder, hint=f"mkdir -p {folder}")
+    effective = os.access in os.supports_effective_ids
+    for place, what in ((path, "file"), (folder, "folder")):
+        if place.exists() and not os.access(place, os.R_OK | os.W_OK, effective_ids=effective):
+            raise StoreError(
+                f"the store's {what} must be readable and writable",
+                got=place,
+                hint="SQLite writes beside the file, too; change the permissions, or copy the store elsewhere",
+            )

@@ -1,0 +1,116 @@
+"""Filters as SQL conditions, and reading page by page."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+
+from fewmark.core import Deployment, FrozenMap, InputError
+from fewmark.core.table import DEPLOYMENT_COLUMNS
+from fewmark.store.database import Database
+from fewmark.store.rows import column_text, deployment_column
+from fewmark.store.schema import deployments, environments, measurements
+
+PAGE: Final = 1_000  # rows read at once
+KEYS: Final = 500  # keys in one query; databases limit them
+
+DeploymentFilter = str | Deployment | Mapping[str, Any]
+Condition = sa.ColumnElement[bool]
+_Item = TypeVar("_Item")
+
+
+def measurement_conditions(
+    deployment: DeploymentFilter | None, statuses: Iterable[str] | None, sources: Iterable[str] | None
+) -> list[Condition]:
+    """The conditions on the table of measurements.
+
+    Raises
+    ------
+    InputError
+        If the deployment filter is of the wrong kind or names an unknown column.
+    """
+    conditions: list[Condition] = []
+    if isinstance(deployment, Deployment):
+        conditions.append(measurements.c.deployment_id == deployment.deployment_id)
+    elif isinstance(deployment, str):
+        conditions.append(measurements.c.deployment_id == deployment)
+    elif isinstance(deployment, Mapping):
+        ids = sa.select(deployments.c.deployment_id).where(*_deployment_conditions(deployment))
+        conditions.append(measurements.c.deployment_id.in_(ids))
+    elif deployment is not None:
+        raise InputError("a deployment filter is an id, a Deployment or a mapping of columns", got=deployment)
+    for column, wanted in ((measurements.c.status, statuses), (measurements.c.source, sources)):
+        if isinstance(wanted, str):
+            raise InputError(f"the filter on {column.name} is a list of values", got=wanted, hint=f"[{wanted!r}]")
+        if wanted is not None:
+            conditions.append(column.in_([column_text(value) for value in wanted]))
+    return conditions
+
+
+def pages(
+    database: Database,
+    query: sa.Select[Any],
+    number: sa.ColumnElement[int],
+    *,
+    key: sa.ColumnElement[str] | None = None,
+    keys: Iterable[str] | None = None,
+    size: int = PAGE,
+) -> Iterator[list[Any]]:
+    """The query's rows page by page, by the running number that is its first column; `keys`, if any, restrict `key`.
+
+    No transaction stays open between pages: a slow reader holds nobody up.
+    """
+    chunks = [None] if key is None or keys is None else batched(dict.fromkeys(keys), KEYS)
+    for chunk in chunks:
+        part = query if chunk is None or key is None else query.where(key.in_(chunk))
+        last = 0
+        while True:
+            with database.read() as connection:
+                rows = list(connection.execute(part.where(number > last).order_by(number).limit(size)))
+            if rows:
+                yield rows
+                last = rows[-1][0]
+            if len(rows) < size:
+                break
+
+
+def read_environments(database: Database, ids: Iterable[str]) -> dict[str, FrozenMap]:
+    """The environments by id."""
+    found: dict[str, FrozenMap] = {}
+    for chunk in batched(ids, KEYS):
+        query = sa.select(environments).where(environments.c.environment_id.in_(chunk))
+        with database.read() as connection:
+            found |= {key: FrozenMap(json.loads(body)) for key, body in connection.execute(query)}
+    return found
+
+
+def batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """The items in lists of at most `size`."""
+    rest = iter(items)
+    while batch := list(itertools.islice(rest, size)):
+        yield batch
+
+
+def now() -> str:
+    """This moment, UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat()
+
+
+def _deployment_conditions(wanted: Mapping[str, Any]) -> Iterator[Condition]:
+    for name, value in wanted.items():
+        if name not in DEPLOYMENT_COLUMNS:
+            raise InputError(
+                "a deployment filter takes the columns of a deployment", got=name, hint=", ".join(DEPLOYMENT_COLUMNS)
+            )
+        choices = list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
+        try:
+            known = [deployment_column(name, choice) for choice in choices if choice is not None]
+        except (TypeError, ValueError):
+            raise InputError(f"the filter on {name} must be a number", got=value) from None
+        column = deployments.c[name]
+        yield sa.or_(column.in_(known), column.is_(None)) if None in choices else column.in_(known)

@@ -1,0 +1,230 @@
+"""Between the frozen values and the rows of the tables.
+
+The JSON in `body` is the value itself; every other column is a copy for filtering, or follows from it. An environment
+is kept once and taken out of the bodies.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from fewmark.core import (
+    Case,
+    Cost,
+    Deployment,
+    FrozenMap,
+    InputError,
+    Measurement,
+    Prediction,
+    Sample,
+    Workload,
+    content_hash,
+    derive_metrics,
+)
+from fewmark.core.frozen import canonical_json, thaw
+from fewmark.core.table import DEPLOYMENT_COLUMNS, METRIC_COLUMNS, NUMERIC_COLUMNS, WORKLOAD_COLUMNS
+from fewmark.store.annotations import Annotation
+from fewmark.store.schema import COST_COLUMNS
+
+FLAG_SEPARATOR: Final = ";"
+_REMEMBERED: Final = 10_000
+_PREDICTION_NUMBERS: Final = ("value", "low", "high", "confidence_level", "similarity")
+
+_NOWHERE: Final = FrozenMap()
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Batch:
+    """Rows for one transaction, by table and each once, keyed by what identifies them."""
+
+    environments: dict[str, Row] = field(default_factory=dict)
+    deployments: dict[str, Row] = field(default_factory=dict)
+    cases: dict[str, Row] = field(default_factory=dict)
+    facts: dict[str, Row] = field(default_factory=dict)
+
+    def add_measurement(self, measurement: Measurement, added_at: str) -> None:
+        """Add the measurement with what it refers to. Raises `InputError` where a number is none that JSON knows."""
+        body = measurement.to_dict()
+        environment = body.pop("environment", None)
+        environment_id = None
+        if environment is not None:
+            text = canonical_json(environment)
+            # Of the text itself: two environments that differ at all are two.
+            environment_id = content_hash(text, 32)
+            self.environments[environment_id] = {"environment_id": environment_id, "body": text}
+        try:
+            key = measurement.measurement_id
+            row = {
+                "measurement_id": key,
+                "environment_id": environment_id,
+                "status": str(measurement.status),
+                "provenance": measurement.provenance,
+                "source": column_text(measurement.source),
+                "flag": column_text(FLAG_SEPARATOR.join(measurement.flags) or None),
+                "source_row": _real(measurement.row),
+                "n_repeats": _real(_n_repeats(measurement)),
+                "measured_at": column_text(measurement.measured_at),
+                "added_at": added_at,
+                **_medians(measurement),
+                **{name: _real(getattr(measurement.cost, name)) for name in COST_COLUMNS},
+                "has_extra": int(bool(measurement.extra)),
+                "body": _dump(body),
+            }
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(
+                "a measurement holds a value that cannot be stored",
+                got=f"{error}, in a measurement of {measurement.case.deployment.label}",
+                hint="numbers must be finite, everything else a JSON value; unknown is None",
+            ) from None
+        self.facts[key] = row | self._add_case(measurement.case)
+
+    def add_prediction(self, prediction: Prediction, added_at: str) -> None:
+        """Add the prediction with its case. Raises `InputError` where a number is not finite."""
+        try:
+            numbers = {
+                name: float(value) for name in _PREDICTION_NUMBERS if (value := getattr(prediction, name)) is not None
+            }
+            words = {name: getattr(prediction, name) for name in ("metric", "provenance", "abstained", "model")}
+            body = {"case": prediction.case.to_dict(), **numbers, **words}
+            key = content_hash(body, 32)
+            text = _dump(body)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(
+                "a prediction holds a value that cannot be stored",
+                got=f"{error}, in a prediction for {prediction.case.deployment.label}",
+                hint="numbers must be finite; unknown is None",
+            ) from None
+        self.facts[key] = {
+            "prediction_id": key,
+            "case_id": self._add_case(prediction.case)["case_id"],
+            "metric": column_text(prediction.metric),
+            "model": column_text(prediction.model),
+            "added_at": added_at,
+            "body": text,
+        }
+
+    def _add_case(self, case: Case) -> Row:
+        deployment, workload = case.deployment, case.workload
+        keys = {"case_id": case.case_id, "deployment_id": deployment.deployment_id}
+        if keys["deployment_id"] not in self.deployments:
+            self.deployments[keys["deployment_id"]] = {
+                "deployment_id": keys["deployment_id"],
+                **{name: deployment_column(name, getattr(deployment, name)) for name in DEPLOYMENT_COLUMNS},
+                "body": _dump(deployment.to_dict()),
+            }
+        if keys["case_id"] not in self.cases:
+            self.cases[keys["case_id"]] = {
+                **keys,
+                **{name: _real(getattr(workload, name)) for name in WORKLOAD_COLUMNS},
+                "options": _dump(thaw(workload.options)) if workload.options else None,
+            }
+        return keys
+
+
+class Reader:
+    """Values out of rows. Cases and environments that many rows share become one object."""
+
+    def __init__(self) -> None:
+        self._cases: dict[str, tuple[Any, Case]] = {}
+        self._deployments: dict[str, tuple[Any, Deployment]] = {}
+
+    def measurement(self, body: str, case_id: str, deployment_id: str, environment: FrozenMap | None) -> Measurement:
+        """The measurement, equal to the one that was added."""
+        data = json.loads(body)
+        case = self.case(data.pop("case"), case_id, deployment_id)
+        samples = tuple(Sample(**sample) for sample in data.pop("samples", ()))
+        cost = Cost(**data.pop("cost", {}))
+        return Measurement(case=case, samples=samples, cost=cost, environment=environment or _NOWHERE, **data)
+
+    def case(self, data: Any, case_id: str, deployment_id: str) -> Case:
+        """The case behind its JSON. Equal ids leave open what is unknown, so the JSON must be equal, too."""
+        known = self._cases.get(case_id)
+        if known is not None and known[0] == data:
+            return known[1]
+        deployment = self._deployments.get(deployment_id)
+        if deployment is None or deployment[0] != data["deployment"]:
+            deployment = (data["deployment"], Deployment.from_dict(data["deployment"]))
+            _remember(self._deployments, deployment_id, deployment)
+        case = Case(deployment[1], Workload.from_dict(data["workload"]))
+        _remember(self._cases, case_id, (data, case))
+        return case
+
+
+def read_prediction(body: str) -> Prediction:
+    """The prediction behind its body."""
+    data = json.loads(body)
+    numbers = {name: data.get(name) for name in ("value", "low", "high")}
+    return Prediction(case=Case.from_dict(data.pop("case")), **(numbers | data))
+
+
+def annotation_row(annotation: Annotation, added_at: str) -> Row:
+    """The row of an annotation."""
+    return {
+        "measurement_id": annotation.measurement_id,
+        "rule": column_text(annotation.rule),
+        "action": annotation.action,
+        "added_at": added_at,
+        "body": _dump({"rule": annotation.rule, "reason": annotation.reason, "changes": thaw(annotation.changes)}),
+    }
+
+
+def read_annotation(measurement_id: str, action: str, body: str) -> Annotation:
+    """The annotation behind its row."""
+    return Annotation(measurement_id, action=action, **json.loads(body))
+
+
+def deployment_column(name: str, value: Any) -> Any:
+    """What the column of a deployment holds for the value; filters go through it as well."""
+    if name in NUMERIC_COLUMNS:
+        return _real(value)
+    return column_text(canonical_json(value) if isinstance(value, Mapping) else value)
+
+
+def column_text(value: Any) -> str | None:
+    """Text that every database takes: NUL and lone surrogates, which only JSON can carry, become U+FFFD."""
+    if value is None:
+        return None
+    return str(value).replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _medians(measurement: Measurement) -> Row:
+    """Medians over the samples. Imported values stand as they were found; others are filled in by definition."""
+    work = measurement.case.workload
+    values: dict[str, list[float]] = {name: [] for name in METRIC_COLUMNS}
+    for sample in measurement.samples:
+        known = {name: getattr(sample, name) for name in METRIC_COLUMNS}
+        if measurement.provenance != "imported":
+            produced = sample.output_tokens if sample.output_tokens is not None else work.output_tokens
+            known |= derive_metrics(
+                known, input_tokens=work.input_tokens, output_tokens=produced, batch_size=work.batch_size
+            )
+        for name, found in values.items():
+            if known[name] is not None:
+                found.append(known[name])
+    return {name: _real(statistics.median(found)) if found else None for name, found in values.items()}
+
+
+def _n_repeats(measurement: Measurement) -> int | None:
+    if measurement.n_repeats is not None or measurement.provenance == "imported":
+        return measurement.n_repeats
+    return len(measurement.samples)
+
+
+def _real(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _remember(memory: dict[str, Any], key: str, value: Any) -> None:
+    if len(memory) >= _REMEMBERED:
+        memory.clear()
+    memory[key] = value

@@ -1,0 +1,332 @@
+"""The store: add measurements, forecasts and marks, read them back by filters. Nothing is changed or deleted."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from fewmark.core import Deployment, FrozenMap, InputError, Measurement, Prediction
+from fewmark.core.table import METRIC_COLUMNS
+from fewmark.store import schema
+from fewmark.store.annotations import Annotation
+from fewmark.store.columns import read_columns
+from fewmark.store.database import Database, parse_url
+from fewmark.store.migrations import migrate
+from fewmark.store.queries import (
+    KEYS,
+    Condition,
+    DeploymentFilter,
+    batched,
+    measurement_conditions,
+    now,
+    pages,
+    read_environments,
+)
+from fewmark.store.rows import Batch, Reader, Row, annotation_row, column_text, read_annotation, read_prediction
+
+BATCH: Final = 2_000  # rows a transaction: long enough to be fast, short enough that other writers get their turn
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A forecast and one measurement of its case that came after it. `actual` is the median over the samples."""
+
+    prediction: Prediction
+    measurement_id: str
+    actual: float
+
+
+def open_store(url: str | os.PathLike[str] | None = None, *, create: bool = True) -> Store:
+    """Open a store, bringing its schema up to date.
+
+    Parameters
+    ----------
+    url : str or path, optional
+        ``sqlite:///file.db``, ``:memory:``, a plain path, or ``postgresql://user@host/database``. Default: the
+        environment variable ``FEWMARK_STORE``, else ``sqlite:///fewmark.db``.
+    create : bool, default True
+        Whether an SQLite file that does not exist is created or an error.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be reached, read or written, is no store, or was written by a newer fewmark.
+    """
+    database = Database(parse_url(url), create=create)
+    try:
+        migrate(database)
+    except BaseException:
+        database.close()
+        raise
+    return Store(database)
+
+
+class Store:
+    """An append-only store. Made by `open_store`; may be shared by threads, and used by many processes at once.
+
+    Equal content is stored once: adding it again, from wherever, changes nothing and counts as nothing. Whatever a
+    method that adds has returned from survives kills of any process. Every method raises `StoreError` where the
+    database fails.
+
+    The filters that reading takes:
+
+    deployment : str, Deployment or mapping
+        A deployment's id, the deployment, or a mapping from deployment columns to a value, None for unknown, or a
+        list of values.
+    case_ids, statuses, sources : iterable of str
+        Any of these. With `case_ids`, results come in their order.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._insert = sqlite.insert if database.is_sqlite else postgresql.insert
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        """Where the store lives, without the password."""
+        return self._database.label
+
+    def close(self) -> None:
+        """Close every connection. A store in memory is gone then."""
+        self._database.close()
+
+    def add(self, measurements: Iterable[Measurement]) -> int:
+        """Store measurements; durable on return, in batches on the way. Returns how many were new.
+
+        Raises
+        ------
+        InputError
+            If a measurement holds a value that JSON does not know; earlier batches stay.
+        """
+        added = 0
+        for items in batched(measurements, BATCH):
+            batch, moment = Batch(), now()
+            for item in items:
+                batch.add_measurement(item, moment)
+            with self._database.write() as connection:
+                added += self._add(connection, batch, schema.measurements)
+        return added
+
+    def measurements(
+        self,
+        deployment: DeploymentFilter | None = None,
+        case_ids: Iterable[str] | None = None,
+        statuses: Iterable[str] | None = None,
+        sources: Iterable[str] | None = None,
+    ) -> Iterator[Measurement]:
+        """Stream the measurements that pass the filters, in the order they were added. Raises `InputError`."""
+        table = schema.measurements
+        columns = (table.c.number, table.c.body, table.c.case_id, table.c.deployment_id, table.c.environment_id)
+        query = sa.select(*columns).where(*measurement_conditions(deployment, statuses, sources))
+        return self._read_measurements(query, case_ids)
+
+    def count(
+        self,
+        deployment: DeploymentFilter | None = None,
+        statuses: Iterable[str] | None = None,
+        sources: Iterable[str] | None = None,
+    ) -> int:
+        """How many measurements pass the filters. Raises `InputError`."""
+        conditions = measurement_conditions(deployment, statuses, sources)
+        query = sa.select(sa.func.count()).select_from(schema.measurements).where(*conditions)
+        with self._database.read() as connection:
+            return connection.execute(query).scalar_one()
+
+    def table(
+        self,
+        deployment: DeploymentFilter | None = None,
+        case_ids: Iterable[str] | None = None,
+        statuses: Iterable[str] | None = None,
+        sources: Iterable[str] | None = None,
+    ) -> dict[str, list[Any]]:
+        """The canonical table by columns, ready for ``pandas.DataFrame``: one row a measurement, medians.
+
+        Much faster than going through `measurements`. Beside the canonical columns: `measurement_id`, `case_id`,
+        `deployment_id`, `provenance`, what it cost (`wall_s`, `accelerator_s`, `energy_j`, `startup_s`), every
+        ``option.NAME`` and ``workload.NAME``, and the extra columns that measurements carry. Unknown numbers are
+        NaN, other unknown values None. Raises `InputError`.
+        """
+        conditions = measurement_conditions(deployment, statuses, sources)
+        return read_columns(self._database, conditions, case_ids)
+
+    def case_ids(self, statuses: Iterable[str] | None = None, deployment: DeploymentFilter | None = None) -> set[str]:
+        """The cases that have a measurement (with one of the statuses, of the deployment). Raises `InputError`."""
+        conditions = measurement_conditions(deployment, statuses, None)
+        query = sa.select(schema.measurements.c.case_id).where(*conditions).distinct()
+        with self._database.read() as connection:
+            return set(connection.execute(query).scalars())
+
+    def deployments(self) -> list[Deployment]:
+        """Every deployment that a measurement or a prediction is about, by engine, model and accelerator."""
+        table = schema.deployments
+        order = (table.c.engine, table.c.model, table.c.accelerator, table.c.deployment_id)
+        with self._database.read() as connection:
+            bodies = connection.execute(sa.select(table.c.body).order_by(*order)).scalars().all()
+        return [Deployment.from_dict(json.loads(body)) for body in bodies]
+
+    def environments(self) -> list[FrozenMap]:
+        """Every environment that something was measured in."""
+        with self._database.read() as connection:
+            ids = connection.execute(sa.select(schema.environments.c.environment_id)).scalars().all()
+        return list(read_environments(self._database, ids).values())
+
+    def add_predictions(self, predictions: Iterable[Prediction]) -> int:
+        """Store forecasts as they are now, to be scored when their cases are measured. Returns how many were new.
+
+        Raises
+        ------
+        InputError
+            If a number is not finite; earlier batches stay.
+        """
+        added = 0
+        latest = sa.select(sa.func.coalesce(sa.func.max(schema.measurements.c.number), 0))
+        for items in batched(predictions, BATCH):
+            batch, moment = Batch(), now()
+            for item in items:
+                batch.add_prediction(item, moment)
+            with self._database.write() as connection:
+                known_number = connection.execute(latest).scalar_one()
+                for row in batch.facts.values():
+                    row["known_number"] = known_number
+                added += self._add(connection, batch, schema.predictions)
+        return added
+
+    def predictions(
+        self,
+        case_ids: Iterable[str] | None = None,
+        metric: str | None = None,
+        model: str | None = None,
+    ) -> Iterator[Prediction]:
+        """Stream the forecasts, in the order they were added."""
+        table = schema.predictions
+        query = sa.select(table.c.number, table.c.body).where(*_forecast_conditions(metric, model))
+        for page in pages(self._database, query, table.c.number, key=table.c.case_id, keys=case_ids):
+            for _, body in page:
+                yield read_prediction(body)
+
+    def outcomes(self, metric: str, model: str | None = None) -> Iterator[Outcome]:
+        """Stream each forecast of the metric with each good measurement of its case that was added after it.
+
+        Raises
+        ------
+        InputError
+            If the metric is none that the canonical table has.
+        """
+        if metric not in METRIC_COLUMNS:
+            raise InputError("outcomes need a metric of the table", got=metric, hint=", ".join(METRIC_COLUMNS))
+        return self._read_outcomes(metric, model)
+
+    def annotate(self, annotations: Iterable[Annotation]) -> int:
+        """Append marks; one that says what already holds is left out. Returns how many were new.
+
+        Raises
+        ------
+        InputError
+            If a mark is on a measurement that is not here; earlier batches stay.
+        """
+        added = 0
+        for items in batched(annotations, KEYS):
+            keys = sorted({item.measurement_id for item in items})
+            with self._database.write() as connection:
+                identity = schema.measurements.c.measurement_id
+                here = set(connection.execute(sa.select(identity).where(identity.in_(keys))).scalars())
+                for item in items:
+                    if item.measurement_id not in here:
+                        raise InputError("a mark needs a measurement of the store", got=item.measurement_id)
+                held = {(item.measurement_id, item.rule): item for item in _marks(connection, keys)}
+                rows = []
+                for item in items:
+                    place = (item.measurement_id, item.rule)
+                    if held.get(place, Annotation(*place, "clear")) != item:
+                        held[place] = item
+                        rows.append(annotation_row(item, now()))
+                if rows:
+                    connection.execute(sa.insert(schema.annotations), rows)
+                added += len(rows)
+        return added
+
+    def annotations(self, measurement_ids: Iterable[str] | None = None, *, history: bool = False) -> list[Annotation]:
+        """The marks that hold, in the order they were made; with `history`, those taken back or replaced as well."""
+        found: list[Annotation] = []
+        chunks = [None] if measurement_ids is None else batched(dict.fromkeys(measurement_ids), KEYS)
+        for keys in chunks:
+            with self._database.read() as connection:
+                found += _marks(connection, keys, history=history)
+        return found if history else [item for item in found if item.action != "clear"]
+
+    def _read_measurements(self, query: sa.Select[Any], case_ids: Iterable[str] | None) -> Iterator[Measurement]:
+        table, reader = schema.measurements, Reader()
+        environments: dict[str | None, FrozenMap | None] = {None: None}
+        for page in pages(self._database, query, table.c.number, key=table.c.case_id, keys=case_ids):
+            missing = {row.environment_id for row in page} - environments.keys()
+            environments.update(read_environments(self._database, filter(None, missing)))
+            for _, body, case_id, deployment_id, environment_id in page:
+                yield reader.measurement(body, case_id, deployment_id, environments[environment_id])
+
+    def _read_outcomes(self, metric: str, model: str | None) -> Iterator[Outcome]:
+        p, m = schema.predictions, schema.measurements
+        forecasts = sa.select(p.c.number, p.c.body).where(*_forecast_conditions(metric, model))
+        later = (
+            sa.select(p.c.number, m.c.measurement_id, m.c[metric])
+            .join_from(p, m, (p.c.case_id == m.c.case_id) & (m.c.number > p.c.known_number))
+            .where(m.c.status == "ok", m.c[metric].is_not(None), *_forecast_conditions(metric, model))
+            .order_by(p.c.number, m.c.number)
+        )
+        for page in pages(self._database, forecasts, p.c.number):
+            known = {number: read_prediction(body) for number, body in page}
+            with self._database.read() as connection:
+                rows = connection.execute(later.where(p.c.number.between(page[0][0], page[-1][0]))).all()
+            for number, measurement_id, actual in rows:
+                if number in known:
+                    yield Outcome(known[number], measurement_id, actual)
+
+    def _add(self, connection: sa.Connection, batch: Batch, facts: sa.Table) -> int:
+        for table, rows in (
+            (schema.environments, batch.environments),
+            (schema.deployments, batch.deployments),
+            (schema.cases, batch.cases),
+        ):
+            self._insert_new(connection, table, rows)
+        return self._insert_new(connection, facts, batch.facts)
+
+    def _insert_new(self, connection: sa.Connection, table: sa.Table, rows: dict[str, Row]) -> int:
+        if not rows:
+            return 0
+        statement = self._insert(table).on_conflict_do_nothing().inline()
+        return connection.execute(statement, list(rows.values())).rowcount
+
+
+def _forecast_conditions(metric: str | None, model: str | None) -> list[Condition]:
+    p = schema.predictions
+    wanted = ((p.c.metric, metric), (p.c.model, model))
+    return [column == column_text(value) for column, value in wanted if value is not None]
+
+
+def _marks(connection: sa.Connection, keys: list[str] | None, *, history: bool = False) -> list[Annotation]:
+    table = schema.annotations
+    query = sa.select(table.c.measurement_id, table.c.action, table.c.body).order_by(table.c.number)
+    if keys is not None:
+        query = query.where(table.c.measurement_id.in_(keys))
+    if not history:
+        later = table.alias()
+        same = (later.c.measurement_id == table.c.measurement_id) & (later.c.rule == table.c.rule)
+        query = query.where(~sa.exists().where(same, later.c.number > table.c.number))
+    return [read_annotation(*row) for row in connection.execute(query)]
