@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from fewmark.core import Advice, Card, Chart, Measurement, Series, Status, Table
+from fewmark.core import Advice, Card, Chart, Deployment, Measurement, Series, Status, Table
 from fewmark.core.frozen import thaw
 from fewmark.screening import Finding
 from fewmark.verbs.cells import LABEL, cell_columns, load_of, with_labels
@@ -95,9 +95,7 @@ def faults_card(frame: pd.DataFrame, findings: Sequence[Finding]) -> Card:
 
 def cost_card(measurements: Iterable[Measurement]) -> Card:
     """What measuring cost: time, accelerator time and energy, start-up apart, by deployment."""
-    by_deployment: dict[str, list[Measurement]] = {}
-    for measurement in measurements:
-        by_deployment.setdefault(measurement.case.deployment.label, []).append(measurement)
+    by_deployment = _by_deployment(measurements)
     parts = {label: _cost(part) for label, part in by_deployment.items()}
     total = {name: _sum(part[name] for part in parts.values()) for name in _COSTS}
     if total["wall_s"] is None:
@@ -162,6 +160,18 @@ _COSTS: Final = {
     "energy_j": "energy",
     "recorded_s": "recorded",
 }
+
+
+def _by_deployment(measurements: Iterable[Measurement]) -> dict[str, list[Measurement]]:
+    """The measurements by their deployments' labels, made distinct where two look alike."""
+    groups: dict[Deployment, list[Measurement]] = {}
+    for measurement in measurements:
+        groups.setdefault(measurement.case.deployment, []).append(measurement)
+    seen = Counter(deployment.label for deployment in groups)
+    return {
+        deployment.label + (f" [{deployment.deployment_id[:6]}]" if seen[deployment.label] > 1 else ""): part
+        for deployment, part in groups.items()
+    }
 
 
 def _cost(measurements: Sequence[Measurement]) -> dict[str, float | None]:

@@ -11,7 +11,8 @@ import pandas as pd
 from fewmark.core import Advice, Card, Chart, Series, Table
 from fewmark.verbs.cells import LABEL, load_of, with_labels
 
-AXES: Final = ("load", "input_tokens", "output_tokens")
+LENGTHS: Final = ("input_tokens", "output_tokens")
+AXES: Final = ("load", *LENGTHS)
 MAX_SERIES: Final = 8
 N_WORST: Final = 10
 
@@ -138,7 +139,7 @@ def _charts(label: str, part: pd.DataFrame, target: str) -> Iterator[Chart]:
 def _series(part: pd.DataFrame, across: str, others: list[str], target: str) -> Iterator[Series]:
     for key, some in part.groupby(sorted(others), sort=True):
         fixed = dict(zip(sorted(others), key, strict=True))
-        name = " · ".join(_axis_text(axis, fixed[axis], part) for axis in AXES if axis in fixed)
+        name = " · ".join(_axis_text(axis, fixed[axis], part) for axis in (*LENGTHS, "load") if axis in fixed)
         ordered = some.sort_values(across)
         line = ordered[ordered["kind"] == "predicted"]
         if len(line):

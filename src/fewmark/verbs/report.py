@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,14 +13,14 @@ import numpy as np
 import pandas as pd
 
 from fewmark import datasets
-from fewmark.core import Advice, Card, InputError, Measurement, ModelError, Prediction, Status
+from fewmark.core import Advice, Card, InputError, Measurement, ModelError, Status
 from fewmark.core.metrics import TARGETS
 from fewmark.interop import from_measurements, is_complete, read_table, to_measurements
 from fewmark.models.base import Model
 from fewmark.models.registry import make_model
 from fewmark.report import RENDERERS
 from fewmark.screening import apply, screen
-from fewmark.store import open_store
+from fewmark.store import Outcome, open_store
 from fewmark.verbs.cards_overview import cost_card, environment_card, faults_card, summary_card
 from fewmark.verbs.cards_prediction import accuracy_card, curves_card
 from fewmark.verbs.cells import cell_columns, deployment_columns, reduce_cells
@@ -38,7 +37,8 @@ class _Source:
     name: str
     frame: pd.DataFrame
     measurements: tuple[Measurement, ...]
-    predictions: tuple[Prediction, ...] = ()
+    target: str
+    outcomes: tuple[Outcome, ...] = ()
 
 
 def report(
@@ -74,8 +74,8 @@ def report(
     """
     path = check_output(Path(out))
     progress("reading")
-    source = _read(store, data)
-    target = _target(source.frame, target)
+    source = _read(store, data, target)
+    target = source.target
     make_model(model, target=target)  # a wrong name is told before any work is done
     progress("screening")
     findings = screen(source.frame)
@@ -84,7 +84,7 @@ def report(
     cards = [summary_card(source.frame, target, source=source.name)]
     try:
         progress(f"fitting {model}")
-        cards += _prediction_cards(cells, source, target, model, confidence_level, random_state)
+        cards += _prediction_cards(cells, source, model, confidence_level, random_state)
     except ModelError as error:
         advice = Advice("no-model", error.what, error.hint or "Measure more cells, or choose another model.")
         cards.append(
@@ -176,17 +176,18 @@ def cross_validate(
 
 
 def _prediction_cards(
-    cells: pd.DataFrame, source: _Source, target: str, model: str, confidence_level: float, random_state: int
+    cells: pd.DataFrame, source: _Source, model: str, confidence_level: float, random_state: int
 ) -> list[Card]:
+    target = source.target
     if cells.empty:
         raise ModelError("no sound row says enough to learn from", got=target)
     fitted = make_model(model, target=target, random_state=random_state)
     fitted.fit(cells[cell_columns(cells)], cells[target].to_numpy(float))
     predicted = predict_cells(fitted, curve_cells(cells), confidence_level)
     cards = [curves_card(cells, predicted, target, model=model, confidence_level=confidence_level)]
-    stored = _stored_forecasts(source, target)
+    stored = _forecasts(source)
     if len(stored):
-        how = "Predictions kept in the store, against what was measured of the same cells."
+        how = "Each prediction was kept in the store before its cell was measured."
         cards.append(
             accuracy_card(stored, target, how=how, confidence_level=float(stored["confidence_level"].median()))
         )
@@ -199,47 +200,43 @@ def _prediction_cards(
     return cards
 
 
-def _stored_forecasts(source: _Source, target: str) -> pd.DataFrame:
-    values: dict[str, list[float]] = {}
-    for measurement in source.measurements:
-        value = measurement.median(target)
-        if measurement.status is Status.OK and value is not None and value > 0:
-            values.setdefault(measurement.case.case_id, []).append(value)
-    known = [
-        prediction
-        for prediction in source.predictions
-        if prediction.metric == target and prediction.case.case_id in values and prediction.provenance != "measured"
-    ]
-    if not known:
+def _forecasts(source: _Source) -> pd.DataFrame:
+    """The predictions that were made before their cells were measured, one row each."""
+    made = [outcome.prediction for outcome in source.outcomes]
+    if not made:
         return pd.DataFrame()
-    frame = from_measurements([Measurement(case=prediction.case) for prediction in known])
-    return (
-        frame[cell_columns(frame)]
-        .assign(
-            **{name: [getattr(prediction, name) for prediction in known] for name in ("value", "low", "high")},
-            provenance=[prediction.provenance for prediction in known],
-            confidence_level=[prediction.confidence_level for prediction in known],
-            **{target: [statistics.median(values[prediction.case.case_id]) for prediction in known]},
-        )
-        .astype({"value": float, "low": float, "high": float})
+    frame = from_measurements([Measurement(case=prediction.case) for prediction in made])
+    numbers = {
+        name: [getattr(prediction, name) for prediction in made]
+        for name in ("value", "low", "high", "confidence_level")
+    }
+    numbers[source.target] = [outcome.actual for outcome in source.outcomes]
+    return frame[cell_columns(frame)].assign(
+        **{name: pd.Series(values, dtype=float) for name, values in numbers.items()},
+        provenance=[prediction.provenance for prediction in made],
     )
 
 
-def _read(store: str | None, data: str | None) -> _Source:
+def _read(store: str | None, data: str | None, target: str | None) -> _Source:
     if data is not None:
         if store is not None:
             raise InputError("a report is about a store or about a file, not both", got={"store": store, "data": data})
-        frame = datasets.load(data) if data in datasets.names() else read_table(data)
-        name = frame.attrs.get("title") if data in datasets.names() else Path(data).name
-        return _Source(str(name), frame, tuple(to_measurements(frame[is_complete(frame)])))
-    with open_store(store) as opened:
+        packaged = data in datasets.names()
+        frame = datasets.load(data) if packaged else read_table(data)
+        name = frame.attrs["title"] if packaged else Path(data).name
+        return _Source(name, frame, tuple(to_measurements(frame[is_complete(frame)])), _target(frame, target))
+    with open_store(store, create=False) as opened:
         measurements = tuple(opened.measurements())
-        predictions = tuple(opened.predictions())
-    if not measurements:
-        raise InputError(
-            "the store has no measurements", got=store, hint="fewmark run, fewmark import, or report --data FILE"
-        )
-    return _Source("the store", from_measurements(measurements), measurements, predictions)
+        if not measurements:
+            raise InputError(
+                "the store has no measurements",
+                got=opened.url,
+                hint="fewmark run, fewmark import, or report --data FILE",
+            )
+        frame = from_measurements(measurements)
+        chosen = _target(frame, target)
+        outcomes = tuple(o for o in opened.outcomes(chosen) if o.prediction.provenance != "measured" and o.actual > 0)
+        return _Source(opened.url, frame, measurements, chosen, outcomes)
 
 
 def _target(frame: pd.DataFrame, target: str | None) -> str:
