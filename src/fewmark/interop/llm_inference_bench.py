@@ -10,6 +10,7 @@ Accelerators", arXiv 2411.00136.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,9 +47,11 @@ _NAMES: Final[Mapping[str, str]] = {
 }
 _NEEDED: Final = ({"model"}, {"batch_size"}, {"e2e_latency_s", "ttft_s"}, {"length", "input_tokens"})
 _NOT_SHARED: Final = frozenset(("hardware", "input output length", "max_output_len", "ttft latency"))
+_TENSOR: Final = "tensor_parallel_size"
+_PIPELINE: Final = "option.pipeline_parallel_size"
 _DEGREES: Final = (
-    ("tensor_parallel_size", r"(?:\btp\b|tensor)"),
-    ("option.pipeline_parallel_size", r"(?:\bpp\b|pipeline)"),
+    (_TENSOR, r"(?:\btp\b|tensor)"),
+    (_PIPELINE, r"(?:\bpp\b|pipeline)"),
     ("option.expert_parallel_size", r"(?:\bep\b|expert)"),
 )
 
@@ -114,19 +117,20 @@ def fill_output_rate(frame: pd.DataFrame) -> None:
 
 
 def _parallelism(texts: Sequence[Any], counts: Sequence[Any]) -> dict[str, list[float | None]]:
-    """The degrees behind texts such as "Tensor Parallelism", "PP" or "Hybrid TP = 2 and EP = 2"."""
+    """The degrees behind texts such as "Tensor Parallelism", "PP" or "Hybrid TP = 2 and EP = 2".
+
+    A degree of 1 is no parallelism, whatever its name, and stays unknown but for tensor parallelism.
+    """
     out: dict[str, list[float | None]] = {name: [] for name, _ in _DEGREES}
     for row, (text, count) in enumerate(zip(texts, counts, strict=True), start=1):
         folded = str(text).lower()
         kinds = [name for name, pattern in _DEGREES if re.search(pattern, folded)]
         for name, pattern in _DEGREES:
-            degree = re.search(pattern + r"[\s=(]*(\d+)", folded)
-            if degree:
-                out[name].append(float(degree.group(1)))
-            elif kinds == [name] and str(count).strip():
-                out[name].append(parse_number(str(count), "Num of Hardware", row))
-            else:
-                # Stages of a pipeline are not split further; with experts spread, the file does not say.
-                whole = name == "tensor_parallel_size" and kinds == ["option.pipeline_parallel_size"]
-                out[name].append(1.0 if whole else None)
+            named = re.search(pattern + r"[\s=(]*(\d+)", folded)
+            degree = float(named.group(1)) if named else math.nan
+            if not named and kinds == [name]:
+                degree = parse_number(count, "Num of Hardware", row)
+            elif not named and name == _TENSOR and kinds == [_PIPELINE]:
+                degree = 1.0  # the stages of a pipeline are not split further; of experts, the file does not say
+            out[name].append(degree if degree > 1 or (degree == 1 and name == _TENSOR) else None)
     return out

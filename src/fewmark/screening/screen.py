@@ -2,15 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import pandas as pd
 
-from fewmark.screening.base import Finding, Rule
+from fewmark.screening.base import Finding, Rule, apply
+from fewmark.screening.batch_not_batch import BatchNotBatch
+from fewmark.screening.cold_start import ColdStart
+from fewmark.screening.contradicting_times import ContradictingTimes
+from fewmark.screening.copied_values import CopiedValues
+from fewmark.screening.duplicate import Duplicate
+from fewmark.screening.impossible_speed import ImpossibleSpeed
+from fewmark.screening.impossible_value import ImpossibleValue
+from fewmark.screening.inconsistent_throughput import InconsistentThroughput
+from fewmark.screening.label_conflict import LabelConflict
+from fewmark.screening.outlier import Outlier
 
-RULES: Final[tuple[Rule, ...]] = ()
+RULES: Final[tuple[Rule, ...]] = (
+    ImpossibleValue(),
+    ContradictingTimes(),
+    BatchNotBatch(),
+    InconsistentThroughput(),
+    CopiedValues(),
+    LabelConflict(),
+    ImpossibleSpeed(),
+    Outlier(),
+    ColdStart(),
+    Duplicate(),
+)
 
 
-def screen(frame: pd.DataFrame) -> list[Finding]:
-    """The findings of every rule, by row."""
-    return sorted((finding for rule in RULES for finding in rule.find(frame)), key=lambda finding: finding.row)
+def screen(frame: pd.DataFrame, rules: Iterable[Rule] = RULES) -> list[Finding]:
+    """What every rule finds in a canonical table, by row. The table is not changed.
+
+    Each rule sees what the rules before it let pass, corrected where they corrected: an impossible row must not
+    accuse its neighbours.
+    """
+    found: list[Finding] = []
+    left = frame
+    for rule in rules:
+        new = list(rule.find(left))
+        found += new
+        left = apply(left, new)
+    return sorted(found, key=lambda finding: finding.row)

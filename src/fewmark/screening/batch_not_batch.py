@@ -1,0 +1,78 @@
+"""Batch sizes that are none: the number named something else, such as the size of the prompt's chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from fewmark.screening.base import Finding
+from fewmark.screening.grid import codes, deployment_codes, log_latency
+from fewmark.screening.rates import lacks_batch
+
+RISES: Final = float(np.log(1.1))  # a batch of real sequences takes longer than one sequence
+FALLS: Final = -float(np.log(1.25))
+LENGTHS: Final = 3  # lengths that must agree where the throughput is no witness
+
+
+class BatchNotBatch:
+    """More sequences never take less time. Where latency falls as the "batch" rises, it counts no sequences.
+
+    Two witnesses: a throughput that is off by exactly 1/batch in rows whose latency does not rise with the batch, or
+    latency alone that falls steadily at every length. The true batch of such rows is 1, but what varied in them is
+    not a column of the table: as repeats at batch 1 they would contradict each other up to twofold. So they are
+    excluded and not corrected. Rows at batch 1 are what they say, and stay.
+    """
+
+    name = "batch-not-batch"
+    description = "latency falls as the batch rises, or throughput is off by exactly 1/batch and latency does not rise"
+
+    def find(self, frame: pd.DataFrame) -> Iterable[Finding]:
+        """Exclude the rows above batch 1 of the deployments concerned."""
+        trends = _trends(frame)
+        suspect = lacks_batch(frame)
+        engines = codes(frame, ["source", "engine"])
+        deployments = deployment_codes(frame)
+        for engine in np.unique(engines[suspect.to_numpy()]):
+            # How a harness reads its own option is a matter of the harness, so its deployments vote together.
+            rows = suspect & (engines == engine)
+            votes = trends[trends["deployment"].isin(np.unique(deployments[rows.to_numpy()]))]
+            if len(votes) and float(votes["trend"].median()) > RISES:
+                continue
+            told = f"{np.exp(votes['trend'].median()):.2f} times" if len(votes) else "an unknown multiple of"
+            for label in frame.index[rows]:
+                batch = frame.at[label, "batch_size"]
+                reason = (
+                    f"throughput is exactly 1/{batch:g} of what batch {batch:g} implies, and the largest batch takes "
+                    f"{told} the time of the smallest: the batch of this row is 1, and {batch:g} is something else"
+                )
+                yield Finding(int(label) + 1, self.name, reason, "exclude")
+        falling = trends.groupby("deployment")["trend"].agg(["median", "max", "size"])
+        falling = falling[(falling["size"] >= LENGTHS) & (falling["median"] < FALLS) & (falling["max"] < 0)]
+        for deployment, fall in falling["median"].items():
+            rows = (frame["batch_size"] > 1) & ~suspect & (deployments == deployment)
+            for label in frame.index[rows]:
+                reason = (
+                    f"at every length the largest batch takes less time than the smallest (median {np.exp(fall):.2f} "
+                    f"times): {frame.at[label, 'batch_size']:g} is no number of sequences"
+                )
+                yield Finding(int(label) + 1, self.name, reason, "exclude")
+
+
+def _trends(frame: pd.DataFrame) -> pd.DataFrame:
+    """For each deployment and pair of lengths with several batches: l(largest) - l(smallest batch)."""
+    flat = pd.DataFrame(
+        {
+            "deployment": deployment_codes(frame),
+            "ii": frame["input_tokens"],
+            "oo": frame["output_tokens"],
+            "bb": frame["batch_size"],
+            "l": log_latency(frame),
+        }
+    ).dropna()
+    cells = flat.groupby(["deployment", "ii", "oo", "bb"])["l"].median().reset_index("bb")
+    grouped = cells.groupby(level=["deployment", "ii", "oo"])
+    out = pd.DataFrame({"trend": grouped["l"].last() - grouped["l"].first(), "n": grouped.size()})
+    return out[out["n"] > 1].reset_index()

@@ -1,0 +1,48 @@
+"""First points that paid for warming up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from fewmark.screening.base import Finding
+from fewmark.screening.grid import cell_table, describe_cell
+from fewmark.screening.outlier import suspects
+
+SLOW: Final = float(np.log(1.2))
+SLOW_ONE_AXIS: Final = float(np.log(1.5))
+SPREADS: Final = 4.0
+
+
+class ColdStart:
+    """What a deployment ran first is judged more strictly than any later point: there is a known reason for it.
+
+    The first point is the first row of a deployment in the file, or its smallest cell.
+    """
+
+    name = "cold-start"
+    description = "the first point of a deployment, slower than its neighbours imply"
+
+    def find(self, frame: pd.DataFrame) -> Iterable[Finding]:
+        """Exclude slow first points."""
+        cells = cell_table(frame)
+        if cells.empty:
+            return
+        order = cells["rows"].map(min)
+        first = order == order.groupby(cells["deployment"]).transform("min")
+        size = cells["ii"] * cells["oo"] * cells["bb"]
+        first |= size == size.groupby(cells["deployment"]).transform("min")
+        for cell in suspects(cells, SLOW, SLOW_ONE_AXIS, SPREADS).itertuples():
+            if not first.iloc[cell.cell] or cell.least <= 0:
+                continue
+            row = cells.iloc[cell.cell]
+            reason = (
+                f"the deployment's first point, {describe_cell(row['ii'], row['oo'], row['bb'], row['online'])}, took "
+                f"{np.exp(row['l']):.4g} s, {np.exp(cell.least):.2f} times longer than its neighbours along {cell.axes} "
+                "imply: it was probably not warmed up"
+            )
+            for label in row["rows"]:
+                yield Finding(int(label) + 1, self.name, reason, "exclude")

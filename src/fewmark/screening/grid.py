@@ -1,0 +1,104 @@
+"""The rows of a table as the rules look at them: which deployment, which cell, and how long it took.
+
+Notation: l = natural logarithm of the end-to-end latency in seconds. Where a table has no latency, the one that
+batch (or users) × output tokens / throughput implies stands in for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fewmark.core.table import DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+def codes(frame: pd.DataFrame, names: Iterable[str]) -> IntArray:
+    """An integer per row, equal where all named columns are equal (unknown equals unknown)."""
+    out = np.zeros(len(frame), dtype=np.int64)
+    for name in names:
+        if name in frame.columns:
+            column = frame[name]
+            texts = column if pd.api.types.is_float_dtype(column) else column.astype(object).map(_hashable)
+            codes_, _ = pd.factorize(texts, use_na_sentinel=False)
+            out, _ = pd.factorize(out * (int(codes_.max(initial=0)) + 1) + codes_)
+    return out.astype(np.int64)
+
+
+def deployment_codes(frame: pd.DataFrame) -> IntArray:
+    """The deployment of each row."""
+    return codes(frame, [*DEPLOYMENT_COLUMNS, *_prefixed(frame, OPTION_PREFIX)])
+
+
+def workload_codes(frame: pd.DataFrame) -> IntArray:
+    """The workload of each row."""
+    names = ["input_tokens", "output_tokens", "batch_size", "concurrency", *_prefixed(frame, WORKLOAD_PREFIX)]
+    return codes(frame, names)
+
+
+def load(frame: pd.DataFrame) -> FloatArray:
+    """The batch size or the concurrency, whichever is known."""
+    return frame["batch_size"].fillna(frame["concurrency"]).to_numpy(dtype=np.float64)
+
+
+def log_latency(frame: pd.DataFrame) -> FloatArray:
+    """l of each row; NaN where neither a latency nor a throughput is known, or the run did not end well."""
+    ii, oo, bb = (frame["input_tokens"].to_numpy(), frame["output_tokens"].to_numpy(), load(frame))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        latency = frame["e2e_latency_s"].to_numpy(dtype=np.float64)
+        latency = np.where(np.isnan(latency), bb * oo / frame["throughput_tok_s"].to_numpy(), latency)
+        latency = np.where(np.isnan(latency), bb * (ii + oo) / frame["total_throughput_tok_s"].to_numpy(), latency)
+        out = np.where(latency > 0, np.log(latency), np.nan)
+    ended_well = (frame["status"] == "ok").to_numpy()
+    return np.where(ended_well & np.isfinite(out), out, np.nan)
+
+
+def robust_scale(values: FloatArray) -> float:
+    """The standard deviation of a normal distribution with the same median absolute deviation; 0 with no values."""
+    known = values[np.isfinite(values)]
+    return float(1.4826 * np.median(np.abs(known - np.median(known)))) if len(known) else 0.0
+
+
+def cell_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a cell with known latency: deployment, ii, oo, bb, online, l (median over repeats), rows (labels of
+    its rows, in file order).
+    """
+    flat = pd.DataFrame(
+        {
+            "deployment": deployment_codes(frame),
+            "workload": workload_codes(frame),
+            "ii": frame["input_tokens"].to_numpy(),
+            "oo": frame["output_tokens"].to_numpy(),
+            "bb": load(frame),
+            "online": frame["concurrency"].notna().to_numpy(),
+            "further": codes(frame, _prefixed(frame, WORKLOAD_PREFIX)),
+            "l": log_latency(frame),
+            "label": frame.index.to_numpy(),
+        }
+    ).dropna(subset=["ii", "oo", "bb", "l"])
+    if flat.empty:
+        return flat.assign(rows=pd.Series(dtype=object))
+    grouped = flat.groupby(["deployment", "workload"], sort=False)
+    out = grouped.agg({"ii": "first", "oo": "first", "bb": "first", "online": "first", "further": "first"})
+    out["l"] = grouped["l"].median()
+    out["rows"] = grouped["label"].agg(list)
+    return out.reset_index()
+
+
+def describe_cell(ii: float, oo: float, bb: float, online: bool = False) -> str:
+    """A cell for a reader: tokens in, tokens out, load."""
+    return f"{ii:g}→{oo:g} tokens at {'concurrency' if online else 'batch'} {bb:g}"
+
+
+def _prefixed(frame: pd.DataFrame, prefix: str) -> list[str]:
+    return [name for name in frame.columns if name.startswith(prefix)]
+
+
+def _hashable(value: Any) -> Any:
+    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)

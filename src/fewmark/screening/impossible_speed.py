@@ -1,0 +1,81 @@
+"""More work in much less time: nothing was generated, or the smaller run was not what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from fewmark.screening.base import Finding
+from fewmark.screening.grid import FloatArray, cell_table, describe_cell, robust_scale
+
+FASTER: Final = float(np.log(1.5))  # beyond noise: a static batch with more of everything takes no less time
+FASTER_ONLINE: Final = float(np.log(2.0))  # request mixes vary
+SPREADS: Final = 6.0
+MANY: Final = 4000  # cells of one deployment beyond which pairs are compared in blocks only
+
+
+class ImpossibleSpeed:
+    """Within a deployment, a run with at least as much of input, output and batch cannot be much faster.
+
+    Each pair that breaks this accuses both of its rows; the row that most pairs accuse goes first, until no pair is
+    left (a greedy vertex cover). It went too fast if it was the larger run of most of its pairs, else too slowly.
+    """
+
+    name = "impossible-speed"
+    description = "more tokens or a larger batch in much less time than smaller runs of the same deployment"
+
+    def find(self, frame: pd.DataFrame) -> Iterable[Finding]:
+        """Exclude the rows that must go for the rest to be possible."""
+        cells = cell_table(frame)
+        for _, group in cells.groupby(["deployment", "online", "further"], sort=False):
+            if 2 < len(group) <= MANY:
+                yield from self._within(group.reset_index(drop=True))
+
+    def _within(self, cells: pd.DataFrame) -> Iterable[Finding]:
+        size = cells[["ii", "oo", "bb"]].to_numpy()
+        latency = cells["l"].to_numpy()
+        limit = FASTER_ONLINE if cells["online"].iloc[0] else FASTER
+        limit = max(limit, SPREADS * _roughness(cells))
+        larger = (size[:, None, :] >= size[None, :, :]).all(axis=2) & (size[:, None, :] > size[None, :, :]).any(axis=2)
+        faster = larger & (latency[:, None] < latency[None, :] - limit)  # [i, j]: i does more than j in less time
+        while faster.any():
+            too_fast, too_slow = faster.sum(axis=1), faster.sum(axis=0)
+            accused = too_fast + too_slow
+            # Among equally accused rows, the one in the most absurd pair.
+            depth = np.where(faster, latency[None, :] - latency[:, None], 0.0)
+            worst = int(np.lexsort((np.maximum(depth.max(axis=1), depth.max(axis=0)), accused))[-1])
+            fast = too_fast[worst] >= too_slow[worst]
+            against = faster[worst] if fast else faster[:, worst]
+            peer = int(np.flatnonzero(against)[np.argmax(np.abs(latency[against] - latency[worst]))])
+            yield from self._report(cells, worst, peer, fast, int(accused[worst]))
+            faster[worst, :] = False
+            faster[:, worst] = False
+
+    def _report(self, cells: pd.DataFrame, worst: int, peer: int, fast: bool, count: int) -> Iterable[Finding]:
+        row, other = cells.iloc[worst], cells.iloc[peer]
+        factor = np.exp(abs(row["l"] - other["l"]))
+        told = describe_cell(other["ii"], other["oo"], other["bb"], other["online"])
+        if fast:
+            reason = (
+                f"took {np.exp(row['l']):.4g} s, {factor:.3g} times less than {told} ({np.exp(other['l']):.4g} s), though "
+                f"it does more; {count} such contradictions. The tokens were probably not generated"
+            )
+        else:
+            reason = (
+                f"took {np.exp(row['l']):.4g} s, {factor:.3g} times more than {told} ({np.exp(other['l']):.4g} s), though "
+                f"it does less; {count} such contradictions"
+            )
+        for label in row["rows"]:
+            yield Finding(int(label) + 1, self.name, reason, "exclude")
+
+
+def _roughness(cells: pd.DataFrame) -> float:
+    """How much latency jumps about along the batch at the same length: the deployment's own noise, as a logarithm."""
+    jumps: list[float] = []
+    for _, line in cells.groupby(["ii", "oo"], sort=False):
+        steps: FloatArray = np.diff(line.sort_values("bb")["l"].to_numpy())
+        jumps.extend(np.minimum(steps, 0.0))
+    return robust_scale(np.array(jumps, dtype=np.float64))

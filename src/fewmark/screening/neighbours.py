@@ -1,0 +1,121 @@
+"""How far each cell lies from what its neighbours imply.
+
+Notation: l_i = log latency of cell i; a step i←j along an axis has s_ij = l_i - l_j. Axes are the load at the same
+lengths, the input at the same output and load, the output at the same input and load, and both lengths in
+proportion at the same load.
+
+What a step should be is known from two sides: the same step in other deployments, and parallel steps of the same
+deployment on its other lines. Where neither is there, the chord between the neighbours on both sides stands in. A
+cell's residual along an axis is the median of s_ij minus the expected step over its nearest neighbours; of two
+expectations the one that accuses less counts, and none if they disagree in sign. Levels differ between deployments
+by orders of magnitude, steps hardly: so no model of any machine is needed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from fewmark.screening.grid import FloatArray, IntArray, robust_scale
+
+REACH: Final = 2  # neighbours on either side
+RELATIVES: Final = 5  # deployments that must share a step for its median to count
+PARALLELS: Final = 3  # lines of the same deployment that must share it
+LEAST_SPREAD: Final = 0.04
+CHORD_SPREAD: Final = 0.15  # latency over load bends: flat first, then proportional
+AXES: Final = {
+    "load": (("ii", "oo"), "bb"),
+    "input": (("oo", "bb"), "ii"),
+    "output": (("ii", "bb"), "oo"),
+    "length": (("bb", "ratio"), "ii"),
+}
+
+
+def residuals(cells: pd.DataFrame) -> pd.DataFrame:
+    """The residual and the usual spread along every axis on which a cell has neighbours.
+
+    Parameters
+    ----------
+    cells : as `fewmark.screening.grid.cell_table` makes them, with a RangeIndex
+
+    Returns
+    -------
+    DataFrame with columns cell (position in `cells`), axis, residual (a logarithm), spread (a logarithm).
+    """
+    cells = cells.assign(ratio=np.round(np.log(cells["ii"] / cells["oo"]), 3))
+    parts = []
+    for axis, (fixed, moving) in AXES.items():
+        line = cells.groupby(["deployment", "online", "further", *fixed], sort=False).ngroup().to_numpy()
+        steps = _steps(cells, line, moving)
+        sides = [
+            _expected(steps, ["work_i", "work_j"], RELATIVES),
+            _expected(steps, ["deployment", "x_i", "x_j"], PARALLELS),
+        ]
+        both = pd.concat(sides)
+        out = both.groupby("cell").agg(low=("residual", "min"), high=("residual", "max"), spread=("spread", "max"))
+        out["residual"] = np.where(out["low"] > 0, out["low"], np.where(out["high"] < 0, out["high"], 0.0))
+        chord = _chord(cells, line, moving)
+        chord = chord[~chord["cell"].isin(out.index)]
+        parts.append(pd.concat([out.reset_index()[["cell", "residual", "spread"]], chord]).assign(axis=axis))
+    return pd.concat(parts, ignore_index=True).astype({"cell": np.int64})
+
+
+def noise(cells: pd.DataFrame, found: pd.DataFrame) -> FloatArray:
+    """The robust spread of the residuals in each cell's deployment: how rough its measurements are anyway."""
+    least = found.assign(size=found["residual"].abs()).sort_values("size").groupby("cell")["residual"].first()
+    owner = cells["deployment"].iloc[least.index]
+    rough = pd.Series(least.to_numpy()).groupby(owner.to_numpy()).agg(lambda r: robust_scale(r.to_numpy()))
+    return cells["deployment"].map(rough).fillna(0.0).to_numpy(dtype=np.float64)
+
+
+def _steps(cells: pd.DataFrame, line: IntArray, moving: str) -> pd.DataFrame:
+    """All steps between cells of one line that are at most `REACH` apart, in both directions."""
+    x, l, work = cells[moving].to_numpy(), cells["l"].to_numpy(), cells["workload"].to_numpy()  # noqa: E741
+    order = np.lexsort((x, line))
+    firsts, seconds = [], []
+    for reach in range(1, REACH + 1):
+        a, b = order[:-reach], order[reach:]
+        same = line[a] == line[b]
+        firsts += [a[same], b[same]]
+        seconds += [b[same], a[same]]
+    i, j = np.concatenate(firsts), np.concatenate(seconds)
+    return pd.DataFrame(
+        {
+            "cell": i,
+            "deployment": cells["deployment"].to_numpy()[i],
+            "work_i": work[i],
+            "work_j": work[j],
+            "x_i": x[i],
+            "x_j": x[j],
+            "s": l[i] - l[j],
+        }
+    )
+
+
+def _expected(steps: pd.DataFrame, key: list[str], enough: int) -> pd.DataFrame:
+    """Residuals of the steps against the median of all steps that share `key`, where there are enough of them."""
+    if steps.empty:
+        return pd.DataFrame(columns=["cell", "residual", "spread"], dtype=float)
+    grouped = steps.groupby(key, sort=False)["s"]
+    median = grouped.transform("median")
+    residual = steps["s"] - median
+    spread = 1.4826 * residual.abs().groupby([steps[name] for name in key], sort=False).transform("median")
+    usable = grouped.transform("size") >= enough
+    kept = pd.DataFrame({"cell": steps["cell"], "residual": residual, "spread": spread})[usable]
+    out = kept.groupby("cell")[["residual", "spread"]].median().reset_index()
+    out["spread"] = out["spread"].clip(lower=LEAST_SPREAD)
+    return out
+
+
+def _chord(cells: pd.DataFrame, line: IntArray, moving: str) -> pd.DataFrame:
+    """Residuals of inner cells against the straight line (in logarithms) between their two neighbours."""
+    x, l = np.log(cells[moving].to_numpy()), cells["l"].to_numpy()  # noqa: E741
+    order = np.lexsort((x, line))
+    before, here, after = order[:-2], order[1:-1], order[2:]
+    inner = (line[before] == line[here]) & (line[here] == line[after])
+    before, here, after = before[inner], here[inner], after[inner]
+    weight = (x[here] - x[before]) / (x[after] - x[before])
+    residual = l[here] - (1 - weight) * l[before] - weight * l[after]
+    return pd.DataFrame({"cell": here, "residual": residual, "spread": CHORD_SPREAD})
