@@ -137,8 +137,17 @@ def test_curves_of_many_lengths_are_parted_and_users_are_users() -> None:
 def test_curves_follow_the_axis_that_varies() -> None:
     frame = table([{"input_tokens": float(i), "batch_size": 1.0, TARGET: 10.0 / i} for i in (8, 16, 32)])
     card = curves_card(frame, frame.iloc[:0].assign(value=1.0, low=1.0, high=1.0, provenance="x"), TARGET, model="m")
-    assert card.charts[0].x_name == "input_tokens"
-    assert card.charts[0].series[0].name == "128 out · batch 1"
+    [chart] = card.charts
+    assert (chart.x_name, chart.title) == ("input_tokens", "m · vllm on A100 · along input tokens")
+    assert chart.series[0].name == "128 out · batch 1"
+
+
+def test_lengths_that_differ_at_every_load_make_one_curve() -> None:
+    frame = table([{"input_tokens": 100.0 + b, "batch_size": b, TARGET: 10.0 * b} for b in (1.0, 2.0, 4.0)])
+    told = frame.drop(columns=TARGET).assign(value=9.0, low=8.0, high=12.0, provenance="interpolated")
+    [chart] = curves_card(frame, told, TARGET, model="m").charts
+    assert [(series.name, len(series.x)) for series in chart.series] == [("mixed lengths", 3)] * 2
+    assert chart.series[1].labels[2] == "measured at 104 in, 128 out"
 
 
 def test_the_cost_adds_up_and_unknown_is_not_zero() -> None:

@@ -24,7 +24,7 @@ _WORDS: Final = {
     "ttft": "TTFT",
     "tpot": "TPOT",
     "itl": "ITL",
-    "e2e": "End-to-end",
+    "e2e": "end-to-end",
     "ape": "APE",
     "mape": "MAPE",
     "picp": "PICP",

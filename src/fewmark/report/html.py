@@ -33,6 +33,12 @@ class _Figure:
     chooser: str | None
     charts: tuple[Chart, ...]
 
+    @property
+    def first(self) -> int:
+        """Which chart is shown at first: the one with the most values."""
+        sizes = [sum(len(series.x) for series in chart.series) for chart in self.charts]
+        return sizes.index(max(sizes))
+
 
 def render_html(cards: Sequence[Card], title: str) -> str:
     """One self-contained HTML file that shows the cards."""

@@ -42,7 +42,7 @@ def summary_card(frame: pd.DataFrame, target: str, *, source: str) -> Card:
         Advice(status, f"{count} rows ended as {status.replace('_', ' ')}.", "They count as results, not as speed.")
         for status, count in failed.items()
     )
-    columns = ("deployment", "cells", "input tokens", "output tokens", "batch or users")
+    columns = ("deployment", "cells", "input_tokens", "output_tokens", "batch_or_users")
     return Card(
         "summary",
         "Summary",

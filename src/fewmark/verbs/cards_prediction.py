@@ -83,7 +83,7 @@ def accuracy_card(checked: pd.DataFrame, target: str, *, how: str, confidence_le
         ]
     worst = answered.assign(ape_percent=100 * ape, load=load_of(answered)).nlargest(N_WORST, "ape_percent")
     columns = (LABEL, "input_tokens", "output_tokens", "load", target, "value", "low", "high", "ape_percent")
-    shown = (LABEL, "input_tokens", "output_tokens", "batch or users", *_metric_columns(target), "ape_percent")
+    shown = (LABEL, "input_tokens", "output_tokens", "batch_or_users", *_metric_columns(target), "ape_percent")
     series = tuple(
         Series(
             str(provenance),
@@ -117,29 +117,48 @@ def _metric_columns(target: str) -> tuple[str, ...]:
     return tuple(f"{kind}_{target}" for kind in ("measured", "predicted", "low", "high"))
 
 
-def _charts(label: str, part: pd.DataFrame, target: str) -> Iterator[Chart]:
-    across = _best_axis(part)
+def has_load_curves(cells: pd.DataFrame) -> bool:
+    """Whether at least half of a deployment's cells lie on a curve along the load."""
+    return bool(_on_curves(cells.assign(load=load_of(cells)), "load").mean() >= 0.5)
+
+
+def _on_curves(cells: pd.DataFrame, across: str) -> pd.Series:
     others = [axis for axis in AXES if axis != across]
-    split: list[tuple[str, pd.DataFrame]] = [(label, part)]
-    if len(part[others].drop_duplicates()) > MAX_SERIES:
-        by = min(others, key=lambda axis: (part[axis].nunique(), AXES.index(axis)))
-        split = [(f"{label} · {_axis_text(by, value, part)}", some) for value, some in part.groupby(by, sort=True)]
-    for title, some in split:
-        yield Chart(
-            title,
-            _load_name(part) if across == "load" else across,
-            target,
-            tuple(_series(some, across, others, target)),
-            log_x=True,
-            log_y=True,
-            group="Deployment",
-        )
+    return cells.groupby(others)[across].transform("nunique") >= 2
+
+
+def _charts(label: str, part: pd.DataFrame, target: str) -> Iterator[Chart]:
+    if has_load_curves(part):
+        yield from _length_charts(label, part, target)
+        return
+    sweeps = {across: part[_on_curves(part, across)] for across in AXES}
+    if all(some.empty for some in sweeps.values()):
+        yield _chart(label, part, "load", [], target)
+    for across, some in sweeps.items():
+        if len(some):
+            others = [axis for axis in AXES if axis != across]
+            yield _chart(f"{label} · along {_axis_name(across, some).replace('_', ' ')}", some, across, others, target)
+
+
+def _length_charts(label: str, part: pd.DataFrame, target: str) -> Iterator[Chart]:
+    if len(part[list(LENGTHS)].drop_duplicates()) <= MAX_SERIES:
+        yield _chart(label, part, "load", list(LENGTHS), target)
+        return
+    by = min(LENGTHS, key=lambda axis: (part[axis].nunique(), axis == "input_tokens"))
+    for value, some in part.groupby(by, sort=True):
+        yield _chart(f"{label} · {_axis_text(by, value, part)}", some, "load", list(LENGTHS), target)
+
+
+def _chart(title: str, part: pd.DataFrame, across: str, others: list[str], target: str) -> Chart:
+    series = tuple(_series(part, across, others, target))
+    return Chart(title, _axis_name(across, part), target, series, log_x=True, log_y=True, group="Deployment")
 
 
 def _series(part: pd.DataFrame, across: str, others: list[str], target: str) -> Iterator[Series]:
-    for key, some in part.groupby(sorted(others), sort=True):
-        fixed = dict(zip(sorted(others), key, strict=True))
+    for key, some in part.groupby(others, sort=True) if others else [((), part)]:
+        fixed = dict(zip(others, key, strict=True))
         name = " · ".join(_axis_text(axis, fixed[axis], part) for axis in (*LENGTHS, "load") if axis in fixed)
+        name = name or "mixed lengths"
         ordered = some.sort_values(across)
         line = ordered[ordered["kind"] == "predicted"]
         if len(line):
@@ -158,28 +177,22 @@ def _series(part: pd.DataFrame, across: str, others: list[str], target: str) -> 
             yield Series(name, _values(points[across]), _values(points[target]), style="points", labels=notes)
 
 
-def _best_axis(part: pd.DataFrame) -> str:
-    """The axis along which curves have the most points, the load where it has at least two."""
-
-    def length(axis: str) -> float:
-        return float(part.groupby([other for other in AXES if other != axis])[axis].nunique().mean())
-
-    return "load" if length("load") >= 2 else max(AXES, key=length)
-
-
 def _axis_text(axis: str, value: Any, part: pd.DataFrame) -> str:
     if axis == "load":
-        return f"batch {value:g}" if _load_name(part) == "batch_size" else f"{value:g} users"
+        return f"batch {value:g}" if _axis_name(axis, part) == "batch_size" else f"{value:g} users"
     return f"{value:g} {'in' if axis == 'input_tokens' else 'out'}"
 
 
-def _load_name(part: pd.DataFrame) -> str:
+def _axis_name(axis: str, part: pd.DataFrame) -> str:
+    if axis != "load":
+        return axis
     return "batch_size" if part["batch_size"].notna().any() else "concurrency"
 
 
 def _measured_text(row: dict[Any, Any]) -> str:
     n_rows = row.get("n_rows")
-    return "measured" if n_rows is None or pd.isna(n_rows) or n_rows < 2 else f"measured, median of {n_rows:g} rows"
+    rows = "" if n_rows is None or pd.isna(n_rows) or n_rows < 2 else f", median of {n_rows:g} rows"
+    return f"measured at {row['input_tokens']:g} in, {row['output_tokens']:g} out{rows}"
 
 
 def _cell_text(row: dict[Any, Any]) -> str:

@@ -58,7 +58,8 @@ def _label(row: Mapping[Hashable, Any]) -> str:
     parts = [str(row.get("model", "unknown model"))]
     if "precision" in row:
         parts.append(str(row["precision"]))
-    parts.append(f"· {row.get('engine', 'unknown engine')}")
+    if "engine" in row:
+        parts.append(f"· {row['engine']}")
     if "accelerator" in row or many:
         parts.append(f"on {many}{row.get('accelerator', 'unknown accelerator')}")
     if row.get("placement", "accelerator") != "accelerator":

@@ -22,12 +22,11 @@ from fewmark.report import RENDERERS
 from fewmark.screening import apply, screen
 from fewmark.store import Outcome, open_store
 from fewmark.verbs.cards_overview import cost_card, environment_card, faults_card, summary_card
-from fewmark.verbs.cards_prediction import accuracy_card, curves_card
+from fewmark.verbs.cards_prediction import accuracy_card, curves_card, has_load_curves
 from fewmark.verbs.cells import cell_columns, deployment_columns, reduce_cells
 
 DEFAULT_MODEL: Final = "mechanistic"
 N_FOLDS: Final = 5
-MAX_PAIRS: Final = 24  # of lengths in a deployment up to which each is predicted at each load
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def report(
     cards += [cost_card(source.measurements), faults_card(source.frame, findings)]
     cards.append(environment_card(source.measurements))
     progress("writing")
-    write_report(path, cards, f"fewmark report: {source.name}")
+    write_report(path, cards, source.name)
     return cards
 
 
@@ -126,10 +125,13 @@ def write_report(path: Path, cards: Sequence[Card], title: str) -> None:
 
 
 def curve_cells(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells at which curves are drawn: a deployment's lengths × its loads and the powers of two between."""
+    """The cells at which curves are drawn: a deployment's lengths × its loads and the powers of two between.
+
+    Where most lengths were measured at a single load, only the measured cells.
+    """
     parts = []
     for _, part in cells.groupby(deployment_columns(cells), dropna=False, sort=False):
-        if len(part[["input_tokens", "output_tokens"]].drop_duplicates()) > MAX_PAIRS:
+        if not has_load_curves(part):
             parts.append(part[cell_columns(cells)])
             continue
         lengths = part[[name for name in cell_columns(cells) if name not in ("batch_size", "concurrency")]]
