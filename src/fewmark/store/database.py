@@ -28,9 +28,9 @@ _HINTS: Final = (
     ("unable to open", "check that the folder exists and is writable"),
     ("disk is full", "free some space; everything added before is safe"),
     ("disk i/o error", "check the disk; everything added before is safe"),
-    ("connection", "check that the PostgreSQL server runs and that host, port and user are right"),
     ("does not exist", "create the database first: createdb NAME"),
     ("permission denied", "give the user the right to create tables and to write"),
+    ("connection", "check that the PostgreSQL server runs and that host, port and user are right"),
 )
 
 
@@ -134,8 +134,6 @@ class Database:
                     got=str(error),
                     hint="pip install 'fewmark[postgres]'",
                 ) from None
-            except TypeError as error:
-                raise StoreError("the store's URL cannot be used", got=str(error)) from None
         # isolation_level None: transactions are begun by `write`, not by the driver's guess.
         arguments: dict[str, Any] = {"timeout": BUSY_TIMEOUT_S, "isolation_level": None, "check_same_thread": False}
         options: dict[str, Any] = {}

@@ -65,6 +65,8 @@ def pages(
 
     No transaction stays open between pages: a slow reader holds nobody up.
     """
+    if isinstance(keys, str):
+        raise InputError("keys are a list", got=keys, hint=f"[{keys!r}]")
     chunks = [None] if key is None or keys is None else batched(dict.fromkeys(keys), KEYS)
     for chunk in chunks:
         part = query if chunk is None or key is None else query.where(key.in_(chunk))

@@ -29,7 +29,7 @@ from fewmark.store.queries import (
     pages,
     read_environments,
 )
-from fewmark.store.rows import Batch, Reader, Row, annotation_row, column_text, read_annotation, read_prediction
+from fewmark.store.rows import Batch, Reader, annotation_row, column_text, read_annotation, read_prediction
 
 BATCH: Final = 2_000  # rows a transaction: long enough to be fast, short enough that other writers get their turn
 
@@ -81,7 +81,7 @@ class Store:
         A deployment's id, the deployment, or a mapping from deployment columns to a value, None for unknown, or a
         list of values.
     case_ids, statuses, sources : iterable of str
-        Any of these. With `case_ids`, results come in their order.
+        Any of these. Cases are looked up some hundreds at a time, and each group comes in the order of adding.
     """
 
     def __init__(self, database: Database) -> None:
@@ -197,13 +197,12 @@ class Store:
             If a number is not finite; earlier batches stay.
         """
         added = 0
-        latest = sa.select(sa.func.coalesce(sa.func.max(schema.measurements.c.number), 0))
         for items in batched(predictions, BATCH):
             batch, moment = Batch(), now()
             for item in items:
                 batch.add_prediction(item, moment)
             with self._database.write() as connection:
-                known_number = connection.execute(latest).scalar_one()
+                known_number = connection.execute(_latest(schema.measurements)).scalar_one()
                 for row in batch.facts.values():
                     row["known_number"] = known_number
                 added += self._add(connection, batch, schema.predictions)
@@ -299,19 +298,22 @@ class Store:
                     yield Outcome(known[number], measurement_id, actual)
 
     def _add(self, connection: sa.Connection, batch: Batch, facts: sa.Table) -> int:
+        before = connection.execute(_latest(facts)).scalar_one()
         for table, rows in (
             (schema.environments, batch.environments),
             (schema.deployments, batch.deployments),
             (schema.cases, batch.cases),
+            (facts, batch.facts),
         ):
-            self._insert_new(connection, table, rows)
-        return self._insert_new(connection, facts, batch.facts)
+            if rows:
+                connection.execute(self._insert(table).on_conflict_do_nothing().inline(), list(rows.values()))
+        # Drivers do not agree on how to count; nobody else writes meanwhile, so the running number tells.
+        new = sa.select(sa.func.count()).select_from(facts).where(facts.c.number > before)
+        return connection.execute(new).scalar_one()
 
-    def _insert_new(self, connection: sa.Connection, table: sa.Table, rows: dict[str, Row]) -> int:
-        if not rows:
-            return 0
-        statement = self._insert(table).on_conflict_do_nothing().inline()
-        return connection.execute(statement, list(rows.values())).rowcount
+
+def _latest(facts: sa.Table) -> sa.Select[tuple[int]]:
+    return sa.select(sa.func.coalesce(sa.func.max(facts.c.number), 0))
 
 
 def _forecast_conditions(metric: str | None, model: str | None) -> list[Condition]:
