@@ -1,0 +1,1 @@
+"""What to measure next: strategies, what is believed, budget, ask and tell."""

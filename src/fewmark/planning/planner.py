@@ -1,0 +1,206 @@
+"""Ask and tell: what to measure next, and what is believed once it is measured. Knows no engine, file or store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewmark.core.errors import InputError
+from fewmark.evaluate.meta import Charges
+from fewmark.planning.belief import Belief, Forecast
+from fewmark.planning.space import BoolArray, FloatArray, Space
+from fewmark.planning.strategies import State, Strategy
+from fewmark.planning.strategies.base import groups
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A cell worth measuring: its position in the space, how far it is expected to lower the error over the space
+    (log units, close to a fraction), what it is predicted to cost, and the forecast median APE before and after it."""
+
+    position: int
+    expected_gain: float
+    predicted_cost_s: float
+    forecast_error_before: float
+    forecast_error_after: float
+
+
+class Planner:
+    """One campaign over one space.
+
+    Parameters
+    ----------
+    space : the cells, n of them
+    belief : what is believed of the log target at the start
+    strategy : who chooses
+    target : the metric
+    charges : how running is charged
+    target_error : the error to reach, a fraction; `reached` then looks at the bound of the forecast, not at its middle
+    mean_error : whether `target_error` is the mean APE over the space instead of the median
+    assurance : the probability with which `reached` is to be right
+    latency_s : array (n,), predicted seconds of one run, where the target does not imply it
+    weights : array (n,), how much each cell matters; 0 leaves it out of the error (it may still be measured)
+    forbidden : array (n,), cells that must not be measured
+    random_state : seed of everything random
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        belief: Belief,
+        strategy: Strategy,
+        *,
+        target: str = "throughput_tok_s",
+        charges: Charges | None = None,
+        target_error: float | None = None,
+        mean_error: bool = False,
+        assurance: float = 0.85,
+        latency_s: FloatArray | None = None,
+        weights: FloatArray | None = None,
+        forbidden: BoolArray | None = None,
+        random_state: int = 0,
+    ) -> None:
+        n = len(space)
+        self.space, self.strategy, self.target = space, strategy, target
+        self.belief = belief
+        self.charges = charges or Charges()
+        self.target_error, self.mean_error, self.assurance = target_error, mean_error, assurance
+        self.random_state = random_state
+        self.weights = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
+        if self.weights.shape != (n,) or (self.weights < 0).any() or not self.weights.sum() > 0:
+            raise InputError("weights must be at least 0, one a cell, not all 0", got=self.weights[:5].tolist())
+        if target_error is not None and not 0 < target_error < 1:
+            raise InputError("the error to reach is a fraction between 0 and 1", got=target_error, hint="0.05 is 5%")
+        self._given_latency = latency_s
+        self.forbidden = np.zeros(n, dtype=bool) if forbidden is None else np.asarray(forbidden, dtype=bool)
+        self.failed = np.zeros(n, dtype=bool)
+        self.latency_s, self.ttft_s = np.full(n, np.nan), np.full(n, np.nan)
+        self.loaded: set[int] = set()
+
+    @property
+    def observed(self) -> BoolArray:
+        """Cells that were measured, (n,)."""
+        return self.belief.observed
+
+    def predicted_latency_s(self) -> FloatArray:
+        """Seconds of one run of each cell, as seen where it was measured and else as predicted now, (n,)."""
+        implied = self.space.latency_s(self.target, np.exp(self.belief.mean))
+        if self._given_latency is not None:
+            implied = np.where(np.isfinite(implied), implied, self._given_latency)
+        implied = np.where(np.isfinite(implied), implied, self.space.typical_latency_s())
+        return np.where(np.isfinite(self.latency_s), self.latency_s, implied)
+
+    def open_positions(self) -> NDArray[np.intp]:
+        """Cells that may be asked: not measured, forbidden or failed, and asking no more than a failed one did."""
+        closed = self.observed | self.failed | self.forbidden
+        space = self.space
+        for position in np.flatnonzero(self.failed):
+            same = (space.deployment == space.deployment[position]) & (space.online == space.online[position])
+            closed |= same & (space.octaves >= space.octaves[position] - 1e-9).all(axis=1)
+        return np.flatnonzero(~closed)
+
+    def ask(self, n: int = 1) -> list[Proposal]:
+        """The next n cells, best first; fewer, or none, where the strategy has no more."""
+        if n < 1:
+            raise InputError("ask for at least one cell", got=n)
+        candidates = self.open_positions()
+        if not len(candidates):
+            return []
+        state = self._state()
+        picks = self.strategy.propose(state, candidates, n)[:n]
+        belief, loaded = self.belief, set(self.loaded)
+        before = self.forecast(belief).median_ape
+        out = []
+        for pick in picks:
+            code = int(self.space.deployment[pick])
+            cost = float(state.cost_s[pick]) + (0.0 if code in loaded else self.charges.load_s)
+            gain = float(belief.gains(np.array([pick]), self.weights)[0])
+            loaded.add(code)
+            belief = belief.imagine(int(pick))
+            after = min(before, self.forecast(belief).median_ape)
+            out.append(Proposal(int(pick), gain, cost, before, after))
+            before = after
+        return out
+
+    def tell(
+        self, position: int, value: float | None, *, latency_s: float | None = None, ttft_s: float | None = None
+    ) -> None:
+        """Take in a result: the target's value, or None where the cell failed.
+
+        Raises
+        ------
+        InputError
+            If the value is not a finite positive number.
+        """
+        self.loaded.add(int(self.space.deployment[position]))
+        if value is None:
+            self.failed[position] = True
+            return
+        if not (np.isfinite(value) and value > 0):
+            raise InputError("a measured value must be finite and positive", got=value)
+        self.belief = self.belief.tell(position, float(np.log(value)))
+        implied = self.space.latency_s(self.target, np.full(len(self.space), value))[position]
+        self.latency_s[position] = implied if latency_s is None else latency_s
+        self.ttft_s[position] = np.nan if ttft_s is None else ttft_s
+
+    def forecast(self, belief: Belief | None = None) -> Forecast:
+        """The errors to expect over the space, of the belief now or of another one."""
+        return (belief or self.belief).forecast(
+            assurance=self.assurance, random_state=self.random_state, weights=self.weights
+        )
+
+    def reached(self) -> bool:
+        """Whether the error asked for is reached, by the planner's own estimate, with the assurance asked for.
+
+        Never before anything of each deployment was measured: a forecast without a check is an opinion.
+        """
+        if self.target_error is None or not self.observed.any():
+            return False
+        untouched = set(map(int, self.space.deployment[self.open_positions()])) - self.loaded
+        if untouched:
+            return False
+        forecast = self.forecast()
+        bound = forecast.mean_ape_bound if self.mean_error else forecast.median_ape_bound
+        return bound <= self.target_error
+
+    def estimate(self) -> tuple[FloatArray, NDArray[Any]]:
+        """The target of each cell, (n,), and where it comes from: measured, projected, predicted, or empty (failed)."""
+        value = np.exp(self.belief.mean)
+        kind = np.where(self.observed, "measured", np.where(self.failed, "", "predicted")).astype(object)
+        if self.strategy.projects:
+            self._project(value, kind)
+        return np.where(kind == "", np.nan, value), kind
+
+    def _project(self, value: FloatArray, kind: NDArray[Any]) -> None:
+        """Longer generations from the one measured: TTFT (where known) and then a constant time a token; in place."""
+        space = self.space
+        alike = groups(space.deployment, space.octaves[:, 0], space.octaves[:, 2], space.online)
+        for position in np.flatnonzero(self.observed & np.isfinite(self.latency_s)):
+            longer = np.flatnonzero(
+                (alike == alike[position]) & (kind == "predicted") & (space.octaves[:, 1] > space.octaves[position, 1])
+            )
+            first = self.ttft_s[position] if np.isfinite(self.ttft_s[position]) else 0.0
+            tokens = space.output_tokens - (1.0 if first > 0 else 0.0)
+            step = (self.latency_s[position] - first) / max(tokens[position], 1e-9)
+            projected = space.value(self.target, first + step * tokens)
+            value[longer], kind[longer] = projected[longer], "projected"
+
+    def _state(self) -> State:
+        return State(
+            space=self.space,
+            belief=self.belief,
+            cost_s=self.charges.runs * self.predicted_latency_s(),
+            load_s=self.charges.load_s,
+            observed=self.observed,
+            failed=self.failed,
+            latency_s=self.latency_s,
+            ttft_s=self.ttft_s,
+            weights=self.weights,
+            target_error=self.target_error,
+            mean_error=self.mean_error,
+            random_state=self.random_state,
+            loaded=frozenset(self.loaded),
+        )

@@ -1,0 +1,107 @@
+"""The space that a plan is about: its cells, once each, with what strategies need to know of them.
+
+Notation: n cells; octaves (n, 3) are log2 of input tokens, output tokens and load (batch size or concurrency).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fewmark.core.errors import InputError
+from fewmark.evaluate.meta import cell_codes, deployment_codes
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+BoolArray = NDArray[np.bool_]
+
+RATES: Final = ("throughput_tok_s", "total_throughput_tok_s")
+TYPICAL_TOKEN_S: Final = 0.02  # a step of decoding where nothing at all is known: only ratios of costs matter then
+
+
+@dataclass(frozen=True)
+class Space:
+    """Cells (n rows, index 0…n-1), the deployment of each as a code, lengths and load in octaves, the load's kind."""
+
+    cells: pd.DataFrame
+    deployment: IntArray
+    octaves: FloatArray
+    online: BoolArray
+
+    @classmethod
+    def from_table(cls, table: pd.DataFrame) -> Space:
+        """The distinct cells of a canonical table, in their first order.
+
+        Raises
+        ------
+        InputError
+            If the table is empty, or a cell lacks a length or has not exactly one of batch size and concurrency.
+        """
+        axes = table.reindex(columns=["input_tokens", "output_tokens", "batch_size", "concurrency"])
+        numbers = axes.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
+        if not len(numbers):
+            raise InputError("a space needs at least one cell", got="none")
+        load = np.where(np.isnan(numbers[:, 2]), numbers[:, 3], numbers[:, 2])
+        wrong = np.isnan(numbers[:, 2]) == np.isnan(numbers[:, 3])
+        wrong |= ~(np.isfinite(load) & (load > 0) & (numbers[:, :2] > 0).all(axis=1))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise InputError(
+                f"row {row + 1}: a cell needs positive input_tokens, output_tokens, and one of batch_size, concurrency",
+                got=axes.iloc[row].to_dict(),
+            )
+        first = np.sort(np.unique(cell_codes(table), return_index=True)[1])
+        cells = table.iloc[first].reset_index(drop=True)
+        numbers, load = numbers[first], load[first]
+        return cls(
+            cells=cells,
+            deployment=deployment_codes(cells),
+            octaves=np.log2(np.column_stack([numbers[:, 0], numbers[:, 1], load])),
+            online=np.isnan(numbers[:, 2]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    @property
+    def input_tokens(self) -> FloatArray:
+        """Tokens in, (n,)."""
+        return np.asarray(2.0 ** self.octaves[:, 0])
+
+    @property
+    def output_tokens(self) -> FloatArray:
+        """Tokens out, (n,)."""
+        return np.asarray(2.0 ** self.octaves[:, 1])
+
+    @property
+    def load(self) -> FloatArray:
+        """Batch size or concurrency, (n,)."""
+        return np.asarray(2.0 ** self.octaves[:, 2])
+
+    def latency_s(self, target: str, value: FloatArray) -> FloatArray:
+        """Seconds that one run of each cell takes if its `target` has this value; NaN where that does not follow.
+
+        Online, one run is taken to be one round of all users (Little's law): load × output / throughput.
+        """
+        rounds = {
+            "e2e_latency_s": value,
+            "tpot_s": value * self.output_tokens,
+            "throughput_tok_s": self.load * self.output_tokens / value,
+            "total_throughput_tok_s": self.load * (self.input_tokens + self.output_tokens) / value,
+        }
+        return np.asarray(rounds.get(target, np.full(len(self), np.nan)), dtype=float)
+
+    def value(self, target: str, latency_s: FloatArray) -> FloatArray:
+        """The `target` that follows from the seconds of one run; the inverse of `latency_s`."""
+        if target in RATES:
+            return self.latency_s(target, latency_s)
+        return latency_s / self.output_tokens if target == "tpot_s" else np.asarray(latency_s, dtype=float)
+
+    def typical_latency_s(self) -> FloatArray:
+        """A guess of each cell's latency where nothing is known: right in its ratios at best."""
+        prefill = self.load * self.input_tokens / 512
+        return TYPICAL_TOKEN_S * (prefill + self.output_tokens * (1 + self.load / 64))

@@ -1,0 +1,117 @@
+"""The belief: exact Gaussian conditioning, gains that come true, forecasts that hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fewmark.core import InputError
+from fewmark.planning.belief import Belief, model_belief, prior_belief, structure
+from fewmark.planning.space import Space
+
+
+def test_telling_one_by_one_is_conditioning_at_once(grid: Any) -> None:
+    belief = prior_belief(grid.space, "throughput_tok_s")
+    at = np.array([3, 11, 17])
+    y = np.log(grid.throughput[at])
+    covariance = belief.covariance
+    total = covariance[np.ix_(at, at)] + belief.noise_sd**2 * np.eye(3)
+    mean = belief.mean + covariance[:, at] @ np.linalg.solve(total, y - belief.mean[at])
+    left = covariance - covariance[:, at] @ np.linalg.solve(total, covariance[at])
+    surprise = (y - belief.mean[at]) @ np.linalg.solve(total, y - belief.mean[at])
+    # a measured cell's own value stands as it was measured, so it is told last here only in the others' eyes
+    told = Belief(belief.mean, belief.covariance, belief.observed)
+    for position, value in zip(at, y, strict=True):
+        told = Belief(
+            told.mean, told.covariance, np.zeros(20, dtype=bool), surprise=told.surprise, n_told=told.n_told
+        ).tell(int(position), float(value))
+    others = np.setdiff1d(np.arange(20), at)
+    np.testing.assert_allclose(told.covariance, left, atol=1e-8)
+    np.testing.assert_allclose(told.mean[others], mean[others], atol=2e-3)
+    assert told.surprise == pytest.approx(surprise, rel=2e-2)
+
+
+def test_a_gain_is_the_drop_that_comes(grid: Any) -> None:
+    belief = prior_belief(grid.space, "throughput_tok_s")
+    gains = belief.gains(np.arange(20))
+    assert (gains > 0).all()
+    for position in (0, 7, 19):
+        drop = belief.sd.mean() - belief.imagine(position).sd.mean()
+        assert gains[position] == pytest.approx(drop, rel=1e-6)
+
+
+def test_forecasts_hold_on_worlds_drawn_from_the_belief(grid: Any) -> None:
+    start = prior_belief(grid.space, "throughput_tok_s")
+    root = np.linalg.cholesky(start.covariance + 1e-9 * np.eye(20))
+    rng = np.random.default_rng(0)
+    held = []
+    for world in range(60):
+        truth = start.mean + root @ rng.standard_normal(20)
+        belief = start
+        for position in (2, 9, 16):
+            belief = belief.tell(position, truth[position])
+        actual = np.median(np.abs(np.expm1(belief.mean - truth)))
+        held.append(actual <= belief.forecast(assurance=0.85, random_state=world).median_ape_bound)
+    assert 0.72 <= np.mean(held) <= 0.97
+
+
+def test_surprises_widen_the_belief_and_calm_narrows_it(grid: Any) -> None:
+    belief = prior_belief(grid.space, "throughput_tok_s")
+    calm = belief.tell(5, belief.mean[5])
+    shocked = belief.tell(5, belief.mean[5] + 10 * np.sqrt(belief.covariance[5, 5]))
+    assert calm.scale < 1 < shocked.scale
+    assert calm.sd[5] == shocked.sd[5] == 0
+    assert shocked.forecast().median_ape > calm.forecast().median_ape
+    with pytest.raises(InputError):
+        belief.tell(0, np.nan)
+
+
+def test_a_fully_measured_space_has_no_error_left(grid: Any) -> None:
+    belief = prior_belief(grid.space, "throughput_tok_s")
+    for position in range(20):
+        belief = belief.tell(position, float(np.log(grid.throughput[position])))
+    forecast = belief.forecast()
+    assert forecast.mean_ape_bound == forecast.median_ape == 0
+
+
+class _Interval:
+    """A model as far as a belief needs one: a value, an interval, and silence on some cells."""
+
+    target = "throughput_tok_s"
+
+    def predict(self, X):
+        return np.where(X["batch_size"] == 64, np.nan, 100.0)
+
+    def predict_interval(self, X, level):
+        ends = np.column_stack([self.predict(X) * 0.8, self.predict(X) * 1.25])
+        ends[0, 0] = -5.0
+        return ends
+
+
+def test_any_model_with_intervals_gives_a_belief(grid: Any) -> None:
+    belief = model_belief(grid.space, _Interval())
+    answered = (grid.table["batch_size"] != 64).to_numpy()
+    np.testing.assert_allclose(belief.mean[answered], np.log(100))
+    np.testing.assert_allclose(belief.sd[answered], np.log(1.25) / 1.645, rtol=1e-3)
+    assert (belief.sd[~answered] > 1).all()  # abstained: as good as nothing known
+    assert np.linalg.eigvalsh(belief.covariance).min() > -1e-8
+
+
+def test_deployments_are_apart_in_the_prior(make_grid: Any) -> None:
+    two = make_grid(("a", "b"))
+    covariance = structure(two.space, level=1, slope=0, long=0, short=0)
+    assert (covariance[:20, 20:] == 0).all()
+    assert (covariance[:20, :20] == 1).all()
+
+
+def test_a_space_refuses_what_is_no_cell(grid: Any) -> None:
+    with pytest.raises(InputError, match="at least one cell"):
+        Space.from_table(grid.table.iloc[:0])
+    with pytest.raises(InputError, match="row 3"):
+        Space.from_table(grid.table.assign(output_tokens=[1.0, 2.0, np.nan, *[1.0] * 17]))
+    with pytest.raises(InputError, match="row 1"):
+        Space.from_table(grid.table.assign(concurrency=4.0))
+    repeated = Space.from_table(grid.table.loc[[0, 0, 1, 0]])
+    assert len(repeated) == 2
