@@ -167,12 +167,12 @@ def measure(
     on_sample : callable
         Told of each timed run as soon as it is over.
     """
+    if isinstance(engine, Recorded):
+        return _recorded(engine, workload)
     outcome = Outcome()
     watch = CpuWatch()
     began = time.perf_counter()
     try:
-        if isinstance(engine, Recorded):
-            return _recorded(engine, workload)
         engine.check(workload)
         _repeat(engine, workload, policy, seed, outcome, on_sample, began)
     except CaseFailure as failure:
@@ -232,7 +232,12 @@ def _half_width(latencies: list[float], policy: Policy) -> float:
 
 
 def _recorded(engine: Recorded, workload: Workload) -> Outcome:
-    samples = engine.recorded(workload)
+    outcome = Outcome(provenance="imported", flags=["replayed"])
+    try:
+        outcome.samples = list(engine.recorded(workload))
+    except CaseFailure as failure:
+        outcome.status, outcome.error = failure.status, failure.reason
+        return outcome
     latencies = [
         derive_metrics(
             sample.to_dict(),
@@ -240,12 +245,12 @@ def _recorded(engine: Recorded, workload: Workload) -> Outcome:
             output_tokens=workload.output_tokens,
             batch_size=workload.batch_size,
         )["e2e_latency_s"]
-        for sample in samples
+        for sample in outcome.samples
     ]
     known = [value for value in latencies if value is not None]
     # What measuring it would have cost: the recorded runs, one after the other.
-    wall_s = sum(known) if len(known) == len(samples) else None
-    return Outcome(samples=list(samples), wall_s=wall_s, provenance="imported", flags=["replayed"])
+    outcome.wall_s = sum(known) if len(known) == len(latencies) else None
+    return outcome
 
 
 def _run_seed(seed: int, run: int) -> int:

@@ -4,7 +4,8 @@ Engine options:
 
 table
     The path of a canonical table: CSV or JSON lines (one flat object a row) with the standard library alone, Parquet
-    where pyarrow is installed.
+    where pyarrow is installed. What is not there is looked for in the folder that the environment variable
+    `FEWMARK_TABLES` names.
 engine
     The recorded engine to answer for. Every other option must equal the row's ``option.NAME``.
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +28,7 @@ from fewmark.core.table import METRIC_COLUMNS, NUMERIC_COLUMNS, OPTION_PREFIX, W
 from fewmark.engines.base import Availability, CaseFailure
 
 Row = dict[str, Any]
+TABLES_VARIABLE: Final = "FEWMARK_TABLES"
 UNKNOWN: Final = frozenset({"", "nan", "none", "null"})
 
 
@@ -52,7 +55,7 @@ class ReplayEngine:
         wanted |= {OPTION_PREFIX + name: value for name, value in options.items()}
         wanted = {name: value for name, value in wanted.items() if value is not None}
         found: dict[tuple[tuple[str, Any], ...], list[Row]] = {}
-        for row in read_rows(Path(path)):
+        for row in read_rows(_find(path)):
             if all(_same(row.get(name), value) for name, value in wanted.items()):
                 found.setdefault(_identity(row), []).append(row)
         if not found:
@@ -99,6 +102,12 @@ class ReplayEngine:
     def environment(self) -> Mapping[str, Any]:
         """The table, and the deployment that it was recorded on."""
         return dict(self._facts)
+
+
+def _find(table: str) -> Path:
+    folder = os.environ.get(TABLES_VARIABLE)
+    path = Path(table)
+    return Path(folder) / table if folder and not path.exists() else path
 
 
 def read_rows(path: Path) -> Iterator[Row]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from fewmark.engines.boot import COMMAND
@@ -22,10 +23,13 @@ class Launch:
     prefix : tuple of str
         A command that runs the command that follows it and passes its standard streams on: ``("ssh", "gpu-host")``,
         ``("docker", "run", "-i", "image")``, ``("srun",)``, ``("numactl", "-N0")``.
+    environment : mapping of str to str
+        Environment variables that the worker gets besides ours, where the prefix passes them on.
     """
 
     python: str | None = None
     prefix: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def command(self) -> list[str]:
         """The arguments that start a worker."""

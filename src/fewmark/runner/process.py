@@ -59,6 +59,7 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
+                env={**os.environ, **launch.environment},
                 start_new_session=True,  # its own process group: killed as a whole, and not by Ctrl-C in our terminal
             )
         except OSError as error:

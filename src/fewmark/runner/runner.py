@@ -158,6 +158,6 @@ class Runner:
         seen: dict[Advice, None] = {}
         for measurement in measured:
             environment = thaw(measurement.environment)
-            if measurement.provenance == "measured":
+            if measurement.provenance == "measured" and measurement.status is Status.OK:
                 seen |= dict.fromkeys(host_advice(environment.get("host", {}), environment.get("engine", {})))
         return [*seen, *result_advice(measured)]

@@ -1,4 +1,5 @@
-"""A third party's engine, standard library only, that misbehaves on request: the workload option `do` says how.
+"""A third party's engine, standard library only, that misbehaves on request: the workload option `do` says how,
+`after` how many runs.
 
 Engine options: `journal` (a file that gets a line for each call), `load` (how loading misbehaves), `pause_s` (real
 time that each run takes), `once` (a file that makes a misbehaviour happen once: it does while the file is absent).
@@ -22,7 +23,8 @@ class DummyEngine:
 
     def load(self, deployment):
         self.options = deployment.engine_options
-        self.note("load")
+        self.runs = 0
+        self.note(f"load {os.getpid()}")
         self.misbehave(self.options.get("load"))
 
     def check(self, workload):
@@ -33,7 +35,9 @@ class DummyEngine:
         self.note(f"run {workload.output_tokens} {workload.load} {seed}")
         print("noise on standard output", flush=True)
         os.write(1, b'{"fewmark": 1, "event": "result", "forged": true}\n')
-        self.misbehave(workload.options.get("do"))
+        self.runs += 1
+        if self.runs > workload.options.get("after", 0):
+            self.misbehave(workload.options.get("do"))
         produced = int(workload.output_tokens) - (workload.options.get("do") == "short")
         time.sleep(self.options.get("pause_s", 0))
         noise = workload.options.get("noise", 0.0) * (seed % 1000 / 1000 - 0.5)

@@ -1,0 +1,37 @@
+"""`fewmark engines`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command("engines")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--write-worker",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="ZIP",
+    help="Write the worker program for hosts without fewmark: python ZIP --cases CASES.jsonl --out RESULTS.jsonl.",
+)
+def command(as_json: bool, write_worker: Path | None) -> None:
+    """List the engines: whether each can run here, its version, and how to get those that cannot."""
+    from fewmark.verbs import engines as verb
+
+    if write_worker is not None:
+        click.echo(f"wrote {verb.write_worker(write_worker)}", err=True)
+        return
+    found = verb.list_engines()
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    width = max(len(engine["name"]) for engine in found)
+    for engine in found:
+        state = "available" if engine["available"] else "not available"
+        line = f"{engine['name']:<{width}}  {state}  {engine['version'] or ''}"
+        click.echo(line.rstrip())
+        for text in (engine["reason"], engine["install"]):
+            if text:
+                click.echo(f"{'':<{width}}    {text}")

@@ -1,0 +1,98 @@
+"""`fewmark run`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from fewmark.runner import RunReport
+
+SHOWN_FAILURES = 5
+
+
+@click.command("run")
+@click.argument("suite")
+@click.option("--store", metavar="URL", help="Where results go.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
+@click.option("--engine-python", metavar="PATH", help="The Python that has the engine, where it is not this one.")
+@click.option("--worker-prefix", metavar="COMMAND", default="", help="Start workers behind a command: 'ssh gpu-host'.")
+@click.option("--repeats-max", type=click.IntRange(min=1), metavar="N", help="Most repeats of a case.")
+@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Give a case up after this long.")
+@click.option("--retry", type=click.Choice(["failed"]), help="Measure the cases again that have failed so far.")
+@click.option("--order", "order_seed", type=int, metavar="SEED", help="Seed of the random order and of the prompts.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Measure at most N cases.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+def command(
+    suite: str,
+    store: str | None,
+    engine_python: str | None,
+    worker_prefix: str,
+    repeats_max: int | None,
+    timeout_s: float | None,
+    retry: str | None,
+    order_seed: int | None,
+    limit: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Measure the cases of SUITE (a name or a file) that the store does not hold yet.
+
+    Each result is saved as soon as it exists: stop it by any means and run it again to go on.
+    """
+    from fewmark.verbs.run import run
+
+    try:
+        prefix = shlex.split(worker_prefix)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--worker-prefix") from None
+    report = run(
+        suite,
+        store=store,
+        engine_python=engine_python,
+        worker_prefix=prefix,
+        repeats_max=repeats_max,
+        timeout_s=timeout_s,
+        retry_failed=retry == "failed",
+        order_seed=order_seed,
+        limit=limit,
+        quiet=quiet,
+    )
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), indent=2))
+    else:
+        _show(report)
+    return 0 if report.ok else 1
+
+
+def _show(report: RunReport) -> None:
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    statuses = Counter(str(m.status) for m in report.measurements)
+    parts = ", ".join(f"{count} {status}" for status, count in statuses.most_common())
+    before = f"; {report.n_before} of {report.n_cases} were there before" if report.n_before else ""
+    say(
+        f"measured {len(report.measurements)} cases in {report.elapsed_s:.1f} s"
+        + (f": {parts}" if parts else "")
+        + before
+    )
+    for measurement in report.failures[:SHOWN_FAILURES]:
+        work = measurement.case.workload
+        load = f"batch {work.batch_size}" if work.batch_size is not None else f"{work.concurrency} users"
+        shape = f"{work.input_tokens:g} in, {work.output_tokens:g} out, {load}"
+        say(f"  {measurement.status}: {measurement.case.deployment.label}, {shape}: {measurement.error}")
+    if len(report.failures) > SHOWN_FAILURES:
+        say(f"  … and {len(report.failures) - SHOWN_FAILURES} more; --json lists them all")
+    for engine, reason, count in report.unavailable:
+        say(f"  {count} cases wait for the engine {engine}: {reason}")
+    if report.n_failed_before:
+        say(f"{report.n_failed_before} cases failed in earlier runs; --retry failed measures them again")
+    if report.n_left and not report.unavailable:
+        say(f"{report.n_left} cases are left; run it again to go on")
+    for advice in report.advice:
+        say(f"warning: {advice.message}\n  hint: {advice.hint}")

@@ -1,0 +1,136 @@
+"""`fewmark run`: measure a suite's cases that the store does not hold yet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from fewmark.core import Advice, EngineError, InputError
+from fewmark.engines import engine_names, probe
+from fewmark.engines.measure import Policy
+from fewmark.engines.replay import TABLES_VARIABLE
+from fewmark.runner import Launch, Runner, RunReport, RunSettings
+from fewmark.store import open_store
+from fewmark.suites import Suite, load_suite
+
+
+def run(
+    suite: str | Path | Suite,
+    *,
+    store: str | None = None,
+    engine_python: str | None = None,
+    worker_prefix: Sequence[str] = (),
+    repeats_max: int | None = None,
+    timeout_s: float | None = None,
+    retry_failed: bool = False,
+    order_seed: int | None = None,
+    limit: int | None = None,
+    quiet: bool = False,
+) -> RunReport:
+    """Measure a suite on its engines; what the store holds already is not measured again.
+
+    Parameters
+    ----------
+    suite : str, Path or Suite
+        A suite's name, its file, or a loaded one.
+    store : str, optional
+        URL of the store; by default `FEWMARK_STORE` or ``sqlite:///fewmark.db``.
+    engine_python : str, optional
+        The interpreter that the engine is installed in.
+    worker_prefix : sequence of str
+        A command that the worker is started behind (ssh, srun, docker run -i…).
+    repeats_max, timeout_s, order_seed : optional
+        Instead of what the suite's settings or the defaults say.
+    retry_failed : bool
+        Measure cases again that only ever failed.
+    limit : int, optional
+        Measure at most this many cases.
+
+    Raises
+    ------
+    InputError, SuiteError, StoreError
+        If the request is wrong.
+    EngineError
+        If no engine of the suite can be used.
+    """
+    if limit is not None and limit < 1:
+        raise InputError("limit must be a whole number of at least 1", got=limit)
+    chosen = suite if isinstance(suite, Suite) else load_suite(suite)
+    launch = Launch(engine_python, tuple(worker_prefix), _tables())
+    settings = run_settings(
+        chosen.settings, repeats_max=repeats_max, timeout_s=timeout_s, order_seed=order_seed, launch=launch
+    )
+    if engine_python is None and not worker_prefix:
+        _require_engines(chosen)
+    with open_store(store) as opened:
+        report = Runner(opened, settings, quiet=quiet).run(chosen.cases, retry_failed=retry_failed, limit=limit)
+    if "truncate" in chosen.settings:
+        advice = Advice(
+            "not-truncated",
+            "the suite asks for generation cut short; it was measured in full",
+            "the results are exact and cost more",
+        )
+        report = replace(report, advice=(*report.advice, advice))
+    return report
+
+
+def run_settings(
+    given: Mapping[str, Any],
+    *,
+    repeats_max: int | None = None,
+    timeout_s: float | None = None,
+    order_seed: int | None = None,
+    launch: Launch | None = None,
+) -> RunSettings:
+    """The runner's settings behind a suite's, with what was asked for on top. Raises `InputError`."""
+    policy = Policy()
+    least, most = given.get("min_repeats"), repeats_max or given.get("max_repeats")
+    if (exactly := given.get("repeats")) is not None:
+        least, most = exactly, exactly if repeats_max is None else min(exactly, repeats_max)
+    if repeats_max is not None and repeats_max < 1:
+        raise InputError("the most repeats must be a whole number of at least 1", got=repeats_max)
+    most = most if most is not None else max(policy.max_repeats, least or 1)
+    policy = Policy(
+        min_repeats=min(least if least is not None else policy.min_repeats, most),
+        max_repeats=most,
+        target_half_width=given.get("target_half_width", policy.target_half_width),
+        warmup=given.get("warmup", policy.warmup),
+    )
+    settings = RunSettings()
+    limit_s = timeout_s if timeout_s is not None else given.get("timeout_s", settings.timeout_s)
+    if not limit_s > 0:
+        raise InputError("the time limit of a case must be positive", got=limit_s)
+    return replace(
+        settings,
+        policy=policy,
+        timeout_s=limit_s,
+        seed=order_seed if order_seed is not None else given.get("seed", settings.seed),
+        launch=launch or settings.launch,
+    )
+
+
+def _tables() -> dict[str, str]:
+    """Where the replay engine finds the packaged datasets: as DATASET/TABLE.parquet."""
+    folder = resources.files("fewmark.datasets") / "data"
+    return {} if TABLES_VARIABLE in os.environ else {TABLES_VARIABLE: str(folder)}
+
+
+def _require_engines(suite: Suite) -> None:
+    """Refuse a suite of which no engine runs in this interpreter, with the way to get one."""
+    known, reasons, hints = engine_names(), [], []
+    for name in sorted({case.deployment.engine for case in suite.cases}):
+        if name not in known:
+            reasons.append(f"{name}: no engine by that name")
+            hints.append(f"known here: {', '.join(known)}")
+        elif (found := probe(name)).available:
+            return
+        else:
+            reasons.append(f"{name}: {found.reason}")
+            hints.append(found.install)
+    if reasons:
+        hint = "; ".join(filter(None, dict.fromkeys(hints)))
+        raise EngineError("none of the suite's engines can run here", got="; ".join(reasons), hint=hint or None)

@@ -1,0 +1,23 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from fewmark.store import open_store
+
+PLUGIN = Path(__file__).with_name("plugin")
+
+
+@pytest.fixture
+def plugin(monkeypatch):
+    """The folder of a third party's engine, importable here and in every child process."""
+    monkeypatch.setenv("PYTHONPATH", str(PLUGIN))
+    monkeypatch.syspath_prepend(str(PLUGIN))
+    yield PLUGIN
+    sys.modules.pop("dummy_engine", None)
+
+
+@pytest.fixture
+def store(tmp_path):
+    with open_store(tmp_path / "store.db") as opened:
+        yield opened
