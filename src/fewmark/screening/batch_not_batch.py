@@ -42,8 +42,7 @@ class BatchNotBatch:
             if len(votes) and float(votes["trend"].median()) > RISES:
                 continue
             told = f"{np.exp(votes['trend'].median()):.2f} times" if len(votes) else "an unknown multiple of"
-            for label in frame.index[rows]:
-                batch = frame.at[label, "batch_size"]
+            for label, batch in _values(frame.loc[rows, "batch_size"]):
                 reason = (
                     f"throughput is exactly 1/{batch:g} of what batch {batch:g} implies, and the largest batch takes "
                     f"{told} the time of the smallest: the batch of this row is 1, and {batch:g} is something else"
@@ -53,12 +52,17 @@ class BatchNotBatch:
         falling = falling[(falling["size"] >= LENGTHS) & (falling["median"] < FALLS) & (falling["max"] < 0)]
         for deployment, fall in falling["median"].items():
             rows = (frame["batch_size"] > 1) & ~suspect & (deployments == deployment)
-            for label in frame.index[rows]:
+            for label, batch in _values(frame.loc[rows, "batch_size"]):
                 reason = (
                     f"at every length the largest batch takes less time than the smallest (median {np.exp(fall):.2f} "
-                    f"times): {frame.at[label, 'batch_size']:g} is no number of sequences"
+                    f"times): {batch:g} is no number of sequences"
                 )
                 yield Finding(int(label) + 1, self.name, reason, "exclude")
+
+
+def _values(column: pd.Series) -> list[tuple[int, float]]:
+    """Labels and values of a column of numbers."""
+    return list(zip(column.index.tolist(), column.tolist(), strict=True))
 
 
 def _trends(frame: pd.DataFrame) -> pd.DataFrame:

@@ -10,11 +10,11 @@ import pandas as pd
 
 from fewmark.screening.base import Finding
 from fewmark.screening.grid import cell_table, describe_cell
-from fewmark.screening.outlier import suspects
+from fewmark.screening.suspects import suspects
 
 SLOW: Final = float(np.log(1.2))
 SLOW_ONE_AXIS: Final = float(np.log(1.5))
-SPREADS: Final = 4.0
+SPREADS: Final = 3.0
 
 
 class ColdStart:
@@ -35,14 +35,14 @@ class ColdStart:
         first = order == order.groupby(cells["deployment"]).transform("min")
         size = cells["ii"] * cells["oo"] * cells["bb"]
         first |= size == size.groupby(cells["deployment"]).transform("min")
-        for cell in suspects(cells, SLOW, SLOW_ONE_AXIS, SPREADS).itertuples():
-            if not first.iloc[cell.cell] or cell.least <= 0:
+        for suspect in suspects(cells, far=SLOW, far_one_axis=SLOW_ONE_AXIS, spreads=SPREADS, spread="least_spread"):
+            if not first.iloc[suspect.cell] or suspect.off <= 0:
                 continue
-            row = cells.iloc[cell.cell]
+            row = cells.iloc[suspect.cell]
+            told = describe_cell(row["ii"], row["oo"], row["bb"], row["online"])
             reason = (
-                f"the deployment's first point, {describe_cell(row['ii'], row['oo'], row['bb'], row['online'])}, took "
-                f"{np.exp(row['l']):.4g} s, {np.exp(cell.least):.2f} times longer than its neighbours along {cell.axes} "
-                "imply: it was probably not warmed up"
+                f"the deployment's first point, {told}, took {np.exp(row['l']):.4g} s, {np.exp(suspect.off):.2f} times "
+                f"longer than its neighbours along {suspect.axes} imply: it was probably not warmed up"
             )
             for label in row["rows"]:
                 yield Finding(int(label) + 1, self.name, reason, "exclude")

@@ -27,7 +27,7 @@ def log_disagreement(frame: pd.DataFrame) -> FloatArray:
 
 
 class ContradictingTimes:
-    """By definition e2e = ttft + (output - 1) × tpot. A run that stopped early breaks it, and so does a mixed-up row."""
+    """By definition e2e = ttft + (output - 1) × tpot. A run that stopped early breaks it; so does a mixed-up row."""
 
     name = "contradicting-times"
     description = "end-to-end latency against ttft + (output_tokens - 1) × tpot of the same row"
@@ -40,7 +40,7 @@ class ContradictingTimes:
             return
         centre, spread = float(np.median(disagreement[known])), robust_scale(disagreement)
         limit = max(TOLERANCE, SPREADS * spread) if known.sum() >= FEW else FEW_TOLERANCE
-        for position in np.flatnonzero(known & (np.abs(disagreement - centre) > limit)):
+        for position in np.flatnonzero(known & (np.abs(disagreement - centre) > limit)).tolist():
             row = frame.iloc[position]
             parts = row["ttft_s"] + (row["output_tokens"] - 1) * row["tpot_s"]
             reason = (

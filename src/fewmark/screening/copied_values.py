@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import combinations
 from typing import Final
 
 import numpy as np
@@ -34,63 +35,55 @@ class CopiedValues:
         latency = frame["e2e_latency_s"].to_numpy(dtype=np.float64)
         n_rows = int(np.isfinite(latency).sum())
         digits = int(np.ceil(np.log10(max(n_rows, 10) ** 2 / 2 / CHANCE)))
-        flat = pd.DataFrame(
-            {
-                "position": np.arange(len(frame)),
-                "latency": latency,
-                "deployment": deployment_codes(frame),
-                "workload": workload_codes(frame),
-            }
-        )[np.isfinite(latency) & (latency > 0)]
-        flat = flat[flat.duplicated("latency", keep=False)]
-        flat = flat[np.array([_is_precise(value, digits) for value in flat["latency"]], dtype=bool)]
+        deployments, workloads = deployment_codes(frame), workload_codes(frame)
+        cell = list(zip(deployments.tolist(), workloads.tolist(), strict=True))
+        equal: dict[float, list[int]] = {}
+        for position in np.flatnonzero(latency > 0).tolist():
+            equal.setdefault(float(latency[position]), []).append(position)
         groups = [
-            group for _, group in flat.groupby("latency") if group.groupby(["deployment", "workload"]).ngroups > 1
+            positions
+            for value, positions in equal.items()
+            if len({cell[position] for position in positions}) > 1 and _is_precise(value, digits)
         ]
-        shared = _count_pairs(groups)
+        shared = _count_pairs(groups, deployments)
         disagreement = np.abs(log_disagreement(frame))
-        deployments = deployment_codes(frame)
-        for group in groups:
-            for position, other in _copies(group, shared, deployments, disagreement):
-                reason = (
-                    f"the latency {latency[position]:.17g} s is equal to the last digit to that of row "
-                    f"{int(frame.index[other]) + 1}, another {_difference(frame, position, other)}"
-                )
-                yield Finding(int(frame.index[position]) + 1, self.name, reason, "exclude")
+        contradiction = {name: _median(disagreement[deployments == name]) for pair in shared for name in pair}
+        for positions in groups:
+            for position in positions:
+                for peer in positions:
+                    if cell[peer] == cell[position]:
+                        continue
+                    mine, theirs = cell[position][0], cell[peer][0]
+                    many = shared.get((min(mine, theirs), max(mine, theirs)), 0) >= MASS
+                    if many and _is_original(contradiction[mine], contradiction[theirs], first=position < peer):
+                        continue
+                    reason = (
+                        f"the latency {latency[position]:.17g} s is equal to the last digit to that of row "
+                        f"{int(frame.index[peer]) + 1}, another {_difference(frame, position, peer)}"
+                    )
+                    yield Finding(int(frame.index[position]) + 1, self.name, reason, "exclude")
+                    break
 
 
-def _copies(
-    group: pd.DataFrame, shared: dict[tuple[int, int], int], deployments: IntArray, disagreement: FloatArray
-) -> list[tuple[int, int]]:
-    """The rows of equal latency that are copies, each with the row that it equals."""
-    out = []
-    for row in group.itertuples():
-        others = group[(group["deployment"] != row.deployment) | (group["workload"] != row.workload)]
-        for other in others.itertuples():
-            pair = (min(row.deployment, other.deployment), max(row.deployment, other.deployment))
-            if row.deployment != other.deployment and shared[pair] >= MASS:
-                mine = _median(disagreement[deployments == row.deployment])
-                theirs = _median(disagreement[deployments == other.deployment])
-                if theirs > CLEARLY * mine or (not mine > CLEARLY * theirs and row.position < other.position):
-                    continue
-            out.append((row.position, other.position))
-            break
-    return out
+def _is_original(mine: float, theirs: float, *, first: bool) -> bool:
+    """Of two deployments that share many values, whether this one is told as the original."""
+    if max(mine, theirs) > CLEARLY * min(mine, theirs):
+        return mine < theirs
+    return first
+
+
+def _count_pairs(groups: list[list[int]], deployments: IntArray) -> Mapping[tuple[int, int], int]:
+    """How many equal latencies two deployments share."""
+    counts: dict[tuple[int, int], int] = {}
+    for positions in groups:
+        for pair in combinations(sorted({int(deployments[position]) for position in positions}), 2):
+            counts[pair] = counts.get(pair, 0) + 1
+    return counts
 
 
 def _median(values: FloatArray) -> float:
     known = values[np.isfinite(values)]
     return float(np.median(known)) if len(known) else 0.0
-
-
-def _count_pairs(groups: list[pd.DataFrame]) -> dict[tuple[int, int], int]:
-    counts: dict[tuple[int, int], int] = {}
-    for group in groups:
-        names = sorted(set(group["deployment"]))
-        for i, first in enumerate(names):
-            for second in names[i + 1 :]:
-                counts[first, second] = counts.get((first, second), 0) + 1
-    return counts
 
 
 def _is_precise(value: float, digits: int) -> bool:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from fewmark.screening.base import Finding
 from fewmark.screening.grid import FloatArray, cell_table, describe_cell, robust_scale
+from fewmark.screening.neighbours import residuals
 
 FASTER: Final = float(np.log(1.5))  # beyond noise: a static batch with more of everything takes no less time
 FASTER_ONLINE: Final = float(np.log(2.0))  # request mixes vary
@@ -30,13 +31,16 @@ class ImpossibleSpeed:
     def find(self, frame: pd.DataFrame) -> Iterable[Finding]:
         """Exclude the rows that must go for the rest to be possible."""
         cells = cell_table(frame)
+        if cells.empty:
+            return
+        cells["residual"] = residuals(cells).groupby("cell")["residual"].mean()
         for _, group in cells.groupby(["deployment", "online", "further"], sort=False):
             if 2 < len(group) <= MANY:
                 yield from self._within(group.reset_index(drop=True))
 
     def _within(self, cells: pd.DataFrame) -> Iterable[Finding]:
         size = cells[["ii", "oo", "bb"]].to_numpy()
-        latency = cells["l"].to_numpy()
+        latency, residual = cells["l"].to_numpy(), cells["residual"].fillna(0.0).to_numpy()
         limit = FASTER_ONLINE if cells["online"].iloc[0] else FASTER
         limit = max(limit, SPREADS * _roughness(cells))
         larger = (size[:, None, :] >= size[None, :, :]).all(axis=2) & (size[:, None, :] > size[None, :, :]).any(axis=2)
@@ -44,9 +48,9 @@ class ImpossibleSpeed:
         while faster.any():
             too_fast, too_slow = faster.sum(axis=1), faster.sum(axis=0)
             accused = too_fast + too_slow
-            # Among equally accused rows, the one in the most absurd pair.
-            depth = np.where(faster, latency[None, :] - latency[:, None], 0.0)
-            worst = int(np.lexsort((np.maximum(depth.max(axis=1), depth.max(axis=0)), accused))[-1])
+            # Among equally accused rows, the one that its neighbours also find too fast or too slow.
+            off = np.where(too_fast >= too_slow, -residual, residual)
+            worst = int(np.lexsort((off, accused))[-1])
             fast = too_fast[worst] >= too_slow[worst]
             against = faster[worst] if fast else faster[:, worst]
             peer = int(np.flatnonzero(against)[np.argmax(np.abs(latency[against] - latency[worst]))])
@@ -56,18 +60,11 @@ class ImpossibleSpeed:
 
     def _report(self, cells: pd.DataFrame, worst: int, peer: int, fast: bool, count: int) -> Iterable[Finding]:
         row, other = cells.iloc[worst], cells.iloc[peer]
-        factor = np.exp(abs(row["l"] - other["l"]))
-        told = describe_cell(other["ii"], other["oo"], other["bb"], other["online"])
-        if fast:
-            reason = (
-                f"took {np.exp(row['l']):.4g} s, {factor:.3g} times less than {told} ({np.exp(other['l']):.4g} s), though "
-                f"it does more; {count} such contradictions. The tokens were probably not generated"
-            )
-        else:
-            reason = (
-                f"took {np.exp(row['l']):.4g} s, {factor:.3g} times more than {told} ({np.exp(other['l']):.4g} s), though "
-                f"it does less; {count} such contradictions"
-            )
+        took, factor = np.exp(row["l"]), np.exp(abs(row["l"] - other["l"]))
+        told = describe_cell(other["ii"], other["oo"], other["bb"], other["online"]) + f" ({np.exp(other['l']):.4g} s)"
+        words = ("less", "more") if fast else ("more", "less")
+        reason = f"took {took:.4g} s, {factor:.3g} times {words[0]} than {told}, though it does {words[1]}"
+        reason += f"; {count} such contradictions" + (". The tokens were probably not generated" if fast else "")
         for label in row["rows"]:
             yield Finding(int(label) + 1, self.name, reason, "exclude")
 

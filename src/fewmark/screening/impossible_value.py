@@ -23,8 +23,9 @@ class ImpossibleValue:
         """Exclude such rows."""
         ok = frame["status"] == "ok"
         for name in METRIC_COLUMNS:
-            for label in frame.index[ok & (frame[name] <= 0)]:
-                reason = f"{name} is {frame.at[label, name]:g}, which no run can have; unknown values are left empty"
+            bad = frame.loc[ok & (frame[name] <= 0), name]
+            for label, value in zip(bad.index, bad.to_numpy(), strict=True):
+                reason = f"{name} is {value:g}, which no run can have; unknown values are left empty"
                 yield Finding(int(label) + 1, self.name, reason, "exclude")
         for label in frame.index[
             ok & (frame["e2e_latency_s"] > 0) & (frame["ttft_s"] > LATER * frame["e2e_latency_s"])

@@ -41,7 +41,7 @@ class InconsistentThroughput:
             centre = 0.0 if few else float(np.median(ratio[known]))
             implied = implied_rate(frame, name)
             without_batch = lacks_batch(frame).to_numpy()
-            for position in np.flatnonzero(known & (np.abs(ratio - centre) > limit)):
+            for position in np.flatnonzero(known & (np.abs(ratio - centre) > limit)).tolist():
                 row = frame.iloc[position]
                 slip = "the batch was left out" if without_batch[position] else _slip(row, name, ratio[position])
                 told = f"{name} is {row[name]:.4g}, but batch, tokens and latency make {implied[position]:.4g}"

@@ -16,10 +16,9 @@ from fewmark.screening.grid import codes, log_latency, workload_codes
 
 DISAGREES: Final = float(np.log(1.8))  # median over shared cells; form factors of one chip differ by less
 SHARED: Final = 4
-_VENDORS: Final = frozenset("nvidia amd intel habana google aws amazon tesla instinct geforce radeon the".split())
-_GENERIC: Final = frozenset(
-    "gpu gpus hpu tpu npu accelerator card device data center datacenter series chip sxm sxm2 sxm3 sxm4 sxm5 pcie oam "
-    "hbm hbm2 hbm2e hbm3 hbm3e x1 single".split()
+_VENDORS: Final = r"nvidia|amd|intel|habana|google|aws|amazon|tesla|instinct|geforce|radeon"
+_GENERIC: Final = (
+    r"gpus?|hpu|tpu|npu|accelerator|card|device|data|center|datacenter|series|chip|oam|pcie|sxm\d*|hbm\d*e?"
 )
 # Names under which vendors sell or announce the same silicon. General knowledge, not any data's labels.
 _CODE_NAMES: Final = (
@@ -37,8 +36,7 @@ def chip(label: str) -> str:
     text = re.sub(r"\b\d+\s*(gb|gib|g)\b", " ", re.sub(r"[^a-z0-9]+", " ", label.lower()))
     for name, chip_name in _CODE_NAMES:
         text = re.sub(rf"\b{name}\b", chip_name, text)
-    words = [word for word in text.split() if word not in _VENDORS and word not in _GENERIC]
-    return "".join(words)
+    return "".join(re.sub(rf"\b({_VENDORS}|{_GENERIC})\b", " ", text).split())
 
 
 class LabelConflict:

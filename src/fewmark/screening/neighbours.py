@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from fewmark.screening.grid import FloatArray, IntArray, robust_scale
+from fewmark.screening.grid import FloatArray, IntArray, codes, robust_scale
 
 REACH: Final = 2  # neighbours on either side
 RELATIVES: Final = 5  # deployments that must share a step for its median to count
@@ -42,23 +42,28 @@ def residuals(cells: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame with columns cell (position in `cells`), axis, residual (a logarithm), spread (a logarithm).
+    DataFrame with columns cell (position in `cells`), axis, residual, spread and least_spread (of the wider and of the
+    narrower of the two expectations); all three are logarithms.
     """
     cells = cells.assign(ratio=np.round(np.log(cells["ii"] / cells["oo"]), 3))
     parts = []
     for axis, (fixed, moving) in AXES.items():
-        line = cells.groupby(["deployment", "online", "further", *fixed], sort=False).ngroup().to_numpy()
+        line = codes(cells, ["deployment", "online", "further", *fixed])
         steps = _steps(cells, line, moving)
         sides = [
             _expected(steps, ["work_i", "work_j"], RELATIVES),
             _expected(steps, ["deployment", "x_i", "x_j"], PARALLELS),
         ]
         both = pd.concat(sides)
-        out = both.groupby("cell").agg(low=("residual", "min"), high=("residual", "max"), spread=("spread", "max"))
+        out = both.groupby("cell").agg(
+            low=("residual", "min"), high=("residual", "max"), spread=("spread", "max"), least_spread=("spread", "min")
+        )
         out["residual"] = np.where(out["low"] > 0, out["low"], np.where(out["high"] < 0, out["high"], 0.0))
         chord = _chord(cells, line, moving)
         chord = chord[~chord["cell"].isin(out.index)]
-        parts.append(pd.concat([out.reset_index()[["cell", "residual", "spread"]], chord]).assign(axis=axis))
+        parts.append(
+            pd.concat([out.reset_index()[["cell", "residual", "spread", "least_spread"]], chord]).assign(axis=axis)
+        )
     return pd.concat(parts, ignore_index=True).astype({"cell": np.int64})
 
 
@@ -67,7 +72,7 @@ def noise(cells: pd.DataFrame, found: pd.DataFrame) -> FloatArray:
     least = found.assign(size=found["residual"].abs()).sort_values("size").groupby("cell")["residual"].first()
     owner = cells["deployment"].iloc[least.index]
     rough = pd.Series(least.to_numpy()).groupby(owner.to_numpy()).agg(lambda r: robust_scale(r.to_numpy()))
-    return cells["deployment"].map(rough).fillna(0.0).to_numpy(dtype=np.float64)
+    return np.asarray(cells["deployment"].map(rough).fillna(0.0), dtype=np.float64)
 
 
 def _steps(cells: pd.DataFrame, line: IntArray, moving: str) -> pd.DataFrame:
@@ -118,4 +123,4 @@ def _chord(cells: pd.DataFrame, line: IntArray, moving: str) -> pd.DataFrame:
     before, here, after = before[inner], here[inner], after[inner]
     weight = (x[here] - x[before]) / (x[after] - x[before])
     residual = l[here] - (1 - weight) * l[before] - weight * l[after]
-    return pd.DataFrame({"cell": here, "residual": residual, "spread": CHORD_SPREAD})
+    return pd.DataFrame({"cell": here, "residual": residual, "spread": CHORD_SPREAD, "least_spread": CHORD_SPREAD})
