@@ -73,7 +73,7 @@ def test_the_summary_counts_cells_not_rows() -> None:
     frame = table([{TARGET: 1.0}, {TARGET: 3.0}, {TARGET: 2.0, "batch_size": 8.0}, {"status": "timeout", "model": "n"}])
     card = summary_card(frame, TARGET, source="here")
     assert dict(card.figures) == {"deployments": "2", "cells": "3", "rows": "4", "models": "2", "failed": "1"}
-    assert card.tables[0].rows[0] == ("m · vllm on A100", 2, "128", "128", "1 to 8", 1.0, 3.0)
+    assert card.tables[0].rows[0] == ("m · vllm on A100", 2, "128", "128", "1–8", 1.0, 3.0)
     assert card.tables[0].rows[1][-2:] == (None, None)
     assert card.advice[0].code == "timeout"
 

@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -23,6 +23,8 @@ import fewmark
 from fewmark.core.cards import Card, Chart, Series, Table
 from fewmark.core.errors import FewmarkError
 from fewmark.report.display import is_number, quantity, show_value
+
+SHORT: Final = 16  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +93,16 @@ def _table_view(table: Table) -> dict[str, Any]:
     return {
         "title": table.title,
         "columns": [item.label for item in shown],
-        "numeric": [any(map(is_number, values)) for values in columns],
+        "kinds": [_kind(values) for values in columns],
         "rows": [[show_value(q.show(value)) for q, value in zip(shown, row, strict=True)] for row in table.rows],
     }
+
+
+def _kind(values: Sequence[Any]) -> str:
+    """The class of a column's cells: numbers, short texts that stay on one line, or text."""
+    if any(map(is_number, values)):
+        return "number"
+    return "short" if all(len(show_value(value)) <= SHORT for value in values) else "text"
 
 
 def _chart_data(chart: Chart) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def summary_card(frame: pd.DataFrame, target: str, *, source: str) -> Card:
     return Card(
         "summary",
         "Summary",
-        f"What was measured, from {source}.",
+        f"What was measured, from {source}." + _origin(frame),
         figures=(
             ("deployments", f"{labelled[LABEL].nunique():,}"),
             ("cells", f"{len(cells):,}"),
@@ -216,12 +216,17 @@ def _values(seen: Counter[Any]) -> str:
     return "; ".join(common) + (f"; and {rest} more" if rest else "")
 
 
+def _origin(frame: pd.DataFrame) -> str:
+    known = {name: frame.attrs[name] for name in ("licence", "citation") if frame.attrs.get(name)}
+    return "".join(f"\n\n{name.capitalize()}: {value}" for name, value in known.items())
+
+
 def _span(values: pd.Series) -> str:
     known = values.dropna()
     if known.empty:
         return "unknown"
     low, high = known.min(), known.max()
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    return f"{low:g}" if low == high else f"{low:g}–{high:g}"
 
 
 def _least(values: pd.Series) -> float | None:

@@ -61,7 +61,7 @@
       y: [...at.map((i) => series.high[i]), ...back.map((i) => series.low[i])],
       mode: "lines",
       fill: "toself",
-      fillcolor: translucent(look.colour, 0.16),
+      fillcolor: translucent(look.colour, 0.13),
       line: { width: 0, color: look.colour },
       hoverinfo: "skip",
       showlegend: false,
@@ -140,7 +140,7 @@
     };
     if (spec.type === "linear") out.rangemode = "tozero";
     if (ticks) Object.assign(out, { tickmode: "array", tickvals: ticks, ticktext: ticks.map(number) });
-    else if (spec.type === "log") Object.assign(out, { dtick: "D1", tickformat: "~s" });
+    else if (spec.type === "log") out.tickformat = "~s";
     return out;
   };
 
@@ -163,9 +163,13 @@
 
   const layout = (chart) => {
     const y = axis(chart.y);
-    if (chart.y.type === "log") y.dtick = decades(chart) > 2.2 ? 1 : "D2";
+    if (chart.y.type === "log") {
+      const height = decades(chart);
+      if (height > 2.2) y.dtick = 1;
+      else if (height > 0.7) y.dtick = "D2";
+    }
     const x = axis(chart.x, chart.diagonal ? null : fewValues(chart));
-    if (chart.diagonal && chart.x.type === "log") x.dtick = y.dtick;
+    if (chart.diagonal && y.dtick) x.dtick = y.dtick;
     const legends = new Set(chart.series.map((series) => series.name)).size + (chart.diagonal ? 1 : 0);
     return {
       xaxis: x,
