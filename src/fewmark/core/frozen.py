@@ -10,6 +10,8 @@ from typing import Any
 
 from fewmark.core.errors import InputError
 
+_SCALARS = (str, int, float)  # asked first: asking a scalar whether it is a Mapping is slow
+
 
 class FrozenMap(Mapping[str, Any]):
     """An immutable, hashable mapping from strings to JSON values."""
@@ -69,6 +71,8 @@ def freeze(value: Any) -> Any:
 
 def thaw(value: Any) -> Any:
     """The plain JSON value (dict, list) behind a frozen one."""
+    if value is None or isinstance(value, _SCALARS):
+        return value
     if isinstance(value, Mapping):
         return {key: thaw(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
@@ -87,16 +91,20 @@ def content_hash(value: Any, length: int = 24) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if value is None or isinstance(value, _SCALARS):
+        return value
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
     return value
 
 
 def _without_unknown(value: Any) -> Any:
+    if value is None or isinstance(value, _SCALARS):
+        return value
     if isinstance(value, Mapping):
         kept = {key: _without_unknown(item) for key, item in value.items()}
         return {key: item for key, item in kept.items() if item is not None and item != {} and item != []}
