@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fewmark.core import Case, Deployment, Measurement, Sample, Workload
+from fewmark.core import Case, Deployment, FrozenMap, Measurement, Sample, Workload
 from fewmark.store import open_store
 
 BATCH = 2_000
@@ -36,13 +36,12 @@ def make(number: int, deployments: int) -> Measurement:
         precision="bf16",
         accelerator="H100",
         accelerator_count=1 + index % 8,
-        engine_options={"block_size": 16},  # type: ignore[arg-type]
+        engine_options=FrozenMap({"block_size": 16}),
     )
     workload = Workload(128 * (1 + cell % 16), 128 * (1 + cell // 16 % 16), batch_size=2 ** (cell // 256 % 8))
     samples = tuple(Sample(e2e_latency_s=1.0 + number * 1e-6 + i * 1e-3, ttft_s=0.1) for i in range(3))
-    return Measurement(
-        Case(deployment, workload), samples=samples, environment={"host": f"host-{index % 4}"}, row=number
-    )  # type: ignore[arg-type]
+    environment = FrozenMap({"host": f"host-{index % 4}"})
+    return Measurement(Case(deployment, workload), samples=samples, environment=environment, row=number)
 
 
 class Yardstick:

@@ -250,6 +250,8 @@ def test_values_that_cannot_be_stored_are_refused(store: Store, make_measurement
         store.add([make_measurement(1), make_measurement(2, cost=Cost(wall_s=math.nan))])
     with pytest.raises(InputError, match="cannot be stored"):
         store.add_predictions([forecast(make_measurement(1).case, math.inf)])
+    with pytest.raises(InputError, match="cannot be stored"):
+        store.add([make_measurement(1, row=10**400)])
     assert store.count() == 0
 
 

@@ -51,15 +51,14 @@ class Batch:
     def add_measurement(self, measurement: Measurement, added_at: str) -> None:
         """Add the measurement with what it refers to. Raises `InputError` where a number is none that JSON knows."""
         body = measurement.to_dict()
-        environment = body.pop("environment", None)
-        environment_id = None
-        if environment is not None:
-            text = canonical_json(environment)
-            # Of the text itself: two environments that differ at all are two.
-            environment_id = content_hash(text, 32)
-            self.environments[environment_id] = {"environment_id": environment_id, "body": text}
         try:
-            key = measurement.measurement_id
+            key = content_hash(body, 32)  # the measurement_id, without serialising once more
+            environment_id = None
+            if "environment" in body:
+                text = canonical_json(body.pop("environment"))
+                # Of the text itself: two environments that differ at all are two.
+                environment_id = content_hash(text, 32)
+                self.environments[environment_id] = {"environment_id": environment_id, "body": text}
             row = {
                 "measurement_id": key,
                 "environment_id": environment_id,
@@ -75,6 +74,7 @@ class Batch:
                 **{name: _real(getattr(measurement.cost, name)) for name in COST_COLUMNS},
                 "has_extra": int(bool(measurement.extra)),
                 "body": _dump(body),
+                **self._add_case(measurement.case),
             }
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(
@@ -82,7 +82,7 @@ class Batch:
                 got=f"{error}, in a measurement of {measurement.case.deployment.label}",
                 hint="numbers must be finite, everything else a JSON value; unknown is None",
             ) from None
-        self.facts[key] = row | self._add_case(measurement.case)
+        self.facts[key] = row
 
     def add_prediction(self, prediction: Prediction, added_at: str) -> None:
         """Add the prediction with its case. Raises `InputError` where a number is not finite."""
@@ -94,6 +94,7 @@ class Batch:
             body = {"case": prediction.case.to_dict(), **numbers, **words}
             key = content_hash(body, 32)
             text = _dump(body)
+            case_id = self._add_case(prediction.case)["case_id"]
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 "a prediction holds a value that cannot be stored",
@@ -102,7 +103,7 @@ class Batch:
             ) from None
         self.facts[key] = {
             "prediction_id": key,
-            "case_id": self._add_case(prediction.case)["case_id"],
+            "case_id": case_id,
             "metric": column_text(prediction.metric),
             "model": column_text(prediction.model),
             "added_at": added_at,
