@@ -39,6 +39,13 @@ class Model(ABC):
     def fit(self, X: pd.DataFrame, y: FloatArray) -> Self:
         """Learn from measured cells. Rows may repeat a cell; y must be finite and positive (`ModelError` if not)."""
 
+    def refit(self, X: pd.DataFrame, y: FloatArray) -> Self:
+        """Learn again from X, which holds what was learned from before and a few cells more.
+
+        A model may keep what does not change with a few cells; by default everything is learned anew.
+        """
+        return self.fit(X, y)
+
     @abstractmethod
     def predict(self, X: pd.DataFrame) -> FloatArray:
         """The target's predicted values, shape (n,); NaN where the model abstains."""

@@ -1,0 +1,61 @@
+"""Models by name, each imported when it is made; third parties add theirs by the entry-point group fewmark.models."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+from fewmark.core.errors import ModelError
+from fewmark.core.metrics import TARGETS
+from fewmark.models.base import Model
+
+GROUP: Final = "fewmark.models"
+MODELS: Final[Mapping[str, str]] = {
+    "auto": "fewmark.models.auto:AutoModel",
+    "ala": "fewmark.models.ala:AlaModel",
+    "mechanistic": "fewmark.models.mechanistic:Mechanistic",
+    "loglog": "fewmark.models.loglog:LogLogInterpolation",
+    "xgboost": "fewmark.models.baselines:XGBoostBaseline",
+    "gradient-boosting": "fewmark.models.baselines:GradientBoostingBaseline",
+    "random-forest": "fewmark.models.baselines:RandomForestBaseline",
+    "linear": "fewmark.models.baselines:LinearBaseline",
+}
+
+
+def model_names() -> list[str]:
+    """The names of all models, ours first."""
+    return [*MODELS, *sorted(point.name for point in entry_points(group=GROUP) if point.name not in MODELS)]
+
+
+def make_model(name: str, *, target: str = "throughput_tok_s", random_state: int = 0, **parameters: Any) -> Model:
+    """A model that has not been fitted. Point predictors come inside conformal intervals.
+
+    Raises
+    ------
+    ModelError
+        If no model has that name, or the target is not known.
+    """
+    if target not in TARGETS:
+        raise ModelError("no such target", got=target, hint=f"one of {', '.join(TARGETS)}")
+    found = model_class(name)
+    if isinstance(found, type) and issubclass(found, Model):
+        return found(target=target, random_state=random_state, **parameters)
+    from fewmark.models.conformal import SplitConformal
+
+    return SplitConformal(name, found, target=target, random_state=random_state, **parameters)
+
+
+def model_class(name: str) -> Any:
+    """The class behind a name: a `Model`, or a point predictor. Raises `ModelError` if there is none."""
+    if name in MODELS:
+        module, _, attribute = MODELS[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    loaders: dict[str, Callable[[], Any]] = {point.name: point.load for point in entry_points(group=GROUP)}
+    if name in loaders:
+        return loaders[name]()
+    close = difflib.get_close_matches(name, model_names(), n=1)
+    hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(model_names())}"
+    raise ModelError("no model by that name", got=name, hint=hint)
