@@ -92,7 +92,7 @@ def report(
     cards += [cost_card(source.measurements), faults_card(source.frame, findings)]
     cards.append(environment_card(source.measurements))
     progress("writing")
-    write_report(path, cards, source.name)
+    write_report(path, cards, f"Report on {source.name}")
     return cards
 
 
@@ -238,7 +238,8 @@ def _read(store: str | None, data: str | None, target: str | None) -> _Source:
         frame = from_measurements(measurements)
         chosen = _target(frame, target)
         outcomes = tuple(o for o in opened.outcomes(chosen) if o.prediction.provenance != "measured" and o.actual > 0)
-        return _Source(opened.url, frame, measurements, chosen, outcomes)
+        name = opened.url.rsplit("/", 1)[-1]
+        return _Source(f"the store {name}", frame, measurements, chosen, outcomes)
 
 
 def _target(frame: pd.DataFrame, target: str | None) -> str:
