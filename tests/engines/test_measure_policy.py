@@ -130,6 +130,21 @@ def test_another_number_of_tokens_than_asked_is_invalid(tokens):
     assert outcome.status is Status.INVALID and "32" in outcome.error and str(tokens) in outcome.error
 
 
+@pytest.mark.parametrize(
+    "sample",
+    [
+        Sample(output_tokens=32),
+        Sample(output_tokens=32, e2e_latency_s=0.0),
+        Sample(output_tokens=32, e2e_latency_s=1.0, token_times_s=(0.5, math.nan)),
+    ],
+)
+def test_a_clock_that_cannot_be_right_is_invalid(sample):
+    engine = Scripted(1.0)
+    engine.run = lambda workload, seed: sample
+    outcome = measure(engine, WORK, Policy(warmup=0), seed=1)
+    assert outcome.status is Status.INVALID and outcome.samples == []
+
+
 def test_an_outcome_becomes_a_measurement_that_survives_its_text():
     outcome = measure(Scripted(2.0), WORK, Policy(), seed=1)
     case = Case(Deployment("e", "m", accelerator_count=4), WORK)

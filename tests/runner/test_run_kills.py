@@ -14,7 +14,7 @@ import pytest
 from fewmark.core import Status
 from fewmark.store import open_store
 
-N_CASES, ROUNDS = 60, 8
+N_CASES, ROUNDS = 60, 6
 
 
 BATCHES = list(range(1, N_CASES // 2 + 1))

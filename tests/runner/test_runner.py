@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import time
+import venv
 from pathlib import Path
 
 import pytest
@@ -166,7 +167,7 @@ def test_a_crash_while_loading_is_tried_twice(store, tmp_path, how):
 
 
 def test_a_load_that_hangs_is_given_up(store):
-    settings = dataclasses.replace(QUICK, load_timeout_s=2.0)
+    settings = dataclasses.replace(QUICK, load_timeout_s=6.0)
     report = run(store, grid(dummy(load="hang")), settings)
     assert report.to_dict()["statuses"] == {"timeout": 6}
 
@@ -222,6 +223,27 @@ def test_a_worker_runs_behind_a_command_prefix(store, prefix):
     assert run(store, grid(dummy()), settings).ok
 
 
+def test_a_worker_runs_under_another_interpreter_that_lacks_everything_of_ours(store, tmp_path):
+    venv.create(tmp_path / "other", with_pip=False)
+    python = tmp_path / "other" / "bin" / "python"
+    report = run(store, grid(dummy()), dataclasses.replace(QUICK, launch=Launch(str(python))))
+    assert report.ok
+    assert {m.environment["host"]["executable"] for m in report.measurements} == {str(python)}
+
+
+def test_a_command_that_never_answers_is_given_up(store):
+    settings = dataclasses.replace(QUICK, launch=Launch(prefix=("sh", "-c", "exec sleep 600")), load_timeout_s=0.5)
+    with pytest.raises(EngineError, match="without an answer"):
+        run(store, grid(dummy()), settings)
+
+
+def test_a_worker_that_the_kernel_ends_for_want_of_memory_ran_out_of_memory(store, monkeypatch):
+    counts = iter(range(1000))  # the kernel's count of such kills goes up
+    monkeypatch.setattr("fewmark.runner.process._oom_kills", lambda: next(counts))
+    report = run(store, [odd(dummy(), "kill"), *grid(dummy())])
+    assert report.to_dict()["statuses"] == {"ok": 6, "out_of_memory": 1}
+
+
 def test_ssh_gets_one_quoted_command(store, tmp_path, monkeypatch):
     fake = tmp_path / "ssh"  # as the real one: the rest is glued together and given to a shell
     fake.write_text('#!/bin/sh\nshift\nexec sh -c "$*"\n')
@@ -234,8 +256,8 @@ def test_ssh_gets_one_quoted_command(store, tmp_path, monkeypatch):
     ("launch", "says"),
     [
         (Launch("/no/such/python"), "cannot start a worker"),
-        (Launch(prefix=("false",)), "ends before it answers"),
-        (Launch(prefix=("echo", "hello")), "ends before it answers"),
+        (Launch(prefix=("false",)), "without an answer"),
+        (Launch(prefix=("echo", "hello")), "without an answer"),
     ],
 )
 def test_a_worker_that_cannot_be_started_is_one_clear_error(store, launch, says):

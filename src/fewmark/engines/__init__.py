@@ -4,9 +4,10 @@ Standard library plus the engine itself, imported when it is used: a worker need
 """
 
 from fewmark.engines.base import Availability, CaseFailure, Engine, Recorded
-from fewmark.engines.registry import engine_class, engine_names, probe
+from fewmark.engines.registry import BUILT_IN, engine_class, engine_names, probe
 
 __all__ = [
+    "BUILT_IN",
     "Availability",
     "CaseFailure",
     "Engine",

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from fewmark.core import Case, Deployment, InputError, Measurement
 from fewmark.engines.host import host_facts
-from fewmark.engines.loading import close_engine, failed_load, ready_engine
+from fewmark.engines.loading import close_engine, engine_facts, failed_load, ready_engine
 from fewmark.engines.measure import Outcome, Policy, case_seed, measure
 
 
@@ -68,7 +68,7 @@ def _measure_deployment(
     engine = ready_engine(deployment.engine)
     failed = failed_load(engine, deployment)
     share = (time.perf_counter() - began) / len(cases)
-    environment = {"host": host} if failed else {"host": host, "engine": dict(engine.environment())}
+    environment = {"host": host} if failed else {"host": host, "engine": engine_facts(engine)}
     for case in cases:
         if failed is not None:
             outcome = Outcome(failed.status, error=failed.reason)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from typing import Any
 
-from fewmark.core import Deployment, EngineError, Status
+from fewmark.core import Deployment, EngineError, FrozenMap, Status
+from fewmark.core.frozen import thaw
 from fewmark.engines.base import CaseFailure, Engine
 from fewmark.engines.registry import engine_class
 
@@ -35,6 +37,15 @@ def failed_load(engine: Engine, deployment: Deployment) -> CaseFailure | None:
         return None
     close_engine(engine)
     return found
+
+
+def engine_facts(engine: Engine) -> dict[str, Any]:
+    """The engine's environment as JSON values; where it cannot tell, why not."""
+    try:
+        facts: dict[str, Any] = thaw(FrozenMap(engine.environment()))
+    except Exception as error:  # facts that cannot be told are no reason not to measure
+        return {"unknown": f"{type(error).__name__}: {error}"}
+    return facts
 
 
 def close_engine(engine: Engine) -> None:

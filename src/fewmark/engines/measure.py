@@ -203,9 +203,9 @@ def _repeat(
         before = time.perf_counter()
         sample = engine.run(workload, seed=_run_seed(seed, len(latencies)))
         after = time.perf_counter()
+        latencies.append(_checked(sample, workload))
         outcome.samples.append(sample)
         on_sample(sample)
-        latencies.append(_checked(sample, workload))
         if len(latencies) >= policy.min_repeats and _half_width(latencies, policy) <= policy.target_half_width:
             return
         if policy.time_limit_s is not None and (after - began) + (after - before) > policy.time_limit_s:
@@ -223,6 +223,8 @@ def _checked(sample: Sample, workload: Workload) -> float:
         )
     if sample.e2e_latency_s is None or sample.e2e_latency_s <= 0:
         raise CaseFailure(Status.INVALID, f"the engine gave no positive end-to-end latency: {sample.e2e_latency_s}")
+    if not all(math.isfinite(moment) for moment in sample.token_times_s):
+        raise CaseFailure(Status.INVALID, "the engine gave a token time that is not finite")
     return sample.e2e_latency_s
 
 

@@ -39,7 +39,7 @@ from fewmark.core import Deployment, EngineError, FewmarkError, Status, Workload
 from fewmark.engines.base import Engine
 from fewmark.engines.batch import read_cases, run_batch
 from fewmark.engines.host import host_facts
-from fewmark.engines.loading import close_engine, failed_load, ready_engine
+from fewmark.engines.loading import close_engine, engine_facts, failed_load, ready_engine
 from fewmark.engines.measure import Policy, measure
 
 PROTOCOL: Final = 1
@@ -88,7 +88,7 @@ def _load(deployment: Deployment, send: Callable[..., None]) -> Engine | None:
     if failed is not None:
         send("failed", status=str(failed.status), error=failed.reason)
         return None
-    send("loaded", environment=dict(engine.environment()))
+    send("loaded", environment=engine_facts(engine))
     return engine
 
 

@@ -27,7 +27,7 @@ class RunSettings:
     policy : Policy
         Warm-up, repeats, precision.
     timeout_s, load_timeout_s : float
-        After which a case, or the loading of a deployment, is given up and the worker killed.
+        After which a case, or the start of a worker or the loading of a deployment, is given up and the worker killed.
     seed : int
         Of the order and of the prompts.
     launch : Launch
@@ -93,7 +93,7 @@ def measure_deployment(
 def _start(case: Case, settings: RunSettings) -> tuple[WorkerProcess, Mapping[str, Any] | Outcome]:
     """A worker that has loaded the case's deployment, or the failure that a second attempt met again."""
     for attempt in range(1, LOAD_ATTEMPTS + 1):
-        worker = _new_worker(settings.launch)
+        worker = _new_worker(settings)
         try:
             loaded = worker.load(case.deployment, settings.load_timeout_s)
         except BaseException:
@@ -106,15 +106,16 @@ def _start(case: Case, settings: RunSettings) -> tuple[WorkerProcess, Mapping[st
     raise AssertionError("unreachable")
 
 
-def _new_worker(launch: Launch) -> WorkerProcess:
+def _new_worker(settings: RunSettings) -> WorkerProcess:
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
-            return WorkerProcess(launch)
+            # A prefix may have to wait for a machine first; that takes as long as loading may.
+            return WorkerProcess(settings.launch, start_timeout_s=settings.load_timeout_s)
         except WorkerGoneError as gone:
-            if attempt == START_ATTEMPTS:
+            if attempt == START_ATTEMPTS or gone.status is Status.TIMEOUT:
                 raise EngineError(
-                    "the worker's command ends before it answers",
-                    got=f"{' '.join(launch.command()[:-1])}: {gone.reason}",
+                    "the worker's command ends, or waits, without an answer",
+                    got=f"{' '.join(settings.launch.command()[:-1])}: {gone.reason}",
                     hint="run the command by hand; it must start a Python and pass its standard streams on",
                 ) from None
     raise AssertionError("unreachable")

@@ -48,7 +48,7 @@ class WorkerProcess:
         If the worker ends before it says hello.
     """
 
-    def __init__(self, launch: Launch, *, start_timeout_s: float = 120.0) -> None:
+    def __init__(self, launch: Launch, *, start_timeout_s: float) -> None:
         command = launch.command()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the worker)
         self._oom_kills = _oom_kills()
@@ -116,8 +116,10 @@ class WorkerProcess:
             outcome = Outcome(gone.status, samples, time.monotonic() - began, error=gone.reason)
         except InputError as error:
             outcome = Outcome(Status.CRASHED, samples, time.monotonic() - began, error=f"malformed answer: {error}")
-        if outcome.status in (Status.CRASHED, Status.TIMEOUT):
-            self.kill()  # nothing is known about the state that it is in
+        else:
+            if outcome.status is not Status.CRASHED:
+                return outcome
+        self.kill()  # if it is not gone, nothing is known about the state that it is in
         return outcome
 
     def close(self) -> None:
