@@ -149,6 +149,13 @@ def test_pickled_weights_are_never_read(tmp_path, name):
     assert loaded(str(tmp_path), weights="random").environment()["weights"] == "random"
 
 
+@pytest.mark.parametrize("accelerator", ["CPU", "AMD EPYC CPU", "cpu x86"])
+def test_an_accelerator_that_is_a_cpu_runs_on_the_cpu(accelerator):
+    engine = TransformersEngine()
+    engine.load(dataclasses.replace(deployment(config=SMALL), accelerator=accelerator))
+    assert engine.environment()["device"] == "cpu"
+
+
 def test_bfloat16_runs_in_bfloat16():
     engine = loaded("small", precision="bf16", config=SMALL)
     assert str(engine._model.dtype) == "torch.bfloat16" and engine.environment()["dtype"] == "bfloat16"

@@ -287,7 +287,7 @@ def _device(deployment: Deployment) -> Any:
     placement, asked = deployment.placement or "accelerator", deployment.accelerator
     if placement not in ("accelerator", "cpu"):
         raise _unsupported(f"placement {thaw(placement)!r} is not available with transformers: accelerator or cpu")
-    on_cpu = asked is not None and re.match(r"(?i)cpu\b", asked) is not None
+    on_cpu = asked is not None and re.search(r"(?i)\bcpu\b", asked) is not None
     if placement == "cpu" and asked is not None and not on_cpu:
         raise _unsupported(f"weights on the CPU with computation on {asked} are not available with transformers")
     if on_cpu or placement == "cpu":
