@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +14,8 @@ from fewmark.verbs.cells import LABEL, load_of, with_labels
 LENGTHS: Final = ("input_tokens", "output_tokens")
 AXES: Final = ("load", *LENGTHS)
 MAX_SERIES: Final = 8
+_SHOWN: Final = ("kind", "batch_size", "value", "low", "high", "provenance", "n_rows")
+Row = dict[Hashable, Any]
 N_WORST: Final = 10
 
 
@@ -33,8 +35,11 @@ def curves_card(
     answered = predicted[predicted["value"].notna()].assign(kind="predicted")
     both = with_labels(pd.concat([known, answered], ignore_index=True))
     both = both.assign(load=load_of(both))
+    columns = [name for name in (*AXES, *_SHOWN, target) if name in both]
     charts = tuple(
-        chart for label, part in both.groupby(LABEL, sort=True) for chart in _charts(str(label), part, target)
+        chart
+        for label, part in both.groupby(LABEL, sort=True)
+        for chart in _charts(str(label), part[columns].to_dict("records"), target)
     )
     abstained = len(predicted) - len(answered)
     return Card(
@@ -119,85 +124,88 @@ def _metric_columns(target: str) -> tuple[str, ...]:
 
 def has_load_curves(cells: pd.DataFrame) -> bool:
     """Whether at least half of a deployment's cells lie on a curve along the load."""
-    return bool(_on_curves(cells.assign(load=load_of(cells)), "load").mean() >= 0.5)
+    return _mostly_on_curves(cells.assign(load=load_of(cells))[list(AXES)].to_dict("records"))
 
 
-def _on_curves(cells: pd.DataFrame, across: str) -> pd.Series:
+def _mostly_on_curves(rows: list[Row]) -> bool:
+    return 2 * len(_on_curves(rows, "load")) >= len(rows)
+
+
+def _on_curves(rows: list[Row], across: str) -> list[Row]:
+    """The rows that share their other axes with a row elsewhere along this one."""
     others = [axis for axis in AXES if axis != across]
-    return cells.groupby(others)[across].transform("nunique") >= 2
+    seen: dict[tuple[float, ...], set[float]] = {}
+    for row in rows:
+        seen.setdefault(tuple(row[axis] for axis in others), set()).add(row[across])
+    return [row for row in rows if len(seen[tuple(row[axis] for axis in others)]) >= 2]
 
 
-def _charts(label: str, part: pd.DataFrame, target: str) -> Iterator[Chart]:
-    if has_load_curves(part):
-        yield from _length_charts(label, part, target)
+def _charts(label: str, rows: list[Row], target: str) -> Iterator[Chart]:
+    if _mostly_on_curves(rows):
+        yield from _length_charts(label, rows, target)
         return
-    sweeps = {across: part[_on_curves(part, across)] for across in AXES}
-    if all(some.empty for some in sweeps.values()):
-        yield _chart(label, part, "load", [], target)
+    sweeps = {across: _on_curves(rows, across) for across in AXES}
+    if not any(sweeps.values()):
+        yield _chart(label, rows, "load", (), target)
     for across, some in sweeps.items():
-        if len(some):
-            others = [axis for axis in AXES if axis != across]
+        if some:
+            others = tuple(axis for axis in (*LENGTHS, "load") if axis != across)
             yield _chart(f"{label} · along {_axis_name(across, some).replace('_', ' ')}", some, across, others, target)
 
 
-def _length_charts(label: str, part: pd.DataFrame, target: str) -> Iterator[Chart]:
-    if len(part[list(LENGTHS)].drop_duplicates()) <= MAX_SERIES:
-        yield _chart(label, part, "load", list(LENGTHS), target)
+def _length_charts(label: str, rows: list[Row], target: str) -> Iterator[Chart]:
+    if len({(row["input_tokens"], row["output_tokens"]) for row in rows}) <= MAX_SERIES:
+        yield _chart(label, rows, "load", LENGTHS, target)
         return
-    by = min(LENGTHS, key=lambda axis: (part[axis].nunique(), axis == "input_tokens"))
-    for value, some in part.groupby(by, sort=True):
-        yield _chart(f"{label} · {_axis_text(by, value, part)}", some, "load", list(LENGTHS), target)
+    values = {axis: sorted({row[axis] for row in rows}) for axis in LENGTHS}
+    by = min(LENGTHS, key=lambda axis: (len(values[axis]), axis == "input_tokens"))
+    for value in values[by]:
+        some = [row for row in rows if row[by] == value]
+        yield _chart(f"{label} · {_axis_text(by, value, some)}", some, "load", LENGTHS, target)
 
 
-def _chart(title: str, part: pd.DataFrame, across: str, others: list[str], target: str) -> Chart:
-    series = tuple(_series(part, across, others, target))
-    return Chart(title, _axis_name(across, part), target, series, log_x=True, log_y=True, group="Deployment")
+def _chart(title: str, rows: list[Row], across: str, others: tuple[str, ...], target: str) -> Chart:
+    groups: dict[tuple[float, ...], list[Row]] = {}
+    for row in sorted(rows, key=lambda row: (*(row[axis] for axis in others), row[across])):
+        groups.setdefault(tuple(row[axis] for axis in others), []).append(row)
+    series: list[Series] = []
+    for key, some in groups.items():
+        fixed = zip(others, key, strict=True)
+        name = " · ".join(_axis_text(axis, value, some) for axis, value in fixed) or "mixed lengths"
+        parts = ([row for row in some if row["kind"] == kind] for kind in ("predicted", "measured"))
+        series.extend(_series(name, part, across, target) for part in parts if part)
+    return Chart(title, _axis_name(across, rows), target, tuple(series), log_x=True, log_y=True, group="Deployment")
 
 
-def _series(part: pd.DataFrame, across: str, others: list[str], target: str) -> Iterator[Series]:
-    for key, some in part.groupby(others, sort=True) if others else [((), part)]:
-        fixed = dict(zip(others, key, strict=True))
-        name = " · ".join(_axis_text(axis, fixed[axis], part) for axis in (*LENGTHS, "load") if axis in fixed)
-        name = name or "mixed lengths"
-        ordered = some.sort_values(across)
-        line = ordered[ordered["kind"] == "predicted"]
-        if len(line):
-            yield Series(
-                name,
-                _values(line[across]),
-                _values(line["value"]),
-                _values(line["low"]),
-                _values(line["high"]),
-                "line",
-                tuple(str(provenance) for provenance in line["provenance"]),
-            )
-        points = ordered[ordered["kind"] == "measured"]
-        if len(points):
-            notes = tuple(_measured_text(row) for row in points.to_dict("records"))
-            yield Series(name, _values(points[across]), _values(points[target]), style="points", labels=notes)
+def _series(name: str, rows: list[Row], across: str, target: str) -> Series:
+    x = tuple(row[across] for row in rows)
+    if rows[0]["kind"] == "measured":
+        return Series(name, x, tuple(row[target] for row in rows), style="points", labels=tuple(map(_point_text, rows)))
+    value, low, high = (tuple(_plain(row[column]) for row in rows) for column in ("value", "low", "high"))
+    return Series(name, x, value, low, high, "line", tuple(str(row["provenance"]) for row in rows))
 
 
-def _axis_text(axis: str, value: Any, part: pd.DataFrame) -> str:
+def _axis_text(axis: str, value: float, rows: list[Row]) -> str:
     if axis == "load":
-        return f"batch {value:g}" if _axis_name(axis, part) == "batch_size" else f"{value:g} users"
+        return f"batch {value:g}" if _axis_name(axis, rows) == "batch_size" else f"{value:g} users"
     return f"{value:g} {'in' if axis == 'input_tokens' else 'out'}"
 
 
-def _axis_name(axis: str, part: pd.DataFrame) -> str:
+def _axis_name(axis: str, rows: list[Row]) -> str:
     if axis != "load":
         return axis
-    return "batch_size" if part["batch_size"].notna().any() else "concurrency"
+    return "concurrency" if all(pd.isna(row["batch_size"]) for row in rows) else "batch_size"
 
 
-def _measured_text(row: dict[Any, Any]) -> str:
+def _point_text(row: Row) -> str:
     n_rows = row.get("n_rows")
-    rows = "" if n_rows is None or pd.isna(n_rows) or n_rows < 2 else f", median of {n_rows:g} rows"
-    return f"measured at {row['input_tokens']:g} in, {row['output_tokens']:g} out{rows}"
+    repeats = "" if n_rows is None or pd.isna(n_rows) or n_rows < 2 else f", median of {n_rows:g} rows"
+    return f"measured at {row['input_tokens']:g} in, {row['output_tokens']:g} out{repeats}"
 
 
-def _cell_text(row: dict[Any, Any]) -> str:
-    load = f"batch {row['batch_size']:g}" if not pd.isna(row["batch_size"]) else f"{row['concurrency']:g} users"
-    ends = "" if pd.isna(row["low"]) else f", interval {row['low']:.4g} to {row['high']:.4g}"
+def _cell_text(row: Row) -> str:
+    load: str = f"batch {row['batch_size']:g}" if not pd.isna(row["batch_size"]) else f"{row['concurrency']:g} users"
+    ends: str = "" if pd.isna(row["low"]) else f", interval {row['low']:.4g} to {row['high']:.4g}"
     return f"{row[LABEL]}: {row['input_tokens']:g} in, {row['output_tokens']:g} out, {load}{ends}"
 
 
