@@ -117,7 +117,7 @@ def group_codes(X: pd.DataFrame, columns: Sequence[str]) -> tuple[IntArray, IntA
     """Codes (n,) of the rows' groups by the columns, unknown equal to unknown, and each group's first row."""
     if not columns or not len(X):
         return np.zeros(len(X), np.intp), np.zeros(min(len(X), 1), np.intp)
-    codes: IntArray = X.groupby(list(columns), dropna=False, sort=False).ngroup().to_numpy(np.intp)
+    codes = np.asarray(X.groupby(list(columns), dropna=False, sort=False).ngroup(), np.intp)
     return codes, np.unique(codes, return_index=True)[1].astype(np.intp)
 
 
@@ -145,7 +145,7 @@ def median_of_repeats(X: pd.DataFrame, y: ArrayLike) -> tuple[pd.DataFrame, Floa
     """One row a cell, in the order of first appearance, with the median of its repeats' values."""
     values = check_target(y, len(X))
     cell, first = group_codes(X, cell_columns(X))
-    medians: FloatArray = pd.Series(values).groupby(cell).median().to_numpy(float)
+    medians = np.asarray(pd.Series(values).groupby(cell).median(), float)
     return X.iloc[first], medians
 
 
