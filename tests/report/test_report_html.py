@@ -9,7 +9,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewmark.core import Card, Chart, Series, Table
@@ -120,6 +120,7 @@ def test_text_and_curves_stand_out_in_light_and_dark(cards: list[Card]) -> None:
             assert _contrast(colours[f"c{number}"], colours["surface"]) >= 3, number
 
 
+@settings(deadline=None, max_examples=25)  # each page carries megabytes of plotly.js
 @given(text=st.text(max_size=60))
 def test_any_text_comes_back_from_the_page_as_it_was(text: str) -> None:
     text = text.encode("utf-8", "replace").decode()

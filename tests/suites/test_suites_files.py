@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewmark.core import SuiteError
@@ -138,6 +138,7 @@ def test_a_condition_holds(condition: dict[str, object], holds: bool) -> None:
     assert parse_condition(condition).holds(cell) is holds
 
 
+@settings(deadline=None, max_examples=40)
 @given(low=st.integers(0, 12), extra=st.integers(0, 6), limit=st.integers(1, 10**6))
 def test_only_and_exclude_part_the_cells(
     tmp_path_factory: pytest.TempPathFactory, low: int, extra: int, limit: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewmark.cli import main
@@ -53,7 +53,10 @@ CELLS = "cells: [{grid: {input_tokens: 1, output_tokens: 1, batch_size: 1}}]\n"
         (HEAD + CELLS + "exclude: [batch_size]\n", "exclude[0]: must map fields"),
         (HEAD + CELLS + "only: [{size: 1}]\n", "only[0]: no field 'size'"),
         (HEAD + CELLS + "overrides: [{when: {batch_size: 1}}]\n", "overrides[0].set: field required"),
-        (HEAD + CELLS + "settings: {max_repeats: 0}\n", "bad.yaml:3: settings.max_repeats: must be greater than or equal to 1"),
+        (
+            HEAD + CELLS + "settings: {max_repeats: 0}\n",
+            "bad.yaml:3: settings.max_repeats: must be greater than or equal to 1",
+        ),
         (HEAD + CELLS + "settings: {max_repeats: true}\n", "settings.max_repeats: must be a valid integer"),
         (HEAD + CELLS + "settings: {min_repeats: 5, max_repeats: 4}\n", "settings: min_repeats must not exceed"),
         (HEAD + CELLS + "settings:\n  timeout: 3\n", "bad.yaml:4: settings.timeout: unknown key"),
@@ -126,6 +129,7 @@ def test_a_folder_and_a_huge_file_are_refused(tmp_path: Path) -> None:
         load_suite(tmp_path / "huge.yaml")
 
 
+@settings(deadline=None)
 @given(text=st.text(alphabet=st.characters(codec="utf-8"), max_size=200))
 def test_no_text_whatsoever_gives_a_traceback(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.mktemp("fuzz") / "any.yaml"
@@ -134,6 +138,7 @@ def test_no_text_whatsoever_gives_a_traceback(tmp_path_factory: pytest.TempPathF
         load_suite(path)
 
 
+@settings(deadline=None)
 @given(
     data=st.recursive(
         st.none()
