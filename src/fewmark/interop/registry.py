@@ -95,7 +95,10 @@ def _detect(path: Path, head: bytes) -> Format:
 
 
 def _first_line(head: bytes) -> str:
-    return head.splitlines()[0][:120].decode("utf-8", errors="replace") if head.strip() else "nothing but blanks"
+    if not head.strip():
+        return "nothing but blanks"
+    line = head.lstrip().splitlines()[0][:120].decode("utf-8", errors="replace")
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
 
 
 def _named(error: FormatError, path: Path) -> FormatError:

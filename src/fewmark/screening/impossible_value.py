@@ -27,9 +27,7 @@ class ImpossibleValue:
             for label, value in zip(bad.index, bad.to_numpy(), strict=True):
                 reason = f"{name} is {value:g}, which no run can have; unknown values are left empty"
                 yield Finding(int(label) + 1, self.name, reason, "exclude")
-        for label in frame.index[
-            ok & (frame["e2e_latency_s"] > 0) & (frame["ttft_s"] > LATER * frame["e2e_latency_s"])
-        ]:
-            ttft, e2e = frame.at[label, "ttft_s"], frame.at[label, "e2e_latency_s"]
+        late = frame[ok & (frame["e2e_latency_s"] > 0) & (frame["ttft_s"] > LATER * frame["e2e_latency_s"])]
+        for label, ttft, e2e in zip(late.index, late["ttft_s"].tolist(), late["e2e_latency_s"].tolist(), strict=True):
             reason = f"the first token came after {ttft:.4g} s, the last one after {e2e:.4g} s"
             yield Finding(int(label) + 1, self.name, reason, "exclude")

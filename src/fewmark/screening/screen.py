@@ -7,6 +7,8 @@ from typing import Final
 
 import pandas as pd
 
+from fewmark.core import CANONICAL_COLUMNS, InputError
+from fewmark.core.table import NUMERIC_COLUMNS
 from fewmark.screening.base import Finding, Rule, apply
 from fewmark.screening.batch_not_batch import BatchNotBatch
 from fewmark.screening.cold_start import ColdStart
@@ -37,12 +39,27 @@ def screen(frame: pd.DataFrame, rules: Iterable[Rule] = RULES) -> list[Finding]:
     """What every rule finds in a canonical table, by row. The table is not changed.
 
     Each rule sees what the rules before it let pass, corrected where they corrected: an impossible row must not
-    accuse its neighbours.
+    accuse its neighbours. Canonical columns that are missing count as unknown.
+
+    Raises
+    ------
+    InputError
+        If the table's index is not its data rows.
     """
+    if not pd.api.types.is_integer_dtype(frame.index) or not frame.index.is_unique:
+        raise InputError("a table to screen needs the data row (from 0) as its index", got=frame.index[:3].tolist())
     found: list[Finding] = []
-    left = frame
+    left = _complete(frame)
     for rule in rules:
         new = list(rule.find(left))
         found += new
         left = apply(left, new)
     return sorted(found, key=lambda finding: finding.row)
+
+
+def _complete(frame: pd.DataFrame) -> pd.DataFrame:
+    missing = [name for name in CANONICAL_COLUMNS if name not in frame.columns]
+    if not missing:
+        return frame
+    unknown = {name: float("nan") if name in NUMERIC_COLUMNS else None for name in missing}
+    return frame.assign(**{**unknown, **({"status": "ok"} if "status" in missing else {})})

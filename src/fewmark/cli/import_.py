@@ -1,0 +1,56 @@
+"""`fewmark import`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from fewmark.verbs.import_files import Imported
+
+
+@click.command("import")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option("--format", "name", default="auto", show_default=True, help="The files' format, if not by detection.")
+@click.option("--store", metavar="URL", help="Where to  [default: FEWMARK_STORE or sqlite:///fewmark.db].")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(files: tuple[str, ...], name: str, store: str | None, as_json: bool) -> None:
+    """Read measurements from result files into the store; importing a file again adds nothing.
+
+    All files are read before anything is stored, so a malformed one leaves the store as it was. What the screen
+    finds is saved beside the rows; `fewmark screen` shows it.
+    """
+    from fewmark.verbs.import_files import import_files
+
+    results = import_files(files, format=name, store=store, progress=lambda text: click.echo(f"{text} …", err=True))
+    if as_json:
+        click.echo(json.dumps([_plain(result) for result in results], indent=2))
+        return
+    for result in results:
+        click.echo(f"{result.path}: {result.n_rows} rows of format {result.format}, {result.n_added} added")
+        if result.left_out:
+            rows = ", ".join(map(str, result.left_out[:3])) + (" …" if len(result.left_out) > 3 else "")
+            click.echo(
+                f"  {len(result.left_out)} rows left out (row {rows}): tokens in, tokens out, and batch_size or "
+                "concurrency must be known"
+            )
+        counts = Counter(finding.action for finding in result.findings)
+        if counts:
+            told = ", ".join(
+                f"{counts[action]} {action}" for action in ("exclude", "correct", "warn") if counts[action]
+            )
+            click.echo(f"  screened: {told}; see fewmark screen --data {result.path}")
+
+
+def _plain(result: Imported) -> dict[str, object]:
+    return {
+        "file": str(result.path),
+        "format": result.format,
+        "n_rows": result.n_rows,
+        "n_added": result.n_added,
+        "left_out": list(result.left_out),
+        "n_findings": dict(Counter(finding.action for finding in result.findings)),
+    }

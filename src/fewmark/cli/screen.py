@@ -1,0 +1,54 @@
+"""`fewmark screen`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fewmark.core import InputError
+
+EXAMPLES = 3  # rows shown for each rule; the JSON has them all
+
+
+@click.command("screen")
+@click.option("--data", metavar="FILE", help="Screen a result file or a packaged dataset, instead of the store.")
+@click.option("--store", metavar="URL", help="Screen this store  [default: FEWMARK_STORE or sqlite:///fewmark.db].")
+@click.option("--json", "out", metavar="OUT", help="Write every finding as JSON; - is standard output.")
+def command(data: str | None, store: str | None, out: str | None) -> None:
+    """Find faulty or suspect rows, and say why. Nothing is changed or deleted.
+
+    Models do not see rows marked exclude, see rows marked correct as corrected, and see rows marked warn as they are.
+    """
+    from fewmark.verbs.screen import screen
+
+    result = screen(data, store=store).to_dict()
+    if out == "-":
+        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        return
+    if out is not None:
+        try:
+            Path(out).write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InputError("the file cannot be written", got=f"{out}: {error.strerror}") from None
+        click.echo(f"wrote {out}", err=True)
+    click.echo(_summary(result))
+
+
+def _summary(result: dict[str, Any]) -> str:
+    lines = [
+        f"{result['source']}: {result['n_rows']} rows; {result['n_excluded']} to exclude, "
+        f"{result['n_corrected']} corrected, {result['n_warned']} with a warning"
+    ]
+    for rule in result["rules"]:
+        counts = [f"{rule[action]} {action}" for action in ("exclude", "correct", "warn") if rule[action]]
+        if not counts:
+            continue
+        lines += ["", f"{rule['name']} ({', '.join(counts)}): {rule['description']}"]
+        found = [item for item in result["flagged"] if item["rule"] == rule["name"]]
+        lines += [f"  row {item['row']}: {item['reason']}" for item in found[:EXAMPLES]]
+        if len(found) > EXAMPLES:
+            lines.append(f"  … and {len(found) - EXAMPLES} more (--json OUT has them all)")
+    return "\n".join(lines)

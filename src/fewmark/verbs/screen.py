@@ -1,0 +1,84 @@
+"""`fewmark screen`: faulty or suspect rows of a file, a packaged dataset or the store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fewmark import datasets
+from fewmark.core import InputError
+from fewmark.interop import from_measurements, read_table
+from fewmark.screening import RULES, Finding
+from fewmark.screening import screen as find_faults
+from fewmark.store import Annotation, open_store
+from fewmark.verbs.import_files import mark
+
+
+@dataclass(frozen=True)
+class Screened:
+    """What the screen found in one table. `measurement_ids`, for a store, name the rows (row 1 is the first)."""
+
+    source: str
+    n_rows: int
+    findings: tuple[Finding, ...]
+    measurement_ids: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON of `fewmark screen`: `flagged` has row (1-based), rule, reason and action of each finding."""
+        flagged = [finding.to_dict() for finding in self.findings]
+        for item in flagged if self.measurement_ids else ():
+            item["measurement_id"] = self.measurement_ids[item["row"] - 1]
+        counts = Counter((finding.rule, finding.action) for finding in self.findings)
+        return {
+            "source": self.source,
+            "n_rows": self.n_rows,
+            "n_excluded": len({finding.row for finding in self.findings if finding.action == "exclude"}),
+            "n_corrected": len({finding.row for finding in self.findings if finding.action == "correct"}),
+            "n_warned": len({finding.row for finding in self.findings if finding.action == "warn"}),
+            "rules": [
+                {
+                    "name": rule.name,
+                    "description": rule.description,
+                    **{action: counts[rule.name, action] for action in ("exclude", "correct", "warn")},
+                }
+                for rule in RULES
+            ],
+            "flagged": flagged,
+        }
+
+
+def screen(data: str | Path | None = None, *, store: str | None = None) -> Screened:
+    """Screen a file (or a packaged dataset, by its name), or else the store, whose marks are brought up to date.
+
+    Raises
+    ------
+    InputError, FormatError
+        If the file is missing or malformed, or the store is empty.
+    StoreError
+        If the store cannot be opened or written.
+    """
+    if data is not None:
+        if not Path(data).exists() and str(data) in datasets.names():
+            frame = datasets.load(str(data))
+        else:
+            frame = read_table(data)
+        return Screened(str(data), len(frame), tuple(find_faults(frame)))
+    with open_store(store, create=False) as opened:
+        measurements = list(opened.measurements())
+        if not measurements:
+            raise InputError(
+                "the store has no measurements",
+                got=opened.url,
+                hint="fewmark run, fewmark import, or screen --data FILE",
+            )
+        findings = find_faults(from_measurements(measurements))
+        marks = {(m.measurement_id, m.rule): m for m in (mark(measurements[f.row - 1], f) for f in findings)}
+        known = {rule.name for rule in RULES}
+        for old in opened.annotations():
+            if old.rule in known and (old.measurement_id, old.rule) not in marks:
+                marks[old.measurement_id, old.rule] = Annotation(old.measurement_id, old.rule, "clear")
+        opened.annotate(marks.values())
+        ids = tuple(measurement.measurement_id for measurement in measurements)
+        return Screened(opened.url, len(measurements), tuple(findings), ids)
