@@ -93,8 +93,8 @@ only: [{output_tokens: [4, 8]}]
 
 def test_suites_compose_and_a_case_counts_once(write: Write) -> None:
     write(
-        HEAD
-        + "cells: [{grid: {input_tokens: [1, 2], output_tokens: 1, batch_size: 1}}]\nsettings: {min_repeats: 5, seed: 1}",
+        HEAD + "cells: [{grid: {input_tokens: [1, 2], output_tokens: 1, batch_size: 1}}]\n"
+        "settings: {min_repeats: 5, seed: 1}",
         "base.yaml",
     )
     suite = load_suite(

@@ -12,6 +12,7 @@ from fewmark.core.errors import SuiteError
 
 KeyPath = tuple[str | int, ...]
 MAX_BYTES: Final = 1_000_000
+MAX_DEPTH: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,13 @@ def parse_document(text: str, origin: str) -> Document:
     """Parse YAML text; `origin` names it in errors. Raises `SuiteError` as `read_document` does."""
     try:
         document = Document(origin, None, {})
+        depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            line = event.start_mark.line + 1 if event.start_mark else "?"
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise SuiteError(f"{origin}:{line}: the YAML is nested too deeply", got=f"more than {MAX_DEPTH} levels")
             if isinstance(event, yaml.AliasEvent):
-                line = event.start_mark.line + 1 if event.start_mark else "?"
                 raise SuiteError(
                     f"{origin}:{line}: anchors and aliases are not supported",
                     got=f"*{event.anchor}",
@@ -80,8 +85,6 @@ def parse_document(text: str, origin: str) -> Document:
         raise SuiteError(f"{origin}{line}: not valid YAML", got=error.problem or error.context) from None
     except yaml.YAMLError as error:
         raise SuiteError(f"{origin}: not valid YAML", got=str(error)) from None
-    except RecursionError:
-        raise SuiteError(f"{origin}: the YAML is nested too deeply") from None
     return Document(origin, value, document.lines)
 
 

@@ -107,7 +107,7 @@
           marker: {
             color: many ? translucent(look.colour, 0.55) : look.colour,
             symbol: look.symbol,
-            size: many ? 5 : 8,
+            size: many ? 5 : 9,
             line: { width: many ? 0 : 1, color: style("--surface") },
           },
         });
