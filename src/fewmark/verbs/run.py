@@ -108,6 +108,7 @@ def run_settings(
         settings,
         policy=policy,
         timeout_s=limit_s,
+        load_timeout_s=given.get("load_timeout_s", settings.load_timeout_s),
         seed=order_seed if order_seed is not None else given.get("seed", settings.seed),
         launch=launch or settings.launch,
     )
