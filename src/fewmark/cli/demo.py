@@ -1,0 +1,48 @@
+"""`fewmark demo`: the whole story on a real engine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+
+@click.command("demo")
+@click.option("--dir", "directory", default="fewmark-demo", show_default=True, help="Where the store and report go.")
+@click.option("--suite", default="demo", show_default=True, help="The grid: a suite's name or file.")
+@click.option("--measure", "n_measure", default=15, show_default=True, help="Cells to measure.")
+@click.option("--check", "n_check", default=15, show_default=True, help="Unseen cells to check the claim on.")
+@click.option("--model", default="auto", show_default=True, help="The model that predicts.")
+@click.option("--seed", default=0, show_default=True, help="Seed of prompts, order and the cells to check.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def command(as_json: bool, quiet: bool, **options: Any) -> int:
+    """Measure few cells of a grid on a real engine, predict the rest, check the claim, write a report.
+
+    Exits with 1 if the claim fails on the spot.
+    """
+    from fewmark.verbs.demo import demo
+
+    result = demo(**options, quiet=quiet, tell=lambda text: None if quiet else click.echo(text, err=True))
+    if as_json:
+        click.echo(json.dumps(result.to_dict(), indent=2))
+        return 0 if result.claim_holds else 1
+    level = f"{result.confidence_level:.0%}"
+    click.echo(
+        f"{result.n_inside} of {result.n_checked} unseen cells fell inside their {level} intervals; median error "
+        f"{result.median_ape:.1%} (forecast {result.forecast_median_ape:.1%})."
+    )
+    click.echo(
+        f"Measuring {result.n_measured} of {result.n_grid} cells took {result.measured_s:.0f} s; the whole grid would "
+        f"have taken about {result.full_grid_s:.0f} s ({result.full_grid_s / result.measured_s:.1f} times as long)."
+    )
+    if result.claim_holds:
+        click.echo("The claim holds.")
+    else:
+        click.echo(
+            f"The claim FAILS here: at least {result.enough_inside} should have been inside. "
+            "This machine may have been disturbed in between; the report shows where."
+        )
+    click.echo(f"Report: {result.report}")
+    return 0 if result.claim_holds else 1

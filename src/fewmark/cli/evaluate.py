@@ -1,0 +1,53 @@
+"""`fewmark evaluate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command("evaluate")
+@click.option("--data", metavar="TABLE", help="A file that import reads, or a packaged dataset's name.")
+@click.option("--store", metavar="URL", help="Or a store.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
+@click.option("--protocol", default="interpolate-length", show_default=True, help="A protocol, several, or 'all'.")
+@click.option("--model", "models", multiple=True, default=["auto"], show_default=True, help="May be repeated.")
+@click.option("--target", default="throughput_tok_s", show_default=True, help="The metric.")
+@click.option("--seed", default=0, show_default=True, help="Seed of folds and hidden cells.")
+@click.option("--jobs", default=1, show_default=True, help="Folds side by side.")
+@click.option("--no-screen", is_flag=True, help="Keep faulty rows.")
+@click.option("--json", "out", type=FILE, help="Write the scores as JSON.")
+@click.option("--predictions", type=FILE, help="Write every hidden cell's prediction as CSV.")
+def command(no_screen: bool, out: Path | None, models: tuple[str, ...], **options: Any) -> None:
+    """Score models by what they say of cells that they have not seen."""
+    from fewmark.core import InputError
+    from fewmark.verbs.evaluate import evaluate
+
+    summaries = evaluate(
+        models=models, screened=not no_screen, progress=lambda text: click.echo(f"{text} …", err=True), **options
+    )
+    if out is not None:
+        document = summaries[0] if len(summaries) == 1 else {"evaluations": summaries}
+        try:
+            out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InputError("cannot write the scores", got=f"{out}: {error.strerror}") from None
+    for summary in summaries:
+        _show(summary)
+
+
+def _show(summary: dict[str, Any]) -> None:
+    click.echo(
+        f"\n{summary['protocol']}: {summary['target']}, {summary['n_deployments']} deployments, "
+        f"{summary['n_cells']} cells, seed {summary['seed']}"
+    )
+    head = ("median APE", "p90 APE", "in 90%", "width", "forecast ±", "fit s")
+    click.echo(f"  {'model':<18}{'hidden':>7}{'silent':>7}" + "".join(f"{text:>12}" for text in head))
+    for name, score in summary["models"].items():
+        shares = ("median_ape", "p90_ape", "picp_90", "median_relative_width_90", "forecast_mae")
+        cells = "".join(f"{'–' if score[key] is None else format(score[key], '.2%'):>12}" for key in shares)
+        click.echo(f"  {name:<18}{score['n']:>7}{score['abstained']:>7}{cells}{score['fit_s']:>12.1f}")

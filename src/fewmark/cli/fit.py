@@ -1,0 +1,25 @@
+"""`fewmark fit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("fit")
+@click.option("--data", metavar="TABLE", help="A file that import reads, or a packaged dataset's name.")
+@click.option("--store", metavar="URL", help="Or a store.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
+@click.option("--model", default="auto", show_default=True, help="The model.")
+@click.option("--target", default="throughput_tok_s", show_default=True, help="The metric to predict.")
+@click.option("--seed", "random_state", default=0, show_default=True, help="Seed of everything random.")
+@click.option("--no-screen", is_flag=True, help="Learn from faulty rows, too.")
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The model file.")
+def command(
+    data: str | None, store: str | None, model: str, target: str, random_state: int, no_screen: bool, out: Path
+) -> None:
+    """Fit a model to what was measured, and save it as data."""
+    from fewmark.verbs.fit import fit
+
+    fit(data, store=store, model=model, target=target, out=out, screened=not no_screen, random_state=random_state)
+    click.echo(f"wrote {out}", err=True)

@@ -1,0 +1,62 @@
+"""`fewmark predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command("predict")
+@click.option("--data", metavar="TABLE", help="Learn from a file that import reads, or a packaged dataset by name.")
+@click.option("--store", metavar="URL", help="Or from a store.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
+@click.option("--model-file", type=FILE, help="Or use a fitted model.")
+@click.option("--cases", required=True, type=FILE, help="The cases: a canonical table.")
+@click.option("--model", default="auto", show_default=True, help="The model.")
+@click.option("--target", default="throughput_tok_s", show_default=True, help="The metric.")
+@click.option("--confidence-level", default=0.9, show_default=True, help="Of the intervals.")
+@click.option("--seed", "random_state", default=0, show_default=True, help="Seed of everything random.")
+@click.option("--no-screen", is_flag=True, help="Learn from faulty rows, too.")
+@click.option("--out", type=FILE, help="Where to write the predictions (.csv or .parquet); without it, CSV to stdout.")
+def command(
+    data: str | None,
+    store: str | None,
+    model_file: Path | None,
+    cases: Path,
+    model: str,
+    target: str,
+    confidence_level: float,
+    random_state: int,
+    no_screen: bool,
+    out: Path | None,
+) -> int:
+    """Predict cases with intervals.
+
+    Adds value, low, high, provenance, similarity and abstained (the reason, else empty) to the cases' columns. Exits
+    with 1 if the model abstains somewhere.
+    """
+    from fewmark.verbs.predict import predict
+
+    predicted = predict(
+        cases,
+        data=data,
+        store=store,
+        model_file=model_file,
+        model=model,
+        target=target,
+        confidence_level=confidence_level,
+        out=out,
+        screened=not no_screen,
+        random_state=random_state,
+    )
+    silent = int((predicted["abstained"] != "").sum())
+    if out is None:
+        click.echo(predicted.to_csv(index=False), nl=False)
+    else:
+        click.echo(f"wrote {len(predicted)} predictions to {out}", err=True)
+    if silent:
+        reasons = predicted.loc[predicted["abstained"] != "", "abstained"].value_counts()
+        click.echo(f"abstained on {silent} of {len(predicted)} cases: {reasons.index[0]}", err=True)
+    return 1 if silent else 0

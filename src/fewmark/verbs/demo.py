@@ -1,0 +1,221 @@
+"""The demo: measure few cells of a grid on a real engine, predict the rest, then check the claim on unseen cells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binom
+
+from fewmark.core import Advice, Card, Case, FewmarkError, InputError, Measurement, Prediction
+from fewmark.engines.measure import Policy
+from fewmark.interop import from_measurements
+from fewmark.models.base import Model
+from fewmark.models.registry import make_model
+from fewmark.report import render_html
+from fewmark.runner import Runner, RunReport, RunSettings
+from fewmark.store import Store, open_store
+from fewmark.suites import load_suite
+from fewmark.verbs.cards_overview import cost_card, environment_card
+from fewmark.verbs.cards_prediction import accuracy_card, curves_card
+
+TARGET: Final = "throughput_tok_s"
+TOLERANCE: Final = 0.02  # how rarely a calibrated interval may be accused wrongly
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo did and found. Shares and errors are fractions, times seconds.
+
+    `enough_inside` is the count below which intervals of this level would fall in one of fifty honest tries;
+    `full_grid_s` is what measuring every cell of the grid in the same way would take, by the predictions.
+    """
+
+    n_grid: int
+    n_measured: int
+    n_checked: int
+    n_inside: int
+    enough_inside: int
+    confidence_level: float
+    median_ape: float
+    forecast_median_ape: float
+    measured_s: float
+    checked_s: float
+    full_grid_s: float
+    model: str
+    report: str
+    advice: tuple[Advice, ...]
+
+    @property
+    def claim_holds(self) -> bool:
+        """Whether as many of the unseen cells fell inside their intervals as the intervals promise."""
+        return self.n_inside >= self.enough_inside
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON values."""
+        return {**asdict(self), "claim_holds": self.claim_holds, "speed_up": self.full_grid_s / self.measured_s}
+
+
+def demo(
+    directory: str | Path = "fewmark-demo",
+    *,
+    suite: str = "demo",
+    n_measure: int = 15,
+    n_check: int = 15,
+    model: str = "auto",
+    confidence_level: float = 0.9,
+    seed: int = 0,
+    quiet: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
+) -> DemoResult:
+    """Measure `n_measure` cells of a suite's grid, predict the others, measure `n_check` unseen ones, and compare.
+
+    Parameters
+    ----------
+    directory : path
+        Gets the store (``measurements.db``), the report (``report.html``) and the result (``demo.json``). What an
+        earlier demo measured there is used again.
+    tell : callable
+        Gets each sentence of the story.
+
+    Raises
+    ------
+    FewmarkError
+        If the suite, the model or the engine cannot be used, or too few cells could be measured.
+    """
+    cases = load_suite(suite).cases
+    if n_measure + n_check > len(cases) or min(n_measure, n_check) < 1:
+        raise InputError("the grid must hold the cells to measure and those to check", got=len(cases))
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    grid = from_measurements(Measurement(case) for case in cases)
+    predictor = make_model(model, target=TARGET, random_state=seed)
+    chosen = sorted(int(position) for position in predictor.design(grid, n_measure))
+    unseen = sorted(set(range(len(cases))) - set(chosen))
+    checked = sorted(np.random.default_rng(seed).choice(unseen, n_check, replace=False).tolist())
+
+    with open_store(f"sqlite:///{folder / 'measurements.db'}") as store:
+        tell(f"{len(cases)} cells of {cases[0].deployment.label}. Measuring {n_measure} that the model chose …")
+        measured = _measure(store, [cases[i] for i in chosen], seed=seed, quiet=quiet)
+        known = from_measurements(measured)
+        predictor.fit(known, known[TARGET].to_numpy(float))
+        predicted = _predict(predictor, grid, confidence_level)
+        store.add_predictions(
+            _as_predictions([cases[i] for i in checked], predicted.iloc[checked], model, confidence_level)
+        )
+        forecast = predictor.forecast_error(grid.iloc[checked])
+        tell(f"Predicted the other {len(unseen)} with {confidence_level:.0%} intervals. Measuring {n_check} unseen …")
+        truth = _measure(store, [cases[i] for i in checked], seed=seed, quiet=quiet)
+    compared = _compare(from_measurements(truth), predicted.iloc[checked])
+    value, found = compared["value"].to_numpy(float), compared[TARGET].to_numpy(float)
+    inside = (compared["low"].to_numpy(float) <= found) & (found <= compared["high"].to_numpy(float))
+    result = DemoResult(
+        n_grid=len(cases),
+        n_measured=len(measured),
+        n_checked=len(found),
+        n_inside=int(inside.sum()),
+        enough_inside=int(binom.ppf(TOLERANCE, len(found), confidence_level)),
+        confidence_level=confidence_level,
+        median_ape=float(np.median(np.abs(value - found) / found)),
+        forecast_median_ape=float(forecast),
+        measured_s=_spent(measured),
+        checked_s=_spent(truth),
+        full_grid_s=_full_grid(measured, predicted),
+        model=model,
+        report=str(folder / "report.html"),
+        advice=_advice(measured, truth),
+    )
+    cards = [
+        _claim_card(result),
+        curves_card(known, predicted.iloc[unseen], TARGET, model=model, confidence_level=confidence_level),
+        accuracy_card(
+            compared,
+            TARGET,
+            how="Each of these cells was predicted before it was measured.",
+            confidence_level=confidence_level,
+        ),
+        cost_card([*measured, *truth]),
+        environment_card([*measured, *truth]),
+    ]
+    Path(result.report).write_text(render_html(cards, "Benchmark few, know the rest"), encoding="utf-8")
+    (folder / "demo.json").write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+def _measure(store: Store, cases: Sequence[Case], *, seed: int, quiet: bool) -> list[Measurement]:
+    """The ok measurements of the cases, old and new; at least half of them, and never fewer than three."""
+    runner = Runner(store, RunSettings(policy=Policy(), seed=seed), quiet=quiet)
+    report: RunReport = runner.run(cases)
+    wanted = {case.case_id: position for position, case in enumerate(cases)}
+    found = {m.case.case_id: m for m in store.measurements(case_ids=list(wanted), statuses=["ok"])}
+    if len(found) < max(3, len(cases) // 2):
+        why = report.failures[0].error if report.failures else None
+        raise FewmarkError(f"only {len(found)} of {len(cases)} cells could be measured", got=why)
+    return [found[case_id] for case_id in wanted if case_id in found]
+
+
+def _predict(model: Model, grid: pd.DataFrame, confidence_level: float) -> pd.DataFrame:
+    interval = model.predict_interval(grid, confidence_level)
+    return grid.assign(
+        value=model.predict(grid), low=interval[:, 0], high=interval[:, 1], provenance=model.provenance(grid)
+    )
+
+
+def _as_predictions(cases: Sequence[Case], rows: pd.DataFrame, model: str, confidence_level: float) -> list[Prediction]:
+    ends = rows[["value", "low", "high"]].to_numpy(float)
+    return [
+        Prediction(case, TARGET, end[0], end[1], end[2], confidence_level, str(provenance), model=model)
+        for case, end, provenance in zip(cases, ends, rows["provenance"], strict=True)
+        if np.isfinite(end).all()
+    ]
+
+
+def _compare(truth: pd.DataFrame, predicted: pd.DataFrame) -> pd.DataFrame:
+    keys = ["input_tokens", "output_tokens", "batch_size"]
+    return truth.merge(predicted[[*keys, "value", "low", "high", "provenance"]], on=keys, validate="one_to_one")
+
+
+def _spent(measurements: Sequence[Measurement]) -> float:
+    """Seconds that the measurements cost, the engine's start included."""
+    return sum((m.cost.wall_s or 0.0) + (m.cost.startup_s or 0.0) for m in measurements)
+
+
+def _full_grid(measured: Sequence[Measurement], predicted: pd.DataFrame) -> float:
+    """Seconds for the whole grid: each cell's predicted latency, times how many times its latency a cell cost."""
+    start = sum(m.cost.startup_s or 0.0 for m in measured)
+    per_latency = sum(m.cost.wall_s or 0.0 for m in measured) / sum(m.median("e2e_latency_s") or 0.0 for m in measured)
+    latency = predicted["batch_size"] * predicted["output_tokens"] / predicted["value"]
+    return float(start + per_latency * latency.sum())
+
+
+def _advice(*groups: Sequence[Measurement]) -> tuple[Advice, ...]:
+    flags = sorted({flag for group in groups for m in group for flag in m.flags})
+    return tuple(Advice(flag, f"some measurements are marked: {flag}") for flag in flags)
+
+
+def _claim_card(result: DemoResult) -> Card:
+    verdict = (
+        "The claim holds."
+        if result.claim_holds
+        else "The claim fails here: the intervals promised more than they kept. The environment may tell why."
+    )
+    return Card(
+        "claim",
+        "Benchmark few, know the rest",
+        f"{result.n_measured} of {result.n_grid} cells were measured and the rest predicted with "
+        f"{result.confidence_level:.0%} intervals. Then {result.n_checked} unseen cells were measured: "
+        f"{result.n_inside} fell inside. {verdict}",
+        figures=(
+            ("unseen cells inside their interval", f"{result.n_inside} of {result.n_checked}"),
+            ("median error, forecast", f"{result.forecast_median_ape:.1%}"),
+            ("median error, found", f"{result.median_ape:.1%}"),
+            ("time to know the grid", f"{result.measured_s:.0f} s"),
+            ("time to measure the grid", f"{result.full_grid_s:.0f} s"),
+        ),
+        advice=result.advice,
+    )

@@ -1,0 +1,69 @@
+"""`fewmark evaluate`: models scored under the evaluation protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fewmark.core import InputError
+from fewmark.evaluate import PROTOCOLS
+from fewmark.evaluate import evaluate as run_protocol
+from fewmark.models.registry import make_model
+from fewmark.verbs.source import read_source
+
+
+def evaluate(
+    data: str | Path | pd.DataFrame | None = None,
+    *,
+    store: str | None = None,
+    protocol: str = "interpolate-length",
+    models: Sequence[str] = ("auto",),
+    target: str = "throughput_tok_s",
+    seed: int = 0,
+    screened: bool = True,
+    jobs: int = 1,
+    predictions: str | Path | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> list[dict[str, Any]]:
+    """Score models by what they say of cells that they have not seen.
+
+    Parameters
+    ----------
+    data : path, packaged dataset's name, or a canonical table
+    protocol : str
+        One of `PROTOCOLS`, several of them separated by commas, or ``all``.
+    predictions : path, optional
+        A CSV for every hidden cell with what was measured and predicted.
+
+    Returns
+    -------
+    list of dict
+        One summary for each protocol.
+
+    Raises
+    ------
+    InputError, FormatError, StoreError, ModelError
+        If the request is wrong.
+    """
+    wanted = PROTOCOLS if protocol == "all" else tuple(name.strip() for name in protocol.split(","))
+    for name in wanted:
+        if name not in PROTOCOLS:
+            raise InputError("no such protocol", got=name, hint=f"one of {', '.join(PROTOCOLS)}, or all")
+    for model in models:
+        make_model(model, target=target)
+    table = data if isinstance(data, pd.DataFrame) else read_source(data, store=store, screened=screened)
+    summaries, frames = [], []
+    for name in wanted:
+        progress(name)
+        done = run_protocol(table, name, models, target=target, seed=seed, jobs=jobs)
+        summaries.append(done.summary)
+        frames.append(done.details.assign(protocol=name))
+    if predictions is not None:
+        try:
+            pd.concat(frames, ignore_index=True).to_csv(predictions, index=False)
+        except OSError as error:
+            raise InputError("cannot write the predictions", got=f"{predictions}: {error.strerror}") from None
+    return summaries

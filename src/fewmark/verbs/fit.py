@@ -1,0 +1,52 @@
+"""`fewmark fit`: a fitted model, in a file if wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fewmark.evaluate import prepare
+from fewmark.models.base import Model
+from fewmark.models.cells import cell_columns
+from fewmark.models.registry import make_model
+from fewmark.models.saved import load_model, save_model
+from fewmark.verbs.source import read_source
+
+__all__ = ["fit", "load_model"]
+
+
+def fit(
+    data: str | Path | None = None,
+    *,
+    store: str | None = None,
+    model: str = "auto",
+    target: str = "throughput_tok_s",
+    out: str | Path | None = None,
+    screened: bool = True,
+    random_state: int = 0,
+    **parameters: Any,
+) -> Model:
+    """Fit a model to what was measured.
+
+    Parameters
+    ----------
+    data, store
+        A file, a packaged dataset's name, or a store's URL.
+    model : str
+        A name of `fewmark.models.registry`.
+    out : path, optional
+        Where to save it.
+    screened : bool
+        Whether rows that the screen excludes stay unseen.
+
+    Raises
+    ------
+    InputError, FormatError, StoreError, ModelError
+        If the request is wrong or the model cannot learn from the data.
+    """
+    unfitted = make_model(model, target=target, random_state=random_state, **parameters)
+    X, y = prepare(read_source(data, store=store, screened=screened), target)
+    fitted = unfitted.fit(X[cell_columns(X)], y)
+    if out is not None:
+        save_model(fitted, out)
+    return fitted
