@@ -1,0 +1,157 @@
+"""Intervals that mean what they say: scores of other deployments under the same pattern of knowing.
+
+The process's own standard deviations rank predictions well but not at the right size. So for a deployment of which the
+cells T are measured, every other deployment is looked at as if only cells like T of it were: its other cells are left
+out (all at once, by the block formula of `fewmark.models.posterior`) and predicted. The scores |residual| / standard
+deviation of those cells say how far off such predictions are. Scores count by how alike the situation is: the same
+accelerator more, and a standard deviation of the same size, and equally far beyond what is measured.
+
+Notation: z scores; w their weights; level the confidence level. The factor on a standard deviation is the weighted
+quantile of z at (1 + 1/n_eff) level, n_eff = (sum w)² / sum w², with scores of a Student t as a prior's worth of data.
+
+Source: split conformal prediction with weights for shift (Tibshirani et al. 2019, equation 7) on leave-out scores
+(Vehtari et al. 2017 for the block formulas); exchangeable are deployments under one pattern, not cells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student_t
+
+from fewmark.models.kernel import FloatArray, IntArray
+from fewmark.models.posterior import Posterior
+
+PRIOR_WEIGHT = 10.0  # scores' worth of the Student t
+PRIOR_DEGREES = 4.0
+SAME_ACCELERATOR = 6.0  # weight of a score from the same accelerator beside one from another
+SD_BANDWIDTH = 0.8  # of log standard deviation
+BEYOND_BANDWIDTH = 0.75  # octaves
+MAX_DEPLOYMENTS = 64
+_PRIOR_Z = np.abs(student_t.ppf((np.arange(40) + 0.5) / 40, PRIOR_DEGREES))
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of left-out cells: z (k,), log of the predicted standard deviation (k,), octaves beyond what was measured
+    (k, 2) in length and load, and whether the accelerator is the asked one's (k,)."""
+
+    z: FloatArray
+    log_sd: FloatArray
+    beyond: FloatArray
+    same: NDArray[np.bool_]
+
+    def weights(self, log_sd: FloatArray, beyond: FloatArray) -> FloatArray:
+        """How much each score counts for each of m predictions, (m, k)."""
+        distance = ((log_sd[:, None] - self.log_sd) / SD_BANDWIDTH) ** 2
+        distance = distance + (((beyond[:, None, :] - self.beyond) / BEYOND_BANDWIDTH) ** 2).sum(-1)
+        return np.asarray(np.exp(-0.5 * distance) * np.where(self.same, SAME_ACCELERATOR, 1.0))
+
+    def factor(self, log_sd: FloatArray, beyond: FloatArray, level: float) -> FloatArray:
+        """What to multiply each of m standard deviations with for an interval at this level, (m,)."""
+        z, weights = self._sorted(log_sd, beyond)
+        total = weights.sum(1)
+        effective = total**2 / (weights**2).sum(1)
+        reach = np.minimum(level * (1 + 1 / effective), 1.0) * total
+        at = np.minimum((np.cumsum(weights, axis=1) < reach[:, None]).sum(1), len(z) - 1)
+        return np.asarray(z[at])
+
+    def _sorted(self, log_sd: FloatArray, beyond: FloatArray) -> tuple[FloatArray, FloatArray]:
+        weights = self.weights(log_sd, beyond) if len(self.z) else np.zeros((len(log_sd), 0))
+        prior = np.full((len(log_sd), len(_PRIOR_Z)), PRIOR_WEIGHT / len(_PRIOR_Z))
+        z = np.concatenate([self.z, _PRIOR_Z])
+        order = np.argsort(z)
+        return z[order], np.hstack([weights, prior])[:, order]
+
+    def median_error(self, log_sd: FloatArray, beyond: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Absolute log errors that m predictions may have and their weights, each (m, k + prior)."""
+        z, weights = self._sorted(log_sd, beyond)
+        return np.exp(log_sd)[:, None] * z, weights / weights.sum(1, keepdims=True)
+
+
+def beyond(axes: FloatArray, known: FloatArray) -> FloatArray:
+    """Octaves by which cells lie outside the range of the known ones, in length and in load, (m, 2)."""
+    if not len(known):
+        return np.zeros((len(axes), 2))
+    asked, have = _length_load(axes), _length_load(known)
+    return np.asarray(np.maximum(0.0, np.maximum(asked - have.max(0), have.min(0) - asked)))
+
+
+def _length_load(axes: FloatArray) -> FloatArray:
+    return np.column_stack([np.logaddexp2(axes[:, 0], axes[:, 1]), axes[:, 2]])
+
+
+class Calibrator:
+    """Scores for a deployment from all others.
+
+    Parameters
+    ----------
+    posterior : the fitted process
+    axes : (n, 3 or more) log2 input, output and load of the measured cells
+    deployment, accelerator : (n,) numbers of the groups of the measured cells
+    """
+
+    def __init__(
+        self, posterior: Posterior, axes: FloatArray, deployment: IntArray, accelerator: IntArray, random_state: int
+    ) -> None:
+        self.posterior, self.axes = posterior, axes
+        self.deployment, self.accelerator = deployment, accelerator
+        self.random_state = random_state
+        order = np.argsort(deployment, kind="stable")
+        self.members = dict(
+            zip(
+                (int(v) for v in np.unique(deployment)),
+                np.split(order, np.flatnonzero(np.diff(deployment[order])) + 1),
+                strict=True,
+            )
+        )
+
+    def scores(self, deployment: int, accelerator: int, asked: FloatArray) -> Scores:
+        """The scores for cells at `asked` (m, 3 or more) axes of a deployment (its number; any other number if new)."""
+        own = self.members.get(deployment, np.zeros(0, dtype=np.intp))
+        kept = np.unique(self.axes[own], axis=0)
+        enough = max(6, len(kept) + 2)
+        rich = [d for d, rows in self.members.items() if d != deployment and len(rows) >= enough]
+        alike = [d for d in rich if self.accelerator[self.members[d][0]] == accelerator]
+        if alike or not rich:
+            blocks = [self._hidden(self.members[d], kept) for d in self._some(rich, alike)]
+        else:
+            # nothing is well measured on this accelerator: leave out another one whole, as it is with this one
+            where = {int(self.accelerator[self.members[d][0]]) for d in rich}
+            blocks = []
+            for other in sorted(where):
+                hidden = [
+                    self._hidden(rows, kept) for rows in self.members.values() if self.accelerator[rows[0]] == other
+                ]
+                blocks.append(np.concatenate(hidden)[:600])
+        found = [self._block(block, kept, accelerator) for block in blocks if len(block)]
+        if not found:
+            return Scores(np.zeros(0), np.zeros(0), np.zeros((0, 2)), np.zeros(0, dtype=bool))
+        z, log_sd, outside, same = (np.concatenate(column) for column in zip(*found, strict=True))
+        return Scores(z, log_sd, outside, same)
+
+    def _some(self, rich: list[int], alike: list[int]) -> list[int]:
+        if len(rich) <= MAX_DEPLOYMENTS:
+            return rich
+        rng = np.random.default_rng(self.random_state)
+        first = list(rng.permutation(alike)[:MAX_DEPLOYMENTS])
+        others = rng.permutation([d for d in rich if d not in set(alike)])
+        return [int(d) for d in [*first, *others][:MAX_DEPLOYMENTS]]
+
+    def _hidden(self, rows: NDArray[np.intp], kept: FloatArray) -> NDArray[np.intp]:
+        """The rows of a deployment to leave out so that what remains is like `kept`."""
+        if not len(kept):
+            return rows
+        distance = np.abs(self.axes[rows][:, None, :3] - kept[None, :, :3]).sum(-1)
+        stay = np.zeros(len(rows), dtype=bool)
+        stay[distance.argmin(0)] = True
+        return rows[~stay]
+
+    def _block(
+        self, block: NDArray[np.intp], kept: FloatArray, accelerator: int
+    ) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.bool_]]:
+        residual, sd = self.posterior.left_out(block)
+        outside = beyond(self.axes[block], kept)
+        return np.abs(residual) / sd, np.log(sd), outside, self.accelerator[block] == accelerator

@@ -1,0 +1,188 @@
+"""The covariance of `auto`: a sum of stationary and linear parts, each within groups of like deployments.
+
+Notation:
+    n, m        cells of two sets; q columns of `Inputs.values`; g columns of `Inputs.codes`
+    part c      a mask (columns of `codes` that two cells must share), columns of `values`, and a kind
+    theta (t,)  every part's hyperparameters one after another: the log standard deviation of a stationary part and
+                the log length scale of each of its columns; a linear part's log standard deviation of each of its own
+
+    stationary  k_c(x, x') = [same mask] a_c² exp(-1/2 sum_j (x_j - x'_j)² / l_cj²)
+    linear      k_c(x, x') = [same mask] sum_j s_cj² x_j x'_j
+
+Source: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), sections 4.2 and 5.1 for the kernels;
+additive multi-task structure as in Duvenaud (2014), chapter 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the covariance sees of n cells: numbers (n, q) and group codes (n, g); equal codes mean the same group."""
+
+    values: FloatArray
+    codes: IntArray
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, index: Any) -> Inputs:
+        """The cells at these positions."""
+        return Inputs(self.values[index], self.codes[index])
+
+    def join(self, other: Inputs) -> Inputs:
+        """These cells and then the other ones."""
+        return Inputs(np.vstack([self.values, other.values]), np.vstack([self.codes, other.codes]))
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One summand: which groups two cells must share, which columns it looks at, and how."""
+
+    name: str
+    mask: tuple[int, ...]
+    columns: tuple[int, ...]
+    linear: bool = False
+
+    @property
+    def size(self) -> int:
+        """How many hyperparameters it has."""
+        return len(self.columns) + (0 if self.linear else 1)
+
+
+class Kernel:
+    """A sum of parts; `parts` fixes the layout of theta."""
+
+    def __init__(self, parts: tuple[Part, ...]) -> None:
+        self.parts = parts
+        ends = np.cumsum([part.size for part in parts])
+        self.slices = tuple(slice(int(end) - part.size, int(end)) for part, end in zip(parts, ends, strict=True))
+        self.size = int(ends[-1])
+
+    def matrix(self, theta: FloatArray, a: Inputs, b: Inputs | None = None) -> FloatArray:
+        """The covariance of each cell of a with each of b, (n, m); of a with itself without b."""
+        other = a if b is None else b
+        out = np.zeros((len(a), len(other)))
+        for part, at in zip(self.parts, self.slices, strict=True):
+            for rows, columns in _blocks(part, a, other):
+                out[np.ix_(rows, columns)] += _block(part, theta[at], a.values[rows], other.values[columns])
+        return out
+
+    def within(self, theta: FloatArray, values: FloatArray, other: FloatArray) -> FloatArray:
+        """The covariance between cells that share every group, as those of one deployment do, (n, m)."""
+        out = np.zeros((len(values), len(other)))
+        for part, at in zip(self.parts, self.slices, strict=True):
+            out += _block(part, theta[at], values, other)
+        return out
+
+    def diagonal(self, theta: FloatArray, a: Inputs) -> FloatArray:
+        """The prior variance of each cell, (n,)."""
+        out = np.zeros(len(a))
+        for part, at in zip(self.parts, self.slices, strict=True):
+            if part.linear:
+                out += (a.values[:, part.columns] ** 2) @ np.exp(2 * theta[at])
+            else:
+                out += np.exp(2 * theta[at.start])
+        return out
+
+
+class Pairs:
+    """The covariance of n cells with themselves, laid out for many evaluations with gradients.
+
+    Each part keeps only those pairs (i >= j) that its mask lets through, with their squared distances (or products) by
+    column, so that a value or a gradient is one pass over memory.
+    """
+
+    def __init__(self, kernel: Kernel, inputs: Inputs) -> None:
+        self.kernel = kernel
+        self.n = len(inputs)
+        lower_i, lower_j = np.tril_indices(self.n)
+        self._flat = lower_i * self.n + lower_j
+        self._parts: list[tuple[Any, FloatArray]] = []
+        for part in kernel.parts:
+            keep = np.ones(len(lower_i), dtype=bool)
+            for column in part.mask:
+                codes = inputs.codes[:, column]
+                keep &= codes[lower_i] == codes[lower_j]
+            where: Any = slice(None) if not part.mask else np.flatnonzero(keep)
+            i, j = lower_i[where], lower_j[where]
+            table = np.empty((len(part.columns), len(i)))
+            for row, column in enumerate(part.columns):
+                x = inputs.values[:, column]
+                table[row] = x[i] * x[j] if part.linear else (x[i] - x[j]) ** 2
+            self._parts.append((where, table))
+        self._kept: list[FloatArray] = []
+
+    def matrix(self, theta: FloatArray) -> FloatArray:
+        """The covariance (n, n), its lower triangle only; keeps what the gradient at the same theta needs."""
+        total = np.zeros(len(self._flat))
+        self._kept = []
+        for part, at, (where, table) in zip(self.kernel.parts, self.kernel.slices, self._parts, strict=True):
+            if part.linear:
+                value = np.exp(2 * theta[at]) @ table
+            else:
+                value = (-0.5 * np.exp(-2 * theta[at.start + 1 : at.stop])) @ table
+                value += 2 * theta[at.start]
+                np.exp(value, out=value)
+            self._kept.append(value)
+            total[where] += value
+        out = np.zeros(self.n * self.n)
+        out[self._flat] = total
+        return out.reshape(self.n, self.n)
+
+    def gradient(self, theta: FloatArray, weights: FloatArray) -> FloatArray:
+        """d/dtheta of sum_ij weights_ij K_ij for a symmetric `weights` (n, n), at the theta of the last `matrix`."""
+        doubled = 2.0 * weights
+        doubled[np.diag_indices(self.n)] *= 0.5
+        flat = doubled.ravel()[self._flat]
+        out = np.empty(self.kernel.size)
+        for part, at, (where, table), value in zip(
+            self.kernel.parts, self.kernel.slices, self._parts, self._kept, strict=True
+        ):
+            if part.linear:
+                out[at] = 2 * np.exp(2 * theta[at]) * (table @ flat[where])
+            else:
+                weighted = flat[where] * value
+                out[at.start] = 2 * weighted.sum()
+                out[at.start + 1 : at.stop] = np.exp(-2 * theta[at.start + 1 : at.stop]) * (table @ weighted)
+        return out
+
+
+def _block(part: Part, theta: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:
+    left, right = a[:, part.columns], b[:, part.columns]
+    if part.linear:
+        return np.asarray((left * np.exp(2 * theta)) @ right.T)
+    scale = np.exp(-theta[1:])
+    left, right = left * scale, right * scale
+    out = left @ right.T
+    out -= 0.5 * (left**2).sum(1)[:, None]
+    out -= 0.5 * (right**2).sum(1)[None, :]
+    np.minimum(out, 0.0, out=out)
+    out += 2 * theta[0]
+    return np.exp(out, out=out)
+
+
+def _blocks(part: Part, a: Inputs, b: Inputs) -> list[tuple[IntArray, IntArray]]:
+    """The rows of a and of b in each group that both have."""
+    if not part.mask:
+        return [(np.arange(len(a)), np.arange(len(b)))]
+    both = np.vstack([a.codes[:, part.mask], b.codes[:, part.mask]])
+    _, group = np.unique(both, axis=0, return_inverse=True)
+    group = group.ravel()
+    in_a, in_b = group[: len(a)], group[len(a) :]
+    order_a, order_b = np.argsort(in_a, kind="stable"), np.argsort(in_b, kind="stable")
+    shared = np.intersect1d(in_a, in_b)
+    from_a, to_a = np.searchsorted(in_a[order_a], shared), np.searchsorted(in_a[order_a], shared, side="right")
+    from_b, to_b = np.searchsorted(in_b[order_b], shared), np.searchsorted(in_b[order_b], shared, side="right")
+    return [
+        (order_a[f:t], order_b[u:v]) for f, t, u, v in zip(from_a, to_a, from_b, to_b, strict=True)
+    ]  # fmt: skip

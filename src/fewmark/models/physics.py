@@ -1,0 +1,116 @@
+"""A roofline model of inference latency: the mean of `auto`'s Gaussian process, and the ratios it looks at.
+
+Notation (all arrays (n,), one entry a cell; seconds, bytes, tokens):
+    ii, oo, bb      input tokens, output tokens, batch size or concurrency
+    W, W_act(bb)    weight bytes; those that one decoding step reads (a mixture of E experts, k a token, reads the share
+                    1 - (1 - k/E)^bb of its experts)
+    P               parameters active per token
+    kv              bytes of key-value cache a token takes: 2 × layers × kv_heads × head_dim × 2
+    D, BW, F, M     devices, and memory bandwidth, peak FLOP/s and memory of all of them together
+    b_eff, waves    when the cache of bb sequences exceeds what the weights leave free, the work goes in waves:
+                    waves = (1 + (demand / capacity)^3)^(1/3), b_eff = bb / waves
+
+    step     = W_act / BW + b_eff · kv · (ii + oo/2) / BW + 2 P b_eff / F + layers · overhead(D)
+    prefill  = b_eff · (2 P ii + 2 layers · hidden · ii²) / F + W / BW + layers · overhead(D)
+    e2e      = waves · (prefill + oo · step),  ttft = waves · prefill,  tpot = e2e / oo
+
+In a closed loop each user's prefill runs once in each other user's request: the same sum.
+
+Source: the roofline model (Williams, Waterman, Patterson 2009) applied to the two phases of a decoder; peaks are taken
+at fixed shares that a device reaches in practice. Everything a real system adds is left to the process on top.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+MEMORY_SHARE: Final = 0.7  # of the peak bandwidth that is reached
+COMPUTE_SHARE: Final = 0.5
+OVERHEAD_S: Final = 15e-6  # per layer and step: kernel launches
+COMMUNICATION_S: Final = 15e-6  # per layer and step with more than one device: two reductions
+USABLE_MEMORY: Final = 0.9
+LATENCY_TARGETS: Final = ("e2e_latency_s", "ttft_s", "tpot_s")
+
+FEATURES: Final = (
+    "log2_input", "log2_output", "log2_load", "kv_to_weights", "compute_to_memory", "overhead_to_memory",
+    "pressure", "prefill_to_decode",
+)  # fmt: skip
+SHARES: Final = ("memory", "compute", "overhead", "cache")
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What the roofline needs of each cell's deployment, arrays (n,)."""
+
+    weights: FloatArray  # bytes
+    parameters: FloatArray
+    active_parameters: FloatArray
+    experts_share: FloatArray  # share of the weights that sits in experts
+    expert_ratio: FloatArray  # experts a token uses / experts
+    kv_per_token: FloatArray  # bytes
+    layers: FloatArray
+    hidden: FloatArray
+    devices: FloatArray
+    bandwidth: FloatArray  # of all devices, bytes/s
+    flops: FloatArray  # of all devices
+    memory: FloatArray  # of all devices, bytes
+
+    def take(self, index: NDArray[np.intp]) -> Hardware:
+        """The deployments at these positions: from one row a deployment to one row a cell."""
+        return Hardware(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """Log latency (n,), the features (n, len(FEATURES)) in octaves, the shares of time (n, len(SHARES))."""
+
+    log_latency: FloatArray
+    features: FloatArray
+    shares: FloatArray
+
+
+def roofline(ii: FloatArray, oo: FloatArray, bb: FloatArray, hardware: Hardware, latency: str) -> Roofline:
+    """The roofline of each cell for one of `LATENCY_TARGETS`; see the notation above."""
+    h = hardware
+    bandwidth, flops = MEMORY_SHARE * h.bandwidth, COMPUTE_SHARE * h.flops
+    demand = bb * (ii + oo) * h.kv_per_token
+    # a device that the weights alone would fill still runs, by means unknown: leave it a twentieth of its memory
+    capacity = np.maximum(USABLE_MEMORY * h.memory - h.weights, 0.05 * h.memory)
+    waves = np.cbrt(1.0 + (demand / capacity) ** 3)
+    b_eff = bb / waves
+    overhead = h.layers * (OVERHEAD_S + np.where(h.devices > 1, COMMUNICATION_S, 0.0))
+    touched = 1.0 - (1.0 - np.minimum(h.expert_ratio, 1.0)) ** np.maximum(b_eff, 1.0)
+    read = h.weights * (1.0 - h.experts_share + h.experts_share * touched) / bandwidth
+    cache = b_eff * h.kv_per_token * (ii + oo / 2) / bandwidth
+    arithmetic = 2.0 * h.active_parameters * b_eff / flops
+    prefill_compute = b_eff * (2.0 * h.active_parameters * ii + 2.0 * h.layers * h.hidden * ii**2) / flops
+    prefill_read = h.weights / bandwidth
+    zero = np.zeros_like(bb)
+    if latency == "ttft_s":
+        parts = [prefill_read, prefill_compute, overhead, zero]
+    else:
+        parts = [prefill_read + oo * read, prefill_compute + oo * arithmetic, overhead * (1 + oo), oo * cache]
+    total = parts[0] + parts[1] + parts[2] + parts[3]
+    log_latency = np.log(total * waves)
+    if latency == "tpot_s":
+        log_latency = log_latency - np.log(oo)
+    # the ratios are those of one decoding step over all: they mean the same for each target
+    features = np.column_stack(
+        [
+            np.log2(ii), np.log2(oo), np.log2(bb), _soft_log2(cache / read),
+            _soft_log2((prefill_compute / oo + arithmetic) / read), _soft_log2(overhead / read),
+            np.log2(waves), _soft_log2(prefill_compute / (oo * (read + cache + arithmetic + overhead))),
+        ]
+    )  # fmt: skip
+    return Roofline(log_latency, features, np.column_stack(parts) / total[:, None])
+
+
+def _soft_log2(ratio: FloatArray) -> FloatArray:
+    """log2(1/16 + ratio): below a sixteenth a part no longer matters."""
+    return np.asarray(np.log2(0.0625 + ratio), dtype=np.float64)

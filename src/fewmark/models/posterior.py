@@ -1,0 +1,96 @@
+"""The Gaussian process given the measured cells: predictions, leave-block-out residuals, and one more measurement.
+
+Notation: n measured cells, m asked ones; C = K + diag(S) = L L^T (n, n); y (n,) residuals to the mean function;
+a = C^-1 y; P = C^-1.
+
+    predict     mean = k_* a, variance = k(x, x) - |L^-1 k_*|²
+    leave out   a block H at once: mean_H = y_H - P_HH^-1 a_H, covariance of the residual P_HH^-1 (its noise included)
+    add         a row to L: l = L^-1 k, lambda = sqrt(k(x, x) + S - l·l)
+
+Source: Rasmussen and Williams (2006), equations 2.25-2.26 and 5.12 (one row; the block form follows from the
+partitioned inverse, their A.11); Golub and Van Loan (2013), section 6.5.4, for the added row.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+
+from fewmark.models.gp import cholesky, inverse, solve
+from fewmark.models.kernel import FloatArray, Inputs, Kernel
+
+
+class Posterior:
+    """A kernel with its hyperparameters, conditioned on noisy residuals.
+
+    Parameters
+    ----------
+    kernel, theta : the covariance
+    inputs : the n measured cells
+    y : (n,) residuals
+    variance : (n,) noise variance of each
+    """
+
+    def __init__(self, kernel: Kernel, theta: FloatArray, inputs: Inputs, y: FloatArray, variance: FloatArray) -> None:
+        self.kernel, self.theta = kernel, theta
+        self.inputs, self.y, self.variance = inputs, y, variance
+
+    @cached_property
+    def factor(self) -> FloatArray:
+        """L, (n, n)."""
+        matrix = self.kernel.matrix(self.theta, self.inputs)
+        matrix[np.diag_indices(len(matrix))] += self.variance
+        return cholesky(matrix)
+
+    @cached_property
+    def a(self) -> FloatArray:
+        """C^-1 y, (n,)."""
+        return solve(self.factor, self.y)
+
+    @cached_property
+    def precision(self) -> FloatArray:
+        """P = C^-1, (n, n)."""
+        return inverse(self.factor)
+
+    def predict(self, inputs: Inputs, rows: int = 4096) -> tuple[FloatArray, FloatArray]:
+        """Mean and variance of the latent function at m cells, each (m,)."""
+        mean, variance = np.empty(len(inputs)), np.empty(len(inputs))
+        for start in range(0, len(inputs), rows):
+            part = inputs.take(slice(start, start + rows))
+            cross = self.kernel.matrix(self.theta, part, self.inputs)
+            mean[start : start + rows] = cross @ self.a
+            explained = solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
+            variance[start : start + rows] = self.kernel.diagonal(self.theta, part) - (explained**2).sum(0)
+        return mean, np.maximum(variance, 1e-12)
+
+    def joint(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]:
+        """Mean (m,) and covariance (m, m) of the latent function at m cells."""
+        cross = self.kernel.matrix(self.theta, inputs, self.inputs)
+        explained = solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
+        return cross @ self.a, self.kernel.matrix(self.theta, inputs) - explained.T @ explained
+
+    def left_out(self, block: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
+        """Residuals (h,) of a block of cells predicted from all others, and their standard deviations with noise."""
+        factor = cholesky(self.precision[np.ix_(block, block)])
+        covariance = inverse(factor)
+        return covariance @ self.a[block], np.sqrt(np.diag(covariance))
+
+    def add(self, inputs: Inputs, y: FloatArray, variance: FloatArray) -> Posterior:
+        """This posterior with further cells measured: one row of the factor each, hyperparameters kept."""
+        cross = self.kernel.matrix(self.theta, self.inputs, inputs)
+        own = self.kernel.matrix(self.theta, inputs)
+        own[np.diag_indices(len(own))] += variance
+        n, m = len(self.y), len(y)
+        lower = solve_triangular(self.factor, cross, lower=True, check_finite=False)
+        factor = np.zeros((n + m, n + m), order="F")
+        factor[:n, :n] = self.factor
+        factor[n:, :n] = lower.T
+        factor[n:, n:] = cholesky(own - lower.T @ lower)
+        grown = Posterior(
+            self.kernel, self.theta, self.inputs.join(inputs), np.append(self.y, y), np.append(self.variance, variance)
+        )
+        grown.__dict__["factor"] = factor
+        return grown
