@@ -25,7 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
-from fewmark.core.table import DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
+from fewmark.core.table import CASE_COLUMNS, DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
 
 FloatArray = NDArray[np.float64]
 KINDS: Final = ("measured", "projected", "predicted")
@@ -209,7 +209,7 @@ def price_plan(
         if ttft_s is None:
             raise InputError("one-token runs are charged by the time to first token", hint="give ttft_s")
         runs = cells.drop(columns="output_tokens", errors="ignore")
-        apart = np.unique(_codes(runs, _cell_columns(runs)), return_index=True)[1]
+        apart = np.unique(cell_codes(runs), return_index=True)[1]
         one_token[apart] = charges.runs * _checked("a time to first token", ttft_s, len(cells))[apart]
     loading = np.zeros(len(cells))
     loading[first] = charges.load_s
@@ -278,7 +278,7 @@ def deployment_codes(cells: pd.DataFrame) -> NDArray[np.intp]:
 
 def cell_codes(cells: pd.DataFrame) -> NDArray[np.intp]:
     """One integer a cell, (n,): deployment, lengths, load and every ``workload.*``; repeats share theirs."""
-    return _codes(cells, _cell_columns(cells))
+    return _codes(cells, [name for name in cells.columns if is_identity(name)])
 
 
 def accelerators(cells: pd.DataFrame) -> FloatArray:
@@ -287,13 +287,13 @@ def accelerators(cells: pd.DataFrame) -> FloatArray:
     return np.where(np.isnan(counts[:, 0]), counts[:, 1], counts[:, 0])
 
 
+def is_identity(name: str) -> bool:
+    """Whether a column says what a row is about: a case column, an ``option.*`` or a ``workload.*``."""
+    return name in CASE_COLUMNS or name.startswith((OPTION_PREFIX, WORKLOAD_PREFIX))
+
+
 def _of_deployment(name: str) -> bool:
     return name in DEPLOYMENT_COLUMNS or name.startswith(OPTION_PREFIX)
-
-
-def _cell_columns(cells: pd.DataFrame) -> list[str]:
-    axes = ("input_tokens", "output_tokens", "batch_size", "concurrency")
-    return [n for n in cells.columns if _of_deployment(n) or n in axes or n.startswith(WORKLOAD_PREFIX)]
 
 
 def _codes(cells: pd.DataFrame, columns: list[str]) -> NDArray[np.intp]:

@@ -25,7 +25,11 @@ import pandas as pd
 from scipy.stats import norm
 
 from fewmark.core.errors import InputError
+from fewmark.models.auto_inputs import Encoder, read_table
+from fewmark.models.auto_kernel import parts, prior
 from fewmark.models.base import Model
+from fewmark.models.facts import load_facts
+from fewmark.models.kernel import Kernel
 from fewmark.planning.space import BoolArray, FloatArray, IntArray, Space
 
 NOISE_SD: Final = 0.01
@@ -39,8 +43,8 @@ INTERVAL_LEVEL: Final = 0.9
 class JointModel(Protocol):
     """A model that knows how its errors hang together (optional; `auto` does)."""
 
-    def posterior(self, X: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
-        """Mean (n,) and covariance (n, n) of the log of the target."""
+    def joint(self, X: pd.DataFrame) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Mean (n,) and covariance (n, n) of the log of the target without noise; a measurement's noise, sd (n,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +62,15 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Belief:
-    """See the notation above. `observed` (n,) marks measured cells: their value stands, with no error."""
+    """See the notation above. `observed` (n,) marks measured cells: their value stands, with no error.
+
+    `noise` (n,) is s of each cell; the reference that errors are held against has it, too.
+    """
 
     mean: FloatArray
     covariance: FloatArray
     observed: BoolArray
-    noise_sd: float = NOISE_SD
+    noise: FloatArray
     trust: float = TRUST
     surprise: float = 0.0
     n_told: int = 0
@@ -84,17 +91,23 @@ class Belief:
         if not np.isfinite(log_value):
             raise InputError("a measured value must be finite and positive", got=float(np.exp(log_value)))
         column = self.covariance[:, position]
-        total = column[position] + self.noise_sd**2
+        total = column[position] + self.noise[position] ** 2
         residual = log_value - self.mean[position]
         told = self._without(position, column, total)
-        mean = self.mean + column * (residual / total)
+        mean = np.where(self.observed, self.mean, self.mean + column * (residual / total))
         mean[position] = log_value
         return replace(told, mean=mean, surprise=self.surprise + residual**2 / total, n_told=self.n_told + 1)
+
+    def recall(self, position: int, log_value: float) -> Belief:
+        """Mark a cell as measured whose value is in the mean and covariance already."""
+        mean, observed = self.mean.copy(), self.observed.copy()
+        mean[position], observed[position] = log_value, True
+        return replace(self, mean=mean, observed=observed)
 
     def imagine(self, position: int) -> Belief:
         """The belief after measuring one cell, whatever its value: the spread shrinks, the mean and scale stay."""
         column = self.covariance[:, position]
-        return self._without(position, column, column[position] + self.noise_sd**2)
+        return self._without(position, column, column[position] + self.noise[position] ** 2)
 
     def gains(self, candidates: IntArray, weights: FloatArray | None = None) -> FloatArray:
         """The drop in the (weighted) mean error, in log units, from measuring each candidate, (m,)."""
@@ -103,7 +116,7 @@ class Belief:
         share = np.ones(len(variance)) if weights is None else weights
         share = share / share.sum()
         columns = self.covariance[np.ix_(hidden, candidates)]
-        total = variance[candidates] + self.noise_sd**2
+        total = variance[candidates] + self.noise[candidates] ** 2
         after = np.sqrt(np.maximum(variance[hidden, None] - columns**2 / total, 0.0))
         after[hidden[:, None] == candidates[None, :]] = 0.0
         drop = np.sqrt(variance[hidden])[:, None] - after
@@ -123,7 +136,7 @@ class Belief:
         errors = np.zeros((N_DRAWS, len(rows)))
         if hidden.any():
             at = rows[hidden]
-            values, vectors = np.linalg.eigh(self.covariance[np.ix_(at, at)])
+            values, vectors = np.linalg.eigh(self.covariance[np.ix_(at, at)] + np.diag(self.noise[at] ** 2))
             root = vectors * np.sqrt(np.maximum(values, 0.0))
             heavy = np.sqrt((self.trust + self.n_told) / rng.chisquare(self.trust + self.n_told, size=(N_DRAWS, 1)))
             drawn = np.sqrt(self.scale) * heavy * (rng.standard_normal((N_DRAWS, len(at))) @ root.T)
@@ -147,9 +160,15 @@ class Belief:
 
 
 def prior_belief(space: Space, target: str) -> Belief:
-    """What is believed of a space of which nothing is known: smooth in the octaves, of unknown size and slopes."""
-    mean = np.log(space.value(target, space.typical_latency_s()))
-    return Belief(mean, structure(space, level=2.5, slope=0.25, long=0.5, short=0.12), np.zeros(len(space), dtype=bool))
+    """What is believed of a space of which nothing is measured: a roofline, right in its shape more than in its level.
+
+    Mean and covariance are those that the model `auto` starts from before it has learned anything.
+    """
+    kernel = Kernel(parts())
+    table = read_table(space.cells, target, load_facts(), Encoder())
+    mean = table.sign * (table.log_roofline - table.to_latency)
+    covariance = kernel.matrix(prior(kernel).mean, table.inputs)
+    return Belief(mean, covariance, np.zeros(len(space), dtype=bool), np.full(len(space), NOISE_SD))
 
 
 def model_belief(space: Space, model: Model) -> Belief:
@@ -158,9 +177,9 @@ def model_belief(space: Space, model: Model) -> Belief:
     Where the model abstains, the belief is that of `prior_belief`.
     """
     blank = prior_belief(space, model.target)
+    noise = blank.noise
     if isinstance(model, JointModel):
-        mean, covariance = model.posterior(space.cells)
-        mean, covariance = np.asarray(mean, dtype=float), np.asarray(covariance, dtype=float)
+        mean, covariance, noise = model.joint(space.cells)
     else:
         value = np.asarray(model.predict(space.cells), dtype=float)
         ends = np.asarray(model.predict_interval(space.cells, INTERVAL_LEVEL), dtype=float)
@@ -179,7 +198,7 @@ def model_belief(space: Space, model: Model) -> Belief:
         both = np.outer(known, known)
         mean = np.where(known, mean, blank.mean)
         covariance = np.where(both, covariance, np.where(np.outer(~known, ~known), blank.covariance, 0.0))
-    return Belief(mean, covariance, np.zeros(len(space), dtype=bool))
+    return Belief(mean, covariance, np.zeros(len(space), dtype=bool), noise)
 
 
 def structure(space: Space, *, level: float, slope: float, long: float, short: float) -> FloatArray:

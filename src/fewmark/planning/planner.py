@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
 from fewmark.evaluate.meta import Charges
-from fewmark.planning.belief import Belief, Forecast
+from fewmark.planning.belief import Belief, Forecast, prior_belief
 from fewmark.planning.space import BoolArray, FloatArray, Space
 from fewmark.planning.strategies import State, Strategy
 from fewmark.planning.strategies.base import groups
+
+COST: Final = "e2e_latency_s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Planner:
     target_error : the error to reach, a fraction; `reached` then looks at the bound of the forecast, not at its middle
     mean_error : whether `target_error` is the mean APE over the space instead of the median
     assurance : the probability with which `reached` is to be right
-    latency_s : array (n,), predicted seconds of one run, where the target does not imply it
+    latency_s : array (n,), predicted seconds of one run, where the target does not imply it (default: a roofline)
     weights : array (n,), how much each cell matters; 0 leaves it out of the error (it may still be measured)
     forbidden : array (n,), cells that must not be measured
     random_state : seed of everything random
@@ -88,9 +90,10 @@ class Planner:
     def predicted_latency_s(self) -> FloatArray:
         """Seconds of one run of each cell, as seen where it was measured and else as predicted now, (n,)."""
         implied = self.space.latency_s(self.target, np.exp(self.belief.mean))
-        if self._given_latency is not None:
+        if not np.isfinite(implied).all():
+            if self._given_latency is None:
+                self._given_latency = np.exp(prior_belief(self.space, COST).mean)
             implied = np.where(np.isfinite(implied), implied, self._given_latency)
-        implied = np.where(np.isfinite(implied), implied, self.space.typical_latency_s())
         return np.where(np.isfinite(self.latency_s), self.latency_s, implied)
 
     def open_positions(self) -> NDArray[np.intp]:
@@ -102,21 +105,27 @@ class Planner:
             closed |= same & (space.octaves >= space.octaves[position] - 1e-9).all(axis=1)
         return np.flatnonzero(~closed)
 
-    def ask(self, n: int = 1) -> list[Proposal]:
-        """The next n cells, best first; fewer, or none, where the strategy has no more."""
+    def cost_s(self) -> FloatArray:
+        """Seconds that measuring each cell is predicted to take, loading not included, (n,)."""
+        return self.charges.runs * self.predicted_latency_s()
+
+    def choose(self, n: int = 1) -> NDArray[np.intp]:
+        """The positions of the next n cells, best first, without forecasts; fewer where the strategy has no more."""
         if n < 1:
             raise InputError("ask for at least one cell", got=n)
         candidates = self.open_positions()
-        if not len(candidates):
-            return []
-        state = self._state()
-        picks = self.strategy.propose(state, candidates, n)[:n]
+        return self.strategy.propose(self._state(), candidates, n)[:n] if len(candidates) else candidates
+
+    def ask(self, n: int = 1) -> list[Proposal]:
+        """The next n cells, best first; fewer, or none, where the strategy has no more."""
+        picks = self.choose(n)
+        cost_s = self.cost_s()
         belief, loaded = self.belief, set(self.loaded)
         before = self.forecast(belief).median_ape
         out = []
         for pick in picks:
             code = int(self.space.deployment[pick])
-            cost = float(state.cost_s[pick]) + (0.0 if code in loaded else self.charges.load_s)
+            cost = float(cost_s[pick]) + (0.0 if code in loaded else self.charges.load_s)
             gain = float(belief.gains(np.array([pick]), self.weights)[0])
             loaded.add(code)
             belief = belief.imagine(int(pick))
@@ -159,8 +168,8 @@ class Planner:
         """
         if self.target_error is None or not self.observed.any():
             return False
-        untouched = set(map(int, self.space.deployment[self.open_positions()])) - self.loaded
-        if untouched:
+        touched = set(self.space.deployment[self.observed]) | set(self.space.deployment[self.failed])
+        if not touched >= set(self.space.deployment[self.open_positions()]):
             return False
         forecast = self.forecast()
         bound = forecast.mean_ape_bound if self.mean_error else forecast.median_ape_bound
@@ -192,7 +201,7 @@ class Planner:
         return State(
             space=self.space,
             belief=self.belief,
-            cost_s=self.charges.runs * self.predicted_latency_s(),
+            cost_s=self.cost_s(),
             load_s=self.charges.load_s,
             observed=self.observed,
             failed=self.failed,

@@ -15,25 +15,31 @@ from fewmark.planning.strategies import Strategy
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """After one more measured cell: the time spent so far, the forecast, and the true errors over the space."""
+    """After one more measured cell: the time spent so far, and the true errors over the space."""
 
     position: int
     spent_s: float
-    forecast: Forecast
     median_ape: float
     mean_ape: float
 
 
 @dataclass(frozen=True)
 class Replay:
-    """One strategy on one recorded deployment (or several): its steps, its account where it ended, and why it ended.
+    """One strategy on one recorded deployment (or several): its steps, and where and why it ended.
 
     `ended`: ``reached`` (by its own estimate) | ``exhausted`` (no more cells) | ``budget`` | ``cells``.
     """
 
     steps: tuple[Step, ...]
     account: Account
+    forecast: Forecast
     ended: str
+
+    def time_to_s(self, error: float) -> float | None:
+        """Seconds after which the true median error stayed at or below `error`: what only an oracle could know."""
+        late = [step.median_ape > error for step in self.steps]
+        last = max((i for i, over in enumerate(late) if over), default=-1)
+        return self.steps[last + 1].spent_s if last + 1 < len(self.steps) else None
 
 
 def replay(
@@ -80,10 +86,10 @@ def replay(
         if len(order) >= limit:
             ended = "cells" if limit < len(space) else "exhausted"
             break
-        picks = planner.ask(1)
-        if not picks:
+        picks = planner.choose(1)
+        if not len(picks):
             break
-        position = picks[0].position
+        position = int(picks[0])
         cost = charges.runs * float(latency_s[position])
         if int(space.deployment[position]) not in planner.loaded:
             cost += charges.load_s
@@ -96,7 +102,7 @@ def replay(
         planner.tell(position, float(truth[position]), latency_s=float(latency_s[position]), ttft_s=first)
         value, kind = planner.estimate()
         errors = accuracy(truth, value, kind)["all"]
-        steps.append(Step(position, spent, planner.forecast(), errors.median_ape or 0.0, errors.mean_ape or 0.0))
+        steps.append(Step(position, spent, errors.median_ape or 0.0, errors.mean_ape or 0.0))
     value, kind = planner.estimate()
     chosen = np.asarray(order, dtype=np.intp)
     full = np.arange(len(space))
@@ -106,7 +112,7 @@ def replay(
         accuracy={target: accuracy(truth, value, kind)},
         coverage=coverage(space.cells, kind),
     )
-    return Replay(tuple(steps), account, ended)
+    return Replay(tuple(steps), account, planner.forecast(), ended)
 
 
 def _price(

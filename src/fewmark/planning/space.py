@@ -13,14 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
-from fewmark.evaluate.meta import cell_codes, deployment_codes
+from fewmark.evaluate.meta import cell_codes, deployment_codes, is_identity
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 BoolArray = NDArray[np.bool_]
 
 RATES: Final = ("throughput_tok_s", "total_throughput_tok_s")
-TYPICAL_TOKEN_S: Final = 0.02  # a step of decoding where nothing at all is known: only ratios of costs matter then
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,22 @@ class Space:
         """Batch size or concurrency, (n,)."""
         return np.asarray(2.0 ** self.octaves[:, 2])
 
+    def find(self, table: pd.DataFrame) -> list[int]:
+        """The position in this space of each row of a table that is one of its cells, in the rows' order."""
+        positions = self.locate(table)
+        return [int(position) for position in positions if position >= 0]
+
+    def locate(self, table: pd.DataFrame) -> IntArray:
+        """The position in this space of each row of a table, -1 where it is none of its cells, (rows,)."""
+        if table.empty:
+            return np.zeros(0, dtype=np.intp)
+        names = sorted({name for part in (self.cells, table) for name in part.columns if is_identity(name)})
+        # as objects: an all-empty column of one table would else decide the type of the other's
+        both = pd.concat([part.reindex(columns=names).astype(object) for part in (self.cells, table)])
+        codes = cell_codes(both)
+        where = {int(code): position for position, code in enumerate(codes[: len(self)])}
+        return np.array([where.get(int(code), -1) for code in codes[len(self) :]], dtype=np.intp)
+
     def latency_s(self, target: str, value: FloatArray) -> FloatArray:
         """Seconds that one run of each cell takes if its `target` has this value; NaN where that does not follow.
 
@@ -100,8 +115,3 @@ class Space:
         if target in RATES:
             return self.latency_s(target, latency_s)
         return latency_s / self.output_tokens if target == "tpot_s" else np.asarray(latency_s, dtype=float)
-
-    def typical_latency_s(self) -> FloatArray:
-        """A guess of each cell's latency where nothing is known: right in its ratios at best."""
-        prefill = self.load * self.input_tokens / 512
-        return TYPICAL_TOKEN_S * (prefill + self.output_tokens * (1 + self.load / 64))

@@ -1,0 +1,82 @@
+"""`fewmark plan`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command("plan")
+@click.option("--space", required=True, metavar="TABLE", help="The cells in question: a canonical table.")
+@click.option("--data", metavar="TABLE", help="What is known: any format, or a packaged dataset.  [default: the store]")
+@click.option("--store", metavar="URL", help="What is known, without --data.  [default: $FEWMARK_STORE or fewmark.db]")
+@click.option("--ask", type=click.IntRange(min=1), default=4, show_default=True, metavar="N", help="How many cells.")
+@click.option("--out", metavar="TABLE", help="Write the next cells there (CSV or Parquet).")
+@click.option("--target", default="throughput_tok_s", show_default=True, help="The metric to know.")
+@click.option("--model", default="auto", show_default=True, help="Who predicts what is not measured; or none.")
+@click.option("--strategy", default="adaptive", show_default=True, help="Who chooses; several joined by +.")
+@click.option("--target-error", type=float, metavar="FRACTION", help="The median error to reach: 0.05 is 5%.")
+@click.option("--forbid", multiple=True, metavar="CONDITION", help="Never ask such cells: 'batch_size>64'. Repeatable.")
+@click.option("--load-s", type=float, default=10.0, show_default=True, help="Seconds to load a deployment.")
+@click.option("--warmup", type=int, default=1, show_default=True, help="Warm-up runs a cell.")
+@click.option("--repeats", type=int, default=3, show_default=True, help="Measured runs a cell.")
+@click.option("--unscreened", is_flag=True, help="Believe every row, faulty ones too.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
+@click.option("--json", "as_json", is_flag=True, help="Print the next cells as JSON.")
+def command(
+    space: str,
+    data: str | None,
+    store: str | None,
+    ask: int,
+    out: str | None,
+    target: str,
+    model: str,
+    strategy: str,
+    target_error: float | None,
+    forbid: tuple[str, ...],
+    load_s: float,
+    warmup: int,
+    repeats: int,
+    unscreened: bool,
+    seed: int,
+    as_json: bool,
+) -> int:
+    """Which cells of a space are worth measuring next: most is learned from them for each second they take.
+
+    Measure them, add the results to the table (or the store), and ask again. With --target-error it exits with 0 and
+    proposes nothing once the error is reached by its own forecast.
+    """
+    from fewmark.evaluate.meta import Charges
+    from fewmark.verbs.plan import plan
+
+    charges = Charges(load_s=load_s, warmup=warmup, repeats=repeats)
+    chosen, planner = plan(
+        space, data=data, store=store, ask=ask, out=out, target=target, model=model, strategy=strategy,
+        target_error=target_error, forbid=forbid, charges=charges, unscreened=unscreened, seed=seed,
+    )  # fmt: skip
+    shown = ["input_tokens", "output_tokens", "batch_size", "concurrency", "expected_gain", "predicted_cost_s"]
+    names = [*(name for name in ("engine", "model", "accelerator") if name in chosen), *shown]
+    names += ["forecast_error_before", "forecast_error_after"]
+    table = chosen[[name for name in names if name in chosen and chosen[name].notna().any()]]
+    if as_json:
+        click.echo(json.dumps(json.loads(chosen.to_json(orient="records")), indent=2))
+    elif out is None and len(chosen):
+        click.echo(table.to_string(index=False))
+    n = len(planner.space)
+    click.echo(f"{int(planner.observed.sum())} of {n} cells are measured, {int(planner.failed.sum())} failed", err=True)
+    forecast = planner.forecast()
+    click.echo(
+        f"forecast median error over the space: {forecast.median_ape:.1%} "
+        f"(below {forecast.median_ape_bound:.1%} with probability {forecast.assurance:.0%})",
+        err=True,
+    )
+    if target_error is not None and planner.reached():
+        click.echo(f"the target of {target_error:.1%} is reached; nothing more is needed", err=True)
+    elif not len(chosen):
+        click.echo("there is no cell left to measure", err=True)
+    elif len(chosen):
+        after = float(chosen["forecast_error_after"].iloc[-1])
+        cost_s = float(chosen["predicted_cost_s"].sum())
+        click.echo(f"after the {len(chosen)} proposed cells ({cost_s:.1f} s): {after:.1%}", err=True)
+    return 0

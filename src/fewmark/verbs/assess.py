@@ -1,0 +1,109 @@
+"""`fewmark assess`: what a plan costs and how accurate it is; strategies side by side on recorded data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from fewmark.core import InputError
+from fewmark.core.metrics import TARGETS
+from fewmark.evaluate.meta import Charges
+from fewmark.models.base import Model
+from fewmark.models.registry import make_model, model_names
+from fewmark.planning.assess import Assessment, Contender, assess, subjects
+from fewmark.planning.known import measured_cells
+from fewmark.planning.strategies import make_strategy, strategy_names
+from fewmark.verbs.plan import NO_MODEL, known_table
+
+ACCURACIES: Final = (0.966, 0.98)  # of a contest between all; the first is the one that FMwork reports
+ADAPTIVE: Final = "adaptive"
+
+
+def assess_strategies(
+    data: str | Path | None = None,
+    *,
+    store: str | None = None,
+    strategies: Sequence[str] = ("all",),
+    reference: str = "full",
+    target: str = "throughput_tok_s",
+    model: str = "auto",
+    relatives: bool = True,
+    accuracies: Sequence[float] = ACCURACIES,
+    charges: Charges | None = None,
+    unscreened: bool = False,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Assessment:
+    """Replay strategies on the deployments of a table of measurements, each in turn the new one.
+
+    Parameters
+    ----------
+    data : a table in any known format, or a packaged dataset's name; else what the store holds
+    strategies : names (see `planning.strategies`); "all" is every one, and the adaptive one once more for each of
+        `accuracies`, stopping by its own estimate
+    reference : the strategy whose cells are the reference
+    model : who predicts what is not measured, for every strategy alike; "none" for nothing but smoothness
+    relatives : whether the other deployments' cells are known
+
+    Raises
+    ------
+    InputError, ModelError
+        If the request is wrong or the table holds nothing to replay.
+    """
+    if target not in TARGETS:
+        raise InputError("unknown target", got=target, hint=f"one of {', '.join(TARGETS)}")
+    if any(not 0 < accuracy < 1 for accuracy in accuracies):
+        raise InputError("an accuracy to reach is a fraction between 0 and 1", got=list(accuracies))
+    if model != NO_MODEL and model not in model_names():
+        raise InputError("no model by that name", got=model, hint=f"one of {', '.join(model_names())}, or none")
+    contenders = _contenders(strategies, accuracies)
+    make_strategy(reference)
+    known = measured_cells(known_table(data, store, unscreened=unscreened), target)
+    if known.empty:
+        raise InputError("there is nothing to assess: no cell with a measured value", got=str(data or store or "store"))
+
+    def make() -> Model:
+        return make_model(model, target=target, random_state=seed)
+
+    found = subjects(
+        known, target, None if model == NO_MODEL else make, relatives=relatives, reference=reference,
+        random_state=seed, progress=progress,
+    )  # fmt: skip
+    return assess(
+        found, contenders, target=target, relatives=relatives, charges=charges, random_state=seed, progress=progress
+    )
+
+
+def describe(found: Assessment, charges: Charges, reference: str) -> dict[str, Any]:
+    """The JSON of `fewmark assess`."""
+    return {
+        "reference": reference,
+        "charges": {
+            "load_s": charges.load_s,
+            "warmup": charges.warmup,
+            "repeats": charges.repeats,
+        },
+        **found.to_dict(),
+    }
+
+
+def _contenders(strategies: Sequence[str], accuracies: Sequence[float]) -> list[Contender]:
+    out: list[Contender] = []
+    for text in strategies:
+        names = strategy_names() if text == "all" else split_names(text)
+        for name in names:
+            make_strategy(name)
+            out.append(Contender(name))
+            # only a strategy that chooses by what it learns can be told to stop there
+            if ADAPTIVE in re.split(r"[+(]", name):
+                out += [Contender(name, round(1 - accuracy, 9)) for accuracy in accuracies]
+    if not out:
+        raise InputError("name at least one strategy", hint=f"all, or of {', '.join(strategy_names())}")
+    return list(dict.fromkeys(out))
+
+
+def split_names(text: str) -> list[str]:
+    """Names separated by commas; commas inside parentheses belong to a name."""
+    return [name.strip() for name in re.split(r",(?![^()]*\))", text) if name.strip()]
