@@ -107,24 +107,8 @@ class GradientBoostingBaseline(_LogTarget):
 class XGBoostBaseline(_LogTarget):
     """XGBoost with its defaults (100 rounds, depth 6, learning rate 0.3)."""
 
-    def _learn(self, matrix: FloatArray, log_y: FloatArray) -> Any:
+    def _learn(self, matrix: FloatArray, log_y: FloatArray) -> Forest:
         import xgboost
 
         parameters = {"nthread": 1, "seed": self.random_state, "verbosity": 0}
-        return xgboost.train(parameters, xgboost.DMatrix(matrix, log_y), num_boost_round=100)
-
-    def _answer(self, matrix: FloatArray) -> FloatArray:
-        import xgboost
-
-        return np.asarray(self.learner_.predict(xgboost.DMatrix(matrix)), float)
-
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        return {"booster": np.frombuffer(bytes(self.learner_.save_raw("json")), np.uint8)}
-
-    def _restore(self, arrays: dict[str, NDArray[Any]]) -> Any:
-        import xgboost
-
-        try:
-            return xgboost.Booster({"nthread": 1}, model_file=bytearray(arrays["booster"].tobytes()))
-        except xgboost.core.XGBoostError as error:
-            raise ModelError("the saved trees are damaged", hint=str(error).splitlines()[0]) from None
+        return Forest.of_booster(xgboost.train(parameters, xgboost.DMatrix(matrix, log_y), num_boost_round=100))

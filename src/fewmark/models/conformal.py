@@ -1,17 +1,20 @@
 """Conformal intervals around any point predictor.
 
-Notation: m calibration cells with values y and predictions f made without them; s = |log(y / f)| their conformity
-scores; α = 1 − confidence_level. The interval of a new cell is [f · exp(−q), f · exp(q)] with q the
-⌈(m + 1)(1 − α)⌉-th smallest score (Vovk et al. 2005; Lei et al. 2018), so that it is multiplicative and positive.
-Scores come from cross-validation (Barber et al. 2021, without their correction): every cell is held out once, and
-the model is then fitted on all. Scores are taken by kind of prediction (Mondrian): interpolated, extrapolated, or
-transferred to a deployment that was held out whole.
+Notation: m calibration cells with values y and predictions f made without them; r = log(y / f) their residuals and
+s = |r| their conformity scores; α = 1 − confidence_level. The interval of a new cell is [f · exp(−q), f · exp(q)] with
+q the ⌈(m + 1)(1 − α)⌉-th smallest score (Vovk et al. 2005; Lei et al. 2018), so that it is multiplicative and positive.
+
+The predictions come from cross-validation (Barber et al. 2021, without their correction), and from hiding what
+`fewmark.models.patterns` says; then the model is fitted on everything. A score counts for a new cell if it was made
+in a like situation (Mondrian categories): about as many cells of the deployment known, and inside the box of these or
+beyond it in length or in load. Where a category has few scores, the nearest ones are added.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Protocol, Self
+from collections.abc import Iterator
+from typing import Any, ClassVar, Final, Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -20,9 +23,12 @@ from numpy.typing import NDArray
 from fewmark.core.errors import ModelError
 from fewmark.models.base import FloatArray, Model
 from fewmark.models.cells import IntArray, median_of_repeats, read_cells, tidy
-from fewmark.models.support import Support, anchors
+from fewmark.models.patterns import folds, rounds
+from fewmark.models.support import Places, Support, anchors
 
-ENOUGH = 20  # scores of a kind before its own quantile is used
+ENOUGH: Final = 20  # scores of a category before its own quantile is used
+MOST_KNOWN: Final = 4  # log2 of known cells from which on more make no other category
+ELSEWHERE: Final = 2.0  # a category inside is as far from one beyond as one is from one with a quarter of the cells
 
 
 class PointModel(Protocol):
@@ -62,8 +68,10 @@ class SplitConformal(Model):
 
     Attributes
     ----------
-    scores_ : dict from kind to array of float
-        Conformity scores, in no order.
+    residuals_ : (m,) float
+        r of the calibration cells.
+    situations_ : (m, 2) int
+        Their categories: see `situations`.
     """
 
     def __init__(
@@ -88,17 +96,9 @@ class SplitConformal(Model):
         cells = read_cells(X)
         self.support_ = Support.of(X)
         rng = np.random.default_rng(self.random_state)
-        by_cell = _balanced_folds(rng, cells.deployment, self.n_folds)
-        score, kind = self._held_out(X, values, by_cell)
-        self.scores_: dict[str, FloatArray] = {
-            name: _finite(score[kind == name]) for name in ("interpolated", "extrapolated")
-        }
-        transferred = np.empty(0)
-        n_groups = len(cells.deployments)
-        if self.pools and n_groups > 1:
-            deal = rng.permutation(n_groups) % min(self.n_folds, n_groups)
-            transferred = _finite(self._held_out(X, values, deal[cells.deployment])[0])
-        self.scores_["transferred"] = transferred
+        parts = [self._held_out(X, values, out) for out in (*folds(cells, self.n_folds, rng), *rounds(cells, rng))]
+        self.residuals_ = np.concatenate([residual for residual, _ in parts])
+        self.situations_ = np.concatenate([situation for _, situation in parts])
         self.point_ = self._new().fit(X, values)
         return self
 
@@ -108,10 +108,10 @@ class SplitConformal(Model):
     def predict_interval(self, X: pd.DataFrame, confidence_level: float = 0.9) -> FloatArray:
         if not 0 < confidence_level < 1:
             raise ModelError("confidence_level must lie between 0 and 1", got=confidence_level)
-        value, provenance = self.predict(X), self.support_.locate(X).provenance
+        value, places = self.predict(X), self.support_.locate(X)
         half = np.empty(len(X))
-        for kind in np.unique(provenance):
-            half[provenance == kind] = quantile(self._scores_for(str(kind)), confidence_level)
+        for rows, residuals in self._alike(places):
+            half[rows] = quantile(np.abs(residuals), confidence_level)
         ends: FloatArray = np.c_[value * np.exp(-half), value * np.exp(half)]
         return ends
 
@@ -130,13 +130,12 @@ class SplitConformal(Model):
 
     def forecast_error(self, X: pd.DataFrame) -> float:
         answered = np.isfinite(self.predict(X))
-        kinds, counts = np.unique(self.support_.locate(X).provenance[answered], return_counts=True)
-        grid = np.linspace(0.005, 0.995, 100)
-        errors = [np.quantile(np.expm1(self._scores_for(str(kind))), grid) for kind in kinds]
-        if not errors:
-            return math.nan
-        weights = np.repeat(counts, len(grid))
-        return weighted_median(np.concatenate(errors), weights)
+        errors, weights = [], []
+        for rows, residuals in self._alike(self.support_.locate(X)):
+            if answered[rows].any() and len(residuals):
+                errors.append(np.abs(np.expm1(-residuals)))
+                weights.append(np.full(len(residuals), answered[rows].sum() / len(residuals)))
+        return weighted_median(np.concatenate(errors), np.concatenate(weights)) if errors else math.nan
 
     def design(self, X: pd.DataFrame, n_cells: int) -> IntArray:
         return anchors(X, n_cells)
@@ -151,13 +150,16 @@ class SplitConformal(Model):
             "support": {str(name): table[name].tolist() for name in table},
             "point": state,
         }
-        scores = {f"scores/{kind}": values for kind, values in self.scores_.items()}
+        scores: dict[str, NDArray[Any]] = {"residuals": self.residuals_, "situations": self.situations_}
         return own, {**scores, **{f"point/{name}": values for name, values in arrays.items()}}
 
     def restore(self, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """Take over what `to_state` gave."""
+        self.random_state, self.n_folds = int(state["random_state"]), int(state["n_folds"])
         self.support_ = Support(tidy(pd.DataFrame(state["support"])))
-        self.scores_ = {kind: arrays[f"scores/{kind}"] for kind in ("interpolated", "extrapolated", "transferred")}
+        self.residuals_, self.situations_ = arrays["residuals"], arrays["situations"]
+        if self.situations_.shape != (len(self.residuals_), 2):
+            raise ModelError(f"the saved {self.name} is damaged", got=f"situations of shape {self.situations_.shape}")
         inner = {name.removeprefix("point/"): a for name, a in arrays.items() if name.startswith("point/")}
         self.point_ = self.point.from_state(state["point"], inner)
         return self
@@ -174,30 +176,37 @@ class SplitConformal(Model):
             raise ModelError(f"the model {self.name} has not been fitted", hint="call fit(X, y) first")
         return self.point_
 
-    def _held_out(self, X: pd.DataFrame, y: FloatArray, fold: IntArray) -> tuple[FloatArray, NDArray[np.str_]]:
-        """Scores of all cells, each predicted without its fold, and the kind that each prediction was."""
-        score, kind = np.full(len(y), np.nan), np.full(len(y), "extrapolated", dtype="<U12")
-        folds = np.unique(fold)
-        if len(folds) < 2:
-            return score, kind
-        for code in folds:
-            out = fold == code
-            value = self._new().fit(X[~out], y[~out]).predict(X[out])
-            with np.errstate(invalid="ignore", divide="ignore"):
-                score[out] = np.abs(np.log(y[out] / value))
-            kind[out] = Support.of(X[~out]).locate(X[out]).provenance
-        return score, kind
+    def _held_out(self, X: pd.DataFrame, y: FloatArray, out: NDArray[np.bool_]) -> tuple[FloatArray, IntArray]:
+        """Residuals of the cells that are left out, where the others give an answer, and their categories."""
+        if out.all() or not out.any():
+            return np.empty(0), np.empty((0, 2), np.intp)
+        value = self._new().fit(X[~out], y[~out]).predict(X[out])
+        answered = np.isfinite(value) & (value > 0)
+        residual = np.log(y[out][answered] / value[answered])
+        return residual, situations(Support.of(X[~out]).locate(X[out]))[answered]
 
-    def _scores_for(self, kind: str) -> FloatArray:
-        """The scores of a kind; where they are few, those of all kinds (none is no reason for narrow intervals)."""
-        kind = "interpolated" if kind == "measured" else kind
-        own = self.scores_[kind]
-        if len(own) >= ENOUGH:
-            return own
-        pooled = np.concatenate(
-            [self.scores_["interpolated"], self.scores_["extrapolated"], self.scores_["transferred"]]
-        )
-        return pooled if len(pooled) else np.array([math.inf])
+    def _alike(self, places: Places) -> Iterator[tuple[IntArray, FloatArray]]:
+        """Rows of one category, and the residuals of like situations: of its own, then of the nearest categories."""
+        asked, row = np.unique(situations(places), axis=0, return_inverse=True)
+        own, of = np.unique(self.situations_, axis=0, return_inverse=True)
+        counts = np.bincount(of.ravel(), minlength=len(own))
+        for number, (known, place) in enumerate(asked):
+            gap = np.abs(own[:, 0] - known) + ELSEWHERE * (own[:, 1] != place)
+            order = np.argsort(gap, kind="stable")
+            reached = np.cumsum(counts[order]) >= ENOUGH
+            limit = gap[order][np.argmax(reached)] if reached.any() else np.inf
+            yield np.flatnonzero(row.ravel() == number), self.residuals_[gap[of.ravel()] <= limit]
+
+
+def situations(places: Places) -> IntArray:
+    """The categories of cells, shape (n, 2): ⌊log2⌋ of the deployment's known cells (−2 without any), and the place.
+
+    The place is 0 inside the box of the known cells, 1 beyond it in length only, 2 beyond it in load.
+    """
+    known = np.floor(np.log2(np.maximum(places.n_known, 1))).clip(max=MOST_KNOWN)
+    far = np.where(places.beyond[:, 2] > 0, 2, np.where((places.beyond[:, :2] > 0).any(axis=1), 1, 0))
+    none = places.n_known == 0
+    return np.asarray(np.c_[np.where(none, -2, known), np.where(none, 0, far)], np.intp)
 
 
 def quantile(scores: FloatArray, confidence_level: float) -> float:
@@ -211,16 +220,3 @@ def weighted_median(values: FloatArray, weights: NDArray[Any]) -> float:
     order = np.argsort(values)
     total = np.cumsum(weights[order])
     return float(values[order][np.searchsorted(total, total[-1] / 2)])
-
-
-def _balanced_folds(rng: np.random.Generator, group: IntArray, n_folds: int) -> IntArray:
-    """Random folds that take each group's rows in turn, so that no fold holds a group whole; shape (n,)."""
-    fold = np.zeros(len(group), np.intp)
-    for code in np.unique(group):
-        rows = rng.permutation(np.flatnonzero(group == code))
-        fold[rows] = (np.arange(len(rows)) + rng.integers(n_folds)) % n_folds
-    return fold
-
-
-def _finite(scores: FloatArray) -> FloatArray:
-    return scores[np.isfinite(scores)]

@@ -40,20 +40,20 @@ class Support:
         cells, n = read_cells(both), len(self.table)
         z = cells.log_workload
         measured = np.isin(cells.cell[n:], cells.cell[:n])
-        inside, n_known = np.zeros(len(X), bool), np.zeros(len(X), np.intp)
+        beyond, n_known = np.full((len(X), 3), np.inf), np.zeros(len(X), np.intp)
         distance = np.full(len(X), np.inf)
         kind = 2 * cells.deployment + cells.online
         for code in np.unique(kind[n:]):
             own, asked = np.flatnonzero(kind[:n] == code), np.flatnonzero(kind[n:] == code)
             if not len(own):
                 continue
-            low, high = z[own].min(axis=0) - 1e-9, z[own].max(axis=0) + 1e-9
-            inside[asked] = ((z[n + asked] >= low) & (z[n + asked] <= high)).all(axis=1)
+            low, high = z[own].min(axis=0), z[own].max(axis=0)
+            beyond[asked] = np.maximum(0.0, np.maximum(low - z[n + asked], z[n + asked] - high))
             n_known[asked] = len(own)
             for part in np.array_split(asked, max(1, len(asked) * len(own) // 4_000_000)):
                 gaps = np.abs(z[n + part][:, None, :] - z[own][None, :, :]).sum(axis=2)
                 distance[part] = gaps.min(axis=1)
-        return Places(measured, inside, n_known, distance, self._relatives(cells, n))
+        return Places(measured, beyond, n_known, distance, self._relatives(cells, n))
 
     def _relatives(self, cells: Cells, n: int) -> FloatArray:
         """Share of a deployment's columns that agree with the nearest learned deployment, shape (rows of X,)."""
@@ -72,14 +72,15 @@ class Support:
 
 @dataclass(frozen=True)
 class Places:
-    """Where cells lie beside the learned ones; all of shape (n,).
+    """Where cells lie beside the learned ones; of shape (n,) unless told otherwise.
 
     Attributes
     ----------
     measured : bool
         The very cell was learned from.
-    inside : bool
-        Within the box that the deployment's learned cells span.
+    beyond : (n, 3) float
+        How far outside the box that the deployment's learned cells span, in doublings of input, output and load;
+        inf where the deployment is not known.
     n_known : int
         Learned cells of the same deployment and kind of load.
     distance : float
@@ -89,7 +90,7 @@ class Places:
     """
 
     measured: NDArray[np.bool_]
-    inside: NDArray[np.bool_]
+    beyond: FloatArray
     n_known: IntArray
     distance: FloatArray
     relatives: FloatArray
@@ -97,7 +98,7 @@ class Places:
     @property
     def provenance(self) -> NDArray[np.str_]:
         """By these places; transferred where fewer than two cells of the deployment are known."""
-        out = np.where(self.inside, "interpolated", "extrapolated")
+        out = np.where((self.beyond <= 0).all(axis=1), "interpolated", "extrapolated")
         out = np.where(self.n_known < 2, "transferred", out)
         return np.where(self.measured, "measured", out).astype(np.str_)
 

@@ -6,6 +6,7 @@ All trees' nodes stand in one array; `roots` are the positions of the first node
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -52,6 +53,35 @@ class Forest:
             value=value.astype(float),
             base=base,
             scale=scale,
+        )
+
+    @classmethod
+    def of_booster(cls, booster: Any) -> Self:
+        """The arrays of an XGBoost model of one output with numeric splits.
+
+        XGBoost goes left where x < threshold, in float32: that is x ≤ the float32 just below.
+        """
+        learner = json.loads(bytes(booster.save_raw("json")))["learner"]
+        trees = learner["gradient_booster"]["model"]["trees"]
+        sizes = [len(tree["left_children"]) for tree in trees]
+        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int32)
+        shift = np.repeat(starts, sizes)
+        left, right, feature, condition = (
+            np.concatenate([np.asarray(tree[name], float) for tree in trees])
+            for name in ("left_children", "right_children", "split_indices", "split_conditions")
+        )
+        leaf = left < 0
+        below = np.nextafter(condition.astype(np.float32), np.float32(-np.inf)).astype(float)
+        base = np.ravel(json.loads(learner["learner_model_param"]["base_score"]))
+        return cls(
+            roots=starts,
+            left=np.where(leaf, 0, left + shift).astype(np.int32),
+            right=np.where(leaf, 0, right + shift).astype(np.int32),
+            feature=np.where(leaf, -1, feature).astype(np.int32),
+            threshold=np.where(leaf, 0.0, below),
+            value=np.where(leaf, condition, 0.0),
+            base=float(base[0]),
+            scale=1.0,
         )
 
     def predict(self, matrix: FloatArray) -> FloatArray:

@@ -1,0 +1,60 @@
+"""What conformal calibration hides, so that each kind of prediction is judged by errors of the same kind.
+
+Two ways of hiding, each leaving every deployment's every cell a chance to be predicted:
+
+    cells       a random fifth of the cells of every deployment, each fifth in turn (cross-validation)
+    patterns    the largest load; the shortest pair of lengths; the longest; all but a few cells; the whole deployment.
+                In a round, deployments dealt into five groups undergo one pattern each; after five rounds each
+                deployment has undergone each. So a model that pools always has four groups that know better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewmark.models.cells import Cells, IntArray
+
+PATTERNS: Final = ("largest-load", "shortest", "longest", "few", "whole")
+FEW: Final = (1, 2, 4, 6, 8)  # cells that the pattern "few" leaves
+
+
+def folds(cells: Cells, n_folds: int, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]]:
+    """The cells hidden in each turn of the cross-validation, (n,); no fold holds a deployment whole if it can."""
+    fold = np.zeros(len(cells), np.intp)
+    for code in np.unique(cells.deployment):
+        rows = rng.permutation(np.flatnonzero(cells.deployment == code))
+        fold[rows] = (np.arange(len(rows)) + rng.integers(n_folds)) % n_folds
+    for code in np.unique(fold):
+        yield fold == code
+
+
+def rounds(cells: Cells, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]]:
+    """The cells hidden in each of the five rounds of patterns, (n,)."""
+    members = [np.flatnonzero(cells.deployment == code) for code in range(len(cells.deployments))]
+    pair = cells.pair
+    group = rng.permutation(len(members)) % len(PATTERNS)
+    few = rng.permutation(len(members)) % len(FEW)
+    for turn in range(len(PATTERNS)):
+        hidden = np.zeros(len(cells), bool)
+        for code, rows in enumerate(members):
+            pattern = PATTERNS[(group[code] + turn) % len(PATTERNS)]
+            hidden[_hide(pattern, cells, pair, rows, FEW[few[code]], rng)] = True
+        yield hidden
+
+
+def _hide(
+    pattern: str, cells: Cells, pair: IntArray, rows: IntArray, n_left: int, rng: np.random.Generator
+) -> IntArray:
+    if pattern == "largest-load":
+        rows = rows[cells.load[rows] == cells.load[rows].max()]
+    elif pattern == "shortest":
+        rows = rows[pair[rows] == pair[rows].min()]
+    elif pattern == "longest":
+        rows = rows[pair[rows] == pair[rows].max()]
+    elif pattern == "few":
+        rows = rng.permutation(rows)[n_left:]
+    return rows
