@@ -33,6 +33,7 @@ from fewmark.engines.registry import installed_version
 from fewmark.engines.shapes import SHAPES
 
 OPTIONS: Final = frozenset({"attention", "config", "threads", "weights"})
+SINGLE: Final = frozenset({"num_nodes", "accelerators_per_node"})  # of suites for clusters; here always one
 DTYPES: Final[Mapping[str, str]] = {
     "fp32": "float32",
     "float32": "float32",
@@ -65,6 +66,9 @@ class TransformersEngine:
         import torch
 
         options = thaw(deployment.engine_options)
+        for name in SINGLE & set(options):
+            if (count := options.pop(name)) != 1:
+                raise _unsupported(f"this engine runs on one node and one accelerator, not {name} = {count!r}")
         if unknown := set(options) - OPTIONS:
             raise _unsupported(f"unknown engine options {sorted(unknown)}; known: {', '.join(sorted(OPTIONS))}")
         config, checkpoint = _resolve(deployment.model, options)

@@ -16,6 +16,7 @@ from fewmark.core import Advice, Card, Case, FewmarkError, InputError, Measureme
 from fewmark.engines.measure import Policy
 from fewmark.interop import from_measurements
 from fewmark.models.base import Model
+from fewmark.models.cells import cell_columns
 from fewmark.models.registry import make_model
 from fewmark.report import render_html
 from fewmark.runner import Runner, RunReport, RunSettings
@@ -25,6 +26,7 @@ from fewmark.verbs.cards_overview import cost_card, environment_card
 from fewmark.verbs.cards_prediction import accuracy_card, curves_card
 
 TARGET: Final = "throughput_tok_s"
+MAX_REPEATS: Final = 5  # of a cell: the demo is short
 TOLERANCE: Final = 0.02  # how rarely a calibrated interval may be accused wrongly
 
 
@@ -149,7 +151,7 @@ def demo(
 
 def _measure(store: Store, cases: Sequence[Case], *, seed: int, quiet: bool) -> list[Measurement]:
     """The ok measurements of the cases, old and new; at least half of them, and never fewer than three."""
-    runner = Runner(store, RunSettings(policy=Policy(), seed=seed), quiet=quiet)
+    runner = Runner(store, RunSettings(policy=Policy(max_repeats=MAX_REPEATS), seed=seed), quiet=quiet)
     report: RunReport = runner.run(cases)
     wanted = {case.case_id: position for position, case in enumerate(cases)}
     found = {m.case.case_id: m for m in store.measurements(case_ids=list(wanted), statuses=["ok"])}
@@ -177,7 +179,8 @@ def _as_predictions(cases: Sequence[Case], rows: pd.DataFrame, model: str, confi
 
 def _compare(truth: pd.DataFrame, predicted: pd.DataFrame) -> pd.DataFrame:
     keys = ["input_tokens", "output_tokens", "batch_size"]
-    return truth.merge(predicted[[*keys, "value", "low", "high", "provenance"]], on=keys, validate="one_to_one")
+    told = predicted[[*keys, "value", "low", "high", "provenance"]]
+    return truth[[*cell_columns(truth), TARGET]].merge(told, on=keys, validate="one_to_one")
 
 
 def _spent(measurements: Sequence[Measurement]) -> float:
