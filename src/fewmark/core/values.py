@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, TypeVar
 
 from fewmark.core.errors import InputError
@@ -333,11 +333,16 @@ class Prediction:
 
 def _known_fields(value: Any) -> dict[str, Any]:
     out = {}
-    for item in fields(value):
-        content = getattr(value, item.name)
+    for name in _field_names(type(value)):
+        content = getattr(value, name)
         if content is not None and content != () and content != {}:
-            out[item.name] = thaw(content)
+            out[name] = thaw(content)
     return out
+
+
+@cache
+def _field_names(cls: type[Any]) -> tuple[str, ...]:
+    return tuple(item.name for item in fields(cls))
 
 
 def _build(cls: type[_Value], data: Mapping[str, Any]) -> _Value:
