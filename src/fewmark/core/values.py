@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cache, cached_property
@@ -341,8 +341,8 @@ def _known_fields(value: Any) -> dict[str, Any]:
 
 
 @cache
-def _field_names(cls: type[Any]) -> tuple[str, ...]:
-    return tuple(item.name for item in fields(cls))
+def _field_names(cls: Hashable) -> tuple[str, ...]:
+    return tuple(item.name for item in fields(cls))  # type: ignore[arg-type, unused-ignore]
 
 
 def _build(cls: type[_Value], data: Mapping[str, Any]) -> _Value:
