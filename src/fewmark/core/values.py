@@ -333,7 +333,7 @@ class Prediction:
 
 def _known_fields(value: Any) -> dict[str, Any]:
     out = {}
-    for name in _field_names(type(value)):
+    for name in _field_names(value.__class__):
         content = getattr(value, name)
         if content is not None and content != () and content != {}:
             out[name] = thaw(content)
@@ -342,7 +342,7 @@ def _known_fields(value: Any) -> dict[str, Any]:
 
 @cache
 def _field_names(cls: Hashable) -> tuple[str, ...]:
-    return tuple(item.name for item in fields(cls))  # type: ignore[arg-type, unused-ignore]
+    return tuple(item.name for item in fields(cls))  # type: ignore[arg-type]
 
 
 def _build(cls: type[_Value], data: Mapping[str, Any]) -> _Value:
