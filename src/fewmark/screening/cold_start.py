@@ -10,11 +10,10 @@ import pandas as pd
 
 from fewmark.screening.base import Finding
 from fewmark.screening.grid import cell_table, describe_cell
-from fewmark.screening.suspects import suspects
+from fewmark.screening.suspects import Limits, suspects
 
-SLOW: Final = float(np.log(1.2))
-SLOW_ONE_AXIS: Final = float(np.log(1.5))
-SPREADS: Final = 3.0
+SLOW: Final = Limits(float(np.log(1.2)), 3.0, "least_spread")
+SLOW_ONE_AXIS: Final = Limits(float(np.log(1.5)), 3.0, "least_spread")
 
 
 class ColdStart:
@@ -35,7 +34,7 @@ class ColdStart:
         first = order == order.groupby(cells["deployment"]).transform("min")
         size = cells["ii"] * cells["oo"] * cells["bb"]
         first |= size == size.groupby(cells["deployment"]).transform("min")
-        for suspect in suspects(cells, far=SLOW, far_one_axis=SLOW_ONE_AXIS, spreads=SPREADS, spread="least_spread"):
+        for suspect in suspects(cells, guarded=SLOW, edge=SLOW, one_axis=SLOW_ONE_AXIS):
             if not first.iloc[suspect.cell] or suspect.off <= 0:
                 continue
             row = cells.iloc[suspect.cell]

@@ -6,8 +6,9 @@ proportion at the same load.
 
 What a step should be is known from two sides: the same step in other deployments, and parallel steps of the same
 deployment on its other lines. Where neither is there, the chord between the neighbours on both sides stands in. A
-cell's residual along an axis is the median of s_ij minus the expected step over its nearest neighbours; of two
-expectations the one that accuses less counts, and none if they disagree in sign. Levels differ between deployments
+cell's residual on one side of an axis is the median of s_ij minus the expected step over its nearest neighbours
+there. Of two sides, and of two expectations, the one that accuses least counts, and none if they disagree in sign:
+beyond a bend, a cell is far from the cells before it but near to those after it. Levels differ between deployments
 by orders of magnitude, steps hardly: so no model of any machine is needed.
 """
 
@@ -42,8 +43,9 @@ def residuals(cells: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame with columns cell (position in `cells`), axis, residual, spread and least_spread (of the wider and of the
-    narrower of the two expectations); all three are logarithms.
+    DataFrame with columns cell (position in `cells`), axis, lighter and heavier (whether it
+    has neighbours on that side), residual, spread and least_spread (of the wider and of the
+    narrower of the expectations); the last three are logarithms.
     """
     cells = cells.assign(ratio=np.round(np.log(cells["ii"] / cells["oo"]), 3))
     parts = []
@@ -56,13 +58,21 @@ def residuals(cells: pd.DataFrame) -> pd.DataFrame:
         ]
         both = pd.concat(sides)
         out = both.groupby("cell").agg(
-            low=("residual", "min"), high=("residual", "max"), spread=("spread", "max"), least_spread=("spread", "min")
+            low=("residual", "min"),
+            high=("residual", "max"),
+            spread=("spread", "max"),
+            least_spread=("spread", "min"),
+            lighter=("side", "max"),
+            heavier=("side", "min"),
         )
+        out["lighter"], out["heavier"] = out["lighter"] > 0, out["heavier"] < 0
         out["residual"] = np.where(out["low"] > 0, out["low"], np.where(out["high"] < 0, out["high"], 0.0))
         chord = _chord(cells, line, moving)
         chord = chord[~chord["cell"].isin(out.index)]
         parts.append(
-            pd.concat([out.reset_index()[["cell", "residual", "spread", "least_spread"]], chord]).assign(axis=axis)
+            pd.concat(
+                [out.reset_index()[["cell", "lighter", "heavier", "residual", "spread", "least_spread"]], chord]
+            ).assign(axis=axis)
         )
     return pd.concat(parts, ignore_index=True).astype({"cell": np.int64})
 
@@ -89,6 +99,7 @@ def _steps(cells: pd.DataFrame, line: IntArray, moving: str) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "cell": i,
+            "side": np.sign(x[i] - x[j]),
             "deployment": cells["deployment"].to_numpy()[i],
             "work_i": work[i],
             "work_j": work[j],
@@ -102,14 +113,14 @@ def _steps(cells: pd.DataFrame, line: IntArray, moving: str) -> pd.DataFrame:
 def _expected(steps: pd.DataFrame, key: list[str], enough: int) -> pd.DataFrame:
     """Residuals of the steps against the median of all steps that share `key`, where there are enough of them."""
     if steps.empty:
-        return pd.DataFrame(columns=["cell", "residual", "spread"], dtype=float)
+        return pd.DataFrame(columns=["cell", "side", "residual", "spread"], dtype=float)
     grouped = steps.groupby(key, sort=False)["s"]
     median = grouped.transform("median")
     residual = steps["s"] - median
     spread = 1.4826 * residual.abs().groupby([steps[name] for name in key], sort=False).transform("median")
     usable = grouped.transform("size") >= enough
-    kept = pd.DataFrame({"cell": steps["cell"], "residual": residual, "spread": spread})[usable]
-    out = kept.groupby("cell")[["residual", "spread"]].median().reset_index()
+    kept = steps[["cell", "side"]].assign(residual=residual, spread=spread)[usable]
+    out = kept.groupby(["cell", "side"])[["residual", "spread"]].median().reset_index()
     out["spread"] = out["spread"].clip(lower=LEAST_SPREAD)
     return out
 
@@ -123,4 +134,5 @@ def _chord(cells: pd.DataFrame, line: IntArray, moving: str) -> pd.DataFrame:
     before, here, after = before[inner], here[inner], after[inner]
     weight = (x[here] - x[before]) / (x[after] - x[before])
     residual = l[here] - (1 - weight) * l[before] - weight * l[after]
-    return pd.DataFrame({"cell": here, "residual": residual, "spread": CHORD_SPREAD, "least_spread": CHORD_SPREAD})
+    spreads = {"spread": CHORD_SPREAD, "least_spread": CHORD_SPREAD}
+    return pd.DataFrame({"cell": here, "lighter": True, "heavier": True, "residual": residual, **spreads})

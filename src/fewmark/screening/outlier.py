@@ -10,11 +10,12 @@ import pandas as pd
 
 from fewmark.screening.base import Finding
 from fewmark.screening.grid import cell_table, describe_cell, log_latency, robust_scale
-from fewmark.screening.suspects import suspects
+from fewmark.screening.suspects import Limits, suspects
 
-FAR: Final = float(np.log(1.5))
-FAR_ONE_AXIS: Final = float(np.log(2.0))  # one axis alone cannot tell a bend from a fault
-SPREADS: Final = 6.0
+GUARDED: Final = Limits(float(np.log(1.4)), 5.0, "least_spread")
+EDGE: Final = Limits(float(np.log(1.5)), 6.0)
+ONE_AXIS: Final = Limits(float(np.log(2.0)), 6.0)  # one axis alone cannot tell a bend from a fault
+REPEAT: Final = Limits(float(np.log(1.5)), 6.0)
 REPEATS: Final = 3  # from so many on, a repeat can be told from its siblings
 
 
@@ -37,7 +38,7 @@ class Outlier:
             yield finding
         if gone:
             cells = cell_table(frame[~frame.index.isin(gone)])
-        for suspect in suspects(cells, far=FAR, far_one_axis=FAR_ONE_AXIS, spreads=SPREADS):
+        for suspect in suspects(cells, guarded=GUARDED, edge=EDGE, one_axis=ONE_AXIS):
             row = cells.iloc[suspect.cell]
             reason = (
                 f"took {np.exp(row['l']):.4g} s, {_times(suspect.off)} than its neighbours along {suspect.axes} imply "
@@ -52,7 +53,7 @@ class Outlier:
             if len(rows) < REPEATS:
                 continue
             off = latency[rows].to_numpy() - median
-            limit = max(FAR, SPREADS * robust_scale(off))
+            limit = max(REPEAT.far, REPEAT.spreads * robust_scale(off))
             for position in np.flatnonzero(np.abs(off) > limit):
                 took = np.exp(off[position] + median)
                 reason = f"took {took:.4g} s, {_times(off[position])} than the median of the cell's {len(rows)} repeats"

@@ -21,36 +21,57 @@ class Suspect:
     axes: str
 
 
-def suspects(
-    cells: pd.DataFrame, *, far: float, far_one_axis: float, spreads: float, spread: str = "spread"
-) -> list[Suspect]:
+@dataclass(frozen=True)
+class Limits:
+    """How far a residual must be to accuse: as a logarithm, and in usual spreads of the wider or narrower kind."""
+
+    far: float
+    spreads: float
+    spread: str = "spread"
+
+
+def suspects(cells: pd.DataFrame, *, guarded: Limits, edge: Limits, one_axis: Limits) -> list[Suspect]:
     """The cells whose residuals along all axes have one sign and are large.
+
+    Memory that runs out makes every cell beyond some load slow, however lawfully. So a slow cell is `guarded` against
+    a wrong accusation if a heavier neighbour, too, finds it slow, and a fast one if a lighter neighbour finds it fast;
+    other cells are at an `edge`. A cell with a single axis (`one_axis`) is accused from both its sides or not at all.
 
     Parameters
     ----------
     cells : as `fewmark.screening.grid.cell_table` makes them
-    far, far_one_axis : how far (a logarithm) every residual must be, with several axes and with only one
-    spreads : how many usual spreads every residual must be
-    spread : "spread" to measure by the wider of the two expectations, "least_spread" by the narrower
+    guarded, edge, one_axis : the limits for each of these situations
     """
     if cells.empty:
         return []
     found = residuals(cells)
     if found.empty:
         return []
-    usual = np.maximum(found[spread], noise(cells, found)[found["cell"].to_numpy()])
-    found = found.assign(
-        sign=np.sign(found["residual"]), size=found["residual"].abs(), score=found["residual"].abs() / usual
-    )
+    rough = noise(cells, found)[found["cell"].to_numpy()]
+    size = found["residual"].abs()
+    found = found.assign(sign=np.sign(found["residual"]), size=size)
+    for kind in ("spread", "least_spread"):
+        found[kind] = size / np.maximum(found[kind], rough)
     out = found.groupby("cell").agg(
         signs=("sign", "nunique"),
         sign=("sign", "first"),
         size=("size", "min"),
-        score=("score", "min"),
+        spread=("spread", "min"),
+        least_spread=("least_spread", "min"),
         n_axes=("axis", "size"),
+        lighter=("lighter", "any"),
+        heavier=("heavier", "any"),
         axes=("axis", " and ".join),
     )
-    limit = np.where(out["n_axes"] > 1, far, far_one_axis)
-    out = out[(out["signs"] == 1) & (out["size"] > limit) & (out["score"] > spreads)]
+    safe = np.where(out["sign"] > 0, out["heavier"], out["lighter"])
+    several = out["n_axes"] > 1
+    accused = np.zeros(len(out), dtype=bool)
+    for limits, situation in (
+        (guarded, several & safe),
+        (edge, several & ~safe),
+        (one_axis, ~several & out["lighter"] & out["heavier"]),
+    ):
+        accused |= situation & (out["size"] > limits.far) & (out[limits.spread] > limits.spreads)
+    out = out[accused & (out["signs"] == 1)]
     off = out["sign"] * out["size"]
     return [Suspect(int(c), float(o), str(a)) for c, o, a in zip(out.index, off, out["axes"], strict=True)]
