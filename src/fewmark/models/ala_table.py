@@ -1,0 +1,52 @@
+"""What ALA's estimators take in: X (n, 3) with the columns ii, oo, bb, and a throughput above 0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import validate_data
+
+from fewmark.core.errors import InputError
+
+FloatArray = NDArray[np.float64]
+
+
+class AlaInputError(InputError, ValueError):
+    """What was given to one of ALA's estimators is wrong; also a `ValueError`, as scikit-learn's callers expect."""
+
+
+def check_positive(y: FloatArray) -> None:
+    """Raise `AlaInputError` unless every throughput is finite and above 0."""
+    bad = np.flatnonzero(~(np.isfinite(y) & (y > 0)))
+    if bad.size:
+        raise AlaInputError(
+            "throughput must be finite and above 0",
+            got=f"{y[bad[0]]!r} in row {bad[0]}" + (f" and {bad.size - 1} more" if bad.size > 1 else ""),
+            hint="leave failed measurements out; the screen finds faulty rows",
+        )
+
+
+def learned_from(estimator: Any, X: ArrayLike, y: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """X (n, p) and y (n,) as scikit-learn has them checked, none negative and y above 0, for `fit`."""
+    features, target = validate_data(estimator, X, y, dtype=np.float64, y_numeric=True)
+    target = np.asarray(target, dtype=np.float64)
+    check_positive(target)
+    return _not_negative(features), target
+
+
+def asked_about(estimator: Any, X: ArrayLike) -> FloatArray:
+    """X (n, p) checked against what `estimator` was fitted on, for `predict`."""
+    features: Any = validate_data(estimator, X, reset=False, dtype=np.float64)
+    return _not_negative(features)
+
+
+def _not_negative(X: FloatArray) -> FloatArray:
+    bad = np.flatnonzero((X < 0).any(axis=1))
+    if bad.size:
+        raise AlaInputError(
+            "Negative values in data: lengths and batch sizes are 0 or more",
+            got=f"{X[bad[0]].tolist()} in row {bad[0]}",
+        )
+    return X

@@ -1,0 +1,280 @@
+"""Throughput as a saturating exponential of the batch size, fitted to many groups of rows at once.
+
+Notation (the ALA paper's symbols: arXiv 2505.09319, Algorithms 1 and 2)
+    bb        batch size, ``batch_size``; x (G, m) the distinct batch sizes of G groups, padded
+    thpt      throughput in tokens per second; y (G, m) its mean at each of them; w (G, m) rows behind it, 0 = padding
+    a, b, c   thpt = c - a exp(-b bb): a >= 0 the gain still to come at bb = 0, b > 0 the rate per sequence in the
+              batch, c the saturation throughput
+    a0 b0 c0  where ALA starts its fit: spreads between the 10th and 90th percentiles
+
+Least squares over rows equals least squares over the means y weighted by w, so a fit costs the same however often a
+cell was repeated. For a fixed b the model is linear in a and c, so both follow in closed form and the sum of squares
+is a function of b alone (variable projection); its minimum is bracketed on a grid of b, then found by bisecting the
+derivative. That is the global optimum under ALA's bounds; a local optimiser started at (a0, b0, c0) agrees wherever
+it converges. What the paper leaves open is defined here, and told by a status:
+
+    converged     the optimum lies at a finite b (at least 3 distinct batch sizes)
+    flat          throughput does not rise with batch: a = 0, c the mean, b = b0
+    step          saturated from the second batch size on, so that any larger b fits as well: the smallest that fits
+                  to within a relative 1e-8 (the tolerance of SciPy's optimisers)
+    two-batches   2 distinct batch sizes cannot determine three parameters: b = b0, a and c exact
+    one-batch     1 distinct batch size: a = 1, b = 0.001 as in Algorithm 2, c such that the curve meets the mean
+    not-converged no saturation within the data: the best fit is a straight line, reached only as b goes to 0 and a, c
+    to
+                  infinity. Unsuccessful in Algorithm 2's sense (SciPy's optimiser, too, runs out of evaluations), and
+                  a, b, c are NaN, or with ``unattained="line"`` the nearly straight curve at the end of the bracket
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted
+
+from fewmark.core.errors import InputError, ModelError
+from fewmark.models.ala_table import AlaInputError, asked_about, learned_from
+
+FloatArray = NDArray[np.float64]
+STATUSES: Final = ("converged", "flat", "step", "two-batches", "one-batch", "not-converged")
+UNATTAINED: Final = ("drop", "line")
+_GRID: Final = 48
+_BISECTIONS: Final = 54
+_STRAIGHT: Final = 1e-3  # b times the range of batch sizes: bends by less than 1/8 of this part of the rise
+_SATURATED: Final = 20.0  # b times the first gap: exp(-20) = 2e-9 is left of the rise at the second batch size
+_TOLERANCE: Final = 1e-8
+_CHUNK: Final = 4_000_000  # elements of the largest intermediate array
+
+
+def saturation(batch_size: ArrayLike, a: ArrayLike, b: ArrayLike, c: ArrayLike) -> FloatArray:
+    """Throughput c - a exp(-b batch_size), in tokens per second; arguments broadcast. Source: ALA, Algorithm 1."""
+    exponent = -np.asarray(b, dtype=float) * np.asarray(batch_size, dtype=float)
+    return np.asarray(np.asarray(c, dtype=float) - np.asarray(a, dtype=float) * np.exp(exponent), dtype=np.float64)
+
+
+def initial_parameters(batch_size: ArrayLike, throughput: ArrayLike) -> tuple[float, float, float]:
+    """ALA's starting point (a0, b0, c0) from the rows of one pair, shapes (n,). Source: ALA, Algorithm 2, lines
+    6-13.""" batch, thpt = np.asarray(batch_size, dtype=float), np.asarray(throughput, dtype=float)
+    if np.unique(batch).size < 2:
+        return 1.0, 0.001, 0.0
+    thpt_p10, thpt_p90 = np.percentile(thpt, [10, 90])
+    b_p10, b_p90 = np.percentile(batch, [10, 90])
+    b_p90 = max(b_p90, b_p10 + 1e-3)
+    return (
+        float(max(thpt_p90 - thpt_p10, 1e-5)),
+        float(1 / max(b_p90 - b_p10, 1e-5)),
+        float(max(thpt_p90, 1e-5)),
+    )
+
+
+@dataclass(frozen=True)
+class SaturationFits:
+    """Parameters of G groups, shapes (G,), NaN where the fit was not successful, and each group's status."""
+
+    a: FloatArray
+    b: FloatArray
+    c: FloatArray
+    status: NDArray[np.str_]
+
+    @property
+    def successful(self) -> NDArray[np.bool_]:
+        """Where Algorithm 2 stores the parameters."""
+        return np.isfinite(self.c)
+
+    @property
+    def parameters(self) -> FloatArray:
+        """Columns a, b, c; shape (G, 3)."""
+        return np.column_stack([self.a, self.b, self.c])
+
+
+def fit_saturation(x: FloatArray, y: FloatArray, w: FloatArray, *, unattained: str = "drop") -> SaturationFits:
+    """Fit every group at once. Source: ALA, Algorithm 2, by variable projection.
+
+    Parameters
+    ----------
+    x, y, w : arrays of shape (G, m)
+        Distinct batch sizes in rising order, mean throughput at each, rows behind each mean (0 leaves the entry out).
+    unattained : "drop" or "line"
+        What becomes of a group whose best fit is a straight line: no parameters, or those of a nearly straight curve.
+
+    Raises
+    ------
+    InputError
+        If `unattained` is not one of the two.
+    """
+    if unattained not in UNATTAINED:
+        raise InputError(f"unattained must be one of {', '.join(UNATTAINED)}", got=unattained)
+    n_groups, width = x.shape
+    a, b, c = np.full((3, n_groups), np.nan)
+    status = np.full(n_groups, "not-converged", dtype="U13")
+    n_distinct = (w > 0).sum(axis=1)
+
+    one = n_distinct == 1
+    if one.any():
+        total = w[one].sum(axis=1)
+        at, mean = (w[one] * x[one]).sum(axis=1) / total, (w[one] * y[one]).sum(axis=1) / total
+        a[one], b[one], c[one], status[one] = 1.0, 1e-3, mean + np.exp(-1e-3 * at), "one-batch"
+    two = n_distinct == 2
+    if two.any():
+        b[two] = _initial_rate(x[two], w[two])
+        _, a[two], c[two], _ = (part[:, 0] for part in _project(b[two][:, None], x[two], y[two], w[two]))
+        status[two] = "two-batches"
+    many = np.flatnonzero(n_distinct > 2)
+    step = max(1, _CHUNK // (_GRID * max(width, 1)))
+    for start in range(0, len(many), step):
+        rows = many[start : start + step]
+        a[rows], b[rows], c[rows], status[rows] = _fit_determined(x[rows], y[rows], w[rows], unattained)
+    return SaturationFits(a=a, b=b, c=c, status=status)
+
+
+def group_rows(
+    batch: FloatArray, throughput: FloatArray, group: NDArray[np.intp], n_groups: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Rows of shape (n,) as the padded x, y, w of `fit_saturation`, duplicates averaged and counted."""
+    order = np.lexsort((batch, group))
+    group, batch, throughput = group[order], batch[order], throughput[order]
+    first = np.ones(len(batch), dtype=bool)
+    first[1:] = (group[1:] != group[:-1]) | (batch[1:] != batch[:-1])
+    starts = np.flatnonzero(first)
+    counts = np.diff(np.append(starts, len(batch)))
+    means = np.add.reduceat(throughput, starts) / counts
+    owner = group[starts]
+    column = np.arange(len(starts)) - np.searchsorted(owner, owner)
+    x = np.zeros((n_groups, int(column.max()) + 1))
+    y, w = np.zeros_like(x), np.zeros_like(x)
+    x[owner, column], y[owner, column], w[owner, column] = batch[starts], means, counts
+    return x, y, w
+
+
+def _project(
+    b: FloatArray, x: FloatArray, y: FloatArray, w: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """For rates b (G, K): the sum of squares, the best a >= 0 and c, and the sign-giving part of its derivative in
+    b.""" x, y, w = x[:, None, :], y[:, None, :], w[:, None, :]
+    decay = np.exp(-b[:, :, None] * x)
+    total = w.sum(axis=2)
+    decay_mean, y_mean = (w * decay).sum(axis=2) / total, (w * y).sum(axis=2) / total
+    centred = decay - decay_mean[:, :, None]
+    spread = (w * centred**2).sum(axis=2)
+    a = -(w * centred * (y - y_mean[:, :, None])).sum(axis=2) / np.maximum(spread, 1e-300)
+    a = np.maximum(a, 0.0)
+    residual = y - y_mean[:, :, None] + a[:, :, None] * centred
+    slope = -(w * residual * x * decay).sum(axis=2)
+    return (w * residual**2).sum(axis=2), a, y_mean + a * decay_mean, slope
+
+
+def _fit_determined(
+    x: FloatArray, y: FloatArray, w: FloatArray, unattained: str
+) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.str_]]:
+    seen = w > 0
+    rows = np.arange(len(x))
+    ordered = np.sort(np.where(seen, x, np.inf), axis=1)
+    largest = np.where(seen, x, -np.inf).max(axis=1)
+    low, high = _STRAIGHT / (largest - ordered[:, 0]), _SATURATED / (ordered[:, 1] - ordered[:, 0])
+    grid = low[:, None] * (high / low)[:, None] ** np.linspace(0.0, 1.0, _GRID)
+    squares, _, _, slope = _project(grid, x, y, w)
+    best = squares.argmin(axis=1)
+    least, limit = squares[rows, best], squares[:, -1]
+    mean = (w * y).sum(axis=1) / w.sum(axis=1)
+    about_mean = (w * (y - mean[:, None]) ** 2 * seen).sum(axis=1)
+    floor = 1e-12 * about_mean
+    allowed = limit * (1 + _TOLERANCE) + floor
+
+    flat = least >= about_mean * (1 - 1e-12)
+    stepped = ~flat & (limit <= least * (1 + _TOLERANCE) + floor)
+    straight = ~flat & ~stepped & (best == 0) & (slope[:, 0] >= 0)
+
+    # The bracket around the best rate; for a step, around the first rate that fits as well as the limit.
+    first = np.where(stepped, (squares <= allowed[:, None]).argmax(axis=1), best)
+    left = np.log(grid[rows, np.maximum(first - 1, 0)])
+    right = np.log(grid[rows, np.where(stepped, first, np.minimum(first + 1, _GRID - 1))])
+    for _ in range(_BISECTIONS):
+        middle = (left + right) / 2
+        value, _, _, derivative = (part[:, 0] for part in _project(np.exp(middle)[:, None], x, y, w))
+        go_left = np.where(stepped, value <= allowed, derivative >= 0)
+        left, right = np.where(go_left, left, middle), np.where(go_left, middle, right)
+    b = np.where(straight, low, np.where(stepped, np.exp(right), np.exp((left + right) / 2)))
+    b = np.where(flat, _initial_rate(x, w), b)
+    _, a, c, _ = (part[:, 0] for part in _project(b[:, None], x, y, w))
+    a, c = np.where(flat, 0.0, a), np.where(flat, mean, c)
+    status = np.select([flat, stepped, straight], ["flat", "step", "not-converged"], "converged").astype("U13")
+    if unattained == "drop":
+        a, b, c = (np.where(straight, np.nan, part) for part in (a, b, c))
+    return a, b, c, status
+
+
+def _initial_rate(x: FloatArray, w: FloatArray) -> FloatArray:
+    """ALA's b0 of each group: percentiles over rows, interpolated linearly as NumPy does."""
+    ends = np.cumsum(w, axis=1)
+    n = ends[:, -1]
+
+    def percentile(q: float) -> FloatArray:
+        position = q * (n - 1)
+        lower, upper = np.floor(position), np.ceil(position)
+        at = [np.take_along_axis(x, (ends <= k[:, None]).sum(axis=1)[:, None], axis=1)[:, 0] for k in (lower, upper)]
+        return np.asarray(at[0] + (position - lower) * (at[1] - at[0]))
+
+    p10 = percentile(0.1)
+    p90 = np.maximum(percentile(0.9), p10 + 1e-3)
+    return np.asarray(1 / np.maximum(p90 - p10, 1e-5))
+
+
+class ExponentialSaturation(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Throughput against batch size for one (input, output) pair. Source: ALA, Algorithms 1 and 2.
+
+    Parameters
+    ----------
+    unattained : {"drop", "line"}, default "drop"
+        Data without saturation, whose best fit is a straight line: refuse them, or fit a nearly straight curve.
+
+    Attributes
+    ----------
+    a_, b_, c_ : float
+        The parameters: a_ and c_ in the unit of y, b_ per sequence in the batch.
+    status_ : str
+        How the fit ended, as explained at the top of this module.
+    """
+
+    def __init__(self, *, unattained: str = "drop") -> None:
+        self.unattained = unattained
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Fit to batch sizes X (n, 1) and throughputs y (n,) > 0.
+
+        Raises
+        ------
+        AlaInputError
+            If a value is not finite or a throughput not positive, or X has more than one column.
+        ModelError
+            If the fit does not converge.
+        """
+        X, y = learned_from(self, X, y)
+        if X.shape[1] != 1:
+            raise AlaInputError("X must have one column, the batch size", got=f"{X.shape[1]} columns")
+        x, mean, count = group_rows(X[:, 0], y, np.zeros(len(X), dtype=np.intp), 1)
+        fits = fit_saturation(x, mean, count, unattained=self.unattained)
+        if not fits.successful[0]:
+            raise ModelError(
+                "the saturation fit did not converge: throughput does not saturate within these batch sizes",
+                got=f"batch sizes {x[0].min():g} to {x[0].max():g}",
+                hint='measure a larger batch size, or take unattained="line"',
+            )
+        self.a_, self.b_, self.c_ = (float(value) for value in fits.parameters[0])
+        self.status_ = str(fits.status[0])
+        return self
+
+    def predict(self, X: ArrayLike) -> FloatArray:
+        """Throughput at batch sizes X (n, 1); shape (n,)."""
+        check_is_fitted(self)
+        X = asked_about(self, X)
+        return saturation(X[:, 0], self.a_, self.b_, self.c_)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        tags.target_tags.positive_only = True
+        tags.regressor_tags.poor_score = True
+        return tags
