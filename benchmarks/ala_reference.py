@@ -1,7 +1,8 @@
-"""ALA the plain way, as the yardstick: SciPy's curve_fit, default XGBoost in a MultiOutputRegressor, nothing remembered.
+"""ALA the plain way, as the yardstick: SciPy's curve_fit, default XGBoost once a parameter, nothing remembered.
 
-Algorithms 2-8 of arXiv 2505.09319, written to be read beside the listings and independent of fewmark's own code but for the
-walk: `modify` draws the same random numbers in the same order, so that both sides can walk over the same subsets.
+Algorithms 2-8 of arXiv 2505.09319, written to be read beside the listings and independent of fewmark's own code but
+for the walk: `modify` draws the same random numbers in the same order, so that both sides can walk over the same
+subsets.
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ def distance(one: FloatArray, other: FloatArray, n_bins: int = 10) -> float:
 def predict_error(
     new: FloatArray, data: FloatArray, predictor: XGBRegressor, log: list[tuple[Subset, float]]
 ) -> tuple[float, float]:
-    """Algorithm 8: the predicted error of a new table (ii, oo, bb, thpt), and 1 / (1 + distance to the nearest subset)."""
+    """Algorithm 8: the predicted error of a table (ii, oo, bb, thpt), and 1 / (1 + distance to the nearest subset)."""
     values = [np.unique(data[:, j]) for j in range(3)]
     signature: Subset = (frozenset(new[:, 0]), frozenset(new[:, 1]), frozenset(new[:, 2]))
     error = float(predictor.predict(np.array([encode(signature, values)]))[0])

@@ -54,10 +54,11 @@ class Database:
 
     def predict(self, models: ParameterModels, group: IntArray, pairs: FloatArray, bb: FloatArray) -> FloatArray:
         """Throughput of rows; NaN for deployments without a successful fit. Source: ALA, Algorithm 5."""
-        asked, row = _unique_rows(np.column_stack([group, pairs]))
-        stored = {key: k for k, key in enumerate(map(tuple, np.column_stack([self.group, self.pairs])))}
-        curve = np.array([stored.get(key, -1) for key in map(tuple, asked)], dtype=np.intp)
-        known = curve >= 0
+        known_rows = np.column_stack([self.group, self.pairs])
+        asked, row = _unique_rows(np.vstack([known_rows, np.column_stack([group, pairs])]))
+        curve = np.full(len(asked), -1)
+        curve[row[: len(known_rows)]] = np.arange(len(known_rows))
+        row, known = row[len(known_rows) :], curve >= 0
         known[known] = self.fits.successful[curve[known]]
         parameters = np.empty((len(asked), 3))
         parameters[known] = self.fits.parameters[curve[known]]
@@ -236,7 +237,8 @@ def _keys(table: pd.DataFrame) -> list[tuple[Any, ...]]:
 
 def _unique_rows(rows: FloatArray) -> tuple[FloatArray, IntArray]:
     """Distinct rows, sorted, and which of them each row is; column by column, much faster than NumPy's on many
-    rows.""" code = np.zeros(len(rows), dtype=np.intp)
+    rows."""
+    code = np.zeros(len(rows), dtype=np.intp)
     for column in rows.T:
         values, inverse = np.unique(column, return_inverse=True)
         _, code = np.unique(code * len(values) + inverse, return_inverse=True)

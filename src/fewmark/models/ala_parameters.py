@@ -40,7 +40,8 @@ def pair_features(pairs: FloatArray) -> FloatArray:
 
 def fit_learner(features: FloatArray, targets: FloatArray, learner: Any = None) -> Any:
     """M on targets (k, t): XGBoost with its defaults, one model a target, or clones of another scikit-learn
-    regressor.""" if learner is not None:
+    regressor."""
+    if learner is not None:
         return MultiOutputRegressor(clone(learner)).fit(features, targets)
     from xgboost import XGBRegressor
 
@@ -84,8 +85,7 @@ class ParameterModels:
             rows = asked[group[asked] == code]
             if code not in self._models:
                 mine = self._group == code
-                self._models[code] = fit_learner(pair_features(self._pairs[mine]), self._parameters[mine],
-                self.learner)
+                self._models[code] = fit_learner(pair_features(self._pairs[mine]), self._parameters[mine], self.learner)
             out[rows] = np.asarray(self._models[code].predict(pair_features(pairs[rows]))).reshape(len(rows), 3)
         return out
 

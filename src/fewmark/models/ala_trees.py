@@ -100,7 +100,9 @@ class _Line:
         starts = np.append(ordered, np.zeros((n_problems, 1), dtype=bool), axis=1)
         self.barred = ~(starts[:, self.cut] & (n[:, self.left] > 0) & real)
         self.offset = (np.arange(n_problems) * len(runs))[:, None]
-        self.whole = number[0, n_points]
+        self.root = np.repeat(self.offset + number[0, n_points], n_points, axis=1)
+        self.own = np.arange(len(runs))
+        self.row = self.own * width
         self.position = np.arange(n_points)
         self.depth = min(_DEPTH, n_points - 1)
 
@@ -113,70 +115,69 @@ class _Line:
         gain = score[:, self.left] + score[:, self.right]
         gain -= score[:, :, None]
         gain[self.barred] = -1
-        best = gain.argmax(axis=2)
         # Where a run is not cut, its cut lies beyond all points and both ways lead back to itself.
-        pays = np.take_along_axis(gain, best[:, :, None], axis=2)[:, :, 0] > _LEAST_GAIN
-        flat = best + np.arange(best.shape[1]) * gain.shape[2]
-        own = np.arange(best.shape[1])
-        left = (np.where(pays, self.left.ravel()[flat], own) + self.offset).ravel()
-        right = (np.where(pays, self.right.ravel()[flat], own) + self.offset).ravel()
-        cut = np.where(pays, self.cut.ravel()[flat], len(self.order)).ravel()
-        at = np.repeat(self.offset + self.whole, len(self.order), axis=1)
+        pays = gain.max(axis=2) > _LEAST_GAIN
+        best = gain.argmax(axis=2) + self.row
+        left = (np.where(pays, self.left.take(best), self.own) + self.offset).ravel()
+        right = (np.where(pays, self.right.take(best), self.own) + self.offset).ravel()
+        cut = np.where(pays, self.cut.take(best), len(self.order)).ravel()
+        at = self.root
         for _ in range(self.depth):
-            at = np.where(self.position < cut[at], left[at], right[at])
+            at = np.where(self.position < cut.take(at), left.take(at), right.take(at))
         leaf = (-total / self.weight).astype(np.float32) * _RATE
-        return np.asarray(leaf.ravel()[at][:, self.back])
+        return np.asarray(leaf.ravel().take(at)[:, self.back])
 
 
 class _Cuts:
-    """Trees over points that features put in different orders: for each feature, where a cut may fall and who lies left.
+    """Trees over points that features put in different orders: each feature's cuts, and who lies left of each.
 
-    The cut after training value v is at the next training value: points below that go left, be they trained on or
-    not.
+    The cut after training value v is at the next training value: points below that go left, be they trained on or not.
     """
 
     def __init__(self, ranks: NDArray[np.intp], train: NDArray[np.bool_]) -> None:
-        self.train = train.astype(np.float64)
-        left = []
-        for rank in ranks:
-            # Level q splits at the rank of point q, if point q is trained on and not the least: left are lower ranks.
-            below = rank[None, :] < rank[:, None]
-            order = np.argsort(rank, kind="stable")
-            left.append(below[order])
-        self.left = np.concatenate(left).astype(np.float64)  # (C, P): candidate cuts, in XGBoost's order of
-        preference owner = np.concatenate([np.argsort(rank, kind="stable") for rank in ranks])
-        self.cut_ok = train[:, owner]  # a cut stands at a training value
+        self.train = train
+        owner = np.concatenate([np.argsort(rank, kind="stable") for rank in ranks])
+        lower = np.concatenate([rank[None, :] < np.sort(rank)[:, None] for rank in ranks])
+        self.left = lower  # (C, P), in XGBoost's order of preference
+        self.into_left = lower.T.astype(np.float64)
+        self.at_training_value = train[:, owner]
 
     def tree(self, gradient: FloatArray) -> NDArray[np.float32]:
         """One tree's contribution at every point, (B, P)."""
-        n_problems, n_points = gradient.shape
-        out = np.zeros((n_problems, n_points), dtype=np.float32)
-        # Nodes of all problems in one list: which problem, and which points it holds.
-        problem = np.arange(n_problems)
-        member = np.ones((n_problems, n_points), dtype=bool)
+        out = np.zeros(gradient.shape, dtype=np.float32)
+        # The nodes of all problems in one list: whose they are, and which points they hold.
+        problem = np.arange(len(gradient))
+        member = np.ones(gradient.shape, dtype=bool)
         for depth in range(_DEPTH + 1):
-            held = member * self.train[problem]
-            weighted = member * gradient[problem]
-            n, total = held.sum(axis=1), weighted.sum(axis=1)
-            split = np.zeros(len(problem), dtype=bool)
-            if depth < _DEPTH:
-                n_left, g_left = held @ self.left.T, weighted @ self.left.T
-                n_right, g_right = n[:, None] - n_left, total[:, None] - g_left
-                allowed = self.cut_ok[problem] & (n_left > 0.5) & (n_right > 0.5)
-                children = (g_left**2 / (n_left + _LAMBDA)).astype(np.float32) + (
-                    g_right**2 / (n_right + _LAMBDA)
-                ).astype(np.float32)
-                parent = (total**2 / (n + _LAMBDA)).astype(np.float32)
-                gain = np.where(allowed, children - parent[:, None], np.float32(-1))
-                best = gain.argmax(axis=1)
-                split = gain[np.arange(len(problem)), best] > _LEAST_GAIN
-            leaf = ~split
+            held = (member & self.train[problem]).astype(np.float64)
+            pull = member * gradient[problem]
+            n, total = held.sum(axis=1), pull.sum(axis=1)
+            open_ = np.flatnonzero((n > 1) & (depth < _DEPTH))
+            cut = np.full(len(problem), -1)
+            if len(open_):
+                best, pays = self._best(problem[open_], held[open_], pull[open_], n[open_], total[open_])
+                cut[open_[pays]] = best[pays]
+            leaf = cut < 0
             weight = (-total[leaf] / (n[leaf] + _LAMBDA)).astype(np.float32) * _RATE
-            np.add.at(out, problem[leaf], np.where(member[leaf], weight[:, None], np.float32(0)))
+            node, point = np.nonzero(member[leaf])
+            out[problem[leaf][node], point] = weight[node]
+            split = ~leaf
             if not split.any():
                 break
-            goes_left = self.left[best[split]] > 0.5
-            inside = member[split]
+            goes_left, inside = self.left[cut[split]], member[split]
             problem = np.concatenate([problem[split], problem[split]])
             member = np.concatenate([inside & goes_left, inside & ~goes_left])
         return out
+
+    def _best(
+        self, problem: NDArray[np.intp], held: FloatArray, pull: FloatArray, n: FloatArray, total: FloatArray
+    ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Each node's best cut, and whether it gains enough."""
+        n_left, left = held @ self.into_left, pull @ self.into_left
+        n_right, right = n[:, None] - n_left, total[:, None] - left
+        gain = (left * left / (n_left + _LAMBDA)).astype(np.float32)
+        gain += (right * right / (n_right + _LAMBDA)).astype(np.float32)
+        gain -= (total * total / (n + _LAMBDA)).astype(np.float32)[:, None]
+        gain[~self.at_training_value[problem] | (n_left < 1) | (n_right < 1)] = -1
+        best = gain.argmax(axis=1)
+        return best, gain[np.arange(len(best)), best] > _LEAST_GAIN

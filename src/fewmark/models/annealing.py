@@ -24,6 +24,7 @@ What the paper leaves open, and what is done here
 
 from __future__ import annotations
 
+import importlib
 import math
 from dataclasses import dataclass
 from itertools import pairwise
@@ -122,9 +123,7 @@ def anneal(
         learner=learner,
         unattained=unattained,
     )
-    start = None
-    if initial is not None:
-        start = space.subset(*(np.atleast_1d(np.asarray(part, dtype=float)) for part in initial))
+    start = None if initial is None else space.subset(*initial)
     seeds = np.random.SeedSequence(random_state).spawn(n_chains)
     if n_jobs in (None, 1) and backend is None:
         return join([_walk(space, schedule, start, seed) for seed in seeds])
@@ -148,11 +147,9 @@ def _n_workers(parallel: Parallel) -> int:
 def _register(backend: str | None) -> None:
     try:
         if backend == "ray":
-            from ray.util.joblib import register_ray
-
-            register_ray()
+            importlib.import_module("ray.util.joblib").register_ray()
         elif backend == "dask":
-            import distributed  # noqa: F401
+            importlib.import_module("distributed")
     except ImportError:
         raise InputError(
             f"the {backend} backend is not installed", got=f"backend={backend!r}", hint=f"pip install {backend}"

@@ -16,12 +16,12 @@ What is not yet known is computed for many subsets and all deployments in one pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fewmark.core.errors import InputError
 from fewmark.models.ala_parameters import fit_learner, pair_features
@@ -173,7 +173,29 @@ class SubsetSpace:
         first, second, third = (subset[self.bounds[j] : self.bounds[j + 1]] for j in range(3))
         return first, second, third
 
-    def subset(self, ii: Sequence[float], oo: Sequence[float], bb: Sequence[float]) -> BoolArray:
+    def subset(self, ii: ArrayLike, oo: ArrayLike, bb: ArrayLike) -> BoolArray:
+        """The vector of a subset given by its values. Raises `AlaInputError` on a value that D does not have."""
+        chosen = [np.atleast_1d(np.asarray(part, dtype=float)) for part in (ii, oo, bb)]
+        for name, wanted, known in zip(("ii", "oo", "bb"), chosen, self.values, strict=True):
+            unknown = np.setdiff1d(wanted, known)
+            if unknown.size or not wanted.size:
+                raise AlaInputError(
+                    f"a subset names at least one {name}, and only values that the data have",
+                    got=unknown.tolist() or "none",
+                    hint=f"one of {', '.join(f'{value:g}' for value in known)}",
+                )
+        return np.concatenate([np.isin(known, wanted) for known, wanted in zip(self.values, chosen, strict=True)])
+
+    def knows(self, subset: BoolArray) -> bool:
+        """Whether the subset has been evaluated."""
+        return subset.tobytes() in self._evaluated
+
+    def parts(self, subset: BoolArray) -> tuple[BoolArray, BoolArray, BoolArray]:
+        """The subset's vectors over the values of ii, oo and bb."""
+        first, second, third = (subset[self.bounds[j] : self.bounds[j + 1]] for j in range(3))
+        return first, second, third
+
+    def subset(self, ii: ArrayLike, oo: ArrayLike, bb: ArrayLike) -> BoolArray:
         """The vector of a subset given by its values. Raises `AlaInputError` on a value that D does not have."""
         for name, wanted, known in zip(("ii", "oo", "bb"), (ii, oo, bb), self.values, strict=True):
             unknown = np.setdiff1d(np.asarray(wanted, dtype=float), known)
@@ -203,7 +225,8 @@ class SubsetSpace:
 
     def predict(self, subset: BoolArray) -> tuple[BoolArray, FloatArray]:
         """Which rows the subset trains on, and every row's prediction (NaN where nothing can be said), shapes
-        (N,).""" train = subset[self._row_bit].all(axis=1)
+        (N,)."""
+        train = subset[self._row_bit].all(axis=1)
         known, bb, fits = self._trained(subset)
         parameters = np.full((len(known), 3), np.nan)
         for group, curves, mask in self._problems(subset):
@@ -245,7 +268,8 @@ class SubsetSpace:
 
     def _fit(self, bb: BoolArray) -> SaturationFits:
         """Fit every curve on these batch sizes, and where that is little work at once on every other choice of
-        them.""" n_curves, n_batches = self._count.shape
+        them."""
+        n_curves, n_batches = self._count.shape
         masks = bb[None]
         if n_curves << n_batches <= _FITS_AHEAD:
             masks = (np.arange(1, 1 << n_batches)[:, None] >> np.arange(n_batches) & 1).astype(bool)

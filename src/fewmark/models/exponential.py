@@ -57,7 +57,8 @@ def saturation(batch_size: ArrayLike, a: ArrayLike, b: ArrayLike, c: ArrayLike) 
 
 def initial_parameters(batch_size: ArrayLike, throughput: ArrayLike) -> tuple[float, float, float]:
     """ALA's starting point (a0, b0, c0) from the rows of one pair, shapes (n,). Source: ALA, Algorithm 2, lines
-    6-13.""" batch, thpt = np.asarray(batch_size, dtype=float), np.asarray(throughput, dtype=float)
+    6-13."""
+    batch, thpt = np.asarray(batch_size, dtype=float), np.asarray(throughput, dtype=float)
     if np.unique(batch).size < 2:
         return 1.0, 0.001, 0.0
     thpt_p10, thpt_p90 = np.percentile(thpt, [10, 90])
@@ -153,7 +154,8 @@ def _project(
     b: FloatArray, x: FloatArray, y: FloatArray, w: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """For rates b (G, K): the sum of squares, the best a >= 0 and c, and the sign-giving part of its derivative in
-    b.""" x, y, w = x[:, None, :], y[:, None, :], w[:, None, :]
+    b."""
+    x, y, w = x[:, None, :], y[:, None, :], w[:, None, :]
     decay = np.exp(-b[:, :, None] * x)
     total = w.sum(axis=2)
     decay_mean, y_mean = (w * decay).sum(axis=2) / total, (w * y).sum(axis=2) / total
