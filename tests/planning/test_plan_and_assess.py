@@ -63,7 +63,8 @@ def test_what_is_forbidden_failed_or_unimportant_is_not_asked(tmp_path: Path, gr
     "change",
     [
         {"forbid": ["batch_size"]}, {"forbid": ["nonsense>3"]}, {"forbid": ["model<x"]}, {"ask": 0},
-        {"target": "power"}, {"strategy": "nonsense"}, {"model": "nonsense"}, {"target_error": 3.0}, {"space": "no-such-file.csv"},
+        {"target": "power"}, {"strategy": "nonsense"}, {"model": "nonsense"}, {"target_error": 3.0},
+        {"space": "no-such-file.csv"},
     ],
 )  # fmt: skip
 def test_a_wrong_request_is_one_clear_error(change: dict[str, Any], tmp_path: Path, grid: Any) -> None:

@@ -21,6 +21,9 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "fit": ("fewmark.cli.fit", "Fit a model and save it."),
     "predict": ("fewmark.cli.predict", "Predict cases that nobody measured, with intervals."),
     "evaluate": ("fewmark.cli.evaluate", "Score models under the evaluation protocols."),
+    "plan": ("fewmark.cli.plan", "Which cells of a space are worth measuring next."),
+    "assess": ("fewmark.cli.assess", "What strategies of measuring cost, and how accurate they are."),
+    "recommend": ("fewmark.cli.recommend", "What to deploy under objectives and prices, and how sure that is."),
     "reproduce": ("fewmark.cli.reproduce", "Reproduce a paper's evaluation on the packaged data."),
     "report": ("fewmark.cli.report", "Write one HTML file that shows it all."),
 }

@@ -15,7 +15,8 @@ from fewmark.models.registry import make_model, model_names
 from fewmark.planning.assess import Assessment, Contender, assess, subjects
 from fewmark.planning.known import measured_cells
 from fewmark.planning.strategies import make_strategy, strategy_names
-from fewmark.verbs.plan import NO_MODEL, known_table
+from fewmark.verbs.plan import NO_MODEL
+from fewmark.verbs.source import read_source
 
 ACCURACIES: Final = (0.966, 0.98)  # of a contest between all; the first is the one that FMwork reports
 ADAPTIVE: Final = "adaptive"
@@ -60,7 +61,7 @@ def assess_strategies(
         raise InputError("no model by that name", got=model, hint=f"one of {', '.join(model_names())}, or none")
     contenders = _contenders(strategies, accuracies)
     make_strategy(reference)
-    known = measured_cells(known_table(data, store, unscreened=unscreened), target)
+    known = measured_cells(read_source(data, store=store, screened=not unscreened), target)
     if known.empty:
         raise InputError("there is nothing to assess: no cell with a measured value", got=str(data or store or "store"))
 

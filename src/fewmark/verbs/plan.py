@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from fewmark import datasets
-from fewmark.core import InputError
+from fewmark.core import FewmarkError, InputError
 from fewmark.evaluate.meta import Charges
-from fewmark.interop import from_measurements, read_table, write_table
+from fewmark.interop import write_table
 from fewmark.models.registry import make_model
 from fewmark.planning.planner import Planner
 from fewmark.planning.propose import make_planner, propose
-from fewmark.screening import apply, screen
-from fewmark.store import open_store
+from fewmark.verbs.source import read_cases, read_source
 
 NO_MODEL = "none"
 
@@ -52,10 +51,10 @@ def plan(
     """
     if ask < 1:
         raise InputError("ask for at least one cell", got=ask)
-    known = known_table(data, store, unscreened=unscreened)
+    known = _known(data, store, screened=not unscreened)
     fitted = None if model == NO_MODEL else make_model(model, target=target, random_state=seed)
     planner = make_planner(
-        known, read_table(space), fitted, target=target, strategy=strategy, charges=charges,
+        known, read_cases(space, known), fitted, target=target, strategy=strategy, charges=charges,
         target_error=target_error, forbid=forbid, random_state=seed,
     )  # fmt: skip
     chosen = propose(planner, ask if not planner.reached() else 0)
@@ -64,18 +63,11 @@ def plan(
     return chosen, planner
 
 
-def known_table(data: str | Path | None, store: str | None, *, unscreened: bool = False) -> pd.DataFrame:
-    """What is known: a file, a packaged dataset or the store, without the rows that the screen excludes.
-
-    Raises
-    ------
-    InputError
-        If there is no such file or dataset, or it cannot be read.
-    """
-    if data is not None:
-        name = str(data)
-        frame = datasets.load(name) if name in datasets.names() else read_table(data)
-    else:
-        with open_store(store) as opened:
-            frame = from_measurements(opened.measurements())
-    return frame if unscreened or frame.empty else apply(frame, screen(frame))
+def _known(data: str | Path | None, store: str | None, *, screened: bool) -> pd.DataFrame:
+    """What is known; nothing, where neither a table nor a store was named and there is no default store yet."""
+    try:
+        return read_source(data, store=store, screened=screened)
+    except FewmarkError:
+        if data is not None or store is not None or "FEWMARK_STORE" in os.environ:
+            raise
+        return pd.DataFrame()

@@ -7,7 +7,7 @@ Notation: c_j seconds of measuring cell j, a load included where its deployment 
 
 How much the error drops does not depend on the value that a measurement will give, so a whole sequence can be played
 out beforehand. With an error to reach, the sequences for several a are played until their forecast reaches it and the
-cheapest is begun: a = 1 buys many cheap cells, a = 0 the most telling one at any price.
+cheapest is begun: a = 0 buys the most telling cell at any price, a = 1 many cheap ones, a infinite just the cheapest.
 
 Source: greedy gain per cost as in Krause and Guestrin (UAI 2005); playing out by a is fewmark's own.
 """
@@ -23,7 +23,7 @@ from fewmark.planning.belief import Belief
 from fewmark.planning.space import FloatArray, IntArray
 from fewmark.planning.strategies.base import State, Strategy
 
-EXPONENTS: Final = (1.0, 0.75, 0.5, 0.25)
+EXPONENTS: Final = (np.inf, 1.0, 0.75, 0.5, 0.25)
 MAX_PLAYED: Final = 12  # cells; a plan that needs more is begun with the first of them anyway
 MAX_CANDIDATES: Final = 2000
 
@@ -38,7 +38,7 @@ class Adaptive(Strategy):
 
     name = "adaptive"
 
-    def __init__(self, cost_exponent: float = 0.5) -> None:
+    def __init__(self, cost_exponent: float = 0.75) -> None:
         if not 0 <= cost_exponent <= 1:
             raise InputError("the weight of cost lies between 0 and 1", got=cost_exponent)
         self.cost_exponent = cost_exponent
@@ -73,7 +73,9 @@ class Adaptive(Strategy):
         reached = until is None or _error(belief, state) <= until
         while len(left) and len(picks) < n and not (until is not None and reached):
             cost = state.cost_s[left] + self._loading(state, left, loaded)
-            best = int(np.argmax(belief.gains(left, state.weights) / cost**exponent))
+            best = int(
+                np.argmin(cost) if exponent == np.inf else np.argmax(belief.gains(left, state.weights) / cost**exponent)
+            )
             pick = int(left[best])
             spent += float(cost[best])
             loaded.add(int(state.space.deployment[pick]))

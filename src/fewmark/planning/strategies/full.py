@@ -1,4 +1,4 @@
-"""The full space, every cell, short runs first in each deployment: the reference that the others are held against."""
+"""The full space, every cell, in its own order: the reference that the others are held against."""
 
 from __future__ import annotations
 
@@ -14,5 +14,4 @@ class Full(Strategy):
     name = "full"
 
     def propose(self, state: State, candidates: IntArray, n: int) -> IntArray:
-        order = np.lexsort((state.cost_s[candidates], state.space.deployment[candidates]))
-        return np.asarray(candidates[order])
+        return np.asarray(candidates[np.argsort(state.space.deployment[candidates], kind="stable")])

@@ -1,0 +1,1 @@
+"""What to deploy: prices, service-level objectives, and the recommendation that follows from predictions."""

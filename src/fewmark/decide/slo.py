@@ -1,0 +1,135 @@
+"""Service-level objectives, and the probability that a prediction meets them.
+
+Notation: Y the metric of a cell; its interval at level l has ends lo(l), hi(l), so that P(Y <= hi(l)) = (1 + l) / 2 and
+P(Y <= lo(l)) = (1 - l) / 2. The distribution in between is read off by interpolating the normal score against log Y.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from fewmark.core.errors import InputError
+from fewmark.core.metrics import METRICS, TARGETS
+from fewmark.models.base import FloatArray, Model
+
+LEVELS: Final = (0.5, 0.8, 0.95)
+MEASURED_SD: Final = 0.02  # of a measured value, log: what a repetition would differ by
+_LEAST_SD: Final = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A metric and its limit: at most it where lower is better, at least it where higher is."""
+
+    metric: str
+    limit: float
+
+    @classmethod
+    def parse(cls, text: str) -> Objective:
+        """From ``ttft_s=0.5``. Raises `InputError` if the metric is unknown or the limit no positive number."""
+        name, sign, value = text.partition("=")
+        name = name.strip()
+        if not sign or name not in TARGETS:
+            raise InputError(
+                "an SLO is a metric and its limit, as in ttft_s=0.5", got=text, hint=f"of {', '.join(TARGETS)}"
+            )
+        try:
+            limit = float(value)
+        except ValueError:
+            limit = math.nan
+        if not (math.isfinite(limit) and limit > 0):
+            raise InputError(f"the limit of {name} must be a positive number", got=value)
+        return cls(name, limit)
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether the limit is a floor."""
+        return METRICS[self.metric].higher_is_better
+
+    def met(self, value: FloatArray) -> NDArray[np.bool_]:
+        """Whether values meet it."""
+        return np.asarray(value >= self.limit if self.higher_is_better else value <= self.limit)
+
+    def __str__(self) -> str:
+        return f"{self.metric} {'≥' if self.higher_is_better else '≤'} {self.limit:g}"
+
+
+def parse_objectives(texts: Iterable[str]) -> list[Objective]:
+    """One objective a metric. Raises `InputError` if one is wrong or a metric has two."""
+    out = [Objective.parse(text) for text in texts]
+    twice = {o.metric for o in out if sum(other.metric == o.metric for other in out) > 1}
+    if twice:
+        raise InputError("a metric has one limit", got=sorted(twice))
+    return out
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What is believed of a metric at n cells: normal scores (k,) and the log values that have them (n, k), rising."""
+
+    scores: FloatArray
+    log_values: FloatArray
+
+    @property
+    def median(self) -> FloatArray:
+        """(n,); NaN where nothing is believed."""
+        return np.exp(self.log_values[:, len(self.scores) // 2])
+
+    def quantile(self, p: float) -> FloatArray:
+        """The value that the metric stays below with probability p, (n,)."""
+        return self.at(np.full((len(self.log_values), 1), norm.ppf(p)))[:, 0]
+
+    def at(self, score: FloatArray) -> FloatArray:
+        """The values that have these normal scores, (n, m) for (n, m) scores; straight on beyond the outermost."""
+        out = np.full(score.shape, np.nan)
+        for row, logs in enumerate(self.log_values):
+            if np.isfinite(logs).all():
+                out[row] = np.exp(_straight(score[row], self.scores, logs))
+        return out
+
+    def probability(self, objective: Objective) -> FloatArray:
+        """The probability that each cell meets an objective, (n,); NaN where nothing is believed."""
+        limit = math.log(objective.limit)
+        out = np.full(len(self.log_values), np.nan)
+        for row, logs in enumerate(self.log_values):
+            if np.isfinite(logs).all():
+                below = float(norm.cdf(_straight(np.array([limit]), logs, self.scores)[0]))
+                out[row] = 1.0 - below if objective.higher_is_better else below
+        return out
+
+
+def distribution(model: Model, X: pd.DataFrame, measured: FloatArray) -> Distribution:
+    """What a fitted model believes of its target at n cells; `measured` (n,) values, where not NaN, stand instead."""
+    value = np.asarray(model.predict(X), dtype=float)
+    lows, highs = [], []
+    with np.errstate(divide="ignore", invalid="ignore"):
+        middle = np.log(value)
+        for level in LEVELS:
+            ends = np.log(np.maximum(np.asarray(model.predict_interval(X, level), dtype=float), 1e-300))
+            lows.append(ends[:, 0])
+            highs.append(ends[:, 1])
+    scores = np.asarray(norm.ppf([(1 + level) / 2 for level in LEVELS]), dtype=float)
+    logs = np.column_stack([*reversed(lows), middle, *highs])
+    every = np.concatenate([-scores[::-1], [0.0], scores])
+    logs = np.where(np.isfinite(logs), logs, np.nan)
+    # ends of different levels may touch: keep them apart, so that each value has one score
+    logs = np.maximum.accumulate(logs + _LEAST_SD * every, axis=1)
+    known = np.isfinite(measured)
+    logs[known] = np.log(measured[known])[:, None] + MEASURED_SD * every
+    return Distribution(every, logs)
+
+
+def _straight(x: FloatArray, xp: FloatArray, fp: FloatArray) -> FloatArray:
+    """Linear interpolation that goes straight on at both ends; xp rising."""
+    inner = np.interp(x, xp, fp)
+    left = fp[0] + (x - xp[0]) * (fp[1] - fp[0]) / (xp[1] - xp[0])
+    right = fp[-1] + (x - xp[-1]) * (fp[-1] - fp[-2]) / (xp[-1] - xp[-2])
+    return np.asarray(np.where(x < xp[0], left, np.where(x > xp[-1], right, inner)))

@@ -1,0 +1,230 @@
+"""`fewmark recommend`: what to deploy, at which setting, under which objectives, at what price."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fewmark.core import Advice, InputError, ModelError
+from fewmark.core.table import WORKLOAD_COLUMNS
+from fewmark.decide.cost import hourly_cost, power_w, replicas, token_costs
+from fewmark.decide.prices import Prices, load_prices
+from fewmark.decide.recommend import Recommendation, recommend
+from fewmark.decide.slo import Distribution, Objective, distribution, parse_objectives
+from fewmark.evaluate.meta import accelerators, deployment_codes, is_identity
+from fewmark.models.base import FloatArray
+from fewmark.models.registry import make_model
+from fewmark.planning.known import measured_cells
+from fewmark.planning.space import Space
+from fewmark.verbs.source import read_cases, read_source
+
+RATE = "throughput_tok_s"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A recommendation and its money: `cells` are the candidates, `currency` the unit (None: accelerators count)."""
+
+    recommendation: Recommendation
+    cells: pd.DataFrame
+    costs: pd.DataFrame
+    currency: str | None
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The candidates, best first: their columns, what they cost, how sure it is."""
+        order = self.recommendation.table.index
+        shown = self.cells.loc[order, [name for name in self.cells if name in _shown(self.cells)]]
+        return pd.concat([shown, self.recommendation.table, self.costs.loc[order]], axis=1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        both = replace(self.recommendation, table=self.table)
+        return {"currency": self.currency, **both.to_dict()}
+
+
+def recommend_deployment(
+    slo: Sequence[str] = (),
+    *,
+    prices: str | Path | None = None,
+    data: str | Path | None = None,
+    store: str | None = None,
+    space: str | Path | None = None,
+    input_tokens: float | None = None,
+    output_tokens: float | None = None,
+    model: str = "auto",
+    region: str | None = None,
+    spot: bool = False,
+    demand_tok_s: float | None = None,
+    assurance: float = 0.9,
+    unscreened: bool = False,
+    seed: int = 0,
+) -> Answer:
+    """Rank deployments and their settings.
+
+    Parameters
+    ----------
+    slo : objectives, as in ``ttft_s=0.5``
+    prices : a price file; None: accelerators take money's place
+    space : the candidates, a canonical table; by default every deployment that is known at every load that is known
+    input_tokens, output_tokens : the workload; by default the lengths that most deployments were measured at
+    demand_tok_s : output tokens per second to serve, for the number of replicas
+
+    Raises
+    ------
+    InputError, ModelError
+        If the request is wrong, or what it asks for cannot be known from the data.
+    """
+    objectives = parse_objectives(slo)
+    priced = None if prices is None else load_prices(prices)
+    known = read_source(data, store=store, screened=not unscreened)
+    rates = measured_cells(known, RATE)
+    if rates.empty:
+        raise InputError("nothing is known: no cell with a throughput", hint="run or import measurements first")
+    advice: list[Advice] = []
+    if space is not None:
+        cells = Space.from_table(read_cases(space, known)).cells
+    else:
+        cells = _candidates(rates, input_tokens, output_tokens, advice)
+    throughput, measured = _believe(RATE, rates, cells, model, seed)
+    beliefs = []
+    for objective in objectives:
+        rows = rates if objective.metric == RATE else measured_cells(known, objective.metric)
+        if rows.empty:
+            raise InputError(
+                f"{objective.metric} was never measured here, so nothing can be said of {objective}",
+                hint="measure it (a streaming engine or one-token runs), or use another objective",
+            )
+        beliefs.append((objective, _believe(objective.metric, rows, cells, model, seed)[0]))
+    hourly = _hourly(cells, priced, region, spot, advice)
+    found = recommend(cells, throughput, hourly, beliefs, measured, assurance=assurance, random_state=seed)
+    costs = _costs(cells, throughput, hourly, beliefs, priced, demand_tok_s)
+    return Answer(
+        replace(found, advice=(*advice, *found.advice)), cells, costs, priced.currency if priced is not None else None
+    )
+
+
+def _candidates(
+    rates: pd.DataFrame, input_tokens: float | None, output_tokens: float | None, advice: list[Advice]
+) -> pd.DataFrame:
+    """Every known deployment at every known load (of its kind), at one pair of lengths."""
+    rows = rates
+    for name, wanted in (("input_tokens", input_tokens), ("output_tokens", output_tokens)):
+        if wanted is not None and not (np.isfinite(wanted) and wanted > 0):
+            raise InputError(f"{name} must be a positive number", got=wanted)
+    pair = (input_tokens, output_tokens)
+    if None in pair:
+        fits = np.ones(len(rows), dtype=bool)
+        for name, wanted in zip(("input_tokens", "output_tokens"), pair, strict=True):
+            fits &= (rows[name] == wanted).to_numpy() if wanted is not None else True
+        if not fits.any():
+            raise InputError("no cell of these lengths is known", got=pair, hint="give both --input and --output")
+        counts = rows.loc[fits].assign(d=deployment_codes(rows)[fits]).groupby(["input_tokens", "output_tokens"])["d"]
+        common: Any = counts.nunique().idxmax()
+        pair = (float(common[0]), float(common[1]))
+        advice.append(
+            Advice(
+                "workload",
+                f"for {pair[0]:g} tokens in and {pair[1]:g} out: the lengths that most deployments were measured at",
+                "say --input and --output for others",
+            )
+        )
+    code = deployment_codes(rows)
+    tables = []
+    online = rows["concurrency"].notna().to_numpy()
+    for one in np.unique(code):
+        for kind, column in ((False, "batch_size"), (True, "concurrency")):
+            mine = (code == one) & (online == kind)
+            if mine.any():
+                loads = np.unique(rows.loc[online == kind, column].to_numpy(dtype=float))
+                reach = rows.loc[mine, column].max()
+                chosen = loads[loads <= 2 * reach]  # beyond twice what was tried, a prediction is a guess
+                first = rows.loc[mine].iloc[[0] * len(chosen)].copy()
+                first[column] = chosen
+                tables.append(first)
+    out: pd.DataFrame = pd.concat(tables, ignore_index=True)
+    out["input_tokens"], out["output_tokens"] = pair
+    return out[[name for name in map(str, out) if is_identity(name)]]
+
+
+def _believe(
+    target: str, rows: pd.DataFrame, cells: pd.DataFrame, model: str, seed: int
+) -> tuple[Distribution, NDArray[np.bool_]]:
+    """What is believed of a metric at the candidates, and which of them were measured."""
+    try:
+        fitted = make_model(model, target=target, random_state=seed).fit(rows, rows[target].to_numpy(dtype=float))
+    except ModelError as error:
+        raise ModelError(f"{target} cannot be predicted from what is known", got=error.what, hint=error.hint) from None
+    where = Space.from_table(cells).locate(rows)
+    measured = np.full(len(cells), np.nan)
+    measured[where[where >= 0]] = rows[target].to_numpy(dtype=float)[where >= 0]
+    return distribution(fitted, cells, measured), np.isfinite(measured)
+
+
+def _hourly(
+    cells: pd.DataFrame, prices: Prices | None, region: str | None, spot: bool, advice: list[Advice]
+) -> FloatArray:
+    if prices is None:
+        if region or spot:
+            raise InputError("a region or spot prices need a price file", hint="give --prices")
+        advice.append(
+            Advice("no-prices", "no prices were given: ranked by accelerators, not by money", "give --prices FILE")
+        )
+        return accelerators(cells)
+    hourly = hourly_cost(cells, prices, region=region, spot=spot)
+    if not np.isfinite(hourly).any():
+        raise InputError(
+            "no candidate has a price",
+            got=", ".join(sorted({str(name) for name in cells["accelerator"]})),
+            hint=f"the file prices {', '.join(sorted({price.name for price in prices.accelerators}))}",
+        )
+    without = sorted({str(name) for name in cells.loc[~np.isfinite(hourly), "accelerator"]})
+    if without:
+        advice.append(
+            Advice(
+                "unpriced",
+                f"without a price or a number of accelerators, so not ranked: {', '.join(without)}",
+                "add them to the price file",
+            )
+        )
+    return hourly
+
+
+def _costs(
+    cells: pd.DataFrame,
+    throughput: Distribution,
+    hourly: FloatArray,
+    beliefs: Sequence[tuple[Objective, Distribution]],
+    prices: Prices | None,
+    demand_tok_s: float | None,
+) -> pd.DataFrame:
+    value = throughput.median
+    load = cells["batch_size"].fillna(cells["concurrency"]).to_numpy(dtype=float)
+    e2e = load * cells["output_tokens"].to_numpy(dtype=float) / value
+    ttft = next(
+        (belief.median for objective, belief in beliefs if objective.metric == "ttft_s"), np.full(len(cells), np.nan)
+    )
+    share = np.clip(ttft / e2e, 0.0, 1.0)
+    out = token_costs(
+        cells, value, hourly if prices is not None else np.full(len(cells), np.nan), share, power_w(cells, prices)
+    )
+    if demand_tok_s is not None:
+        out["replicas"] = replicas(demand_tok_s, value)
+        # the low end of the throughput asks for more replicas, the high end for fewer
+        out["replicas_high"] = replicas(demand_tok_s, throughput.quantile(0.05))
+        out["fleet_cost_per_hour"] = out["replicas"] * hourly if prices is not None else np.nan
+    return out
+
+
+def _shown(cells: pd.DataFrame) -> list[str]:
+    fixed = ("engine", "engine_version", "model", "precision", "accelerator", "accelerator_count", *WORKLOAD_COLUMNS)
+    return [
+        name for name in map(str, cells)
+        if (name in fixed or name.startswith(("option.", "workload."))) and cells[name].notna().any()
+    ]  # fmt: skip
