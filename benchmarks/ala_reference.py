@@ -149,12 +149,11 @@ def train_error_predictor(log: list[tuple[Subset, float]], values: list[FloatArr
     return XGBRegressor().fit(np.array([encode(s, values) for s, _ in known]), np.array([e for _, e in known]))
 
 
-def distance(one: FloatArray, other: FloatArray, n_bins: int = 10) -> float:
+def distance(one: FloatArray, other: FloatArray, edges: list[FloatArray]) -> float:
     """The cosine distance of two tables' histograms, averaged over the columns ii, oo, bb, thpt."""
     total = 0.0
     for j in range(one.shape[1]):
-        edges = np.histogram_bin_edges(np.concatenate([one[:, j], other[:, j]]), bins=n_bins)
-        p, q = np.histogram(one[:, j], edges)[0], np.histogram(other[:, j], edges)[0]
+        p, q = np.histogram(one[:, j], edges[j])[0], np.histogram(other[:, j], edges[j])[0]
         total += 1 - p @ q / (np.linalg.norm(p) * np.linalg.norm(q))
     return float(total / one.shape[1])
 
@@ -166,9 +165,10 @@ def predict_error(
     values = [np.unique(data[:, j]) for j in range(3)]
     signature: Subset = (frozenset(new[:, 0]), frozenset(new[:, 1]), frozenset(new[:, 2]))
     error = float(predictor.predict(np.array([encode(signature, values)]))[0])
+    edges = [np.histogram_bin_edges(np.concatenate([data[:, j], new[:, j]]), bins=10) for j in range(4)]
     distances = []
     for subset, _ in log:
         inside = np.all([np.isin(data[:, j], list(subset[j])) for j in range(3)], axis=0)
         if inside.any():
-            distances.append(distance(data[inside], new))
+            distances.append(distance(data[inside], new, edges))
     return error, 1 / (1 + min(distances))

@@ -186,27 +186,6 @@ class SubsetSpace:
                 )
         return np.concatenate([np.isin(known, wanted) for known, wanted in zip(self.values, chosen, strict=True)])
 
-    def knows(self, subset: BoolArray) -> bool:
-        """Whether the subset has been evaluated."""
-        return subset.tobytes() in self._evaluated
-
-    def parts(self, subset: BoolArray) -> tuple[BoolArray, BoolArray, BoolArray]:
-        """The subset's vectors over the values of ii, oo and bb."""
-        first, second, third = (subset[self.bounds[j] : self.bounds[j + 1]] for j in range(3))
-        return first, second, third
-
-    def subset(self, ii: ArrayLike, oo: ArrayLike, bb: ArrayLike) -> BoolArray:
-        """The vector of a subset given by its values. Raises `AlaInputError` on a value that D does not have."""
-        for name, wanted, known in zip(("ii", "oo", "bb"), (ii, oo, bb), self.values, strict=True):
-            unknown = np.setdiff1d(np.asarray(wanted, dtype=float), known)
-            if unknown.size or not len(wanted):
-                raise AlaInputError(
-                    f"a subset names at least one {name}, and only values that the data have",
-                    got=unknown.tolist() or "none",
-                    hint=f"one of {', '.join(f'{value:g}' for value in known)}",
-                )
-        return np.concatenate([np.isin(known, wanted) for known, wanted in zip(self.values, (ii, oo, bb), strict=True)])
-
     def evaluate(self, subset: BoolArray) -> Evaluation:
         """The error of one subset."""
         return self.evaluate_all(subset[None])[0]

@@ -28,15 +28,12 @@ it converges. What the paper leaves open is defined here, and told by a status:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_is_fitted
 
-from fewmark.core.errors import InputError, ModelError
-from fewmark.models.ala_table import AlaInputError, asked_about, learned_from
+from fewmark.core.errors import InputError
 
 FloatArray = NDArray[np.float64]
 STATUSES: Final = ("converged", "flat", "step", "two-batches", "one-batch", "not-converged")
@@ -53,22 +50,6 @@ def saturation(batch_size: ArrayLike, a: ArrayLike, b: ArrayLike, c: ArrayLike) 
     """Throughput c - a exp(-b batch_size), in tokens per second; arguments broadcast. Source: ALA, Algorithm 1."""
     exponent = -np.asarray(b, dtype=float) * np.asarray(batch_size, dtype=float)
     return np.asarray(np.asarray(c, dtype=float) - np.asarray(a, dtype=float) * np.exp(exponent), dtype=np.float64)
-
-
-def initial_parameters(batch_size: ArrayLike, throughput: ArrayLike) -> tuple[float, float, float]:
-    """ALA's starting point (a0, b0, c0) from the rows of one pair, shapes (n,). Source: ALA, Algorithm 2, lines
-    6-13."""
-    batch, thpt = np.asarray(batch_size, dtype=float), np.asarray(throughput, dtype=float)
-    if np.unique(batch).size < 2:
-        return 1.0, 0.001, 0.0
-    thpt_p10, thpt_p90 = np.percentile(thpt, [10, 90])
-    b_p10, b_p90 = np.percentile(batch, [10, 90])
-    b_p90 = max(b_p90, b_p10 + 1e-3)
-    return (
-        float(max(thpt_p90 - thpt_p10, 1e-5)),
-        float(1 / max(b_p90 - b_p10, 1e-5)),
-        float(max(thpt_p90, 1e-5)),
-    )
 
 
 @dataclass(frozen=True)
@@ -222,61 +203,3 @@ def _initial_rate(x: FloatArray, w: FloatArray) -> FloatArray:
     p10 = percentile(0.1)
     p90 = np.maximum(percentile(0.9), p10 + 1e-3)
     return np.asarray(1 / np.maximum(p90 - p10, 1e-5))
-
-
-class ExponentialSaturation(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """Throughput against batch size for one (input, output) pair. Source: ALA, Algorithms 1 and 2.
-
-    Parameters
-    ----------
-    unattained : {"drop", "line"}, default "drop"
-        Data without saturation, whose best fit is a straight line: refuse them, or fit a nearly straight curve.
-
-    Attributes
-    ----------
-    a_, b_, c_ : float
-        The parameters: a_ and c_ in the unit of y, b_ per sequence in the batch.
-    status_ : str
-        How the fit ended, as explained at the top of this module.
-    """
-
-    def __init__(self, *, unattained: str = "drop") -> None:
-        self.unattained = unattained
-
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Fit to batch sizes X (n, 1) and throughputs y (n,) > 0.
-
-        Raises
-        ------
-        AlaInputError
-            If a value is not finite or a throughput not positive, or X has more than one column.
-        ModelError
-            If the fit does not converge.
-        """
-        X, y = learned_from(self, X, y)
-        if X.shape[1] != 1:
-            raise AlaInputError("X must have one column, the batch size", got=f"{X.shape[1]} columns")
-        x, mean, count = group_rows(X[:, 0], y, np.zeros(len(X), dtype=np.intp), 1)
-        fits = fit_saturation(x, mean, count, unattained=self.unattained)
-        if not fits.successful[0]:
-            raise ModelError(
-                "the saturation fit did not converge: throughput does not saturate within these batch sizes",
-                got=f"batch sizes {x[0].min():g} to {x[0].max():g}",
-                hint='measure a larger batch size, or take unattained="line"',
-            )
-        self.a_, self.b_, self.c_ = (float(value) for value in fits.parameters[0])
-        self.status_ = str(fits.status[0])
-        return self
-
-    def predict(self, X: ArrayLike) -> FloatArray:
-        """Throughput at batch sizes X (n, 1); shape (n,)."""
-        check_is_fitted(self)
-        X = asked_about(self, X)
-        return saturation(X[:, 0], self.a_, self.b_, self.c_)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
-        tags.target_tags.positive_only = True
-        tags.regressor_tags.poor_score = True
-        return tags
