@@ -52,7 +52,7 @@ class CanonicalParquet:
             elif original in encoded:
                 cells = [None if cell is None else text_to_cell(cell) for cell in cells]
             columns[name] = cells
-        return build_frame(columns)
+        return build_frame(columns, verbatim=True)
 
 
 def _encoded(metadata: dict[bytes, bytes] | None) -> frozenset[str]:

@@ -19,13 +19,15 @@ _POSITIVE: Final = frozenset(
 _STATUSES: Final = tuple(str(status) for status in Status)
 
 
-def build_frame(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
+def build_frame(columns: Mapping[str, Sequence[Any]], *, verbatim: bool = False) -> pd.DataFrame:
     """The canonical table: every canonical column, then the foreign ones in the order given; index = 0-based row.
 
     Parameters
     ----------
     columns : mapping from column name to one cell a row
         Canonical columns hold text or numbers; foreign ones values as they are to be kept.
+    verbatim : bool, default False
+        Whether labels (an engine, a model…) are values already, and not text with blanks and quotes around it.
 
     Returns
     -------
@@ -42,7 +44,7 @@ def build_frame(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
     data: dict[str, pd.Series] = {}
     for name in CANONICAL_COLUMNS:
         cells = columns.get(name, [None] * n_rows)
-        data[name] = _numbers(name, cells) if name in NUMERIC_COLUMNS else _labels(name, cells)
+        data[name] = _numbers(name, cells) if name in NUMERIC_COLUMNS else _labels(name, cells, verbatim)
     for name, cells in columns.items():
         if name not in data:
             data[name] = tidy_column(cells)
@@ -71,8 +73,10 @@ def _numbers(name: str, cells: Sequence[Any]) -> pd.Series:
     return pd.Series(out, dtype="float64")
 
 
-def _labels(name: str, cells: Sequence[Any]) -> pd.Series:
-    out = [None if is_unknown(cell) else label_to_cell(cell if isinstance(cell, str) else str(cell)) for cell in cells]
+def _labels(name: str, cells: Sequence[Any], verbatim: bool) -> pd.Series:
+    out = [None if is_unknown(cell) else str(cell) for cell in cells]
+    if not verbatim:
+        out = [None if text is None else label_to_cell(text) for text in out]
     if name == "status":
         out = [_status(cell, row) for row, cell in enumerate(out, start=1)]
     column = pd.Series([None] * len(out), dtype=object)

@@ -66,7 +66,7 @@ def from_measurements(measurements: Iterable[Measurement]) -> pd.DataFrame:
     columns = {name: [row.get(name) for row in rows] for name in names}
     if set(columns.get("provenance", ())) == {"imported"}:
         del columns["provenance"]
-    return build_frame(columns)
+    return build_frame(columns, verbatim=True)
 
 
 def _measurement(cells: dict[str, Any], row: int) -> Measurement:
