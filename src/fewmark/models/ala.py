@@ -41,10 +41,10 @@ class Database:
     fits: SaturationFits
 
     @classmethod
-    def build(cls, group: IntArray, pairs: FloatArray, bb: FloatArray, thpt: FloatArray, unattained: str) -> Database:
+    def build(cls, group: IntArray, pairs: FloatArray, bb: FloatArray, thpt: FloatArray, fitting: str) -> Database:
         """Fit a curve to every (deployment, pair) of rows (n,), (n, q), (n,), (n,)."""
         keys, curve = _unique_rows(np.column_stack([group, pairs]))
-        fits = fit_saturation(*group_rows(bb, thpt, curve, len(keys)), unattained=unattained)
+        fits = fit_saturation(*group_rows(bb, thpt, curve, len(keys)), fitting=fitting)
         return cls(group=keys[:, 0].astype(np.intp), pairs=keys[:, 1:], fits=fits)
 
     def learn(self, learner: Any) -> ParameterModels:
@@ -75,9 +75,9 @@ class AlaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     learner : None or scikit-learn regressor, default None
         What predicts the parameters of unseen pairs: XGBoost with its defaults, one model a parameter, or clones of
         this.
-    unattained : {"drop", "line"}, default "drop"
-        What becomes of a pair whose best fit is a straight line (see `exponential`): it is not stored, as the paper
-        has it for a fit that is not successful, or stored as a nearly straight curve.
+    fitting : {"optimum", "line", "search"}, default "optimum"
+        How a pair's curve is fitted, and what becomes of one that does not saturate (see `exponential`): with
+        "optimum" it is not stored, as the paper has it for a fit that is not successful.
 
     Attributes
     ----------
@@ -89,9 +89,9 @@ class AlaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         How each fit ended (`exponential.STATUSES`).
     """
 
-    def __init__(self, *, learner: Any = None, unattained: str = "drop") -> None:
+    def __init__(self, *, learner: Any = None, fitting: str = "optimum") -> None:
         self.learner = learner
-        self.unattained = unattained
+        self.fitting = fitting
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn from X (n, 3) with the columns ii, oo, bb, and throughputs y (n,).
@@ -110,12 +110,12 @@ class AlaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if X.shape[1] < 2:
             raise AlaInputError("X needs the columns ii, oo, bb", got=f"X with {X.shape[1]} feature(s)")
         group = np.zeros(len(X), dtype=np.intp)
-        self.database_ = Database.build(group, X[:, :-1], X[:, -1], y, self.unattained)
+        self.database_ = Database.build(group, X[:, :-1], X[:, -1], y, self.fitting)
         if not self.database_.fits.successful.any():
             raise ModelError(
                 "no pair's saturation fit was successful: throughput does not saturate within these batch sizes",
                 got=f"{len(self.database_.group)} pair(s)",
-                hint='measure larger batch sizes, or take unattained="line"',
+                hint='measure larger batch sizes, or take fitting="line"',
             )
         self.models_ = self.database_.learn(self.learner)
         self.pairs_, self.statuses_ = self.database_.pairs, self.database_.fits.status
@@ -148,26 +148,24 @@ class AlaModel:
     target : str
     random_state : int
         Unused; every model has it.
-    unattained : {"drop", "line"}, optional
-        As for `AlaRegressor`; "line" by default for TTFT and TPOT, else "drop".
+    fitting : {"optimum", "line", "search"}, optional
+        As for `AlaRegressor`; "line" by default for TTFT and TPOT, else "optimum".
     """
 
     pools: ClassVar[bool] = False
 
-    def __init__(
-        self, *, target: str = "throughput_tok_s", random_state: int = 0, unattained: str | None = None
-    ) -> None:
+    def __init__(self, *, target: str = "throughput_tok_s", random_state: int = 0, fitting: str | None = None) -> None:
         self.target = target
         self.random_state = random_state
-        self.unattained = unattained
+        self.fitting = fitting
 
     def fit(self, X: pd.DataFrame, y: FloatArray) -> Self:
         """Fit every pair's curve and learn its parameters, deployment by deployment."""
         cells = read_cells(X)
         thpt = self._convert(np.asarray(y, dtype=float), cells)
-        unattained = self.unattained or ("line" if self.target in ("ttft_s", "tpot_s") else "drop")
+        fitting = self.fitting or ("line" if self.target in ("ttft_s", "tpot_s") else "optimum")
         self.deployments_ = cells.deployments
-        self.database_ = Database.build(_kinds(cells), _pairs(cells), cells.load, thpt, unattained)
+        self.database_ = Database.build(_kinds(cells), _pairs(cells), cells.load, thpt, fitting)
         self.floor_ = float(thpt.min()) * _FLOOR
         self.models_ = self.database_.learn(None)
         return self
@@ -189,7 +187,7 @@ class AlaModel:
         state = {
             "target": self.target,
             "random_state": self.random_state,
-            "unattained": self.unattained,
+            "fitting": self.fitting,
             "floor": self.floor_,
             "n_deployments": len(table),
             "deployments": {str(name): table[name].tolist() for name in table},
@@ -205,7 +203,7 @@ class AlaModel:
     @classmethod
     def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """The model behind `to_state`. Raises `ModelError` if the arrays do not fit together."""
-        model = cls(target=state["target"], random_state=state["random_state"], unattained=state["unattained"])
+        model = cls(target=state["target"], random_state=state["random_state"], fitting=state["fitting"])
         parameters = arrays["parameters"]
         if parameters.shape != (len(arrays["group"]), 3) or arrays["pairs"].shape != (len(parameters), 2):
             raise ModelError("the saved ala is damaged", got=f"parameters of shape {parameters.shape}")

@@ -77,7 +77,7 @@ def anneal(
     backend: str | None = None,
     scoring: str | Scorer = "median_ape",
     learner: Any = None,
-    unattained: str = "drop",
+    fitting: str = "optimum",
 ) -> AnnealingLog:
     """Walk through the training subsets of a dataset and log every one tried. Source: ALA, Algorithm 6.
 
@@ -97,7 +97,7 @@ def anneal(
     random_state : int, default 0
     n_jobs, backend : as `joblib.Parallel` takes them
         ``backend="ray"`` and ``"dask"`` take the chains to a cluster (the packages must be installed).
-    scoring, learner, unattained : as `SubsetSpace` takes them
+    scoring, learner, fitting : as `SubsetSpace` takes them
 
     Returns
     -------
@@ -121,7 +121,7 @@ def anneal(
         groups,
         scoring=scoring,
         learner=learner,
-        unattained=unattained,
+        fitting=fitting,
     )
     start = None if initial is None else space.subset(*initial)
     seeds = np.random.SeedSequence(random_state).spawn(n_chains)

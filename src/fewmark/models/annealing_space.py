@@ -100,7 +100,7 @@ class SubsetSpace:
         As `find_scorer` takes it.
     learner : None or scikit-learn regressor
         As `ParameterModels` takes it.
-    unattained : str
+    fitting : str
         As `fit_saturation` takes it.
 
     Raises
@@ -117,7 +117,7 @@ class SubsetSpace:
         *,
         scoring: str | Scorer = "median_ape",
         learner: Any = None,
-        unattained: str = "drop",
+        fitting: str = "optimum",
     ) -> None:
         X, y = np.asarray(X, dtype=float), np.asarray(y, dtype=float)
         if X.ndim != 2 or X.shape[1] != 3 or y.shape != (len(X),) or not len(X):
@@ -129,7 +129,7 @@ class SubsetSpace:
         if groups.shape != (len(X),):
             raise AlaInputError("deployment must have one entry a row", got=groups.shape)
         _, groups = np.unique(groups, return_inverse=True)
-        self.y, self.scorer, self.learner, self.unattained = y, find_scorer(scoring), learner, unattained
+        self.y, self.scorer, self.learner, self.fitting = y, find_scorer(scoring), learner, fitting
         self.values: tuple[FloatArray, ...] = tuple(np.unique(X[:, j]) for j in range(3))
         sizes = [len(values) for values in self.values]
         self.bounds = np.cumsum([0, *sizes])
@@ -254,7 +254,7 @@ class SubsetSpace:
             masks = (np.arange(1, 1 << n_batches)[:, None] >> np.arange(n_batches) & 1).astype(bool)
         x = np.broadcast_to(self.values[2], (len(masks) * n_curves, n_batches))
         counts = (masks[:, None, :] * self._count).reshape(x.shape)
-        fits = fit_saturation(x, np.tile(self._mean, (len(masks), 1)), counts, unattained=self.unattained)
+        fits = fit_saturation(x, np.tile(self._mean, (len(masks), 1)), counts, fitting=self.fitting)
         for number, mask in enumerate(masks):
             rows = slice(number * n_curves, (number + 1) * n_curves)
             self._fits[mask.tobytes()] = SaturationFits(fits.a[rows], fits.b[rows], fits.c[rows], fits.status[rows])
