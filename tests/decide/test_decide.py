@@ -240,8 +240,8 @@ def test_without_prices_accelerators_count(tmp_path: Path) -> None:
     "change",
     [
         {"slo": ["ttft_s=0.5"]}, {"slo": ["nonsense=1"]}, {"assurance": 1.5}, {"input_tokens": -3.0},
-        {"input_tokens": 7.0},         {"demand_tok_s": -1.0}, {"region": "moon"}, {"prices": None, "spot": True}, {"model": "nonsense"},
-        {"data": "no-such-file.csv"},
+        {"input_tokens": 7.0}, {"demand_tok_s": -1.0}, {"region": "moon"},
+        {"prices": None, "spot": True}, {"model": "nonsense"}, {"data": "no-such-file.csv"},
     ],
 )  # fmt: skip
 def test_a_wrong_request_is_one_clear_error(change: dict[str, Any], tmp_path: Path) -> None:

@@ -1,0 +1,6 @@
+"""The closed loop: plan, run, store, learn, plan again, until the budget is spent or the error asked for is reached."""
+
+from fewmark.campaign.account import LedgerEntry, Step
+from fewmark.campaign.loop import Campaign, run_campaign
+
+__all__ = ["Campaign", "LedgerEntry", "Step", "run_campaign"]

@@ -1,0 +1,87 @@
+"""What a campaign did and what it cost, step by step; each forecast beside its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from fewmark.core import Case, Measurement
+from fewmark.evaluate.meta import PlanCost, accelerators
+from fewmark.planning.belief import Forecast
+from fewmark.planning.space import Space
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """After one batch of cells: what was spent so far in seconds, the forecast, and what one more batch would bring.
+
+    `next_cost_s` and `next_error` are the predicted cost of the next batch and the forecast median APE after it; None
+    where there is no next one.
+    """
+
+    n_measured: int
+    n_failed: int
+    spent_s: float
+    forecast: Forecast
+    next_cost_s: float | None
+    next_error: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One cell's forecast and its outcome: the value predicted before it was measured, and the measured one."""
+
+    case: Case
+    predicted: float
+    low: float
+    high: float
+    measured: float
+    predicted_cost_s: float
+    cost_s: float | None
+
+    @property
+    def ape(self) -> float:
+        """|predicted - measured| / measured."""
+        return abs(self.predicted - self.measured) / self.measured
+
+    @property
+    def inside(self) -> bool:
+        """Whether the measured value lies in the interval."""
+        return self.low <= self.measured <= self.high
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {"case_id": self.case.case_id, **{k: v for k, v in asdict(self).items() if k != "case"}, "ape": self.ape}
+
+
+def spent(measurements: Iterable[Measurement]) -> float:
+    """Seconds that measurements took, their share of engine starts included; what is unknown counts as nothing."""
+    return sum((m.cost.wall_s or 0.0) + (m.cost.startup_s or 0.0) for m in measurements)
+
+
+def plan_cost(space: Space, positions: Sequence[int], measurements: Sequence[Measurement]) -> PlanCost:
+    """What the measurements of a campaign really cost.
+
+    Warm-up is part of the measured time of each cell and not told apart from it.
+    """
+    count = accelerators(space.cells)[np.asarray(positions, dtype=np.intp)] if positions else np.zeros(0)
+    seconds = np.array([spent([m]) for m in measurements])
+    energy = [m.cost.energy_j for m in measurements]
+    hours = float((seconds * count).sum() / 3600) if np.isfinite(count).all() else None
+    return PlanCost(
+        n_cells=len(measurements),
+        n_loads=len({space.deployment[p] for p in positions}),
+        loading_s=sum(m.cost.startup_s or 0.0 for m in measurements),
+        warmup_s=0.0,
+        repeats_s=sum(m.cost.wall_s or 0.0 for m in measurements),
+        one_token_s=0.0,
+        accelerator_hours=hours,
+        energy_j=sum(e for e in energy if e is not None) if energy and None not in energy else None,
+    )

@@ -1,0 +1,323 @@
+"""The closed loop over one set of cases: ask the planner, let the runner measure, tell the planner, and again.
+
+Resumable: what the store holds of these cases counts as measured and as spent, so that a campaign that was stopped by
+any means goes on where it was. Each batch's forecasts are saved before it is measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from fewmark.campaign.account import LedgerEntry, Step, plan_cost, spent
+from fewmark.core import Advice, Case, InputError, Measurement, Prediction, Status
+from fewmark.evaluate.meta import Account, Charges, coverage, price_plan
+from fewmark.interop import from_measurements
+from fewmark.models.base import Model
+from fewmark.planning.belief import INTERVAL_LEVEL
+from fewmark.planning.planner import Planner, Proposal
+from fewmark.planning.propose import make_planner
+from fewmark.screening import apply, screen
+from fewmark.store import Store
+
+STEP_CELLS: Final = 4
+SETTLED_ERROR: Final = 0.002  # a forecast median below this is under what benchmarks repeat to
+
+
+class Report(Protocol):
+    """What a runner reports."""
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]: ...
+
+
+class Executor(Protocol):
+    """What measures cases and saves each result in the store: `fewmark.runner.Runner`."""
+
+    def run(self, cases: Iterable[Case]) -> Report: ...
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What a campaign came to.
+
+    `ended`: ``reached`` | ``budget`` | ``exhausted`` (every cell measured or failed) | ``settled`` (nothing left to
+    learn) | ``stalled`` (the runner could not measure what was asked). `table` is the space with value, low, high and
+    kind (measured, predicted, or empty: failed); `account` compares what was spent with what every cell would cost,
+    as predicted.
+    """
+
+    target: str
+    ended: str
+    steps: tuple[Step, ...]
+    ledger: tuple[LedgerEntry, ...]
+    table: pd.DataFrame
+    account: Account
+    advice: tuple[Advice, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether it did what was asked: the error reached, or the budget used to some purpose."""
+        return not any(advice.code in ("nothing-known", "not-reached", "stalled") for advice in self.advice)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "target": self.target,
+            "ended": self.ended,
+            "steps": [step.to_dict() for step in self.steps],
+            "ledger": [entry.to_dict() for entry in self.ledger],
+            "account": self.account.to_dict(),
+            "advice": [{"code": a.code, "message": a.message, "hint": a.hint} for a in self.advice],
+        }
+
+
+def run_campaign(
+    cases: Sequence[Case],
+    store: Store,
+    runner: Executor,
+    *,
+    model: Model | None,
+    target: str = "throughput_tok_s",
+    strategy: str = "adaptive",
+    budget_s: float | None = None,
+    target_error: float | None = None,
+    charges: Charges | None = None,
+    step_cells: int = STEP_CELLS,
+    random_state: int = 0,
+    on_step: Callable[[Step], None] = lambda step: None,
+) -> Campaign:
+    """Measure the few cells that teach the most, and know the rest.
+
+    Parameters
+    ----------
+    cases : the space
+    store : where measurements are kept; everything in it is known to the model
+    runner : who measures
+    model : unfitted model of the target; None: a roofline and smoothness
+    budget_s : seconds for these cases, what was spent on them before included; None: no limit
+    target_error : median error over the space to reach, a fraction, by the planner's own estimate; None: no such goal
+    charges : what a run is predicted to take; loads are learned from what they really took
+    step_cells : cells a step at most (an engine is started for each step and deployment)
+    on_step : told after each step
+
+    Raises
+    ------
+    InputError
+        If there is neither a budget nor an error to reach, or one of them makes no sense.
+    """
+    if budget_s is None and target_error is None:
+        raise InputError("a campaign needs a budget or an error to reach", hint="--budget 30m or --target-error 0.05")
+    if budget_s is not None and not (math.isfinite(budget_s) and budget_s > 0):
+        raise InputError("a budget is a positive number of seconds", got=budget_s)
+    if step_cells < 1:
+        raise InputError("a step has at least one cell", got=step_cells)
+    if not cases:
+        raise InputError("a campaign needs at least one case")
+    loop = _Loop(
+        {case.case_id: case for case in cases}, store, runner, model, target, strategy, charges or Charges(),
+        target_error, random_state,
+    )  # fmt: skip
+    steps: list[Step] = []
+    while True:
+        batch = loop.next_batch(step_cells, math.inf if budget_s is None else budget_s - loop.spent_s)
+        steps.append(loop.step(batch))
+        on_step(steps[-1])
+        ended = loop.ended(batch)
+        if ended is None and not loop.measure(batch):
+            ended = "stalled"
+        if ended is not None:
+            return loop.finish(ended, tuple(steps), budget_s)
+
+
+class _Loop:
+    """The state between steps."""
+
+    def __init__(
+        self,
+        cases: dict[str, Case],
+        store: Store,
+        runner: Executor,
+        model: Model | None,
+        target: str,
+        strategy: str,
+        charges: Charges,
+        target_error: float | None,
+        random_state: int,
+    ) -> None:
+        self.store, self.runner, self.target = store, runner, target
+        table = from_measurements(Measurement(case) for case in cases.values())
+        known = pd.DataFrame(store.table())
+        known = known if known.empty else apply(known, screen(known))
+        self.planner: Planner = make_planner(
+            known, table.drop(columns=["status", "provenance"], errors="ignore"), model, target=target,
+            strategy=strategy, charges=charges, target_error=target_error, random_state=random_state,
+        )  # fmt: skip
+        where = self.planner.space.locate(table)
+        self.cases = {int(position): case for position, case in zip(where, cases.values(), strict=True)}
+        self.position = {case.case_id: position for position, case in self.cases.items()}
+        before = list(store.measurements(case_ids=list(cases)))
+        self.done: list[Measurement] = [m for m in before if m.provenance != "imported"]
+        self.model_name = "roofline" if model is None else model.name
+        self.ledger: list[LedgerEntry] = []
+        self.too_dear = False
+        self._learn_loads(self.done)
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds spent on these cases, before this campaign and in it."""
+        return spent(self.done)
+
+    def next_batch(self, n: int, left_s: float) -> list[Proposal]:
+        """The next cells that the rest of the budget allows; none where enough is known or nothing is affordable."""
+        self.planner.loaded = set()  # each step starts its engines anew
+        self.too_dear = False
+        if self.planner.reached() or not len(self.planner.open_positions()):
+            return []
+        load_s = self.planner.charges.load_s
+        affordable = self.planner.cost_s() + load_s <= left_s
+        if not affordable.any():
+            self.too_dear = True
+            return []
+        closed = self.planner.forbidden
+        self.planner.forbidden = closed | ~affordable
+        batch = self.planner.ask(n) if len(self.planner.open_positions()) else []
+        self.planner.forbidden = closed
+        self.too_dear = not batch
+        kept: list[Proposal] = []
+        for proposal in batch:
+            if sum(p.predicted_cost_s for p in kept) + proposal.predicted_cost_s <= left_s:
+                kept.append(proposal)
+        return kept
+
+    def ended(self, batch: list[Proposal]) -> str | None:
+        """Why the campaign is over, if it is."""
+        if self.planner.reached():
+            return "reached"
+        if batch:
+            settled = self.planner.target_error is None and self.planner.observed.any()
+            return "settled" if settled and self.planner.forecast().median_ape_bound < SETTLED_ERROR else None
+        return "budget" if self.too_dear else "exhausted"
+
+    def measure(self, batch: list[Proposal]) -> bool:
+        """Save the forecasts, measure, tell. False if nothing of the batch came back."""
+        chosen = [self.cases[proposal.position] for proposal in batch]
+        forecasts = {c.case_id: self._prediction(p.position) for c, p in zip(chosen, batch, strict=True)}
+        self.store.add_predictions(forecasts.values())
+        costs = {c.case_id: p.predicted_cost_s for c, p in zip(chosen, batch, strict=True)}
+        came = self.runner.run(chosen).measurements
+        for measurement in came:
+            case_id = measurement.case.case_id
+            if case_id not in self.position:
+                continue
+            self.done.append(measurement)
+            value = measurement.median(self.target) if measurement.status is Status.OK else None
+            position = self.position[case_id]
+            self.planner.tell(
+                position, value, latency_s=measurement.median("e2e_latency_s"), ttft_s=measurement.median("ttft_s")
+            )
+            if value is not None and case_id in forecasts:
+                guess = forecasts[case_id]
+                assert guess.value is not None and guess.low is not None and guess.high is not None
+                self.ledger.append(
+                    LedgerEntry(
+                        measurement.case,
+                        guess.value,
+                        guess.low,
+                        guess.high,
+                        value,
+                        costs[case_id],
+                        spent([measurement]),
+                    )
+                )
+        self._learn_loads(came)
+        return bool(came)
+
+    def step(self, batch: list[Proposal]) -> Step:
+        """What to show now."""
+        return Step(
+            n_measured=int(self.planner.observed.sum()),
+            n_failed=int(self.planner.failed.sum()),
+            spent_s=self.spent_s,
+            forecast=self.planner.forecast(),
+            next_cost_s=sum(proposal.predicted_cost_s for proposal in batch) if batch else None,
+            next_error=batch[-1].forecast_error_after if batch else None,
+        )
+
+    def finish(self, ended: str, steps: tuple[Step, ...], budget_s: float | None) -> Campaign:
+        """The result."""
+        planner, space = self.planner, self.planner.space
+        value, kind = planner.estimate()
+        half = norm.ppf(0.5 + INTERVAL_LEVEL / 2) * planner.belief.sd
+        table = space.cells.assign(value=value, low=value * np.exp(-half), high=value * np.exp(half), kind=kind)
+        positions = [self.position[m.case.case_id] for m in self.done]
+        account = Account(
+            plan=plan_cost(space, positions, self.done),
+            reference=price_plan(space.cells, planner.predicted_latency_s(), planner.charges),
+            coverage=coverage(space.cells, kind),
+            forecast=True,
+        )
+        return Campaign(
+            self.target, ended, steps, tuple(self.ledger), table, account, tuple(self._advice(ended, budget_s))
+        )
+
+    def _prediction(self, position: int) -> Prediction:
+        belief = self.planner.belief
+        middle = float(belief.mean[position])
+        half = float(norm.ppf(0.5 + INTERVAL_LEVEL / 2) * belief.sd[position])
+        same = belief.observed & (self.planner.space.deployment == self.planner.space.deployment[position])
+        axes = self.planner.space.octaves
+        inside = same.any() and bool(
+            ((axes[position] >= axes[same].min(0)) & (axes[position] <= axes[same].max(0))).all()
+        )
+        return Prediction(
+            case=self.cases[position],
+            metric=self.target,
+            value=math.exp(middle),
+            low=math.exp(middle - half),
+            high=math.exp(middle + half),
+            confidence_level=INTERVAL_LEVEL,
+            provenance="interpolated" if inside else "extrapolated" if same.any() else "transferred",
+            model=self.model_name,
+        )
+
+    def _learn_loads(self, measurements: Iterable[Measurement]) -> None:
+        """A load takes what loads have taken: the starts' shares summed over a deployment's cells of one step."""
+        shares: dict[str, float] = {}
+        for measurement in measurements:
+            if measurement.cost.startup_s is not None:
+                key = measurement.case.deployment.deployment_id
+                shares[key] = shares.get(key, 0.0) + measurement.cost.startup_s
+        if shares:
+            charges = self.planner.charges
+            self.planner.charges = Charges(
+                float(np.median(list(shares.values()))), charges.warmup, charges.repeats, charges.one_token_runs
+            )
+
+    def _advice(self, ended: str, budget_s: float | None) -> Iterable[Advice]:
+        forecast = self.planner.forecast()
+        if not self.planner.observed.any():
+            cheapest = float(self.planner.cost_s().min() + self.planner.charges.load_s)
+            yield Advice(
+                "nothing-known",
+                "nothing was measured, so nothing is known: every value is a guess from published facts",
+                f"the cheapest cell is predicted to take {cheapest:.0f} s with its engine's start; raise the budget"
+                if budget_s is not None
+                else "see why the cases failed",
+            )
+        if ended == "stalled":
+            yield Advice("stalled", "the runner measured nothing of what was asked", "see its report")
+        target = self.planner.target_error
+        if target is not None and ended != "reached" and forecast.median_ape_bound > target:
+            yield Advice(
+                "not-reached",
+                f"the error asked for ({target:.1%}) is not reached: it is forecast to stay below "
+                f"{forecast.median_ape_bound:.1%} with a probability of {forecast.assurance:.0%}",
+                "raise the budget" if ended == "budget" else "there is no cell left to measure",
+            )
