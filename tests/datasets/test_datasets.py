@@ -43,7 +43,9 @@ def test_the_published_values_can_be_told() -> None:
     assert (first["e2e_latency_s"], first["total_throughput_tok_s"]) == (2.728496789932251, 93.82455605027724)
     consistent = frame["throughput_tok_s"].notna()
     assert (frame["engine"][~consistent] == "llama.cpp").all()
-    np.testing.assert_allclose(frame["throughput_tok_s"][consistent] * 2, frame["total_throughput_tok_s"][consistent])
+    np.testing.assert_allclose(
+        frame["throughput_tok_s"][consistent] * 2, frame["total_throughput_tok_s"][consistent], rtol=1e-3
+    )
 
 
 def test_screening_on_request_only_drops_rows() -> None:

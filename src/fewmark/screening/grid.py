@@ -7,7 +7,6 @@ batch (or users) × output tokens / throughput implies stands in for it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,9 +23,11 @@ def codes(frame: pd.DataFrame, names: Iterable[str]) -> IntArray:
     out = np.zeros(len(frame), dtype=np.int64)
     for name in names:
         if name in frame.columns:
-            column = frame[name]
-            texts = column if pd.api.types.is_float_dtype(column) else column.astype(object).map(_hashable)
-            codes_, _ = pd.factorize(texts, use_na_sentinel=False)
+            cells = frame[name].to_numpy()
+            try:
+                codes_, _ = pd.factorize(cells, use_na_sentinel=False)
+            except TypeError:  # options may be lists or mappings
+                codes_, _ = pd.factorize(np.array([repr(cell) for cell in cells], dtype=object))
             out, _ = pd.factorize(out * (int(codes_.max(initial=0)) + 1) + codes_)
     return out.astype(np.int64)
 
@@ -98,7 +99,3 @@ def describe_cell(ii: float, oo: float, bb: float, online: bool = False) -> str:
 
 def _prefixed(frame: pd.DataFrame, prefix: str) -> list[str]:
     return [name for name in frame.columns if name.startswith(prefix)]
-
-
-def _hashable(value: Any) -> Any:
-    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
