@@ -159,10 +159,8 @@ def test_the_real_runner_replays_a_recorded_table(tmp_path: Any) -> None:
     ]
     write_table(from_measurements(recorded), tmp_path / "table.csv")
     options = {"table": str(tmp_path / "table.csv"), "engine": "made-up"}
-    cases = [
-        Case(Deployment(engine="replay", model="small-1b", accelerator="A100", accelerator_count=1, engine_options=options), c.workload)
-        for c in grid()
-    ]  # fmt: skip
+    deployment = Deployment("replay", "small-1b", accelerator="A100", accelerator_count=1, engine_options=options)
+    cases = [Case(deployment, case.workload) for case in grid()]
     with open_store(tmp_path / "store.db") as store:
         runner = Runner(store, RunSettings(policy=Policy(min_repeats=1, max_repeats=1)), quiet=True)
         campaign = run_campaign(cases, store, runner, model=None, target_error=0.05, step_cells=6)

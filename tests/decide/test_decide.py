@@ -209,7 +209,7 @@ def serving(seed: int = 0) -> pd.DataFrame:
 
 def request(tmp_path: Path) -> dict[str, Any]:
     write_table(serving(), tmp_path / "t.csv")
-    return {"data": tmp_path / "t.csv", "prices": prices_file(tmp_path), "model": "mechanistic", "unscreened": True}
+    return {"data": tmp_path / "t.csv", "prices": prices_file(tmp_path), "model": "mechanistic", "screened": False}
 
 
 def test_recommend_from_a_table(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_the_command_says_it_and_its_exit_code_tells(tmp_path: Path, capsys: pyt
         str(asked["prices"]),
         "--model",
         "mechanistic",
-        "--unscreened",
+        "--no-screen",
     ]
     assert command.main([*arguments, "--slo", "e2e_latency_s=15"], standalone_mode=False) == 0
     assert "recommended: m · e on Nvidia H100 GPU" in capsys.readouterr().out

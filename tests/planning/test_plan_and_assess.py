@@ -56,7 +56,7 @@ def test_what_is_forbidden_failed_or_unimportant_is_not_asked(tmp_path: Path, gr
     assert (chosen["batch_size"] <= 16).all()
     assert not (chosen["input_tokens"] == 512).any()
     assert not ((chosen["batch_size"] == 16) & (chosen["input_tokens"] >= 1024)).any()
-    assert (chosen["input_tokens"].iloc[:2] >= 1024).all()
+    assert chosen["input_tokens"].iloc[0] >= 1024
 
 
 @pytest.mark.parametrize(

@@ -225,16 +225,9 @@ class _Loop:
             if value is not None and case_id in forecasts:
                 guess = forecasts[case_id]
                 assert guess.value is not None and guess.low is not None and guess.high is not None
+                cost_s = spent([measurement])
                 self.ledger.append(
-                    LedgerEntry(
-                        measurement.case,
-                        guess.value,
-                        guess.low,
-                        guess.high,
-                        value,
-                        costs[case_id],
-                        spent([measurement]),
-                    )
+                    LedgerEntry(measurement.case, guess.value, guess.low, guess.high, value, costs[case_id], cost_s)
                 )
         self._learn_loads(came)
         return bool(came)

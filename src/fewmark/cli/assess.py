@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--load-s", type=float, default=10.0, show_default=True, help="Seconds to load a deployment.")
 @click.option("--warmup", type=int, default=1, show_default=True, help="Warm-up runs a cell.")
 @click.option("--repeats", type=int, default=3, show_default=True, help="Measured runs a cell.")
-@click.option("--unscreened", is_flag=True, help="Believe every row, faulty ones too.")
+@click.option("--no-screen", is_flag=True, help="Believe every row, faulty ones too.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option(
     "--json", "json_out", type=click.Path(dir_okay=False, writable=True), metavar="OUT", help="Write it as JSON."
@@ -47,7 +47,7 @@ def command(
     load_s: float,
     warmup: int,
     repeats: int,
-    unscreened: bool,
+    no_screen: bool,
     seed: int,
     json_out: str | None,
 ) -> int:
@@ -62,7 +62,7 @@ def command(
     charges = Charges(load_s=load_s, warmup=warmup, repeats=repeats)
     found = assess_strategies(
         data, store=store, strategies=strategies or ("all",), reference=reference, target=target, model=model,
-        relatives=relatives, accuracies=accuracies or ACCURACIES, charges=charges, unscreened=unscreened, seed=seed,
+        relatives=relatives, accuracies=accuracies or ACCURACIES, charges=charges, screened=not no_screen, seed=seed,
         progress=lambda text: click.echo(text, err=True),
     )  # fmt: skip
     if json_out is not None:

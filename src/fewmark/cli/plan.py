@@ -21,7 +21,7 @@ import click
 @click.option("--load-s", type=float, default=10.0, show_default=True, help="Seconds to load a deployment.")
 @click.option("--warmup", type=int, default=1, show_default=True, help="Warm-up runs a cell.")
 @click.option("--repeats", type=int, default=3, show_default=True, help="Measured runs a cell.")
-@click.option("--unscreened", is_flag=True, help="Believe every row, faulty ones too.")
+@click.option("--no-screen", is_flag=True, help="Believe every row, faulty ones too.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--json", "as_json", is_flag=True, help="Print the next cells as JSON.")
 def command(
@@ -38,7 +38,7 @@ def command(
     load_s: float,
     warmup: int,
     repeats: int,
-    unscreened: bool,
+    no_screen: bool,
     seed: int,
     as_json: bool,
 ) -> int:
@@ -53,7 +53,7 @@ def command(
     charges = Charges(load_s=load_s, warmup=warmup, repeats=repeats)
     chosen, planner = plan(
         space, data=data, store=store, ask=ask, out=out, target=target, model=model, strategy=strategy,
-        target_error=target_error, forbid=forbid, charges=charges, unscreened=unscreened, seed=seed,
+        target_error=target_error, forbid=forbid, charges=charges, screened=not no_screen, seed=seed,
     )  # fmt: skip
     shown = ["input_tokens", "output_tokens", "batch_size", "concurrency", "expected_gain", "predicted_cost_s"]
     names = [*(name for name in ("engine", "model", "accelerator") if name in chosen), *shown]

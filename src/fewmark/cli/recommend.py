@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--assurance", type=float, default=0.9, show_default=True, help="The probability asked of meeting all.")
 @click.option("--model", default="auto", show_default=True, help="Who predicts what is not measured.")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many to show.")
-@click.option("--unscreened", is_flag=True, help="Believe every row, faulty ones too.")
+@click.option("--no-screen", is_flag=True, help="Believe every row, faulty ones too.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of price files.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
@@ -43,7 +43,7 @@ def command(
     assurance: float,
     model: str,
     top: int,
-    unscreened: bool,
+    no_screen: bool,
     seed: int,
     schema: bool,
     as_json: bool,
@@ -61,7 +61,7 @@ def command(
 
     answer = recommend_deployment(
         slo, prices=prices, data=data, store=store, space=space, input_tokens=input_tokens, output_tokens=output_tokens,
-        model=model, region=region, spot=spot, demand_tok_s=demand_tok_s, assurance=assurance, unscreened=unscreened,
+        model=model, region=region, spot=spot, demand_tok_s=demand_tok_s, assurance=assurance, screened=not no_screen,
         seed=seed,
     )  # fmt: skip
     if as_json:

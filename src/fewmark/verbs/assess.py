@@ -33,7 +33,7 @@ def assess_strategies(
     relatives: bool = True,
     accuracies: Sequence[float] = ACCURACIES,
     charges: Charges | None = None,
-    unscreened: bool = False,
+    screened: bool = True,
     seed: int = 0,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Assessment:
@@ -61,7 +61,7 @@ def assess_strategies(
         raise InputError("no model by that name", got=model, hint=f"one of {', '.join(model_names())}, or none")
     contenders = _contenders(strategies, accuracies)
     make_strategy(reference)
-    known = measured_cells(read_source(data, store=store, screened=not unscreened), target)
+    known = measured_cells(read_source(data, store=store, screened=screened), target)
     if known.empty:
         raise InputError("there is nothing to assess: no cell with a measured value", got=str(data or store or "store"))
 

@@ -32,7 +32,7 @@ def plan(
     target_error: float | None = None,
     forbid: Sequence[str] = (),
     charges: Charges | None = None,
-    unscreened: bool = False,
+    screened: bool = True,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, Planner]:
     """The next cells, best first (none once it is accurate enough), and the planner; writes the cells to `out`.
@@ -51,7 +51,7 @@ def plan(
     """
     if ask < 1:
         raise InputError("ask for at least one cell", got=ask)
-    known = _known(data, store, screened=not unscreened)
+    known = _known(data, store, screened=screened)
     fitted = None if model == NO_MODEL else make_model(model, target=target, random_state=seed)
     planner = make_planner(
         known, read_cases(space, known), fitted, target=target, strategy=strategy, charges=charges,

@@ -63,7 +63,7 @@ def recommend_deployment(
     spot: bool = False,
     demand_tok_s: float | None = None,
     assurance: float = 0.9,
-    unscreened: bool = False,
+    screened: bool = True,
     seed: int = 0,
 ) -> Answer:
     """Rank deployments and their settings.
@@ -83,7 +83,7 @@ def recommend_deployment(
     """
     objectives = parse_objectives(slo)
     priced = None if prices is None else load_prices(prices)
-    known = read_source(data, store=store, screened=not unscreened)
+    known = read_source(data, store=store, screened=screened)
     rates = measured_cells(known, RATE)
     if rates.empty:
         raise InputError("nothing is known: no cell with a throughput", hint="run or import measurements first")
