@@ -124,7 +124,7 @@ def test_the_reference_may_be_a_part_of_the_table(tmp_path: Path, make_grid: Any
 def test_relatives_help_where_a_model_pools(tmp_path: Path, make_grid: Any) -> None:
     recorded = make_grid(tuple("abcdef"), lengths=(128, 512, 2048), loads=(1, 8, 64))
     write_table(recorded.table, tmp_path / "t.csv")
-    request = {"strategies": ("adaptive",), "accuracies": (0.9,), "model": "gradient-boosting"}
+    request = {"strategies": ("adaptive",), "accuracies": (0.9,), "model": "linear"}
     informed = assess_strategies(tmp_path / "t.csv", **request)
     alone = assess_strategies(tmp_path / "t.csv", **request, relatives=False)
     assert informed.subjects[0].belief.sd.mean() < alone.subjects[0].belief.sd.mean()

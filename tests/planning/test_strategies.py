@@ -176,3 +176,14 @@ def test_a_wrong_plan_is_refused(grid: Any) -> None:
         planner(grid, "full").ask(0)
     with pytest.raises(InputError, match="positive"):
         planner(grid, "full").tell(0, -1.0)
+
+
+def test_annealing_settles_on_a_product_of_lengths_and_loads_within_its_share(grid: Any) -> None:
+    plan = planner(grid, "annealing(iterations=30,share=0.3)")
+    whole = plan.cost_s()
+    order = run_out(grid, "annealing(iterations=30,share=0.3)", random_state=0)
+    assert 2 <= len(order) < 20
+    assert whole[order].sum() <= 0.3 * whole.sum()
+    lengths, loads = np.unique(grid.space.input_tokens[order]), np.unique(grid.space.load[order])
+    assert len(order) == len(lengths) * len(loads)
+    assert order == run_out(grid, "annealing(iterations=30,share=0.3)", random_state=0)

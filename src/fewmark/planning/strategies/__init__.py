@@ -21,6 +21,7 @@ _BUILT_IN: Final = {
     "random": "random:Random",
     "latin-hypercube": "latin_hypercube:LatinHypercube",
     "sobol": "sobol:Sobol",
+    "annealing": "annealing:Annealing",
     "adaptive": "adaptive:Adaptive",
 }
 
