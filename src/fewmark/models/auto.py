@@ -23,12 +23,14 @@ from fewmark.models import gp
 from fewmark.models.auto_inputs import GROUPS, Encoder, Table, read_table
 from fewmark.models.auto_kernel import parts, prior
 from fewmark.models.base import FloatArray, Model
-from fewmark.models.calibration import Calibrator, Scores, beyond
+from fewmark.models.calibration import Calibrator, Fold, Scores, beyond, rows_by_group
 from fewmark.models.facts import load_facts
 from fewmark.models.kernel import Inputs, Kernel
 from fewmark.models.posterior import Posterior
 
 STATE_VERSION: Final = 1
+FOLDS: Final = 2
+MIN_DEPLOYMENTS: Final = 8  # with fewer, hyperparameters for calibration are not learned apart
 _ACCELERATOR: Final = GROUPS.index("accelerator")
 _DEPLOYMENT: Final = GROUPS.index("deployment")
 
@@ -77,14 +79,14 @@ class AutoModel(Model):
     def fit(self, X: pd.DataFrame, y: FloatArray) -> Self:
         """Learn from measured cells. Rows may repeat a cell; y must be finite and positive (`ModelError` if not)."""
         table, residual = self._learnable(X, y, Encoder())
+        self.posterior_, self.noise_scale_, noise = self._learn(table, residual, np.arange(len(residual)))
         deployment = table.inputs.codes[:, _DEPLOYMENT]
-        kernel = Kernel(parts())
-        learn_from = self._learning_rows(len(residual))
-        _, group = np.unique(deployment[learn_from], return_inverse=True)
-        theta, noise = gp.learn(
-            kernel, prior(kernel), table.inputs.take(learn_from), residual[learn_from], group.astype(np.int64)
-        )
-        return self._condition(table, residual, kernel, theta, noise.log_scale)
+        self.noise_codes_, first = np.unique(deployment, return_index=True)
+        self.noise_scales_ = noise[first]
+        self.axes_ = table.axes
+        self.members_ = rows_by_group(deployment)
+        self.calibrator_ = self._calibrator(self._folds(table, residual, noise))
+        return self
 
     def predict(self, X: pd.DataFrame) -> FloatArray:
         """The target's predicted values, shape (n,); NaN where the model abstains."""
@@ -179,7 +181,7 @@ class AutoModel(Model):
         variance = self._noise(table) ** 2
         self.posterior_ = self.posterior_.add(table.inputs, residual, variance)
         self.axes_ = np.vstack([self.axes_, table.axes])
-        self._calibrate()
+        self.members_ = rows_by_group(self.posterior_.inputs.codes[:, _DEPLOYMENT])
         return self
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -195,12 +197,17 @@ class AutoModel(Model):
             },
             "noise_scale": self.noise_scale_,
             "names": self.encoder_.names,
+            "folds": [sorted(fold.members) for fold in self.calibrator_.folds],
         }
         post = self.posterior_
         arrays: dict[str, NDArray[Any]] = {
             "theta": post.theta, "values": post.inputs.values, "codes": post.inputs.codes, "axes": self.axes_,
             "residual": post.y, "variance": post.variance, "noise_codes": self.noise_codes_,
             "noise_scales": self.noise_scales_,
+            "fold_theta": np.array([fold.posterior.theta for fold in self.calibrator_.folds]),
+            "fold_variance": np.array([fold.posterior.variance for fold in self.calibrator_.folds]),
+            "fold_log_scale": np.array([fold.log_scale for fold in self.calibrator_.folds]),
+            "fold_noise": np.array([fold.noise for fold in self.calibrator_.folds]),
         }  # fmt: skip
         return state, arrays
 
@@ -224,9 +231,27 @@ class AutoModel(Model):
                 raise ModelError("a saved auto model has other hyperparameters than this version", hint="fit it again")
             inputs = Inputs(arrays["values"], arrays["codes"])
             model.posterior_ = Posterior(kernel, arrays["theta"], inputs, arrays["residual"], arrays["variance"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            model.members_ = rows_by_group(inputs.codes[:, _DEPLOYMENT])
+            n = arrays["fold_noise"].shape[1]
+            folds = [
+                Fold(
+                    Posterior(kernel, theta, inputs.take(slice(n)), arrays["residual"][:n], variance),
+                    float(log_scale),
+                    own,
+                    frozenset(int(d) for d in members),
+                )
+                for theta, variance, log_scale, own, members in zip(
+                    arrays["fold_theta"],
+                    arrays["fold_variance"],
+                    arrays["fold_log_scale"],
+                    arrays["fold_noise"],
+                    state["folds"],
+                    strict=True,
+                )
+            ]
+            model.calibrator_ = model._calibrator(folds)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise ModelError("a saved auto model is incomplete", got=repr(error), hint="fit it again") from error
-        model._calibrate()
         return model
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -244,36 +269,47 @@ class AutoModel(Model):
         self.encoder_ = encoder
         return table, table.to_latency + table.sign * np.log(values) - table.log_roofline
 
-    def _learning_rows(self, n: int) -> NDArray[np.intp]:
-        # single cells, not whole deployments: the more deployments are met, the better the shared scales are known
-        if n <= self.max_learning_cells:
-            return np.arange(n)
-        rng = np.random.default_rng(self.random_state)
-        return np.sort(rng.permutation(n)[: self.max_learning_cells])
+    def _learn(self, table: Table, residual: FloatArray, rows: NDArray[np.intp]) -> tuple[Posterior, float, FloatArray]:
+        """Hyperparameters from these rows, then all cells' noise under them: posterior, common and own noise scales."""
+        if len(rows) > self.max_learning_cells:
+            # single cells, not whole deployments: the more deployments are met, the better the shared scales are known
+            rng = np.random.default_rng(self.random_state)
+            rows = np.sort(rng.permutation(rows)[: self.max_learning_cells])
+        kernel = Kernel(parts())
+        _, group = np.unique(table.inputs.codes[:, _DEPLOYMENT], return_inverse=True)
+        group = group.astype(np.int64)
+        _, some = np.unique(group[rows], return_inverse=True)
+        theta, learned = gp.learn(kernel, prior(kernel), table.inputs.take(rows), residual[rows], some.astype(np.int64))
+        noise = gp.Noise(learned.log_scale, np.ones(group.max() + 1), np.ones(len(group)))
+        gp.refresh_noise(noise, kernel.matrix(theta, table.inputs), residual, group, steps=gp.NOISE_STEPS)
+        scale = float(np.exp(noise.log_scale))
+        posterior = Posterior(kernel, theta, table.inputs, residual, noise.variance(group))
+        return posterior, scale, scale * noise.factor[group]
 
-    def _condition(
-        self, table: Table, residual: FloatArray, kernel: Kernel, theta: FloatArray, log_scale: float
-    ) -> Self:
-        codes, group = np.unique(table.inputs.codes[:, _DEPLOYMENT], return_inverse=True)
-        noise = gp.Noise(log_scale, np.ones(len(codes)), np.ones(len(residual)))
-        gp.refresh_noise(noise, kernel.matrix(theta, table.inputs), residual, group.astype(np.int64), steps=6)
-        self.noise_scale_ = float(np.exp(log_scale))
-        self.noise_codes_, self.noise_scales_ = codes, self.noise_scale_ * noise.factor
-        self.axes_ = table.axes
-        self.posterior_ = Posterior(kernel, theta, table.inputs, residual, noise.variance(group.astype(np.int64)))
-        self._calibrate()
-        return self
+    def _folds(self, table: Table, residual: FloatArray, noise: FloatArray) -> list[Fold]:
+        """Posteriors that score deployments whose values their hyperparameters never saw."""
+        deployment = table.inputs.codes[:, _DEPLOYMENT]
+        numbers = np.random.default_rng(self.random_state).permutation(np.unique(deployment))
+        if len(numbers) < MIN_DEPLOYMENTS:
+            return [Fold(self.posterior_, float(np.log(self.noise_scale_)), noise, frozenset(int(d) for d in numbers))]
+        folds = []
+        for k in range(FOLDS):
+            unseen = numbers[k::FOLDS]
+            posterior, scale, own = self._learn(table, residual, np.flatnonzero(~np.isin(deployment, unseen)))
+            folds.append(Fold(posterior, float(np.log(scale)), own, frozenset(int(d) for d in unseen)))
+        return folds
+
+    def _calibrator(self, folds: list[Fold]) -> Calibrator:
+        n = len(folds[0].noise)
+        codes = self.posterior_.inputs.codes[:n]
+        noise = self._noise_of(codes[:, _DEPLOYMENT])
+        main = Fold(self.posterior_, float(np.log(self.noise_scale_)), noise, frozenset())
+        return Calibrator(main, folds, self.axes_[:n], codes[:, _DEPLOYMENT], codes[:, _ACCELERATOR], self.random_state)
 
     @property
     def theta_(self) -> FloatArray:
         """The learned hyperparameters, (t,)."""
         return self.posterior_.theta
-
-    def _calibrate(self) -> None:
-        codes = self.posterior_.inputs.codes
-        self.calibrator_ = Calibrator(
-            self.posterior_, self.axes_, codes[:, _DEPLOYMENT], codes[:, _ACCELERATOR], self.random_state
-        )
 
     def _read(self, X: pd.DataFrame) -> Table:
         if not hasattr(self, "posterior_"):
@@ -288,7 +324,9 @@ class AutoModel(Model):
 
     def _noise(self, table: Table) -> FloatArray:
         """Each cell's noise scale: its deployment's where known, else the median one, (m,)."""
-        code = table.inputs.codes[:, _DEPLOYMENT]
+        return self._noise_of(table.inputs.codes[:, _DEPLOYMENT])
+
+    def _noise_of(self, code: NDArray[np.int64]) -> FloatArray:
         at = np.minimum(np.searchsorted(self.noise_codes_, code), len(self.noise_codes_) - 1)
         known = self.noise_codes_[at] == code
         return np.asarray(np.where(known, self.noise_scales_[at], np.median(self.noise_scales_)))
@@ -300,7 +338,7 @@ class AutoModel(Model):
         """For each deployment asked for: the asked rows, and the learned rows of the same deployment."""
         code = table.inputs.codes[:, _DEPLOYMENT]
         none = np.zeros(0, dtype=np.intp)
-        return [(np.flatnonzero(code == c), self.calibrator_.members.get(int(c), none)) for c in np.unique(code)]
+        return [(np.flatnonzero(code == c), self.members_.get(int(c), none)) for c in np.unique(code)]
 
     def _situations(self, table: Table, sd: FloatArray) -> list[tuple[NDArray[np.intp], Scores, FloatArray]]:
         """For each deployment asked for: the asked rows, the scores that apply, and how far beyond the known."""
@@ -308,7 +346,7 @@ class AutoModel(Model):
         codes = table.inputs.codes
         for rows, own in self._by_deployment(table):
             deployment, accelerator = int(codes[rows[0], _DEPLOYMENT]), int(codes[rows[0], _ACCELERATOR])
-            scores = self.calibrator_.scores(deployment, accelerator, table.axes[rows])
+            scores = self.calibrator_.scores(deployment, accelerator, self.axes_[own])
             out.append((rows, scores, beyond(table.axes[rows], self.axes_[own])))
         return out
 

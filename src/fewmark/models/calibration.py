@@ -15,12 +15,14 @@ Source: split conformal prediction with weights for shift (Tibshirani et al. 201
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
+from fewmark.models.gp import NOISE_STEPS, Noise, cholesky, refresh_noise, solve
 from fewmark.models.kernel import FloatArray, IntArray
 from fewmark.models.posterior import Posterior
 
@@ -30,6 +32,7 @@ SAME_ACCELERATOR = 6.0  # weight of a score from the same accelerator beside one
 SD_BANDWIDTH = 0.8  # of log standard deviation
 BEYOND_BANDWIDTH = 0.75  # octaves
 MAX_DEPLOYMENTS = 64
+MAX_BLOCK = 600
 _PRIOR_Z = np.abs(student_t.ppf((np.arange(40) + 0.5) / 40, PRIOR_DEGREES))
 
 
@@ -83,50 +86,74 @@ def _length_load(axes: FloatArray) -> FloatArray:
     return np.column_stack([np.logaddexp2(axes[:, 0], axes[:, 1]), axes[:, 2]])
 
 
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A posterior whose hyperparameters never saw some deployments, so that scores of these are honest.
+
+    `log_scale` is the log of the common noise scale, `noise` (n,) each measured cell's noise scale, `members` the
+    numbers of the deployments it did not see.
+    """
+
+    posterior: Posterior
+    log_scale: float
+    noise: FloatArray
+    members: frozenset[int]
+
+
 class Calibrator:
     """Scores for a deployment from all others.
 
     Parameters
     ----------
-    posterior : the fitted process
+    main : the posterior that predicts
+    folds : posteriors over the same n cells, each with the deployments that it scores
     axes : (n, 3 or more) log2 input, output and load of the measured cells
     deployment, accelerator : (n,) numbers of the groups of the measured cells
+    random_state : seed of the choice of deployments where there are very many
     """
 
     def __init__(
-        self, posterior: Posterior, axes: FloatArray, deployment: IntArray, accelerator: IntArray, random_state: int
+        self,
+        main: Fold,
+        folds: Sequence[Fold],
+        axes: FloatArray,
+        deployment: IntArray,
+        accelerator: IntArray,
+        random_state: int,
     ) -> None:
-        self.posterior, self.axes = posterior, axes
+        self.main, self.folds, self.axes = main, folds, axes
         self.deployment, self.accelerator = deployment, accelerator
         self.random_state = random_state
-        order = np.argsort(deployment, kind="stable")
-        self.members = dict(
-            zip(
-                (int(v) for v in np.unique(deployment)),
-                np.split(order, np.flatnonzero(np.diff(deployment[order])) + 1),
-                strict=True,
-            )
-        )
+        self.members = rows_by_group(deployment)
+        self._latent: dict[tuple[int, int, int], tuple[FloatArray, FloatArray]] = {}
+        self._scores: dict[tuple[int, int, bytes], Scores] = {}
 
-    def scores(self, deployment: int, accelerator: int, asked: FloatArray) -> Scores:
-        """The scores for cells at `asked` (m, 3 or more) axes of a deployment (its number; any other number if new)."""
-        own = self.members.get(deployment, np.zeros(0, dtype=np.intp))
-        kept = np.unique(self.axes[own], axis=0)
+    def scores(self, deployment: int, accelerator: int, known: FloatArray) -> Scores:
+        """The scores for a deployment (its number, any other if new) of which the cells at axes `known` are known."""
+        kept = np.unique(known[:, :3], axis=0)
+        key = (deployment, accelerator, kept.tobytes())
+        if key not in self._scores:
+            self._scores[key] = self._find_scores(deployment, accelerator, kept)
+        return self._scores[key]
+
+    def _find_scores(self, deployment: int, accelerator: int, kept: FloatArray) -> Scores:
         enough = max(6, len(kept) + 2)
         rich = [d for d, rows in self.members.items() if d != deployment and len(rows) >= enough]
         alike = [d for d in rich if self.accelerator[self.members[d][0]] == accelerator]
         if alike or not rich:
-            blocks = [self._hidden(self.members[d], kept) for d in self._some(rich, alike)]
+            blocks = [self.members[d] for d in self._some(rich, alike)]
         else:
             # nothing is well measured on this accelerator: leave out another one whole, as it is with this one
-            where = {int(self.accelerator[self.members[d][0]]) for d in rich}
             blocks = []
-            for other in sorted(where):
-                hidden = [
-                    self._hidden(rows, kept) for rows in self.members.values() if self.accelerator[rows[0]] == other
-                ]
-                blocks.append(np.concatenate(hidden)[:600])
-        found = [self._block(block, kept, accelerator) for block in blocks if len(block)]
+            for other in sorted({int(self.accelerator[self.members[d][0]]) for d in rich}):
+                whole = [rows for rows in self.members.values() if self.accelerator[rows[0]] == other]
+                blocks.append(np.concatenate(whole)[:MAX_BLOCK])
+        found = [
+            self._block(fold, block, kept, accelerator)
+            for fold in self.folds
+            for block in blocks
+            if not fold.members.isdisjoint(self.deployment[block].tolist())
+        ]
         if not found:
             return Scores(np.zeros(0), np.zeros(0), np.zeros((0, 2)), np.zeros(0, dtype=bool))
         z, log_sd, outside, same = (np.concatenate(column) for column in zip(*found, strict=True))
@@ -144,14 +171,56 @@ class Calibrator:
         """The rows of a deployment to leave out so that what remains is like `kept`."""
         if not len(kept):
             return rows
-        distance = np.abs(self.axes[rows][:, None, :3] - kept[None, :, :3]).sum(-1)
+        distance = np.abs(self.axes[rows][:, None, :3] - kept[None, :, :]).sum(-1)
         stay = np.zeros(len(rows), dtype=bool)
         stay[distance.argmin(0)] = True
         return rows[~stay]
 
     def _block(
-        self, block: NDArray[np.intp], kept: FloatArray, accelerator: int
+        self, fold: Fold, rows: NDArray[np.intp], kept: FloatArray, accelerator: int
     ) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.bool_]]:
-        residual, sd = self.posterior.left_out(block)
-        outside = beyond(self.axes[block], kept)
-        return np.abs(residual) / sd, np.log(sd), outside, self.accelerator[block] == accelerator
+        """Scores of the cells of one or more whole deployments, when only those like `kept` are known of them."""
+        hidden = np.concatenate(
+            [self._hidden(rows[self.deployment[rows] == d], kept) for d in np.unique(self.deployment[rows])]
+        )
+        stay = ~np.isin(rows, hidden)
+        _, group = np.unique(self.deployment[rows], return_inverse=True)
+        honest, _ = self._as_if(fold, rows, stay, group.astype(np.int64))
+        # the error of hyperparameters that never saw these cells, on the scale of those that predict
+        _, variance = self._as_if(self.main, rows, stay, group.astype(np.int64))
+        asked = rows[~stay]
+        z, sd = np.abs(self.main.posterior.y[asked] - honest) / np.sqrt(variance), np.sqrt(variance)
+        outside = beyond(self.axes[asked], kept)
+        scored = np.isin(self.deployment[asked], list(fold.members))
+        same = self.accelerator[asked] == accelerator
+        return z[scored], np.log(sd)[scored], outside[scored], same[scored]
+
+    def _as_if(
+        self, fold: Fold, rows: NDArray[np.intp], stay: NDArray[np.bool_], group: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Mean and variance (with noise) of the cells that do not stay, given those that do and all other deployments.
+
+        The noise of what stays is estimated anew: the fitted one knows the values that are hidden here.
+        """
+        key = (id(fold), int(rows[0]), len(rows))
+        if key not in self._latent:
+            self._latent[key] = fold.posterior.without(rows)
+        mean, covariance = self._latent[key]
+        noise = Noise(fold.log_scale, np.ones(int(group.max()) + 1), np.ones(int(stay.sum())))
+        if not stay.any():
+            return mean, np.diag(covariance) + float(np.median(fold.noise)) ** 2
+        known, across = covariance[np.ix_(stay, stay)], covariance[np.ix_(~stay, stay)]
+        y = fold.posterior.y[rows][stay] - mean[stay]
+        refresh_noise(noise, known, y, group[stay], steps=NOISE_STEPS)
+        factor = cholesky(known + np.diag(noise.variance(group[stay])))
+        scale = np.exp(noise.log_scale) * noise.factor[group[~stay]]
+        explained = (across * solve(factor, np.asfortranarray(across.T)).T).sum(1)
+        variance = np.diag(covariance)[~stay] - explained + scale**2
+        return mean[~stay] + across @ solve(factor, y), np.maximum(variance, 1e-12)
+
+
+def rows_by_group(group: IntArray) -> dict[int, NDArray[np.intp]]:
+    """The rows of each group's number."""
+    order = np.argsort(group, kind="stable")
+    numbers, start = np.unique(group[order], return_index=True)
+    return dict(zip((int(v) for v in numbers), np.split(order, start[1:]), strict=True))

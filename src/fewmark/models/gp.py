@@ -28,6 +28,7 @@ from fewmark.models.kernel import FloatArray, Inputs, Kernel, Pairs
 
 DEGREES = 2.5
 KAPPA = 4.0
+NOISE_STEPS = 5  # of expectation-maximisation once the hyperparameters are fixed
 NOISE_FLOOR = 1e-4  # of the scale: below a hundredth of a percent no benchmark repeats
 
 

@@ -4,7 +4,7 @@ Notation: n measured cells, m asked ones; C = K + diag(S) = L L^T (n, n); y (n,)
 a = C^-1 y; P = C^-1.
 
     predict     mean = k_* a, variance = k(x, x) - |L^-1 k_*|²
-    leave out   a block H at once: mean_H = y_H - P_HH^-1 a_H, covariance of the residual P_HH^-1 (its noise included)
+    leave out   a block H at once: mean_H = y_H - P_HH^-1 a_H, covariance P_HH^-1 - diag(S_H)
     add         a row to L: l = L^-1 k, lambda = sqrt(k(x, x) + S - l·l)
 
 Source: Rasmussen and Williams (2006), equations 2.25-2.26 and 5.12 (one row; the block form follows from the
@@ -72,11 +72,12 @@ class Posterior:
         explained = solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
         return cross @ self.a, self.kernel.matrix(self.theta, inputs) - explained.T @ explained
 
-    def left_out(self, block: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
-        """Residuals (h,) of a block of cells predicted from all others, and their standard deviations with noise."""
-        factor = cholesky(self.precision[np.ix_(block, block)])
-        covariance = inverse(factor)
-        return covariance @ self.a[block], np.sqrt(np.diag(covariance))
+    def without(self, block: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
+        """Mean (h,) and covariance (h, h) of the latent function at a block of cells, given all cells but these."""
+        covariance = inverse(cholesky(self.precision[np.ix_(block, block)]))
+        mean = self.y[block] - covariance @ self.a[block]
+        covariance[np.diag_indices(len(block))] -= self.variance[block]
+        return mean, covariance
 
     def add(self, inputs: Inputs, y: FloatArray, variance: FloatArray) -> Posterior:
         """This posterior with further cells measured: one row of the factor each, hyperparameters kept."""
