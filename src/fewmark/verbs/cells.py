@@ -7,20 +7,12 @@ from typing import Any, Final
 
 import pandas as pd
 
-from fewmark.core.table import DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
+from fewmark.core.table import OPTION_PREFIX
+from fewmark.models.cells import cell_columns, deployment_columns
+
+__all__ = ["LABEL", "cell_columns", "deployment_columns", "load_of", "reduce_cells", "with_labels"]
 
 LABEL: Final = "deployment"  # the column that holds the label
-
-
-def deployment_columns(frame: pd.DataFrame) -> list[str]:
-    """The table's columns that make a row's deployment."""
-    return [name for name in map(str, frame) if name in DEPLOYMENT_COLUMNS or name.startswith(OPTION_PREFIX)]
-
-
-def cell_columns(frame: pd.DataFrame) -> list[str]:
-    """The table's columns that make a row's cell: the deployment's and the workload's."""
-    workload = [name for name in map(str, frame) if name in WORKLOAD_COLUMNS or name.startswith(WORKLOAD_PREFIX)]
-    return deployment_columns(frame) + workload
 
 
 def with_labels(frame: pd.DataFrame) -> pd.DataFrame:
