@@ -14,7 +14,7 @@ from fewmark.core import FewmarkError, InputError
 from fewmark.evaluate.meta import Charges
 from fewmark.interop import read_table, write_table
 from fewmark.planning.known import derive, measured_cells
-from fewmark.verbs.assess import assess_strategies, describe, split_names
+from fewmark.verbs.assess import assess_strategies, describe, split_names, write_report
 from fewmark.verbs.plan import plan
 
 CHARGED = ("expected_gain", "predicted_cost_s", "forecast_error_before", "forecast_error_after")
@@ -104,9 +104,16 @@ def test_assess_tells_the_strategies_apart(tmp_path: Path, make_grid: Any) -> No
     better, worse = found.frontier("adaptive"), found.frontier("random")
     known = [(a["median_ape"], b["median_ape"]) for a, b in zip(better, worse, strict=True) if b["median_ape"]]
     assert np.mean([a <= b for a, b in known]) > 0.7
-    assert "adaptive to 95%" in found.pareto()
+    points = found.pareto()
+    assert "adaptive" in {point["strategy"].split()[0] for point in points}
+    assert [point["share_of_time"] for point in points] == sorted(point["share_of_time"] for point in points)
+    assert [point["median_ape"] for point in points] == sorted((p["median_ape"] for p in points), reverse=True)
     out = json.loads(json.dumps(describe(found, Charges(), "full"), allow_nan=False))
     assert out["n_deployments"] == 3
+    write_report(found, tmp_path / "r.html")
+    assert "stopped by its own estimate" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    with pytest.raises(InputError, match="report"):
+        write_report(found, tmp_path / "r.pdf")
     account = out["strategies"]["adaptive to 95%"]["deployments"][0]
     assert account["accuracy"]["throughput_tok_s"]["measured"]["worst_ape"] < 1e-9
     assert account["speed_up"] == pytest.approx(account["reference"]["time_s"] / account["plan"]["time_s"])

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--json", "json_out", type=click.Path(dir_okay=False, writable=True), metavar="OUT", help="Write it as JSON."
 )
+@click.option("--report", type=click.Path(dir_okay=False), metavar="OUT", help="Draw the frontier: .html, .md, .csv.")
 def command(
     data: str | None,
     store: str | None,
@@ -50,6 +51,7 @@ def command(
     no_screen: bool,
     seed: int,
     json_out: str | None,
+    report: str | None,
 ) -> int:
     """Meta-metrics: what each strategy of measuring costs, and how accurate it is, against a reference.
 
@@ -57,7 +59,7 @@ def command(
     predicted by the same model.
     """
     from fewmark.evaluate.meta import Charges
-    from fewmark.verbs.assess import ACCURACIES, assess_strategies, describe
+    from fewmark.verbs.assess import ACCURACIES, assess_strategies, describe, write_report
 
     charges = Charges(load_s=load_s, warmup=warmup, repeats=repeats)
     found = assess_strategies(
@@ -68,15 +70,18 @@ def command(
     if json_out is not None:
         text = json.dumps(describe(found, charges, reference), indent=2, allow_nan=False)
         Path(json_out).write_text(text + "\n", encoding="utf-8")
+    if report is not None:
+        write_report(found, report)
     click.echo(_table(found))
     return 0
 
 
 def _table(found: Assessment) -> str:
-    frontier = set(found.pareto())
+    frontier = {point["strategy"] for point in found.pareto()}
+    n, width = len(found.subjects), max(len(name) for name in ("strategy", *found.replays))
     lines = [
-        f"{len(found.subjects)} deployments, {'with' if found.relatives else 'without'} relatives; medians",
-        f"{'strategy':30} {'time':>7} {'cells':>6} {'accuracy':>9} {'(mean)':>7} {'p90 APE':>8} {'stop right':>11}"
+        f"{n} deployment{'s' if n > 1 else ''}, {'with' if found.relatives else 'without'} relatives; medians",
+        f"{'strategy':{width}} {'time':>7} {'cells':>6} {'accuracy':>9} {'(mean)':>7} {'p90 APE':>8} {'stop right':>11}"
         f" {'96.6% at':>9} {'98% at':>7}",
     ]
     for name in found.replays:
@@ -85,7 +90,7 @@ def _table(found: Assessment) -> str:
         right = f"{row['right']:.0%}" if "right" in row else ""
         mark = " *" if name in frontier else ""
         lines.append(
-            f"{name:30} {speed_up:>7} {row['n_cells']:6.0f} {_percent(row['relative_accuracy']):>9} "
+            f"{name:{width}} {speed_up:>7} {row['n_cells']:6.0f} {_percent(row['relative_accuracy']):>9} "
             f"{_percent(row['relative_accuracy_mean']):>7} {_percent(row['p90_ape']):>8} {right:>11}"
             f" {row['oracle_speed_up_96.6']:8.1f}× {row['oracle_speed_up_98']:6.1f}×{mark}"
         )

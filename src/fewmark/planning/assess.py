@@ -27,8 +27,8 @@ N_FOLDS: Final = 5
 BUDGETS: Final = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.2, 0.25, 0.35, 0.5, 0.75, 1.0)
 ORACLE_ERRORS: Final = (0.034, 0.02)
 MIN_CELLS: Final = 8
-MIN_LENGTHS: Final = 3
-MIN_LOADS: Final = 3
+MIN_LENGTHS: Final = 1
+MIN_LOADS: Final = 1
 
 
 @dataclass(frozen=True)
@@ -128,15 +128,24 @@ class Assessment:
             )
         return rows
 
-    def pareto(self) -> list[str]:
-        """Contenders that no other one beats in both speed-up and accuracy (medians), fastest first."""
-        points = {name: self.summary(name) for name in self.replays}
-        known = {n: (p["speed_up"], p["relative_accuracy"]) for n, p in points.items() if p["speed_up"] is not None}
-        best = [
-            name for name, (fast, right) in known.items()
-            if not any(f >= fast and r >= right and (f, r) != (fast, right) for f, r in known.values())
-        ]  # fmt: skip
-        return sorted(best, key=lambda name: -known[name][0])
+    def pareto(self) -> list[dict[str, Any]]:
+        """The points that no other one beats in both time and error (medians), cheapest first.
+
+        Points are where a contender ended, and, for those that do not stop by themselves, every row of `frontier`.
+        """
+        points = []
+        for name, contender in self.contenders.items():
+            end = self.summary(name)
+            if end["speed_up"] and end["relative_accuracy"] is not None:
+                points.append((1 / end["speed_up"], 1 - end["relative_accuracy"], name))
+            if contender.target_error is None:
+                rows = self.frontier(name)
+                points += [(r["share_of_time"], r["median_ape"], name) for r in rows if r["median_ape"] is not None]
+        out: list[dict[str, Any]] = []
+        for share, error, name in sorted(points):
+            if not out or error < out[-1]["median_ape"] - 1e-9:
+                out.append({"strategy": name, "share_of_time": share, "median_ape": max(error, 0.0)})
+        return out
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: for each contender its summary, frontier and accounts by deployment; the Pareto frontier."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from fewmark.core import InputError
+from fewmark.core import Card, Chart, InputError, Series, Table
 from fewmark.core.metrics import TARGETS
 from fewmark.evaluate.meta import Charges
 from fewmark.models.base import Model
@@ -15,6 +15,7 @@ from fewmark.models.registry import make_model, model_names
 from fewmark.planning.assess import Assessment, Contender, assess, subjects
 from fewmark.planning.known import measured_cells
 from fewmark.planning.strategies import make_strategy, strategy_names
+from fewmark.report import RENDERERS
 from fewmark.verbs.plan import NO_MODEL
 from fewmark.verbs.source import read_source
 
@@ -88,6 +89,67 @@ def describe(found: Assessment, charges: Charges, reference: str) -> dict[str, A
         },
         **found.to_dict(),
     }
+
+
+def cards(found: Assessment) -> list[Card]:
+    """The frontier as a figure and a table for a report."""
+    drawn = [name for name, contender in found.contenders.items() if contender.target_error is None]
+    stopped = [name for name in found.replays if name not in drawn]
+    series = [
+        Series(
+            name,
+            tuple(row["share_of_time"] for row in found.frontier(name)),
+            tuple(row["median_ape"] for row in found.frontier(name)),
+            style="line",
+        )
+        for name in drawn
+    ]
+    ends = {name: found.summary(name) for name in found.replays}
+    if stopped:
+        met = [name for name in stopped if ends[name]["speed_up"]]
+        shares = tuple(1 / ends[name]["speed_up"] for name in met)
+        errors = tuple(1 - ends[name]["relative_accuracy"] for name in met)
+        series.append(Series("stopped by its own estimate", shares, errors, labels=tuple(met)))
+    columns = ("speed_up", "relative_accuracy", "relative_accuracy_mean", "p90_ape", "worst_ape", "n_cells", "right")
+    n = len(found.subjects)
+    return [
+        Card(
+            kind="assessment",
+            title="What each strategy costs, and how accurate it is",
+            text=f"Replayed on {n} deployment{'s' if n > 1 else ''}, "
+            f"{'with' if found.relatives else 'without'} relatives; medians. What a strategy does not measure is "
+            "predicted by the same model for all of them. A strategy that runs out of cells keeps its last error.",
+            charts=(
+                Chart(
+                    "Error by time spent",
+                    "share of the reference's time",
+                    "median APE",
+                    tuple(series),
+                    log_x=True,
+                ),
+            ),
+            tables=(
+                Table(
+                    "Where each one ended",
+                    ("strategy", *columns),
+                    tuple((name, *(end.get(column) for column in columns)) for name, end in ends.items()),
+                ),
+                Table(
+                    "The frontier: nobody is better for less",
+                    ("strategy", "share_of_time", "median_ape"),
+                    tuple(tuple(point.values()) for point in found.pareto()),
+                ),
+            ),
+        )
+    ]
+
+
+def write_report(found: Assessment, path: str | Path) -> None:
+    """The cards as HTML, Markdown, JSON or CSV, by the suffix. Raises `InputError` if there is no such format."""
+    render = RENDERERS.get(Path(path).suffix)
+    if render is None:
+        raise InputError("a report is written as " + ", ".join(RENDERERS), got=str(path))
+    Path(path).write_text(render(cards(found), "Strategies of measuring"), encoding="utf-8")
 
 
 def _contenders(strategies: Sequence[str], accuracies: Sequence[float]) -> list[Contender]:
