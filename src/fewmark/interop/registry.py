@@ -18,6 +18,7 @@ _BUILT_IN: Final = {
     "parquet": "fewmark.interop.canonical_parquet:CanonicalParquet",
     "llm-inference-bench": "fewmark.interop.llm_inference_bench:LlmInferenceBench",
     "splitwise": "fewmark.interop.splitwise:Splitwise",
+    "worker-results": "fewmark.interop.worker_results:WorkerResults",
 }
 
 

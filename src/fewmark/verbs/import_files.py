@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from fewmark.core import FrozenMap, InputError, Measurement
-from fewmark.interop import is_complete, read_table, to_measurements
+from fewmark.interop import get_format, is_complete, read_table, to_measurements
 from fewmark.screening import Finding, screen
 from fewmark.store import Annotation, open_store
 
@@ -79,6 +79,9 @@ def _prepare(
             hint="such rows are no cells of a benchmark, and cannot be stored",
         )
     kept = frame[complete]
-    measurements = dict(zip(kept.index.tolist(), to_measurements(kept), strict=True))
+    # A format that holds whole measurements gives them with every sample; a table's rows become measurements.
+    whole = getattr(get_format(frame.attrs["format"]), "read_measurements", None)
+    found = to_measurements(kept) if whole is None else whole(path)
+    measurements = dict(zip(kept.index.tolist(), found, strict=True))
     left_out = tuple(int(label) + 1 for label in frame.index[~complete])
     return path, frame, screen(frame), measurements, left_out
