@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from fewmark.campaign import run_campaign
+from fewmark.cli import main
 from fewmark.core import Case, Cost, Deployment, InputError, Measurement, Sample, Status, Workload
 from fewmark.engines.measure import Policy
 from fewmark.interop import from_measurements, write_table
 from fewmark.models.registry import make_model
 from fewmark.runner import Runner, RunSettings
 from fewmark.store import open_store
+from fewmark.verbs.campaign import seconds
 
 LOAD_S = 5.0
 
@@ -177,3 +179,40 @@ def test_a_wrong_request_is_refused(change: dict[str, Any]) -> None:
         run_campaign(grid(), store, Machine(store), model=None, **change)
     with open_store(":memory:") as store, pytest.raises(InputError):
         run_campaign([], store, Machine(store), model=None, budget_s=9)
+
+
+def test_the_command_runs_a_suite_until_the_error_is_reached(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    recorded = [Measurement(case, samples=(Sample(e2e_latency_s=latency(case)),)) for case in grid()]
+    write_table(from_measurements(recorded), tmp_path / "table.csv")
+    suite = tmp_path / "s.yaml"
+    suite.write_text(
+        "deployments:\n"
+        f"  - {{engine: replay, model: small-1b, accelerator: A100, accelerator_count: 1,\n"
+        f"     engine_options: {{table: '{tmp_path / 'table.csv'}', engine: made-up}}}}\n"
+        "cells:\n  - grid: {input_tokens: [128, 512, 2048], output_tokens: [64, 256], batch_size: [1, 4, 16, 64]}\n",
+        encoding="utf-8",
+    )
+    request = ["run", str(suite), "--store", f"sqlite:///{tmp_path / 'f.db'}", "--quiet", "--model", "none"]
+    assert main([*request, "--target-error", "0.05", "--json"]) == 0
+    captured = capsys.readouterr()
+    told = json.loads(captured.out)
+    assert told["ended"] == "reached"
+    assert told["account"]["plan"]["n_cells"] < 24
+    assert "times less" in captured.err
+    assert main([*request, "--budget", "1s", "--target-error", "0.0001"]) == 1
+    assert "ended: the budget is spent" in capsys.readouterr().err
+    for wrong in (
+        ["--budget", "soon"],
+        ["--budget", "-3m"],
+        ["--target-error", "5"],
+        ["--budget", "9m", "--limit", "3"],
+    ):
+        assert main([*request, *wrong]) == 2
+
+
+@pytest.mark.parametrize(("text", "value"), [("90", 90), ("90s", 90), ("30m", 1800), ("1h30m", 5400), ("0.5h", 1800)])
+def test_durations(text: str, value: float) -> None:
+    assert seconds(text) == value
+    for wrong in ("", "0", "5x", "m", "1h-3m", "1e3"):
+        with pytest.raises(InputError):
+            seconds(wrong)

@@ -25,6 +25,10 @@ SHOWN_FAILURES = 5
 @click.option("--retry", type=click.Choice(["failed"]), help="Measure the cases again that have failed so far.")
 @click.option("--order", "order_seed", type=int, metavar="SEED", help="Seed of the random order and of the prompts.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Measure at most N cases.")
+@click.option("--budget", metavar="DURATION", help="Measure only the cells that teach the most in this time: 30m.")
+@click.option("--target-error", type=float, metavar="FRACTION", help="…until the median error is forecast below: 0.05.")
+@click.option("--target", default="throughput_tok_s", show_default=True, help="The metric to know, with these two.")
+@click.option("--model", default="auto", show_default=True, help="Who predicts what is not measured, with these two.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 def command(
@@ -37,12 +41,19 @@ def command(
     retry: str | None,
     order_seed: int | None,
     limit: int | None,
+    budget: str | None,
+    target_error: float | None,
+    target: str,
+    model: str,
     quiet: bool,
     as_json: bool,
 ) -> int:
     """Measure the cases of SUITE (a name or a file) that the store does not hold yet.
 
     Each result is saved as soon as it exists: stop it by any means and run it again to go on.
+
+    With --budget or --target-error it measures few of the cases and predicts the others: it shows the forecast error
+    after each step and stops by its own estimate.
     """
     from fewmark.verbs.run import run
 
@@ -50,6 +61,21 @@ def command(
         prefix = shlex.split(worker_prefix)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--worker-prefix") from None
+    if budget is not None or target_error is not None:
+        if limit is not None or retry is not None:
+            raise click.UsageError("--limit and --retry do not go with --budget and --target-error")
+        from fewmark.cli.campaign import show_campaign, show_step
+        from fewmark.verbs.campaign import campaign
+
+        done = campaign(
+            suite, budget=budget, target_error=target_error, target=target, model=model, store=store,
+            engine_python=engine_python, worker_prefix=prefix, repeats_max=repeats_max, timeout_s=timeout_s,
+            seed=order_seed, quiet=quiet, on_step=show_step,
+        )  # fmt: skip
+        if as_json:
+            click.echo(json.dumps(done.to_dict(), indent=2, allow_nan=False))
+        show_campaign(done)
+        return 0 if done.ok else 1
     report = run(
         suite,
         store=store,

@@ -59,13 +59,10 @@ def run(
     """
     if limit is not None and limit < 1:
         raise InputError("limit must be a whole number of at least 1", got=limit)
-    chosen = suite if isinstance(suite, Suite) else load_suite(suite)
-    launch = Launch(engine_python, tuple(worker_prefix), _tables())
-    settings = run_settings(
-        chosen.settings, repeats_max=repeats_max, timeout_s=timeout_s, order_seed=order_seed, launch=launch
-    )
-    if engine_python is None and not worker_prefix:
-        _require_engines(chosen)
+    chosen, settings = prepare(
+        suite, engine_python=engine_python, worker_prefix=worker_prefix, repeats_max=repeats_max, timeout_s=timeout_s,
+        order_seed=order_seed,
+    )  # fmt: skip
     with open_store(store) as opened:
         report = Runner(opened, settings, quiet=quiet).run(chosen.cases, retry_failed=retry_failed, limit=limit)
     if "truncate" in chosen.settings:
@@ -76,6 +73,26 @@ def run(
         )
         report = replace(report, advice=(*report.advice, advice))
     return report
+
+
+def prepare(
+    suite: str | Path | Suite,
+    *,
+    engine_python: str | None = None,
+    worker_prefix: Sequence[str] = (),
+    repeats_max: int | None = None,
+    timeout_s: float | None = None,
+    order_seed: int | None = None,
+) -> tuple[Suite, RunSettings]:
+    """The suite and the runner's settings behind a request; the parameters and errors are those of `run`."""
+    chosen = suite if isinstance(suite, Suite) else load_suite(suite)
+    launch = Launch(engine_python, tuple(worker_prefix), _tables())
+    settings = run_settings(
+        chosen.settings, repeats_max=repeats_max, timeout_s=timeout_s, order_seed=order_seed, launch=launch
+    )
+    if engine_python is None and not worker_prefix:
+        _require_engines(chosen)
+    return chosen, settings
 
 
 def run_settings(

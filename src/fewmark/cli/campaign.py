@@ -1,0 +1,52 @@
+"""What `fewmark run` prints of a campaign, on stderr."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from fewmark.campaign import Campaign, Step
+
+ENDED = {
+    "reached": "the error asked for is reached, by its own forecast",
+    "budget": "the budget is spent",
+    "exhausted": "every cell that could be measured is",
+    "settled": "nothing more is to be learned",
+    "stalled": "the runner measured nothing of what was asked",
+}
+
+
+def show_step(step: Step) -> None:
+    """One line: what is known, and what one more step would bring."""
+    forecast = step.forecast
+    text = (
+        f"{step.n_measured} cells, {step.spent_s:.0f} s: forecast median error {forecast.median_ape:.1%} "
+        f"(below {forecast.median_ape_bound:.1%} with {forecast.assurance:.0%})"
+    )
+    if step.next_cost_s is not None and step.next_error is not None:
+        text += f"; next {step.next_cost_s:.0f} s → {step.next_error:.1%}"
+    click.echo(text, err=True)
+
+
+def show_campaign(done: Campaign) -> None:
+    """How it ended, what it cost, how its forecasts fared."""
+    plan, reference = done.account.plan, done.account.reference
+    click.echo(f"ended: {ENDED.get(done.ended, done.ended)}", err=True)
+    if done.account.speed_up is not None:
+        click.echo(
+            f"{plan.n_cells} of {reference.n_cells} cells in {plan.time_s:.0f} s; all of them are predicted to take "
+            f"{reference.time_s:.0f} s: {done.account.speed_up:.1f} times less",
+            err=True,
+        )
+    if done.ledger:
+        errors = sorted(entry.ape for entry in done.ledger)
+        inside = sum(entry.inside for entry in done.ledger)
+        click.echo(
+            f"forecast before they were measured, {len(errors)} cells were off by {errors[len(errors) // 2]:.1%} "
+            f"(median); {inside} of {len(errors)} fell inside their 90% interval",
+            err=True,
+        )
+    for advice in done.advice:
+        click.echo(f"warning: {advice.message}\n  hint: {advice.hint}", err=True)

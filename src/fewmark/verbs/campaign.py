@@ -1,0 +1,80 @@
+"""`fewmark run SUITE --budget …`: measure the few cells that teach the most, and know the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fewmark.campaign import Campaign, Step, run_campaign
+from fewmark.core import InputError
+from fewmark.evaluate.meta import Charges
+from fewmark.models.registry import make_model
+from fewmark.runner import Runner
+from fewmark.store import open_store
+from fewmark.suites import Suite
+from fewmark.verbs.plan import NO_MODEL
+from fewmark.verbs.run import prepare
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds(text: str) -> float:
+    """Seconds behind ``90``, ``90s``, ``30m``, ``1h30m``, ``2d``. Raises `InputError` if it is no positive duration."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    total = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if "".join(number + unit for number, unit in parts) != text.strip() or not 0 < total < 1e9:
+        raise InputError("a budget is a positive duration", got=text, hint="as in 90s, 30m, 1h30m")
+    return total
+
+
+def campaign(
+    suite: str | Path | Suite,
+    *,
+    budget: str | None = None,
+    target_error: float | None = None,
+    target: str = "throughput_tok_s",
+    model: str = "auto",
+    strategy: str = "adaptive",
+    store: str | None = None,
+    engine_python: str | None = None,
+    worker_prefix: Sequence[str] = (),
+    repeats_max: int | None = None,
+    timeout_s: float | None = None,
+    seed: int | None = None,
+    quiet: bool = False,
+    on_step: Callable[[Step], None] = lambda step: None,
+) -> Campaign:
+    """Measure cells of a suite until the budget is spent or the error is reached, by its own estimate.
+
+    Parameters
+    ----------
+    suite, store, engine_python, worker_prefix, repeats_max, timeout_s : as `verbs.run.run` takes them
+    budget : a duration, as in "30m"; what was spent on these cells before counts
+    target_error : median error over the suite to reach, a fraction
+    target, model, strategy : the metric, who predicts what is not measured ("none": a roofline), who chooses
+
+    Raises
+    ------
+    InputError, SuiteError, StoreError, EngineError, ModelError
+        If the request is wrong, or no engine of the suite can be used.
+    """
+    chosen, settings = prepare(
+        suite, engine_python=engine_python, worker_prefix=worker_prefix, repeats_max=repeats_max, timeout_s=timeout_s,
+        order_seed=seed,
+    )  # fmt: skip
+    policy = settings.policy
+    with open_store(store) as opened:
+        return run_campaign(
+            chosen.cases,
+            opened,
+            Runner(opened, settings, quiet=quiet),
+            model=None if model == NO_MODEL else make_model(model, target=target, random_state=settings.seed),
+            target=target,
+            strategy=strategy,
+            budget_s=None if budget is None else seconds(budget),
+            target_error=target_error,
+            charges=Charges(warmup=policy.warmup, repeats=policy.min_repeats),
+            random_state=settings.seed,
+            on_step=on_step,
+        )
