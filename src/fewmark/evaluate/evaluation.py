@@ -11,13 +11,15 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from fewmark.core.errors import InputError
-from fewmark.core.metrics import TARGETS
+from fewmark.core.errors import InputError, ModelError
+from fewmark.core.metrics import TARGETS, derive_metrics
+from fewmark.core.table import WORKLOAD_COLUMNS
 from fewmark.evaluate.protocols import Turn, eligible_deployments, turns
 from fewmark.evaluate.scores import scores
 from fewmark.models.base import FloatArray, Model
-from fewmark.models.cells import Cells, cell_columns, median_of_repeats, read_cells
+from fewmark.models.cells import Cells, IntArray, cell_columns, median_of_repeats, read_cells
 from fewmark.models.registry import make_model
+from fewmark.models.support import anchors
 
 CONFIDENCE_LEVEL = 0.9
 MakeModel = Callable[..., Model]
@@ -32,7 +34,8 @@ class Evaluation:
     summary : dict
         The JSON of ``fewmark evaluate``.
     details : DataFrame
-        One row for each model and hidden cell.
+        One row for each model and hidden cell: the cell's columns, ``predictor``, ``fold``, ``measured``, ``value``,
+        ``low``, ``high``, ``provenance``, ``forecast`` (of its deployment's median APE) and ``abstained`` (why, if so).
     """
 
     summary: dict[str, Any]
@@ -55,7 +58,7 @@ def evaluate(
     Parameters
     ----------
     table : DataFrame
-        Canonical columns; rows that failed or lack the target are left out, repeats are reduced to their median.
+        Canonical columns; see `prepare` for the rows that count.
     protocol : str
         One of `fewmark.evaluate.protocols.PROTOCOLS`.
     models : sequence of str
@@ -91,9 +94,9 @@ def evaluate(
         details = pd.concat([frame.assign(fold=turn.fold) for turn, frame, _, _ in own], ignore_index=True)
         details["accelerator"] = accelerators[details["row"].to_numpy()]
         out[name] = scores(details) | {"fit_s": sum(o[2] for o in own), "predict_s": sum(o[3] for o in own)}
-        frames.append(details.assign(model=name))
+        frames.append(details.assign(predictor=name))
     every = pd.concat(frames, ignore_index=True)
-    case = X.iloc[every["row"].to_numpy()].reset_index(drop=True).rename(columns={"model": "served_model"})
+    case = X.iloc[every["row"].to_numpy()].reset_index(drop=True)
     summary = {
         "protocol": protocol,
         "target": target,
@@ -102,11 +105,15 @@ def evaluate(
         "n_cells": len(cells),
         "models": out,
     }
-    return Evaluation(summary, pd.concat([every.drop(columns=["row"]), case], axis=1))
+    columns = ["predictor", "fold", "measured", "value", "low", "high", "provenance", "forecast", "abstained"]
+    return Evaluation(summary, pd.concat([case[cell_columns(X)], every[columns]], axis=1))
 
 
 def prepare(table: pd.DataFrame, target: str) -> tuple[pd.DataFrame, FloatArray]:
-    """The cells of a table that have the target, one row a cell, and their medians.
+    """The cells of a table that have the target, one row a cell, and the medians of their repeats.
+
+    Rows that failed, that are no complete cell, or whose target is not positive are left out. A target that a row lacks
+    is derived from what it has, by the definitions of the metrics.
 
     Raises
     ------
@@ -115,18 +122,38 @@ def prepare(table: pd.DataFrame, target: str) -> tuple[pd.DataFrame, FloatArray]
     """
     if target not in TARGETS:
         raise InputError("no such target", got=target, hint=f"one of {', '.join(TARGETS)}")
-    if target not in table:
-        raise InputError(f"the table has no column {target}", got=list(map(str, table.columns)))
-    value = pd.to_numeric(table[target], errors="coerce").to_numpy(float)
-    load = table.reindex(columns=["batch_size", "concurrency"]).notna().sum(axis=1).to_numpy() == 1
-    tokens = table.reindex(columns=["input_tokens", "output_tokens"]).gt(0).all(axis=1).to_numpy()
-    usable = np.isfinite(value) & (value > 0) & load & tokens
+    numbers = {
+        name: pd.to_numeric(table[name], errors="coerce").to_numpy(float)
+        if name in table
+        else np.full(len(table), np.nan)
+        for name in (*WORKLOAD_COLUMNS, *TARGETS)
+    }
+    batch, users = np.isfinite(numbers["batch_size"]), np.isfinite(numbers["concurrency"])
+    usable = (batch != users) & (numbers["input_tokens"] > 0) & (numbers["output_tokens"] > 0)
     if "status" in table:
         usable &= table["status"].isna().to_numpy() | (table["status"] == "ok").to_numpy()
+    value = numbers[target].copy()
+    for row in np.flatnonzero(usable & np.isnan(value)):
+        value[row] = _derived(target, {name: _or_none(column[row]) for name, column in numbers.items()})
+    usable &= np.isfinite(value) & (value > 0)
     if not usable.any():
         raise InputError(f"no row of the table has {target} for a complete cell", got=f"{len(table)} rows")
     X, y = median_of_repeats(table[usable], value[usable])
     return X.reset_index(drop=True), y
+
+
+def _derived(target: str, known: dict[str, float | None]) -> float:
+    derived = derive_metrics(
+        {name: known[name] for name in TARGETS},
+        input_tokens=known["input_tokens"],
+        output_tokens=known["output_tokens"],
+        batch_size=known["batch_size"],
+    )[target]
+    return np.nan if derived is None else derived
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _play(model: Model, turn: Turn, X: pd.DataFrame, y: FloatArray, cells: Cells) -> tuple[pd.DataFrame, float, float]:
@@ -134,42 +161,63 @@ def _play(model: Model, turn: Turn, X: pd.DataFrame, y: FloatArray, cells: Cells
     known, asked = ~turn.hidden, turn.scored.copy()
     cases = X[cell_columns(X)]
     start = time.perf_counter()
-    if known.any():
-        model.fit(cases[known], y[known])
+    reason = _fit(model.fit, cases[known], y[known])
     if turn.n_chosen:
         rows = np.flatnonzero(asked)
-        chosen = rows[model.design(cases.iloc[rows], turn.n_chosen)]
+        unseen = cases.iloc[rows]
+        # A model that could not learn from anything else has no opinion yet: then the anchors that anyone would take.
+        chosen = anchors(unseen, turn.n_chosen) if reason else model.design(unseen, turn.n_chosen)
+        chosen = rows[_checked_design(chosen, cells.deployment[rows], turn.n_chosen, model.name)]
         known[chosen], asked[chosen] = True, False
-        model.refit(cases[known], y[known])
+        reason = _fit(model.fit if reason else model.refit, cases[known], y[known])
     fit_s = time.perf_counter() - start
-    start = time.perf_counter()
     rows = np.flatnonzero(asked)
     wanted = cases.iloc[rows]
-    if known.any():
-        value, interval = model.predict(wanted), model.predict_interval(wanted, CONFIDENCE_LEVEL)
-        provenance = model.provenance(wanted)
-    else:
-        value, interval = np.full(len(rows), np.nan), np.full((len(rows), 2), np.nan)
-        provenance = np.full(len(rows), "abstained")
-    predict_s = time.perf_counter() - start
-    forecast = np.full(len(rows), np.nan)
-    for code in np.unique(cells.deployment[rows]):
-        own = cells.deployment[rows] == code
-        if known.any():
-            forecast[own] = model.forecast_error(wanted[own])
     frame = pd.DataFrame(
         {
             "row": rows,
             "deployment": cells.deployment[rows],
             "measured": y[rows],
-            "value": value,
-            "low": interval[:, 0],
-            "high": interval[:, 1],
-            "provenance": provenance,
-            "forecast": forecast,
+            "value": np.nan,
+            "low": np.nan,
+            "high": np.nan,
+            "provenance": "abstained",
+            "forecast": np.nan,
+            "abstained": reason,
         }
     )
+    if reason:
+        return frame, fit_s, 0.0
+    start = time.perf_counter()
+    frame["value"] = model.predict(wanted)
+    frame[["low", "high"]] = model.predict_interval(wanted, CONFIDENCE_LEVEL)
+    predict_s = time.perf_counter() - start
+    frame["provenance"], frame["abstained"] = model.provenance(wanted), model.abstentions(wanted)
+    for code in np.unique(cells.deployment[rows]):
+        own = cells.deployment[rows] == code
+        frame.loc[own, "forecast"] = model.forecast_error(wanted[own])
     return frame, fit_s, predict_s
+
+
+def _fit(fit: Callable[[pd.DataFrame, FloatArray], Model], X: pd.DataFrame, y: FloatArray) -> str:
+    """Learn, and the reason if that is impossible, else empty."""
+    if not len(y):
+        return "nothing is known"
+    try:
+        fit(X, y)
+    except ModelError as error:
+        return error.what
+    return ""
+
+
+def _checked_design(chosen: IntArray, deployment: IntArray, n_chosen: int, name: str) -> IntArray:
+    """The positions that a model chose. Raises `ModelError` unless they are `n_chosen` of each deployment."""
+    chosen = np.asarray(chosen, np.intp)
+    legal = len(np.unique(chosen)) == len(chosen) and ((chosen >= 0) & (chosen < len(deployment))).all()
+    codes, counts = np.unique(deployment[chosen], return_counts=True) if legal else (chosen, chosen)
+    if not legal or len(codes) != len(np.unique(deployment)) or (counts != n_chosen).any():
+        raise ModelError(f"the design of {name} must choose {n_chosen} distinct cells of each deployment", got=chosen)
+    return chosen
 
 
 def _accelerators(X: pd.DataFrame) -> Any:

@@ -20,7 +20,7 @@ def scores(details: pd.DataFrame) -> dict[str, Any]:
     answered = details[details["value"].notna()]
     ape = absolute_percentage_error(answered)
     return {
-        "n": len(details),
+        "n": len(answered),
         "median_ape": _known(np.median(ape)) if len(ape) else None,
         "p90_ape": _known(np.quantile(ape, 0.9)) if len(ape) else None,
         "mape": _known(ape.mean()) if len(ape) else None,

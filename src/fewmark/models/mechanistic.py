@@ -7,6 +7,9 @@ Notation: ii, oo input and output tokens, bb the load, L the end-to-end latency 
 that is: a fixed cost; reading the weights for each output token; the work of each token of each sequence; the
 prefill; reading the growing KV cache; attention in the prefill. Throughput saturates with bb by itself. The relative
 error is minimised: each row is divided by its latency. The first token takes k0 + k1 + k2·bb + k3·bb·ii + k5·bb·ii².
+
+Fewer cells than terms leave k undetermined. There, and hardly elsewhere, a faint pull decides: towards the shares of
+the latency that the terms usually have, reading the weights first among them.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from fewmark.models.cells import Cells, FloatArray, deployment_columns, group_co
 
 RATES: Final = {"throughput_tok_s", "total_throughput_tok_s"}
 N_TERMS: Final = 6
+TYPICAL_SHARES: Final = np.array([0.05, 0.60, 0.15, 0.10, 0.08, 0.02])
+PRIOR_WEIGHT: Final = 0.01  # of a share's deviation beside a cell's relative error
 
 
 class Mechanistic:
@@ -122,6 +127,11 @@ def _work(target: str, cells: Cells) -> FloatArray:
 
 def _solve(work: FloatArray, seconds: FloatArray) -> FloatArray:
     relative = work / seconds[:, None]
-    scale = np.maximum(relative.max(axis=0), 1e-300)
-    solution, _ = nnls(relative / scale, np.ones(len(seconds)))
-    return np.asarray(solution / scale, float)
+    scale = relative.mean(axis=0)
+    active = scale > 0
+    prior = TYPICAL_SHARES[active] / TYPICAL_SHARES[active].sum()
+    design = np.vstack([relative[:, active] / scale[active], PRIOR_WEIGHT * np.eye(len(prior))])
+    shares, _ = nnls(design, np.concatenate([np.ones(len(seconds)), PRIOR_WEIGHT * prior]))
+    solution = np.zeros(N_TERMS)
+    solution[active] = shares / scale[active]
+    return solution

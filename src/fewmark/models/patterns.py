@@ -3,9 +3,10 @@
 Two ways of hiding, each leaving every deployment's every cell a chance to be predicted:
 
     cells       a random fifth of the cells of every deployment, each fifth in turn (cross-validation)
-    patterns    the largest load; the shortest pair of lengths; the longest; all but a few cells; the whole deployment.
-                In a round, deployments dealt into five groups undergo one pattern each; after five rounds each
-                deployment has undergone each. So a model that pools always has four groups that know better.
+    patterns    the largest load; the shortest pair of lengths; the longest; all but a random share of the cells; all
+                but a few anchors; the whole deployment. In a round, deployments dealt into as many groups undergo one
+                pattern each; after all rounds each deployment has undergone each. So a model that pools always has
+                other deployments to learn from.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fewmark.models.cells import Cells, IntArray
+from fewmark.models.cells import Cells
+from fewmark.models.support import spread
 
-PATTERNS: Final = ("largest-load", "shortest", "longest", "few", "whole")
-FEW: Final = (1, 2, 4, 6, 8)  # cells that the pattern "few" leaves
+PATTERNS: Final = ("largest-load", "shortest", "longest", "sparse", "anchors", "whole")
+SHARES: Final = (4, 3, 2)  # the pattern "sparse" leaves one cell in so many
+ANCHORS: Final = (1, 2, 4)  # the pattern "anchors" leaves so many
 
 
 def folds(cells: Cells, n_folds: int, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]]:
@@ -33,28 +36,24 @@ def folds(cells: Cells, n_folds: int, rng: np.random.Generator) -> Iterator[NDAr
 
 
 def rounds(cells: Cells, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]]:
-    """The cells hidden in each of the five rounds of patterns, (n,)."""
+    """The cells hidden in each round of patterns, (n,)."""
     members = [np.flatnonzero(cells.deployment == code) for code in range(len(cells.deployments))]
     pair = cells.pair
     group = rng.permutation(len(members)) % len(PATTERNS)
-    few = rng.permutation(len(members)) % len(FEW)
+    left = rng.permutation(len(members)) % len(ANCHORS)
     for turn in range(len(PATTERNS)):
         hidden = np.zeros(len(cells), bool)
         for code, rows in enumerate(members):
             pattern = PATTERNS[(group[code] + turn) % len(PATTERNS)]
-            hidden[_hide(pattern, cells, pair, rows, FEW[few[code]], rng)] = True
+            if pattern == "largest-load":
+                rows = rows[cells.load[rows] == cells.load[rows].max()]
+            elif pattern == "shortest":
+                rows = rows[pair[rows] == pair[rows].min()]
+            elif pattern == "longest":
+                rows = rows[pair[rows] == pair[rows].max()]
+            elif pattern == "sparse":
+                rows = rng.permutation(rows)[-(-len(rows) // SHARES[left[code]]) :]
+            elif pattern == "anchors":
+                rows = np.delete(rows, spread(cells.log_workload[rows], ANCHORS[left[code]]))
+            hidden[rows] = True
         yield hidden
-
-
-def _hide(
-    pattern: str, cells: Cells, pair: IntArray, rows: IntArray, n_left: int, rng: np.random.Generator
-) -> IntArray:
-    if pattern == "largest-load":
-        rows = rows[cells.load[rows] == cells.load[rows].max()]
-    elif pattern == "shortest":
-        rows = rows[pair[rows] == pair[rows].min()]
-    elif pattern == "longest":
-        rows = rows[pair[rows] == pair[rows].max()]
-    elif pattern == "few":
-        rows = rng.permutation(rows)[n_left:]
-    return rows

@@ -119,11 +119,12 @@ def anchors(X: pd.DataFrame, n_cells: int) -> IntArray:
     for code in range(len(cells.deployments)):
         rows = np.flatnonzero(cells.deployment == code)
         rows = rows[np.unique(cells.cell[rows], return_index=True)[1]]
-        chosen += [int(rows[i]) for i in _spread(cells.log_workload[rows], n_cells)]
+        chosen += [int(rows[i]) for i in spread(cells.log_workload[rows], n_cells)]
     return np.array(chosen, np.intp)
 
 
-def _spread(z: FloatArray, n_cells: int) -> list[int]:
+def spread(z: FloatArray, n_cells: int) -> list[int]:
+    """Positions of at most `n_cells` anchors among one deployment's cells, z (n, 3); see `anchors`."""
     if n_cells < 1:
         return []
     middle = np.median(z, axis=0)
