@@ -201,13 +201,8 @@ def test_the_command_runs_a_suite_until_the_error_is_reached(tmp_path: Any, caps
     assert "times less" in captured.err
     assert main([*request, "--budget", "1s", "--target-error", "0.0001"]) == 1
     assert "ended: the budget is spent" in capsys.readouterr().err
-    for wrong in (
-        ["--budget", "soon"],
-        ["--budget", "-3m"],
-        ["--target-error", "5"],
-        ["--budget", "9m", "--limit", "3"],
-    ):
-        assert main([*request, *wrong]) == 2
+    for wrong in ("--budget soon", "--budget -3m", "--target-error 5", "--budget 9m --limit 3"):
+        assert main([*request, *wrong.split()]) == 2
 
 
 @pytest.mark.parametrize(("text", "value"), [("90", 90), ("90s", 90), ("30m", 1800), ("1h30m", 5400), ("0.5h", 1800)])
