@@ -16,6 +16,7 @@ _VERBS = {
     "export": "fewmark.verbs.export",
     "fit": "fewmark.verbs.fit",
     "import_files": "fewmark.verbs.import_files",
+    "ledger": "fewmark.verbs.ledger",
     "load_model": "fewmark.verbs.fit",
     "predict": "fewmark.verbs.predict",
     "report": "fewmark.verbs.report",

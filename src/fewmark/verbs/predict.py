@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from fewmark.core import InputError
+from fewmark.core import CANONICAL_COLUMNS, InputError, Prediction
 from fewmark.evaluate import prepare
-from fewmark.interop import write_table
+from fewmark.interop import to_measurements, write_table
 from fewmark.models.cells import cell_columns
 from fewmark.models.registry import make_model
 from fewmark.models.saved import load_model
+from fewmark.store import open_store
 from fewmark.verbs.source import read_cases, read_source
 
 
@@ -30,6 +32,9 @@ def predict(
 ) -> pd.DataFrame:
     """Predict cases from a table, a store, or a fitted model.
 
+    A store keeps the predictions made from it, or with a model file for it, and scores them when their cases are
+    measured (`fewmark.ledger`).
+
     Returns
     -------
     DataFrame
@@ -45,7 +50,7 @@ def predict(
         raise InputError("the confidence level must lie between 0 and 1", got=confidence_level)
     known = None
     if model_file is not None:
-        if data is not None or store is not None:
+        if data is not None:
             raise InputError("a fitted model needs no data", got={"model_file": str(model_file)})
         fitted = load_model(model_file)
     else:
@@ -65,4 +70,21 @@ def predict(
     )
     if out is not None:
         write_table(predicted, out)
+    if store is not None or (data is None and model_file is None):
+        _keep(predicted, store, fitted.name, target, confidence_level)
     return predicted
+
+
+def _keep(predicted: pd.DataFrame, store: str | None, model: str, target: str, confidence_level: float) -> None:
+    """Put the predictions on record in the store, to be scored when their cases are measured."""
+    answered = predicted[np.isfinite(predicted[["value", "low", "high"]].to_numpy(float)).all(axis=1)]
+    names = [*CANONICAL_COLUMNS, *(name for name in cell_columns(answered) if name not in CANONICAL_COLUMNS)]
+    cases = [measurement.case for measurement in to_measurements(answered.reindex(columns=names))]
+    ends = answered[["value", "low", "high", "similarity"]].to_numpy(float)
+    with open_store(store) as opened:
+        opened.add_predictions(
+            Prediction(
+                case, target, end[0], end[1], end[2], confidence_level, str(provenance), similarity=end[3], model=model
+            )
+            for case, end, provenance in zip(cases, ends, answered["provenance"], strict=True)
+        )

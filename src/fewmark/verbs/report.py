@@ -24,8 +24,9 @@ from fewmark.store import Outcome, open_store
 from fewmark.verbs.cards_overview import cost_card, environment_card, faults_card, summary_card
 from fewmark.verbs.cards_prediction import accuracy_card, curves_card, has_load_curves
 from fewmark.verbs.cells import cell_columns, deployment_columns, reduce_cells
+from fewmark.verbs.ledger import Ledger, read_ledger
 
-DEFAULT_MODEL: Final = "mechanistic"
+DEFAULT_MODEL: Final = "auto"
 N_FOLDS: Final = 5
 
 
@@ -38,6 +39,7 @@ class _Source:
     measurements: tuple[Measurement, ...]
     target: str
     outcomes: tuple[Outcome, ...] = ()
+    ledger: Ledger | None = None
 
 
 def report(
@@ -89,6 +91,8 @@ def report(
         cards.append(
             Card("curves", "Predictions", f"The model '{model}' cannot learn from these data.", advice=(advice,))
         )
+    if source.ledger is not None and source.ledger.n_predictions:
+        cards.append(source.ledger.card())
     cards += [cost_card(source.measurements), faults_card(source.frame, findings)]
     cards.append(environment_card(source.measurements))
     progress("writing")
@@ -239,7 +243,7 @@ def _read(store: str | None, data: str | None, target: str | None) -> _Source:
         chosen = _target(frame, target)
         outcomes = tuple(o for o in opened.outcomes(chosen) if o.prediction.provenance != "measured" and o.actual > 0)
         name = opened.url.rsplit("/", 1)[-1]
-        return _Source(f"the store {name}", frame, measurements, chosen, outcomes)
+        return _Source(f"the store {name}", frame, measurements, chosen, outcomes, read_ledger(opened, TARGETS))
 
 
 def _target(frame: pd.DataFrame, target: str | None) -> str:

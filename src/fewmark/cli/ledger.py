@@ -1,0 +1,29 @@
+"""`fewmark ledger`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command("ledger")
+@click.option("--store", metavar="URL", help="The store.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
+@click.option("--metric", help="Only predictions of this metric.")
+@click.option("--model", help="Only predictions of this model.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(store: str | None, metric: str | None, model: str | None, as_json: bool) -> None:
+    """Score each prediction that the store saw by what was measured later."""
+    from fewmark.verbs.ledger import ledger
+
+    found = ledger(store, metric=metric, model=model)
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2))
+        return
+    click.echo(f"{found.n_predictions} predictions on record, {found.n_waiting} without a later measurement")
+    table = found.card().tables[0]
+    rows = [table.columns, *(tuple("–" if cell is None else str(cell) for cell in row) for row in table.rows)]
+    if len(rows) > 1:
+        widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
+        for row in rows:
+            click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
