@@ -17,27 +17,43 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--protocol", default="interpolate-length", show_default=True, help="A protocol, several, or 'all'.")
 @click.option("--model", "models", multiple=True, default=["auto"], show_default=True, help="May be repeated.")
 @click.option("--target", default="throughput_tok_s", show_default=True, help="The metric.")
-@click.option("--seed", default=0, show_default=True, help="Seed of folds and hidden cells.")
-@click.option("--jobs", default=1, show_default=True, help="Folds side by side.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of folds and hidden cells.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Folds side by side.")
 @click.option("--no-screen", is_flag=True, help="Keep faulty rows.")
 @click.option("--json", "out", type=FILE, help="Write the scores as JSON.")
 @click.option("--predictions", type=FILE, help="Write every hidden cell's prediction as CSV.")
 def command(no_screen: bool, out: Path | None, models: tuple[str, ...], **options: Any) -> None:
-    """Score models by what they say of cells that they have not seen."""
-    from fewmark.core import InputError
+    """Score models by what they say of cells that they have not seen.
+
+    PROTOCOL is one of those of the reference, several of them separated by commas, or all; each is shown, and saved,
+    as soon as it is done.
+    """
     from fewmark.verbs.evaluate import evaluate
 
-    summaries = evaluate(
-        models=models, screened=not no_screen, progress=lambda text: click.echo(f"{text} …", err=True), **options
-    )
-    if out is not None:
-        document = summaries[0] if len(summaries) == 1 else {"evaluations": summaries}
-        try:
-            out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError("cannot write the scores", got=f"{out}: {error.strerror}") from None
-    for summary in summaries:
+    done: list[dict[str, Any]] = []
+
+    def keep(summary: dict[str, Any]) -> None:
+        done.append(summary)
         _show(summary)
+        if out is not None:
+            _write(out, done[0] if len(done) == 1 else {"evaluations": done})
+
+    evaluate(
+        models=models,
+        screened=not no_screen,
+        progress=lambda text: click.echo(f"{text} …", err=True),
+        result=keep,
+        **options,
+    )
+
+
+def _write(out: Path, document: dict[str, Any]) -> None:
+    from fewmark.core import InputError
+
+    try:
+        out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError("cannot write the scores", got=f"{out}: {error.strerror}") from None
 
 
 def _show(summary: dict[str, Any]) -> None:

@@ -12,7 +12,9 @@ import click
 @click.option("--store", metavar="URL", help="Or a store.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
 @click.option("--model", default="auto", show_default=True, help="The model.")
 @click.option("--target", default="throughput_tok_s", show_default=True, help="The metric to predict.")
-@click.option("--seed", "random_state", default=0, show_default=True, help="Seed of everything random.")
+@click.option(
+    "--seed", "random_state", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random."
+)
 @click.option("--no-screen", is_flag=True, help="Learn from faulty rows, too.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The model file.")
 def command(

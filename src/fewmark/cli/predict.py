@@ -17,7 +17,9 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--model", default="auto", show_default=True, help="The model.")
 @click.option("--target", default="throughput_tok_s", show_default=True, help="The metric.")
 @click.option("--confidence-level", default=0.9, show_default=True, help="Of the intervals.")
-@click.option("--seed", "random_state", default=0, show_default=True, help="Seed of everything random.")
+@click.option(
+    "--seed", "random_state", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random."
+)
 @click.option("--no-screen", is_flag=True, help="Learn from faulty rows, too.")
 @click.option("--out", type=FILE, help="Where to write the predictions (.csv or .parquet); without it, CSV to stdout.")
 def command(
@@ -37,7 +39,8 @@ def command(
     Adds value, low, high, provenance, similarity and abstained (the reason, else empty) to the cases' columns. Exits
     with 1 if the model abstains somewhere.
     """
-    from fewmark.verbs.predict import predict
+    from fewmark.interop.write import csv_text
+    from fewmark.verbs.predict import predict, written
 
     predicted = predict(
         cases,
@@ -53,7 +56,7 @@ def command(
     )
     silent = int((predicted["abstained"] != "").sum())
     if out is None:
-        click.echo(predicted.to_csv(index=False), nl=False)
+        click.echo(csv_text(written(predicted), list(map(str, predicted))), nl=False)
     else:
         click.echo(f"wrote {len(predicted)} predictions to {out}", err=True)
     if silent:

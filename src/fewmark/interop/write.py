@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from fewmark.interop.canonical_parquet import ENCODED_KEY
 from fewmark.interop.cells import cell_to_text, is_unknown, label_to_text, number_to_text
 
 
-def write_table(frame: pd.DataFrame, path: str | Path) -> None:
+def write_table(frame: pd.DataFrame, path: str | Path, *, columns: Sequence[str] | None = None) -> None:
     """Write a canonical table as CSV or Parquet, by the suffix. Floats read back exactly.
+
+    `columns` are written in this order; by default every canonical column, then the frame's own.
 
     Raises
     ------
@@ -28,7 +31,8 @@ def write_table(frame: pd.DataFrame, path: str | Path) -> None:
     path = Path(path)
     if path.suffix not in (".csv", ".parquet"):
         raise InputError("a table is written as .csv or .parquet", got=str(path))
-    content = _csv(frame) if path.suffix == ".csv" else _parquet(frame)
+    names = _columns(frame) if columns is None else list(columns)
+    content = csv_text(frame, names).encode("utf-8") if path.suffix == ".csv" else _parquet(frame, names)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         beside.write_bytes(content)
@@ -42,14 +46,14 @@ def _columns(frame: pd.DataFrame) -> list[str]:
     return [*CANONICAL_COLUMNS, *(name for name in frame.columns if name not in CANONICAL_COLUMNS)]
 
 
-def _csv(frame: pd.DataFrame) -> bytes:
-    names = _columns(frame)
+def csv_text(frame: pd.DataFrame, names: Sequence[str]) -> str:
+    """These columns of a canonical table as the text of a CSV file."""
     columns = [_texts(frame, name) for name in names]
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(names)
     writer.writerows(zip(*columns, strict=True))
-    return stream.getvalue().encode("utf-8")
+    return stream.getvalue()
 
 
 def _texts(frame: pd.DataFrame, name: str) -> list[str]:
@@ -62,11 +66,11 @@ def _texts(frame: pd.DataFrame, name: str) -> list[str]:
     return [write(cell) for cell in cells]
 
 
-def _parquet(frame: pd.DataFrame) -> bytes:
+def _parquet(frame: pd.DataFrame, names: Sequence[str]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    arrays, names, encoded = [], _columns(frame), []
+    arrays, encoded = [], []
     for name in names:
         cells: list[Any] = frame[name].tolist() if name in frame.columns else [None] * len(frame)
         known = [None if is_unknown(cell) and not isinstance(cell, str) else cell for cell in cells]

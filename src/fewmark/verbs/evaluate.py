@@ -27,6 +27,7 @@ def evaluate(
     jobs: int = 1,
     predictions: str | Path | None = None,
     progress: Callable[[str], None] = lambda text: None,
+    result: Callable[[dict[str, Any]], None] = lambda summary: None,
 ) -> list[dict[str, Any]]:
     """Score models by what they say of cells that they have not seen.
 
@@ -37,6 +38,8 @@ def evaluate(
         One of `PROTOCOLS`, several of them separated by commas, or ``all``.
     predictions : path, optional
         A CSV for every hidden cell with what was measured and predicted.
+    result : callable
+        Gets each summary as soon as it is there.
 
     Returns
     -------
@@ -59,6 +62,7 @@ def evaluate(
     for name in wanted:
         progress(name)
         done = run_protocol(table, name, models, target=target, seed=seed, jobs=jobs)
+        result(done.summary)
         summaries.append(done.summary)
         frames.append(done.details.assign(protocol=name))
     if predictions is not None:

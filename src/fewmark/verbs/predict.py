@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,9 @@ from fewmark.models.cells import cell_columns
 from fewmark.models.registry import make_model
 from fewmark.models.saved import load_model
 from fewmark.store import open_store
-from fewmark.verbs.source import read_cases, read_source
+from fewmark.verbs.source import named_columns, read_cases, read_source
+
+ANSWERS: Final = ("value", "low", "high", "provenance", "similarity", "abstained")
 
 
 def predict(
@@ -58,6 +61,8 @@ def predict(
         known, y = prepare(read_source(data, store=store, screened=screened), target)
         fitted = unfitted.fit(known[cell_columns(known)], y)
     asked = cases if isinstance(cases, pd.DataFrame) else read_cases(cases, known)
+    columns = list(map(str, asked)) if isinstance(cases, pd.DataFrame) else named_columns(cases, asked)
+    columns = [*(name for name in columns if name not in ANSWERS), *ANSWERS]
     X = asked[cell_columns(asked)]
     interval = fitted.predict_interval(X, confidence_level)
     predicted = asked.assign(
@@ -69,10 +74,15 @@ def predict(
         abstained=fitted.abstentions(X),
     )
     if out is not None:
-        write_table(predicted, out)
+        write_table(written(predicted), out, columns=columns)
     if store is not None or (data is None and model_file is None):
         _keep(predicted, store, fitted.name, target, confidence_level)
-    return predicted
+    return predicted[columns]
+
+
+def written(predicted: pd.DataFrame) -> pd.DataFrame:
+    """Predictions as they are written: no reason is an empty field."""
+    return predicted.assign(abstained=[reason or None for reason in predicted["abstained"]])
 
 
 def _keep(predicted: pd.DataFrame, store: str | None, model: str, target: str, confidence_level: float) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from fewmark import datasets
 from fewmark.core import InputError
 from fewmark.interop import read_table
+from fewmark.interop.base import HEAD_BYTES
+from fewmark.interop.csv_text import canonical_name, header_of
 from fewmark.models.cells import deployment_columns
 from fewmark.screening import apply, screen
 from fewmark.store import open_store
@@ -45,3 +48,15 @@ def read_cases(path: str | Path, known: pd.DataFrame | None = None) -> pd.DataFr
         if (name not in cases or cases[name].isna().all()) and known[name].nunique(dropna=False) == 1:
             cases[name] = known[name].iloc[0]
     return cases
+
+
+def named_columns(path: str | Path, cases: pd.DataFrame) -> list[str]:
+    """The columns of a table's file itself, without those that reading it adds; `cases` is what `read_cases` gave."""
+    path = Path(path)
+    if cases.attrs.get("format") == "parquet":
+        names = list(pq.read_schema(path).names)
+    else:
+        with path.open("rb") as stream:
+            names = header_of(stream.read(HEAD_BYTES))
+    named = [name for name in map(canonical_name, names) if name in cases]
+    return named or [str(name) for name in cases]
