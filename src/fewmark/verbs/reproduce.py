@@ -1,0 +1,66 @@
+"""Reproduce a paper's evaluation on the packaged data: numbers, figures and a page with verdicts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fewmark.core.errors import InputError
+from fewmark.evaluate.reproduction import Question
+
+DATASET = "llm-inference-bench"
+
+
+def reproduce(
+    paper: str,
+    out: Path,
+    *,
+    seed: int = 0,
+    jobs: int = 2,
+    backend: str | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> list[Question]:
+    """Run a paper's research questions and write ``OUT/<paper>.md``, its figures (SVG, PNG) and ``OUT/<paper>.json``.
+
+    Raises
+    ------
+    InputError
+        If the paper is unknown, or matplotlib is not installed.
+    """
+    if paper != "ala":
+        raise InputError("no such paper to reproduce", got=paper, hint="ala")
+    try:
+        from fewmark.verbs.reproduce_figures import draw
+    except ImportError:
+        raise InputError(
+            "the figures need matplotlib", got="it is not installed", hint="pip install 'fewmark[figures]'"
+        ) from None
+    from fewmark.datasets import load
+    from fewmark.evaluate.reproduction import reproduce_ala
+    from fewmark.verbs.reproduce_page import page
+
+    table = load(DATASET, screened=True)
+    questions = reproduce_ala(table, seed=seed, n_jobs=jobs, backend=backend, progress=progress)
+    out.mkdir(parents=True, exist_ok=True)
+    progress("figures")
+    for question in questions:
+        draw(question, out / f"{paper}-{question.name}")
+    (out / f"{paper}.md").write_text(page(questions, table.attrs, seed), encoding="utf-8")
+    (out / f"{paper}.json").write_text(json.dumps(summary(questions), indent=2) + "\n", encoding="utf-8")
+    return questions
+
+
+def summary(questions: list[Question]) -> list[dict[str, Any]]:
+    """The claims and verdicts as JSON values."""
+    return [
+        {
+            "question": question.name,
+            "title": question.title,
+            "design": question.design,
+            "claims": [asdict(claim) for claim in question.claims],
+        }
+        for question in questions
+    ]
