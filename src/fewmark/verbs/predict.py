@@ -82,7 +82,7 @@ def predict(
 
 def written(predicted: pd.DataFrame) -> pd.DataFrame:
     """Predictions as they are written: no reason is an empty field."""
-    return predicted.assign(abstained=[reason or None for reason in predicted["abstained"]])
+    return predicted.assign(abstained=predicted["abstained"].where(predicted["abstained"] != "", None))
 
 
 def _keep(predicted: pd.DataFrame, store: str | None, model: str, target: str, confidence_level: float) -> None:
