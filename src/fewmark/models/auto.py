@@ -19,20 +19,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fewmark.core.errors import ModelError
-from fewmark.models import gp
-from fewmark.models.auto_inputs import GROUPS, Encoder, Table, read_table
-from fewmark.models.auto_kernel import parts, prior
+from fewmark.models import auto_state
+from fewmark.models.auto_inputs import Encoder, Table, read_table
+from fewmark.models.auto_pool import Pool, deal, learn_hyper
 from fewmark.models.base import FloatArray, Model
-from fewmark.models.calibration import Calibrator, Fold, Scores, beyond, rows_by_group
+from fewmark.models.calibration import Scores, beyond, rows_by_group
 from fewmark.models.facts import load_facts
-from fewmark.models.kernel import Inputs, Kernel
-from fewmark.models.posterior import Posterior
 
-STATE_VERSION: Final = 1
 FOLDS: Final = 2
 MIN_DEPLOYMENTS: Final = 8  # with fewer, hyperparameters for calibration are not learned apart
-_ACCELERATOR: Final = GROUPS.index("accelerator")
-_DEPLOYMENT: Final = GROUPS.index("deployment")
+FAR: Final = 4.0  # doublings
+UNUSABLE: Final = "input_tokens, output_tokens and batch_size or concurrency must be known and positive"
 
 
 class AutoModel(Model):
@@ -48,17 +45,17 @@ class AutoModel(Model):
         Files with further facts of models and accelerators (`fewmark.models.facts`).
     max_learning_cells : int, default 800
         Hyperparameters are learned from at most this many cells, drawn at random.
+    max_pool_cells : int, default 3000
+        More cells than this are dealt into pools of related deployments, each exact by itself.
     max_log_sd : float, default 0.7
         Abstain where the log prediction's standard deviation exceeds this: the interval would span a factor of ten.
 
     Attributes
     ----------
-    theta_ : (t,) hyperparameters, laid out by `auto_kernel.parts`
-    noise_scale_ : common scale of the noise, relative
+    hypers_ : learned hyperparameters, first those that predict, then those that calibrate
+    pools_ : the measured cells, solved together pool by pool
     """
 
-    posterior_: Posterior
-    axes_: FloatArray
     name: ClassVar[str] = "auto"
     pools: ClassVar[bool] = True
 
@@ -69,24 +66,33 @@ class AutoModel(Model):
         random_state: int = 0,
         facts: tuple[str, ...] = (),
         max_learning_cells: int = 800,
+        max_pool_cells: int = 3000,
         max_log_sd: float = 0.7,
     ) -> None:
         super().__init__(target=target, random_state=random_state)
         self.facts = facts
         self.max_learning_cells = max_learning_cells
+        self.max_pool_cells = max_pool_cells
         self.max_log_sd = max_log_sd
 
     def fit(self, X: pd.DataFrame, y: FloatArray) -> Self:
         """Learn from measured cells. Rows may repeat a cell; y must be finite and positive (`ModelError` if not)."""
         table, residual = self._learnable(X, y, Encoder())
-        self.posterior_, self.noise_scale_, noise = self._learn(table, residual, np.arange(len(residual)))
-        deployment = table.inputs.codes[:, _DEPLOYMENT]
-        self.noise_codes_, first = np.unique(deployment, return_index=True)
-        self.noise_scales_ = noise[first]
-        self.axes_ = table.axes
-        self.members_ = rows_by_group(deployment)
-        self.calibrator_ = self._calibrator(self._folds(table, residual, noise))
-        return self
+        numbers = np.random.default_rng(self.random_state).permutation(np.unique(table.deployment))
+        unseen = [frozenset(int(d) for d in numbers[k::FOLDS]) for k in range(FOLDS)]
+        if len(numbers) < MIN_DEPLOYMENTS:
+            unseen = []
+        self.hypers_ = [
+            learn_hyper(table.inputs, residual, self.max_learning_cells, self.random_state, hidden)
+            for hidden in (frozenset[int](), *unseen)
+        ]
+        return self._condition(table, residual)
+
+    def refit(self, X: pd.DataFrame, y: FloatArray) -> Self:
+        """Learn from other measured cells, with the hyperparameters that a fit has learned before."""
+        self._require_fitted()
+        table, residual = self._learnable(X, y, self.encoder_)
+        return self._condition(table, residual)
 
     def predict(self, X: pd.DataFrame) -> FloatArray:
         """The target's predicted values, shape (n,); NaN where the model abstains."""
@@ -100,7 +106,7 @@ class AutoModel(Model):
             raise ModelError("confidence_level must lie between 0 and 1", got=confidence_level)
         table, mean, sd = self._latent(X)
         half = np.empty(len(sd))
-        for rows, scores, outside in self._situations(table, sd):
+        for rows, scores, outside in self._situations(table):
             half[rows] = sd[rows] * scores.factor(np.log(sd[rows]), outside, confidence_level)
         middle = table.sign * (mean - table.to_latency)
         ends = np.exp(np.column_stack([middle - half, middle + half]))
@@ -111,39 +117,43 @@ class AutoModel(Model):
         """Where each prediction comes from: one of `fewmark.core.values.PREDICTION_PROVENANCES`, shape (n,)."""
         table, _, sd = self._latent(X)
         out = np.full(len(sd), "transferred", dtype="<U12")
-        for rows, own in self._by_deployment(table):
-            known = self.axes_[own]
+        for rows, _, known in self._by_deployment(table):
             if not len(known):
                 continue
             axes = table.axes[rows]
             inside = (axes[:, :3] >= known[:, :3].min(0)).all(1) & (axes[:, :3] <= known[:, :3].max(0)).all(1)
             out[rows] = np.where(inside, "interpolated", "extrapolated")
-            measured = {tuple(row) for row in known}
-            out[rows[[tuple(row) in measured for row in axes]]] = "measured"
+            measured = {tuple(row) for row in known.tolist()}
+            out[rows[[tuple(row) in measured for row in axes.tolist()]]] = "measured"
         out[self._silent(table, sd)] = "abstained"
         return out
 
     def similarity(self, X: pd.DataFrame) -> FloatArray:
         """The share of a cell's prior variance that the learned cells explain, in [0, 1], shape (n,)."""
         table = self._read(X)
-        _, variance = self.posterior_.predict(table.inputs)
-        share = 1.0 - variance / self.posterior_.kernel.diagonal(self.posterior_.theta, table.inputs)
-        return np.where([bool(p) for p in table.problems], 0.0, np.clip(share, 0.0, 1.0))
+        _, variance = self._latent_residual(table)
+        kernel = self.pools_[0].kernel
+        share = 1.0 - variance / kernel.diagonal(self.theta_, table.inputs)
+        return np.where(table.unusable, 0.0, np.clip(share, 0.0, 1.0))
 
     def abstentions(self, X: pd.DataFrame) -> list[str]:
         """The reason for abstaining on each row; empty where the model answers."""
         table, _, sd = self._latent(X)
-        return [
-            problem or (f"out of domain: one standard deviation is a factor of {np.exp(s):.1f}" if far else "")
-            for problem, s, far in zip(table.problems, sd, sd > self.max_log_sd, strict=True)
-        ]
+        reasons = [""] * len(table)
+        for row in np.flatnonzero(sd > self.max_log_sd):
+            reasons[row] = f"out of domain: one standard deviation is a factor of {np.exp(sd[row]):.1f}"
+        for row in np.flatnonzero(self._far(table)):
+            reasons[row] = f"out of domain: more than {FAR:g} doublings beyond anything measured"
+        for row in np.flatnonzero(table.unusable):
+            reasons[row] = UNUSABLE
+        return reasons
 
     def forecast_error(self, X: pd.DataFrame) -> float:
         """A forecast of the median absolute percentage error over the rows of X, a fraction, before any is checked."""
         table, _, sd = self._latent(X)
         errors, weights = [], []
         silent = self._silent(table, sd)
-        for rows, scores, outside in self._situations(table, sd):
+        for rows, scores, outside in self._situations(table):
             answered = ~silent[rows]
             if answered.any():
                 error, weight = scores.median_error(np.log(sd[rows][answered]), outside[answered])
@@ -160,8 +170,10 @@ class AutoModel(Model):
         """Which `n_cells` rows of X to measure first: greedily those that leave the smallest sum of deviations."""
         table = self._read(X)
         chosen: list[NDArray[np.intp]] = []
-        for rows, _ in self._by_deployment(table):
-            _, covariance = self.posterior_.joint(table.inputs.take(rows))
+        for rows, pool, _ in self._by_deployment(table):
+            _, first = np.unique(table.axes[rows], axis=0, return_index=True)
+            rows = rows[np.sort(first)]
+            _, covariance = pool.posterior.joint(table.inputs.take(rows))
             noise = self._noise(table)[rows] ** 2
             chosen.append(rows[_greedy(covariance, noise, min(n_cells, len(rows)))])
         return np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.intp)
@@ -172,86 +184,47 @@ class AutoModel(Model):
         Mean (m,) and covariance (m, m) of the log target without noise; the noise's standard deviation (m,).
         """
         table = self._read(X)
-        mean, covariance = self.posterior_.joint(table.inputs)
+        mean, covariance = np.zeros(len(table)), np.zeros((len(table), len(table)))
+        pool = self._pool_of(table)
+        for number in np.unique(pool):
+            rows = np.flatnonzero(pool == number)
+            mean[rows], covariance[np.ix_(rows, rows)] = self.pools_[number].posterior.joint(table.inputs.take(rows))
         return table.sign * (table.log_roofline + mean - table.to_latency), covariance, self._noise(table)
 
     def add(self, X: pd.DataFrame, y: FloatArray) -> Self:
         """Take in further measurements without learning anew: hyperparameters stay, the factor grows by these rows."""
+        self._require_fitted()
         table, residual = self._learnable(X, y, self.encoder_)
-        variance = self._noise(table) ** 2
-        self.posterior_ = self.posterior_.add(table.inputs, residual, variance)
-        self.axes_ = np.vstack([self.axes_, table.axes])
-        self.members_ = rows_by_group(self.posterior_.inputs.codes[:, _DEPLOYMENT])
+        noise, pool = self._noise(table), self._pool_of(table)
+        for number in np.unique(pool):
+            rows = np.flatnonzero(pool == number)
+            self.pools_[number].add(table.inputs.take(rows), residual[rows], table.axes[rows], noise[rows])
+        self._index()
         return self
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """The fitted model as JSON-ready values and arrays (data only, no code)."""
-        state = {
-            "version": STATE_VERSION,
-            "parameters": {
-                "target": self.target,
-                "random_state": self.random_state,
-                "facts": list(self.facts),
-                "max_learning_cells": self.max_learning_cells,
-                "max_log_sd": self.max_log_sd,
-            },
-            "noise_scale": self.noise_scale_,
-            "names": self.encoder_.names,
-            "folds": [sorted(fold.members) for fold in self.calibrator_.folds],
+        self._require_fitted()
+        parameters = {
+            "target": self.target,
+            "random_state": self.random_state,
+            "facts": list(self.facts),
+            "max_learning_cells": self.max_learning_cells,
+            "max_pool_cells": self.max_pool_cells,
+            "max_log_sd": self.max_log_sd,
         }
-        post = self.posterior_
-        arrays: dict[str, NDArray[Any]] = {
-            "theta": post.theta, "values": post.inputs.values, "codes": post.inputs.codes, "axes": self.axes_,
-            "residual": post.y, "variance": post.variance, "noise_codes": self.noise_codes_,
-            "noise_scales": self.noise_scales_,
-            "fold_theta": np.array([fold.posterior.theta for fold in self.calibrator_.folds]),
-            "fold_variance": np.array([fold.posterior.variance for fold in self.calibrator_.folds]),
-            "fold_log_scale": np.array([fold.log_scale for fold in self.calibrator_.folds]),
-            "fold_noise": np.array([fold.noise for fold in self.calibrator_.folds]),
-        }  # fmt: skip
-        return state, arrays
+        return auto_state.write(parameters, self.encoder_.names, self.hypers_, self.pools_)
 
     @classmethod
     def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """The fitted model behind `to_state`. Raises `ModelError` on what it does not know."""
-        if state.get("version") != STATE_VERSION:
-            raise ModelError(
-                f"a saved auto model must have version {STATE_VERSION}", got=state.get("version"),
-                hint="fit it again with this version of fewmark",
-            )  # fmt: skip
+        parameters, names, hypers, pools = auto_state.read(state, arrays)
         try:
-            parameters = dict(state["parameters"])
-            model = cls(**{**parameters, "facts": tuple(parameters["facts"])})
-            model.noise_scale_ = float(state["noise_scale"])
-            model.encoder_ = Encoder({c: {k: int(v) for k, v in m.items()} for c, m in state["names"].items()})
-            model.axes_ = arrays["axes"]
-            model.noise_codes_, model.noise_scales_ = arrays["noise_codes"], arrays["noise_scales"]
-            kernel = Kernel(parts())
-            if arrays["theta"].shape != (kernel.size,):
-                raise ModelError("a saved auto model has other hyperparameters than this version", hint="fit it again")
-            inputs = Inputs(arrays["values"], arrays["codes"])
-            model.posterior_ = Posterior(kernel, arrays["theta"], inputs, arrays["residual"], arrays["variance"])
-            model.members_ = rows_by_group(inputs.codes[:, _DEPLOYMENT])
-            n = arrays["fold_noise"].shape[1]
-            folds = [
-                Fold(
-                    Posterior(kernel, theta, inputs.take(slice(n)), arrays["residual"][:n], variance),
-                    float(log_scale),
-                    own,
-                    frozenset(int(d) for d in members),
-                )
-                for theta, variance, log_scale, own, members in zip(
-                    arrays["fold_theta"],
-                    arrays["fold_variance"],
-                    arrays["fold_log_scale"],
-                    arrays["fold_noise"],
-                    state["folds"],
-                    strict=True,
-                )
-            ]
-            model.calibrator_ = model._calibrator(folds)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise ModelError("a saved auto model is incomplete", got=repr(error), hint="fit it again") from error
+            model = cls(**parameters)
+        except TypeError as error:
+            raise ModelError("a saved auto model has unknown parameters", got=str(error), hint="fit it again") from None
+        model.encoder_, model.hypers_, model.pools_ = Encoder(names), hypers, pools
+        model._index()
         return model
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -263,92 +236,106 @@ class AutoModel(Model):
         if not (np.isfinite(values) & (values > 0)).all():
             raise ModelError(f"values of {self.target} must be finite and positive", got=values[~(values > 0)][:3])
         table = read_table(X, self.target, load_facts(tuple(self.facts)), encoder)
-        if any(table.problems):
-            row = next(i for i, problem in enumerate(table.problems) if problem)
-            raise ModelError(f"row {row} cannot be learned from", got=table.problems[row])
+        if table.unusable.any():
+            raise ModelError(f"row {int(np.flatnonzero(table.unusable)[0])} cannot be learned from", got=UNUSABLE)
         self.encoder_ = encoder
         return table, table.to_latency + table.sign * np.log(values) - table.log_roofline
 
-    def _learn(self, table: Table, residual: FloatArray, rows: NDArray[np.intp]) -> tuple[Posterior, float, FloatArray]:
-        """Hyperparameters from these rows, then all cells' noise under them: posterior, common and own noise scales."""
-        if len(rows) > self.max_learning_cells:
-            # single cells, not whole deployments: the more deployments are met, the better the shared scales are known
-            rng = np.random.default_rng(self.random_state)
-            rows = np.sort(rng.permutation(rows)[: self.max_learning_cells])
-        kernel = Kernel(parts())
-        _, group = np.unique(table.inputs.codes[:, _DEPLOYMENT], return_inverse=True)
-        group = group.astype(np.int64)
-        _, some = np.unique(group[rows], return_inverse=True)
-        theta, learned = gp.learn(kernel, prior(kernel), table.inputs.take(rows), residual[rows], some.astype(np.int64))
-        noise = gp.Noise(learned.log_scale, np.ones(group.max() + 1), np.ones(len(group)))
-        gp.refresh_noise(noise, kernel.matrix(theta, table.inputs), residual, group, steps=gp.NOISE_STEPS)
-        scale = float(np.exp(noise.log_scale))
-        posterior = Posterior(kernel, theta, table.inputs, residual, noise.variance(group))
-        return posterior, scale, scale * noise.factor[group]
+    def _condition(self, table: Table, residual: FloatArray) -> Self:
+        pool = deal(table.inputs.codes, self.max_pool_cells)
+        self.pools_ = [
+            Pool(
+                self.hypers_[0], self.hypers_[1:], table.inputs.take(rows), residual[rows], table.axes[rows],
+                self.random_state,
+            )
+            for rows in (np.flatnonzero(pool == number) for number in np.unique(pool))
+        ]  # fmt: skip
+        self._index()
+        return self
 
-    def _folds(self, table: Table, residual: FloatArray, noise: FloatArray) -> list[Fold]:
-        """Posteriors that score deployments whose values their hyperparameters never saw."""
-        deployment = table.inputs.codes[:, _DEPLOYMENT]
-        numbers = np.random.default_rng(self.random_state).permutation(np.unique(deployment))
-        if len(numbers) < MIN_DEPLOYMENTS:
-            return [Fold(self.posterior_, float(np.log(self.noise_scale_)), noise, frozenset(int(d) for d in numbers))]
-        folds = []
-        for k in range(FOLDS):
-            unseen = numbers[k::FOLDS]
-            posterior, scale, own = self._learn(table, residual, np.flatnonzero(~np.isin(deployment, unseen)))
-            folds.append(Fold(posterior, float(np.log(scale)), own, frozenset(int(d) for d in unseen)))
-        return folds
-
-    def _calibrator(self, folds: list[Fold]) -> Calibrator:
-        n = len(folds[0].noise)
-        codes = self.posterior_.inputs.codes[:n]
-        noise = self._noise_of(codes[:, _DEPLOYMENT])
-        main = Fold(self.posterior_, float(np.log(self.noise_scale_)), noise, frozenset())
-        return Calibrator(main, folds, self.axes_[:n], codes[:, _DEPLOYMENT], codes[:, _ACCELERATOR], self.random_state)
+    def _index(self) -> None:
+        """Where each deployment is: its pool and its noise scale."""
+        self.place_ = {code: number for number, pool in enumerate(self.pools_) for code in pool.members}
+        scales = {code: float(pool.noise[rows[0]]) for pool in self.pools_ for code, rows in pool.members.items()}
+        self.noise_scales_ = scales
+        axes = np.vstack([pool.axes[:, :3] for pool in self.pools_])
+        self.range_ = axes.min(0), axes.max(0)
+        self.typical_noise_ = float(np.median(list(scales.values())))
 
     @property
     def theta_(self) -> FloatArray:
         """The learned hyperparameters, (t,)."""
-        return self.posterior_.theta
+        return self.hypers_[0].theta
+
+    def _require_fitted(self) -> None:
+        if not hasattr(self, "pools_"):
+            raise ModelError("auto must be fitted first", hint="call fit")
 
     def _read(self, X: pd.DataFrame) -> Table:
-        if not hasattr(self, "posterior_"):
-            raise ModelError("auto must be fitted first", hint="call fit")
-        return read_table(X, self.target, load_facts(tuple(self.facts)), self.encoder_)
+        self._require_fitted()
+        # names that are only asked for are numbered for this call alone: asking changes nothing
+        encoder = Encoder({column: dict(known) for column, known in self.encoder_.names.items()})
+        return read_table(X, self.target, load_facts(tuple(self.facts)), encoder)
 
     def _latent(self, X: pd.DataFrame) -> tuple[Table, FloatArray, FloatArray]:
         """Log latency (m,) and its standard deviation with noise (m,)."""
         table = self._read(X)
-        mean, variance = self.posterior_.predict(table.inputs)
+        mean, variance = self._latent_residual(table)
         return table, table.log_roofline + mean, np.sqrt(variance + self._noise(table) ** 2)
+
+    def _latent_residual(self, table: Table) -> tuple[FloatArray, FloatArray]:
+        mean, variance = np.empty(len(table)), np.empty(len(table))
+        pool = self._pool_of(table)
+        for number in np.unique(pool):
+            rows = np.flatnonzero(pool == number)
+            mean[rows], variance[rows] = self.pools_[number].latent(table.inputs.take(rows))
+        return mean, variance
+
+    def _pool_of(self, table: Table) -> NDArray[np.int64]:
+        """The pool that answers for each cell, (m,): its deployment's, else that of most relatives."""
+        numbers, first, position = np.unique(table.deployment, return_index=True, return_inverse=True)
+        pools = np.zeros(len(numbers), dtype=np.int64)
+        for i, (code, row) in enumerate(zip(numbers, first, strict=True)):
+            if int(code) in self.place_:
+                pools[i] = self.place_[int(code)]
+            elif len(self.pools_) > 1:
+                pools[i] = int(np.argmax([pool.kinship(table.inputs.codes[row]) for pool in self.pools_]))
+        return np.asarray(pools[position])
 
     def _noise(self, table: Table) -> FloatArray:
         """Each cell's noise scale: its deployment's where known, else the median one, (m,)."""
-        return self._noise_of(table.inputs.codes[:, _DEPLOYMENT])
-
-    def _noise_of(self, code: NDArray[np.int64]) -> FloatArray:
-        at = np.minimum(np.searchsorted(self.noise_codes_, code), len(self.noise_codes_) - 1)
-        known = self.noise_codes_[at] == code
-        return np.asarray(np.where(known, self.noise_scales_[at], np.median(self.noise_scales_)))
+        codes, position = np.unique(table.deployment, return_inverse=True)
+        scales = np.array([self.noise_scales_.get(int(code), self.typical_noise_) for code in codes])
+        return np.asarray(scales[position]) if len(codes) else np.zeros(0)
 
     def _silent(self, table: Table, sd: FloatArray) -> NDArray[np.bool_]:
-        return np.array([bool(problem) for problem in table.problems], dtype=bool) | (sd > self.max_log_sd)
+        return np.asarray(table.unusable | (sd > self.max_log_sd) | self._far(table))
 
-    def _by_deployment(self, table: Table) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """For each deployment asked for: the asked rows, and the learned rows of the same deployment."""
-        code = table.inputs.codes[:, _DEPLOYMENT]
-        none = np.zeros(0, dtype=np.intp)
-        return [(np.flatnonzero(code == c), self.members_.get(int(c), none)) for c in np.unique(code)]
+    def _far(self, table: Table) -> NDArray[np.bool_]:
+        """Cells whose length or load lies far outside all that was measured of any deployment, (m,)."""
+        low, high = self.range_
+        axes = table.axes[:, :3]
+        return np.asarray(((axes < low - FAR) | (axes > high + FAR)).any(1))
 
-    def _situations(self, table: Table, sd: FloatArray) -> list[tuple[NDArray[np.intp], Scores, FloatArray]]:
-        """For each deployment asked for: the asked rows, the scores that apply, and how far beyond the known."""
+    def _by_deployment(self, table: Table) -> list[tuple[NDArray[np.intp], Pool, FloatArray]]:
+        """For each deployment asked for: the asked rows, the pool that answers, and the known cells' axes."""
+        pools = self._pool_of(table)
         out = []
-        codes = table.inputs.codes
-        for rows, own in self._by_deployment(table):
-            deployment, accelerator = int(codes[rows[0], _DEPLOYMENT]), int(codes[rows[0], _ACCELERATOR])
-            scores = self.calibrator_.scores(deployment, accelerator, self.axes_[own])
-            out.append((rows, scores, beyond(table.axes[rows], self.axes_[own])))
+        for code, rows in rows_by_group(table.deployment).items():
+            pool = self.pools_[int(pools[rows[0]])]
+            out.append((rows, pool, pool.axes[pool.members.get(code, np.zeros(0, dtype=np.intp))]))
         return out
+
+    def _situations(self, table: Table) -> list[tuple[NDArray[np.intp], Scores, FloatArray]]:
+        """For each deployment asked for: the asked rows, the scores that apply, and how far beyond the known."""
+        return [
+            (
+                rows,
+                pool.calibrator.scores(int(table.deployment[rows[0]]), int(table.accelerator[rows[0]]), known),
+                beyond(table.axes[rows], known),
+            )
+            for rows, pool, known in self._by_deployment(table)
+        ]
 
 
 def _greedy(covariance: FloatArray, noise: FloatArray, count: int) -> NDArray[np.intp]:

@@ -19,7 +19,9 @@ from fewmark.models.facts import Facts, weight_bytes
 from fewmark.models.kernel import FloatArray, Inputs, IntArray
 from fewmark.models.physics import FEATURES, SHARES, Hardware, roofline
 
-GROUPS: Final = ("engine", "accelerator", "model", "variant", "deployment", "accelerator_count")
+GROUPS: Final = ("engine", "accelerator", "model", "variant", "deployment")
+ACCELERATOR: Final = GROUPS.index("accelerator")
+DEPLOYMENT: Final = GROUPS.index("deployment")
 DEPLOYMENT_NUMBERS: Final = ("log2_parameters", "log2_devices", "online", "constant")
 COLUMNS: Final = (*FEATURES, *DEPLOYMENT_NUMBERS, *SHARES)
 _VARIANT: Final = ("engine_version", "precision", "tensor_parallel_size", "placement")
@@ -31,9 +33,8 @@ class Table:
     """n cells as arrays.
 
     `log_roofline` (n,) is the log latency that the roofline gives; `to_latency` (n,) is the log factor from the target
-    to that latency, with sign: log latency = to_latency + sign × log target. `axes` (n, 3 + k) are log2 input,
-    output and load and further workload axes' codes: where the cell lies.
-    `deployment` (n,) numbers the rows of `deployments`.
+    to that latency, with sign: log latency = to_latency + sign × log target. `axes` (n, 3 + k) are log2 input, output
+    and load and further workload axes' codes: where the cell lies. `unusable` (n,) marks rows that lack a workload.
     """
 
     inputs: Inputs
@@ -41,9 +42,20 @@ class Table:
     to_latency: FloatArray
     sign: float
     axes: FloatArray
-    deployment: IntArray
-    deployments: tuple[tuple[str, ...], ...]
-    problems: tuple[str, ...]
+    unusable: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.unusable)
+
+    @property
+    def deployment(self) -> IntArray:
+        """The number of each cell's deployment, (n,)."""
+        return self.inputs.codes[:, DEPLOYMENT]
+
+    @property
+    def accelerator(self) -> IntArray:
+        """The number of each cell's accelerator, (n,)."""
+        return self.inputs.codes[:, ACCELERATOR]
 
 
 class Encoder:
@@ -59,14 +71,13 @@ class Encoder:
 
 
 def read_table(X: pd.DataFrame, target: str, facts: Facts, encoder: Encoder) -> Table:
-    """The arrays of the cells in X; rows that no prediction can be made for have a reason in `problems`, else empty.
+    """The arrays of the cells in X.
 
     Raises
     ------
     ModelError
         Where X lacks the columns of a workload.
     """
-    n = len(X)
     for column in ("input_tokens", "output_tokens"):
         if column not in X.columns:
             raise ModelError(f"the cells need a column {column}", got=list(map(str, X.columns)))
@@ -74,50 +85,71 @@ def read_table(X: pd.DataFrame, target: str, facts: Facts, encoder: Encoder) -> 
     batch, users = _numbers(X, "batch_size"), _numbers(X, "concurrency")
     online = np.isnan(batch) & ~np.isnan(users)
     load = np.where(np.isnan(batch), users, batch)
-    problems = [
-        "" if ok else "input_tokens, output_tokens and batch_size or concurrency must be known and positive"
-        for ok in (ii > 0) & (oo > 0) & (load > 0) & np.isfinite(ii * oo * load)
-    ]
-    bad = np.array([bool(problem) for problem in problems], dtype=bool)
-    ii, oo, load = (np.where(bad, 1.0, column) for column in (ii, oo, load))
+    usable = (ii > 0) & (oo > 0) & (load > 0) & np.isfinite(ii * oo * load)
+    ii, oo, load = (np.where(usable, column, 1.0) for column in (ii, oo, load))
 
     options = sorted(str(c) for c in X.columns if str(c).startswith(OPTION_PREFIX))
-    columns = {name: _texts(X, name) for name in (*DEPLOYMENT_COLUMNS, *options)}
-    rows = list(zip(*columns.values(), strict=True)) if n else []
-    order: dict[tuple[str, ...], int] = {}
-    # whether work is offline or online belongs to the deployment here: they share physics but no curve
-    keys = [(*row, "online" if on else "") for row, on in zip(rows, online, strict=True)]
-    position = np.array([order.setdefault(key, len(order)) for key in keys], dtype=np.int64)
-    deployments = tuple(order)
-    hardware, numbers = _hardware([dict(zip(columns, key, strict=False)) for key in deployments], facts)
+    names = (*DEPLOYMENT_COLUMNS, *options)
+    position, deployments = _deployments(X, names, online)
+    hardware, numbers = _hardware([dict(zip(names, key, strict=False)) for key in deployments], facts)
+    codes = _codes(names, deployments, encoder)
 
     latency = {"ttft_s": "ttft_s", "tpot_s": "tpot_s"}.get(target, "e2e_latency_s")
     roof = roofline(ii, oo, load, hardware.take(position), latency)
-    number = {name: i for i, name in enumerate(columns)}
-    texts = {
-        "engine": [key[number["engine"]].lower() for key in keys],
-        "accelerator": [key[number["accelerator"]].lower() for key in keys],
-        "model": [key[number["model"]].lower() for key in keys],
-        "variant": ["\x1f".join(key[number[c]] for c in (*_VARIANT, *options)) + key[-1] for key in keys],
-        "deployment": ["\x1f".join(key) for key in keys],
-        "accelerator_count": [key[number["accelerator_count"]] for key in keys],
-    }
-    codes = np.column_stack([encoder.codes(name, texts[name]) for name in GROUPS]) if n else np.zeros((0, len(GROUPS)))
     values = np.column_stack(
-        [roof.features, numbers[position], online.astype(float), np.ones(n), roof.shares]
-    ) if n else np.zeros((0, len(COLUMNS)))  # fmt: skip
-    to_latency, sign = np.zeros(n), 1.0
+        [roof.features, numbers[position], online.astype(np.float64), np.ones(len(X)), roof.shares]
+    )  # fmt: skip
+    to_latency, sign = np.zeros(len(X)), 1.0
     if target in ("throughput_tok_s", "total_throughput_tok_s"):
         tokens = oo if target == "throughput_tok_s" else ii + oo
         to_latency, sign = np.log(load * tokens), -1.0  # offline by definition, in a closed loop by Little's law
     further = sorted(str(c) for c in X.columns if str(c).startswith(WORKLOAD_PREFIX))
     axes = np.column_stack(
-        [np.log2(ii), np.log2(oo), np.log2(load), *(encoder.codes(c, _texts(X, c)) for c in further)]
-    ) if n else np.zeros((0, 3))  # fmt: skip
-    return Table(
-        Inputs(values.astype(np.float64), codes.astype(np.int64)), roof.log_latency, to_latency, sign, axes, position,
-        deployments, tuple(problems),
-    )  # fmt: skip
+        [np.log2(ii), np.log2(oo), np.log2(load), *(encoder.codes(c, _texts(X[c])).astype(np.float64) for c in further)]
+    )
+    return Table(Inputs(values, codes[position]), roof.log_latency, to_latency, sign, axes, ~usable)
+
+
+def _deployments(
+    X: pd.DataFrame, names: Sequence[str], online: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], list[tuple[str, ...]]]:
+    """Each row's deployment as a position in the list of deployments; a deployment's texts end in how it is loaded.
+
+    Whether work is offline or online belongs to the deployment here: they share physics but no curve.
+    """
+    position = online.astype(np.int64)
+    columns: list[tuple[NDArray[np.int64], list[str]]] = []
+    for name in names:
+        code, values = pd.factorize(X[name], use_na_sentinel=False) if name in X.columns else (0, [None])
+        texts = _texts(values)
+        columns.append((np.broadcast_to(np.asarray(code, dtype=np.int64), len(X)), texts))
+        _, position = np.unique(position * len(texts) + columns[-1][0], return_inverse=True)
+    _, first, position = np.unique(position, return_index=True, return_inverse=True)
+    rows = [(*(texts[int(code[i])] for code, texts in columns), "online" if online[i] else "") for i in first.tolist()]
+    return position.astype(np.intp), rows
+
+
+def _codes(names: Sequence[str], deployments: list[tuple[str, ...]], encoder: Encoder) -> IntArray:
+    """The group codes of each deployment, (d, len(GROUPS))."""
+    if not deployments:
+        return np.zeros((0, len(GROUPS)), dtype=np.int64)
+    at = {name: i for i, name in enumerate(names)}
+    variant = [at[name] for name in names if name in _VARIANT or name.startswith(OPTION_PREFIX)]
+    texts = {
+        "engine": [key[at["engine"]].lower() for key in deployments],
+        "accelerator": [key[at["accelerator"]].lower() for key in deployments],
+        "model": [key[at["model"]].lower() for key in deployments],
+        "variant": ["\x1f".join([*(key[i] for i in variant), key[-1]]) for key in deployments],
+        # an option that nobody sets is as if it had no column
+        "deployment": [
+            "\x1f".join([*key[: len(DEPLOYMENT_COLUMNS)], key[-1], *(
+                f"{name}={text}" for name, text in zip(names, key, strict=False)
+                if name.startswith(OPTION_PREFIX) and text != _UNKNOWN
+            )])
+            for key in deployments
+        ],
+    }  # fmt: skip
+    return np.column_stack([encoder.codes(name, texts[name]) for name in GROUPS])
 
 
 def _numbers(X: pd.DataFrame, column: str) -> FloatArray:
@@ -126,14 +158,25 @@ def _numbers(X: pd.DataFrame, column: str) -> FloatArray:
     return np.asarray(pd.to_numeric(X[column], errors="coerce"), dtype=np.float64)
 
 
-def _texts(X: pd.DataFrame, column: str) -> list[str]:
-    if column not in X.columns:
-        return [_UNKNOWN] * len(X)
-    return [_UNKNOWN if _unknown(value) else str(value).strip() for value in X[column].tolist()]
+def _texts(values: Any) -> list[str]:
+    return [_text(value) for value in values]
+
+
+def _text(value: Any) -> str:
+    if _unknown(value):
+        return _UNKNOWN
+    # one device is "1", whether the column came as integers or as floats
+    return f"{float(value):g}" if isinstance(value, (int, float, np.number)) else str(value).strip()
 
 
 def _unknown(value: Any) -> bool:
-    return value is None or value is pd.NA or value == "" or (isinstance(value, float) and np.isnan(value))
+    return (
+        value is None
+        or value is pd.NA
+        or value is pd.NaT
+        or value == ""
+        or (isinstance(value, float) and np.isnan(value))
+    )
 
 
 def _number(text: str, default: float) -> float:

@@ -111,6 +111,10 @@ def learn(
         covariance = pairs.matrix(theta)
         covariance = covariance + np.tril(covariance, -1).T
         refresh_noise(noise, covariance, y, group, steps=3)
+        # the common scale is the typical group's, not one that outliers blew up before they were known as such
+        typical = float(np.median(noise.factor))
+        noise.factor /= typical
+        noise.log_scale += np.log(typical)
     return theta, noise
 
 
@@ -123,7 +127,8 @@ def refresh_noise(noise: Noise, covariance: FloatArray, y: FloatArray, group: ND
         matrix[np.diag_indices(len(y))] += variance
         factor = cholesky(matrix)
         a = solve(factor, y)
-        squared = (variance * a) ** 2 + variance - variance**2 * np.diag(inverse(factor))
+        root, _ = lapack.dtrtri(factor, lower=1, overwrite_c=1)
+        squared = (variance * a) ** 2 + variance - variance**2 * (root**2).sum(0)
         common = np.exp(2 * noise.log_scale)
         for _ in range(3):  # precision and scale settle together at little cost
             scale2 = common * noise.factor[group] ** 2 + NOISE_FLOOR**2

@@ -1,0 +1,142 @@
+"""Deployments that `auto` solves together: one exact posterior, its noise, and its calibration.
+
+Exact inference costs the cube of the cells, so very many cells are dealt into pools of related deployments
+(`deal`), each exact by itself under the same hyperparameters; the cost then grows with the number of pools. A
+deployment asked for is answered by its own pool, one never seen by the pool that knows its relatives best.
+
+Source: a product-of-experts layout without the product (Deisenroth and Ng 2015 call the parts local experts); relatives
+share a pool, so that little is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewmark.models import gp
+from fewmark.models.auto_inputs import ACCELERATOR, DEPLOYMENT
+from fewmark.models.auto_kernel import parts, prior
+from fewmark.models.calibration import Calibrator, Fold, rows_by_group
+from fewmark.models.kernel import FloatArray, Inputs, IntArray, Kernel
+from fewmark.models.posterior import Posterior
+
+DENSE: Final = 400  # asked cells of one deployment from which it pays to compress what is known of it
+
+
+@dataclass(frozen=True, slots=True)
+class Hyper:
+    """Learned hyperparameters: theta (t,), the log of the common noise scale, the deployments that they never saw."""
+
+    theta: FloatArray
+    log_scale: float
+    unseen: frozenset[int] = frozenset()
+
+
+def learn_hyper(
+    inputs: Inputs, residual: FloatArray, max_cells: int, random_state: int, unseen: frozenset[int] = frozenset()
+) -> Hyper:
+    """Hyperparameters from the cells of all deployments but the unseen ones."""
+    rows = np.flatnonzero(~np.isin(inputs.codes[:, DEPLOYMENT], list(unseen)))
+    if len(rows) > max_cells:
+        # single cells, not whole deployments: the more deployments are met, the better the shared scales are known
+        rows = np.sort(np.random.default_rng(random_state).permutation(rows)[:max_cells])
+    kernel = Kernel(parts())
+    _, group = np.unique(inputs.codes[rows, DEPLOYMENT], return_inverse=True)
+    theta, noise = gp.learn(kernel, prior(kernel), inputs.take(rows), residual[rows], group.astype(np.int64))
+    return Hyper(theta, noise.log_scale, unseen)
+
+
+def deal(codes: IntArray, max_cells: int) -> IntArray:
+    """The pool of each cell, (n,): whole deployments, relatives together, about `max_cells` a pool."""
+    if len(codes) <= max_cells:
+        return np.zeros(len(codes), dtype=np.int64)
+    engine, accelerator, model = codes[:, 0], codes[:, ACCELERATOR], codes[:, 2]
+    order = np.lexsort([codes[:, DEPLOYMENT], model, engine, accelerator])
+    pool = np.empty(len(codes), dtype=np.int64)
+    pool[order] = np.arange(len(codes)) // max_cells
+    numbers, first, group = np.unique(codes[:, DEPLOYMENT], return_index=True, return_inverse=True)
+    return np.asarray(pool[first][group] if len(numbers) else pool)
+
+
+class Pool:
+    """Cells solved together.
+
+    Parameters
+    ----------
+    hyper : what predicts; folds : what calibrates
+    inputs, residual, axes : the cells, as in `auto_inputs.Table`
+    random_state : seed of the calibration's choices
+    noise : ((n,), (n,)), optional
+        Each row's noise variance and its deployment's noise scale, where they are known already.
+    """
+
+    def __init__(
+        self,
+        hyper: Hyper,
+        folds: Sequence[Hyper],
+        inputs: Inputs,
+        residual: FloatArray,
+        axes: FloatArray,
+        random_state: int,
+        noise: tuple[FloatArray, FloatArray] | None = None,
+    ) -> None:
+        self.hyper, self.folds, self.random_state = hyper, folds, random_state
+        self.kernel = Kernel(parts())
+        self.axes = axes
+        variance, self.noise = self._noise(hyper, inputs, residual) if noise is None else noise
+        self.posterior = Posterior(self.kernel, hyper.theta, inputs, residual, variance)
+        self.members = rows_by_group(inputs.codes[:, DEPLOYMENT])
+
+    @cached_property
+    def calibrator(self) -> Calibrator:
+        """Scores from all deployments of the pool; made when the first interval is asked for."""
+        inputs, residual = self.posterior.inputs, self.posterior.y
+        main = Fold(self.posterior, self.hyper.log_scale, self.noise, frozenset(self.members))
+        folds = [main] if not self.folds else []
+        for hyper in self.folds:
+            variance, noise = self._noise(hyper, inputs, residual)
+            posterior = Posterior(self.kernel, hyper.theta, inputs, residual, variance)
+            folds.append(Fold(posterior, hyper.log_scale, noise, hyper.unseen))
+        codes = inputs.codes
+        return Calibrator(main, folds, self.axes, codes[:, DEPLOYMENT], codes[:, ACCELERATOR], self.random_state)
+
+    def add(self, inputs: Inputs, residual: FloatArray, axes: FloatArray, noise: FloatArray) -> None:
+        """Further cells under the same hyperparameters; calibration goes on by the cells that it knew."""
+        calibrator = self.__dict__.get("calibrator")
+        self.posterior = self.posterior.add(inputs, residual, noise**2)
+        self.axes = np.vstack([self.axes, axes])
+        self.noise = np.append(self.noise, noise)
+        self.members = rows_by_group(self.posterior.inputs.codes[:, DEPLOYMENT])
+        if calibrator is not None:
+            self.__dict__["calibrator"] = calibrator
+
+    def kinship(self, codes: IntArray) -> float:
+        """How much of the pool is related to a deployment with these group codes."""
+        same = self.posterior.inputs.codes[:, :3] == codes[:3]
+        return float(same[:, ACCELERATOR].mean() * 4 + same.all(1).mean() + same.mean())
+
+    def latent(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]:
+        """Mean and variance of the latent function at m cells; where densely asked, compressed."""
+        mean, variance = np.empty(len(inputs)), np.empty(len(inputs))
+        sparse: list[NDArray[np.intp]] = []
+        for rows in rows_by_group(inputs.codes[:, DEPLOYMENT]).values():
+            if len(rows) < DENSE:
+                sparse.append(rows)
+            else:
+                mean[rows], variance[rows] = self.posterior.predict_dense(inputs.take(rows), self.random_state)
+        if sparse:
+            rows = np.concatenate(sparse)
+            mean[rows], variance[rows] = self.posterior.predict(inputs.take(rows))
+        return mean, variance
+
+    def _noise(self, hyper: Hyper, inputs: Inputs, residual: FloatArray) -> tuple[FloatArray, FloatArray]:
+        _, group = np.unique(inputs.codes[:, DEPLOYMENT], return_inverse=True)
+        group = group.astype(np.int64)
+        noise = gp.Noise(hyper.log_scale, np.ones(int(group.max()) + 1), np.ones(len(group)))
+        gp.refresh_noise(noise, self.kernel.matrix(hyper.theta, inputs), residual, group, steps=gp.NOISE_STEPS)
+        return noise.variance(group), np.exp(hyper.log_scale) * noise.factor[group]

@@ -1,0 +1,179 @@
+"""What the default model promises: accuracy, intervals that hold, honest silence, one answer after a round trip."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fewmark.core.errors import ModelError
+from fewmark.models.auto import AutoModel
+
+World = Callable[..., pd.DataFrame]
+
+
+def _deployment(cells: pd.DataFrame) -> pd.Series:
+    return cells.engine + cells.accelerator + cells.model
+
+
+@pytest.fixture(scope="module")
+def fitted(cells: pd.DataFrame) -> tuple[AutoModel, pd.DataFrame]:
+    """A model that has not seen the largest batch of a third of the deployments, and nothing of two of them."""
+    name = _deployment(cells)
+    order = sorted(set(name))
+    hidden = (name.isin(order[::3]) & (cells.batch_size == 64)) | name.isin(order[1:3])
+    return AutoModel().fit(cells[~hidden], cells.y[~hidden].to_numpy()), cells[hidden]
+
+
+def test_hidden_cells_are_predicted_and_covered(fitted: tuple[AutoModel, pd.DataFrame]) -> None:
+    model, hidden = fitted
+    y = hidden.y.to_numpy()
+    ape = np.abs(model.predict(hidden) / y - 1)
+    assert np.median(ape) < 0.05
+    low, high = model.predict_interval(hidden, 0.9).T
+    assert 0.75 <= np.mean((low <= y) & (y <= high)) <= 1.0
+    wide = model.predict_interval(hidden, 0.99)
+    assert ((wide[:, 0] <= low) & (wide[:, 1] >= high)).all()
+    assert model.forecast_error(hidden) == pytest.approx(np.median(ape), abs=0.03)
+
+
+@pytest.mark.slow
+def test_intervals_hold_on_average_over_worlds(make_world: World) -> None:
+    covered, sizes = [], []
+    for seed in range(4):
+        cells = make_world(seed)
+        hidden = np.random.default_rng(seed).random(len(cells)) < 0.3
+        model = AutoModel(random_state=seed).fit(cells[~hidden], cells.y[~hidden].to_numpy())
+        low, high = model.predict_interval(cells[hidden]).T
+        y = cells.y[hidden].to_numpy()
+        covered += ((low <= y) & (y <= high)).tolist()
+        sizes += ((high - low) / y).tolist()
+    assert 0.86 <= np.mean(covered) <= 0.95
+    assert np.median(sizes) < 0.06  # the noise alone is 0.033 wide
+
+
+def test_provenance_tells_what_a_prediction_rests_on(
+    fitted: tuple[AutoModel, pd.DataFrame], cells: pd.DataFrame
+) -> None:
+    model, hidden = fitted
+    name = _deployment(hidden)
+    unseen = name.isin(sorted(set(_deployment(cells)))[1:3]).to_numpy()
+    provenance = model.provenance(hidden)
+    assert set(provenance[unseen]) == {"transferred"} and set(provenance[~unseen]) == {"extrapolated"}
+    learned = cells.drop(hidden.index)
+    assert set(model.provenance(learned.head(20))) == {"measured"}
+    between = learned.head(3).assign(input_tokens=300.0, output_tokens=200.0)
+    assert set(model.provenance(between)) == {"interpolated"}
+    assert (model.similarity(learned) > model.similarity(hidden).max()).mean() > 0.9
+
+
+def test_nothing_relates_and_nothing_fits_is_said(fitted: tuple[AutoModel, pd.DataFrame]) -> None:
+    model, hidden = fitted
+    cases = hidden.head(3).copy()
+    cases.loc[cases.index[0], "batch_size"] = np.nan
+    cases.loc[cases.index[1], ["input_tokens", "output_tokens", "batch_size"]] = 1e9
+    reasons = model.abstentions(cases)
+    assert "must be known" in reasons[0] and "out of domain" in reasons[1] and reasons[2] == ""
+    assert np.isnan(model.predict(cases)).tolist() == [True, True, False]
+    assert np.isnan(model.predict_interval(cases)).all(axis=1).tolist() == [True, True, False]
+    assert model.provenance(cases)[:2].tolist() == ["abstained", "abstained"]
+
+
+def test_a_saved_model_answers_the_same_and_alien_state_is_refused(fitted: tuple[AutoModel, pd.DataFrame]) -> None:
+    model, hidden = fitted
+    state, arrays = model.to_state()
+    again = AutoModel.from_state(json.loads(json.dumps(state)), arrays)
+    assert np.allclose(again.predict(hidden), model.predict(hidden), rtol=1e-9)
+    assert np.allclose(again.predict_interval(hidden), model.predict_interval(hidden), rtol=1e-6)
+    for wrong in ({**state, "version": 99}, {**state, "parts": []}, {**state, "names": None}):
+        with pytest.raises(ModelError, match="fit it again"):
+            AutoModel.from_state(wrong, arrays)
+    with pytest.raises(ModelError, match="incomplete"):
+        AutoModel.from_state(state, {key: value for key, value in arrays.items() if key != "noise"})
+
+
+def test_targets_are_one_latency_seen_three_ways(cells: pd.DataFrame) -> None:
+    few = cells[cells.accelerator == "A100"]
+    ii, oo, bb = few.input_tokens.to_numpy(), few.output_tokens.to_numpy(), few.batch_size.to_numpy()
+    latency = bb * oo / few.y.to_numpy()
+    throughput = AutoModel().fit(few, few.y.to_numpy()).predict(few)
+    total = AutoModel(target="total_throughput_tok_s").fit(few, bb * (ii + oo) / latency).predict(few)
+    seconds = AutoModel(target="e2e_latency_s").fit(few, latency).predict(few)
+    assert np.allclose(throughput * seconds, bb * oo)
+    assert np.allclose(total, 2 * throughput)
+
+
+@pytest.mark.parametrize("target", ["ttft_s", "tpot_s"])
+def test_latencies_under_concurrency(make_world: World, target: str) -> None:
+    cells = make_world(1, engines=1, concurrency=True)
+    users = cells.concurrency.to_numpy()
+    y = (0.02 + 0.001 * users) * (cells.input_tokens.to_numpy() / 500 if target == "ttft_s" else 1.0)
+    hidden = (np.arange(len(cells)) % 4) == 1
+    model = AutoModel(target=target).fit(cells[~hidden], y[~hidden])
+    assert np.median(np.abs(model.predict(cells[hidden]) / y[hidden] - 1)) < 0.05
+
+
+def test_one_deployment_of_unknown_names_is_enough(make_world: World) -> None:
+    cells = make_world(2, engines=1, accelerators=("Wonder X1",), models=("marvel-33b",))
+    hidden = cells.batch_size == 32
+    model = AutoModel().fit(cells[~hidden], cells.y[~hidden].to_numpy())
+    ape = np.abs(model.predict(cells[hidden]) / cells.y[hidden] - 1)
+    assert np.median(ape) < 0.06
+    nameless = cells[["input_tokens", "output_tokens", "batch_size"]]
+    alone = AutoModel().fit(nameless[~hidden], cells.y[~hidden].to_numpy())
+    assert np.median(np.abs(alone.predict(nameless[hidden]) / cells.y[hidden] - 1)) < 0.06
+    single = AutoModel().fit(cells.head(1), cells.y.head(1).to_numpy())
+    assert single.predict(cells.head(1))[0] == pytest.approx(cells.y.iloc[0], rel=0.1)
+
+
+def test_outliers_and_a_mislabelled_accelerator_do_little_harm(cells: pd.DataFrame) -> None:
+    rng = np.random.default_rng(3)
+    hidden = rng.random(len(cells)) < 0.3
+    wrong = cells.copy()
+    planted = rng.permutation(np.flatnonzero(~hidden))[:8]
+    wrong.loc[wrong.index[planted], "y"] *= np.where(np.arange(8) % 2, 20.0, 0.05)
+    name = _deployment(cells)
+    mislabelled = (name == sorted(set(name))[0]).to_numpy()
+    wrong.loc[mislabelled, "accelerator"] = "MI250X"
+    clean = AutoModel().fit(cells[~hidden], cells.y[~hidden].to_numpy()).predict(cells[hidden])
+    dirty = AutoModel().fit(wrong[~hidden], wrong.y[~hidden].to_numpy()).predict(wrong[hidden])
+    y = cells.y[hidden].to_numpy()
+    assert np.median(np.abs(dirty / y - 1)) < 1.6 * np.median(np.abs(clean / y - 1)) + 0.002
+
+
+def test_a_design_spreads_and_takes_no_value_of_the_deployment(fitted: tuple[AutoModel, pd.DataFrame]) -> None:
+    model, hidden = fitted
+    name = _deployment(hidden)
+    fresh = hidden[name.isin(name.value_counts().index[name.value_counts() == 20])]
+    chosen = model.design(fresh, 3)
+    assert len(chosen) == len(set(chosen.tolist())) == 3 * _deployment(fresh).nunique()
+    picked = fresh.iloc[chosen]
+    assert (picked.groupby(_deployment(picked)).size() == 3).all()
+    first = model.design(fresh, 1)
+    after = model.from_state(*model.to_state()).add(fresh.iloc[first], fresh.y.iloc[first].to_numpy())
+    assert after.forecast_error(fresh) < model.forecast_error(fresh)
+
+
+def test_pools_of_relatives_answer_like_the_whole(cells: pd.DataFrame) -> None:
+    hidden = np.arange(len(cells)) % 5 == 2
+    X, y = cells[~hidden], cells.y[~hidden].to_numpy()
+    whole, parted = AutoModel().fit(X, y), AutoModel(max_pool_cells=120).fit(X, y)
+    assert len(parted.pools_) == 3
+    error = [np.median(np.abs(m.predict(cells[hidden]) / cells.y[hidden] - 1)) for m in (whole, parted)]
+    assert error[1] < 1.5 * error[0] + 0.002
+    stranger = cells.head(4).assign(engine="engine-9")
+    assert np.isfinite(parted.predict(stranger)).all()
+
+
+@pytest.mark.parametrize("values", [[1.0, -2.0], [1.0, float("nan")], [1.0], []])
+def test_values_that_cannot_be_learned_are_refused(cells: pd.DataFrame, values: list[float]) -> None:
+    with pytest.raises(ModelError):
+        AutoModel().fit(cells.head(2), np.array(values))
+
+
+def test_asking_before_fitting_is_refused(cells: pd.DataFrame) -> None:
+    with pytest.raises(ModelError, match="fitted first"):
+        AutoModel().predict(cells)
