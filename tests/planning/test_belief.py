@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fewmark.core import InputError
-from fewmark.planning.belief import Belief, model_belief, prior_belief, structure
+from fewmark.planning.belief import model_belief, prior_belief, structure
 from fewmark.planning.space import Space
 
 TARGET = "throughput_tok_s"
@@ -23,16 +23,13 @@ def test_telling_one_by_one_is_conditioning_at_once(grid: Any) -> None:
     mean = belief.mean + covariance[:, at] @ np.linalg.solve(total, y - belief.mean[at])
     left = covariance - covariance[:, at] @ np.linalg.solve(total, covariance[at])
     surprise = (y - belief.mean[at]) @ np.linalg.solve(total, y - belief.mean[at])
-    # a measured cell's own value stands as it was measured, so it is told last here only in the others' eyes
     told = belief
     for position, value in zip(at, y, strict=True):
-        told = Belief(
-            told.mean, told.covariance, np.zeros(20, dtype=bool), told.noise, surprise=told.surprise, n_told=told.n_told
-        ).tell(int(position), float(value))
+        told = told.tell(int(position), float(value))
     others = np.setdiff1d(np.arange(20), at)
     np.testing.assert_allclose(told.covariance, left, atol=1e-8)
-    np.testing.assert_allclose(told.mean[others], mean[others], atol=2e-3)
-    assert told.surprise == pytest.approx(surprise, rel=2e-2)
+    np.testing.assert_allclose(told.mean[others], mean[others], atol=1e-6)
+    assert told.surprise == pytest.approx(surprise, rel=1e-6)
 
 
 def test_a_gain_is_the_drop_that_comes(grid: Any) -> None:
@@ -70,12 +67,28 @@ def test_surprises_widen_the_belief_and_calm_narrows_it(grid: Any) -> None:
         belief.tell(0, np.nan)
 
 
-def test_a_fully_measured_space_has_no_error_left(grid: Any) -> None:
+def test_a_noisy_machine_is_found_out(grid: Any) -> None:
+    rng = np.random.default_rng(0)
+    start = prior_belief(grid.space, TARGET)
+    calm = noisy = start
+    for position in range(0, 20, 2):
+        value = np.log(grid.throughput[position])
+        calm, noisy = calm.tell(position, value), noisy.tell(position, value + 0.2 * rng.standard_normal())
+    assert calm.noise[0] <= 2 * start.noise[0]
+    assert 0.08 <= noisy.noise[0] <= 0.5
+    assert noisy.forecast().median_ape > 5 * calm.forecast().median_ape
+    others = np.arange(1, 20, 2)
+    truth = np.log(grid.throughput[others])
+    inside = np.abs(noisy.mean[others] - truth) <= 1.645 * noisy.sd_of_measurement[others]
+    assert inside.mean() >= 0.8
+
+
+def test_a_fully_measured_space_errs_by_its_noise_alone(grid: Any) -> None:
     belief = prior_belief(grid.space, TARGET)
     for position in range(20):
         belief = belief.tell(position, float(np.log(grid.throughput[position])))
-    forecast = belief.forecast()
-    assert forecast.mean_ape_bound == forecast.median_ape == 0
+    # the median of |N(0, 2 s²)|
+    assert belief.forecast().median_ape == pytest.approx(0.6745 * np.sqrt(2) * belief.noise[0], rel=0.15)
 
 
 class _Interval:

@@ -247,7 +247,8 @@ class _Loop:
         """The result."""
         planner, space = self.planner, self.planner.space
         value, kind = planner.estimate()
-        half = norm.ppf(0.5 + INTERVAL_LEVEL / 2) * planner.belief.sd
+        sd = np.where(planner.observed, 0.0, planner.belief.sd_of_measurement)
+        half = norm.ppf(0.5 + INTERVAL_LEVEL / 2) * sd
         table = space.cells.assign(value=value, low=value * np.exp(-half), high=value * np.exp(half), kind=kind)
         positions = [self.position[m.case.case_id] for m in self.done]
         account = Account(
@@ -263,7 +264,7 @@ class _Loop:
     def _prediction(self, position: int) -> Prediction:
         belief = self.planner.belief
         middle = float(belief.mean[position])
-        half = float(norm.ppf(0.5 + INTERVAL_LEVEL / 2) * belief.sd[position])
+        half = float(norm.ppf(0.5 + INTERVAL_LEVEL / 2) * belief.sd_of_measurement[position])
         same = belief.observed & (self.planner.space.deployment == self.planner.space.deployment[position])
         axes = self.planner.space.octaves
         inside = same.any() and bool(

@@ -3,8 +3,10 @@
 Notation: n cells; f (n,) the log of the target; m (n,) its mean; C (n, n) its covariance; s the noise of a measurement,
 as a standard deviation of the log; nu0: how many measurements' worth the stated covariance is trusted.
 
-    measuring cell j    r = log y_j - m_j,  v = C_jj + s²,  m ← m + C_j r / v,  C ← C - C_j C_j^T / v
-    scale               q = (nu0 + Σ r² / v) / (nu0 + k) after k measurements: how much wider or narrower it was
+    told cells T        K = C_TT + diag(s²), r = y - m_T:  m ← m + C_T K^-1 r,  C ← C - C_T K^-1 C_T^T
+    scale               q = (nu0 + r K^-1 r) / (nu0 + k) after k measurements: how much wider or narrower it was
+    noise               s = f s_0, f of `NOISE_FACTORS` by the likelihood of the told cells (Student-t with nu0 degrees)
+                        times a log-normal prior around 1: a busy machine is noisier than any model learned
     posterior           multivariate Student-t with nu0 + k degrees, mean m, covariance q C
     gain of cell j      Σ_i w_i (sqrt(C_ii) - sqrt(C_ii - C_ij² / v_j)): the drop in the weighted mean error
 
@@ -33,6 +35,10 @@ from fewmark.models.kernel import Kernel
 from fewmark.planning.space import BoolArray, FloatArray, IntArray, Space
 
 NOISE_SD: Final = 0.01
+NOISE_FACTORS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+NOISE_PRIOR_SD: Final = 1.0  # of the log of the factor
+MIN_TOLD: Final = 4  # measurements before noise is told from signal
+JITTER: Final = 1e-10
 TRUST: Final = 3.0
 N_DRAWS: Final = 300
 MAX_DRAWN: Final = 600  # cells whose joint draw is affordable; beyond, an even sample of them stands for all
@@ -62,9 +68,10 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Belief:
-    """See the notation above. `observed` (n,) marks measured cells: their value stands, with no error.
+    """See the notation above. `observed` (n,) marks measured cells: their value stands, in error by noise alone.
 
-    `noise` (n,) is s of each cell; the reference that errors are held against has it, too.
+    `noise` (n,) is s of each cell; the reference that errors are held against has it, too. `told` are the measurements
+    (position, log value) since `start`, the belief before them.
     """
 
     mean: FloatArray
@@ -74,6 +81,8 @@ class Belief:
     trust: float = TRUST
     surprise: float = 0.0
     n_told: int = 0
+    told: tuple[tuple[int, float], ...] = ()
+    start: Belief | None = None
 
     @property
     def scale(self) -> float:
@@ -86,17 +95,47 @@ class Belief:
         variance = np.maximum(np.diag(self.covariance), 0.0) * self.scale
         return np.where(self.observed, 0.0, np.sqrt(variance))
 
+    @property
+    def sd_of_measurement(self) -> FloatArray:
+        """Standard deviation of what a measurement of each cell would give, its noise included, (n,)."""
+        variance = np.maximum(np.diag(self.covariance), 0.0) + self.noise**2
+        return np.asarray(np.sqrt(variance * self.scale))
+
     def tell(self, position: int, log_value: float) -> Belief:
         """The belief after measuring one cell. Raises `InputError` if the value is not finite."""
         if not np.isfinite(log_value):
             raise InputError("a measured value must be finite and positive", got=float(np.exp(log_value)))
-        column = self.covariance[:, position]
-        total = column[position] + self.noise[position] ** 2
-        residual = log_value - self.mean[position]
-        told = self._without(position, column, total)
-        mean = np.where(self.observed, self.mean, self.mean + column * (residual / total))
-        mean[position] = log_value
-        return replace(told, mean=mean, surprise=self.surprise + residual**2 / total, n_told=self.n_told + 1)
+        start = self if self.start is None else self.start
+        told = {**dict(self.told), position: float(log_value)}
+        at, values = np.array(list(told), dtype=np.intp), np.array(list(told.values()))
+        residual = values - start.mean[at]
+        prior = start.covariance[np.ix_(at, at)]
+        best, chosen = -np.inf, None
+        for factor in NOISE_FACTORS if len(at) >= MIN_TOLD else NOISE_FACTORS[:1]:
+            root = np.linalg.cholesky(prior + np.diag((factor * start.noise[at]) ** 2 + JITTER))
+            white = np.linalg.solve(root, residual)
+            surprise = float(white @ white)
+            likelihood = -np.log(np.diag(root)).sum() - 0.5 * (self.trust + len(at)) * np.log1p(surprise / self.trust)
+            likelihood -= 0.5 * np.log(factor) ** 2 / NOISE_PRIOR_SD**2
+            if likelihood > best:
+                best, chosen = likelihood, (factor, root, white, surprise)
+        assert chosen is not None
+        factor, root, white, surprise = chosen
+        explained = np.linalg.solve(root, start.covariance[at])
+        mean = start.mean + explained.T @ white
+        observed = start.observed.copy()
+        mean[at], observed[at] = values, True
+        return replace(
+            self,
+            mean=np.where(start.observed, start.mean, mean),
+            covariance=start.covariance - explained.T @ explained,
+            observed=observed,
+            noise=factor * start.noise,
+            surprise=surprise,
+            n_told=len(at),
+            told=tuple(told.items()),
+            start=start,
+        )
 
     def recall(self, position: int, log_value: float) -> Belief:
         """Mark a cell as measured whose value is in the mean and covariance already."""
@@ -107,7 +146,10 @@ class Belief:
     def imagine(self, position: int) -> Belief:
         """The belief after measuring one cell, whatever its value: the spread shrinks, the mean and scale stay."""
         column = self.covariance[:, position]
-        return self._without(position, column, column[position] + self.noise[position] ** 2)
+        covariance = self.covariance - np.outer(column, column) / (column[position] + self.noise[position] ** 2)
+        observed = self.observed.copy()
+        observed[position] = True
+        return replace(self, covariance=covariance, observed=observed)
 
     def gains(self, candidates: IntArray, weights: FloatArray | None = None) -> FloatArray:
         """The drop in the (weighted) mean error, in log units, from measuring each candidate, (m,)."""
@@ -133,7 +175,9 @@ class Belief:
             rows = rows[np.linspace(0, len(rows) - 1, MAX_DRAWN).astype(int)]
         rng = np.random.default_rng(random_state)
         hidden = ~self.observed[rows]
-        errors = np.zeros((N_DRAWS, len(rows)))
+        # a measured cell errs, too: the reference, measured afresh, would differ by the noise of two measurements
+        drawn = np.sqrt(2) * self.noise[rows] * rng.standard_normal((N_DRAWS, len(rows)))
+        errors = np.abs(np.expm1(np.clip(-drawn, -20, 20)))
         if hidden.any():
             at = rows[hidden]
             values, vectors = np.linalg.eigh(self.covariance[np.ix_(at, at)] + np.diag(self.noise[at] ** 2))
@@ -151,12 +195,6 @@ class Belief:
             mean_ape_bound=float(np.quantile(means, assurance)),
             assurance=assurance,
         )
-
-    def _without(self, position: int, column: FloatArray, total: float) -> Belief:
-        covariance = self.covariance - np.outer(column, column) / total
-        observed = self.observed.copy()
-        observed[position] = True
-        return replace(self, covariance=covariance, observed=observed)
 
 
 def prior_belief(space: Space, target: str) -> Belief:

@@ -13,8 +13,8 @@ from fewmark.evaluate.meta import Charges
 from fewmark.interop import write_table
 from fewmark.models.registry import make_model
 from fewmark.planning.planner import Planner
-from fewmark.planning.propose import make_planner, propose
-from fewmark.verbs.source import read_cases, read_source
+from fewmark.planning.propose import COLUMNS, make_planner, propose
+from fewmark.verbs.source import named_columns, read_cases, read_source
 
 NO_MODEL = "none"
 
@@ -53,13 +53,15 @@ def plan(
         raise InputError("ask for at least one cell", got=ask)
     known = _known(data, store, screened=screened)
     fitted = None if model == NO_MODEL else make_model(model, target=target, random_state=seed)
+    cells = read_cases(space, known)
     planner = make_planner(
-        known, read_cases(space, known), fitted, target=target, strategy=strategy, charges=charges,
+        known, cells, fitted, target=target, strategy=strategy, charges=charges,
         target_error=target_error, forbid=forbid, random_state=seed,
     )  # fmt: skip
     chosen = propose(planner, ask if not planner.reached() else 0)
     if out is not None:
-        write_table(chosen, out)
+        own = [name for name in named_columns(space, cells) if name not in COLUMNS]
+        write_table(chosen, out, columns=[*own, *COLUMNS])
     return chosen, planner
 
 
