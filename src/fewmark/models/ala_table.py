@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,8 @@ def check_positive(y: FloatArray) -> None:
 
 def learned_from(estimator: Any, X: ArrayLike, y: ArrayLike) -> tuple[FloatArray, FloatArray]:
     """X (n, p) and y (n,) as scikit-learn has them checked, none negative and y above 0, for `fit`."""
-    features, target = validate_data(estimator, X, y, dtype=np.float64, y_numeric=True)
+    with _as_ours():
+        features, target = validate_data(estimator, X, y, dtype=np.float64, y_numeric=True)
     target = np.asarray(target, dtype=np.float64)
     check_positive(target)
     return _not_negative(features), target
@@ -38,8 +41,18 @@ def learned_from(estimator: Any, X: ArrayLike, y: ArrayLike) -> tuple[FloatArray
 
 def asked_about(estimator: Any, X: ArrayLike) -> FloatArray:
     """X (n, p) checked against what `estimator` was fitted on, for `predict`."""
-    features: Any = validate_data(estimator, X, reset=False, dtype=np.float64)
+    with _as_ours():
+        features: Any = validate_data(estimator, X, reset=False, dtype=np.float64)
     return _not_negative(features)
+
+
+@contextmanager
+def _as_ours() -> Iterator[None]:
+    """What scikit-learn finds wrong, as one of our errors."""
+    try:
+        yield
+    except ValueError as error:
+        raise AlaInputError(str(error)) from None
 
 
 def _not_negative(X: FloatArray) -> FloatArray:

@@ -205,6 +205,7 @@ class SubsetSpace:
     def predict(self, subset: BoolArray) -> tuple[BoolArray, FloatArray]:
         """Which rows the subset trains on, and every row's prediction (NaN where nothing can be said), shapes
         (N,)."""
+        self._learn(subset[None])
         train = subset[self._row_bit].all(axis=1)
         known, bb, fits = self._trained(subset)
         parameters = np.full((len(known), 3), np.nan)

@@ -48,7 +48,9 @@ def reproduce(
     progress("figures")
     for question in questions:
         draw(question, out / f"{paper}-{question.name}")
-    (out / f"{paper}.md").write_text(page(questions, table.attrs, seed), encoding="utf-8")
+    (out / f"{paper}.md").write_text(
+        page(questions, {str(key): value for key, value in table.attrs.items()}, seed), encoding="utf-8"
+    )
     (out / f"{paper}.json").write_text(json.dumps(summary(questions), indent=2) + "\n", encoding="utf-8")
     return questions
 

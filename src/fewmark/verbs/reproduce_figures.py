@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fewmark.evaluate.reproduction import Question
 
 # Okabe and Ito's colours: told apart with any colour vision.
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666"
-STYLE = {
+STYLE: Any = {
     "font.size": 11,
     "axes.titlesize": 12,
     "axes.spines.top": False,
@@ -87,6 +88,7 @@ def _effectiveness(data: Any) -> Figure:
         heavy = name == "ALA"
         axes[0, 1].plot(step, course[name], color=colour, linewidth=2.4 if heavy else 1.2, label=name)
     axes[0, 1].set_yscale("log")
+    axes[0, 1].yaxis.set_major_formatter("{x:g}")
     axes[0, 1].set_xlabel("distinct subset along the annealing")
     axes[0, 1].set_ylabel("median error (%)")
     size = axes[0, 1].twinx()
@@ -111,10 +113,11 @@ def _effectiveness(data: Any) -> Figure:
             np.median(data["seconds"][name][(data["n_train"] >= a) & (data["n_train"] < b)] * 1e3)
             if ((data["n_train"] >= a) & (data["n_train"] < b)).any()
             else np.nan
-            for a, b in zip(edges[:-1], edges[1:], strict=True)
+            for a, b in pairwise(edges)
         ]
         axes[1, 1].plot(middles, values, marker="o", color=colour, label=name)
     axes[1, 1].set_yscale("log")
+    axes[1, 1].yaxis.set_major_formatter("{x:g}")
     axes[1, 1].set_xlabel("cells trained on")
     axes[1, 1].set_ylabel("fit and predict (ms of CPU time)")
     low, high = axes[1, 1].get_ylim()
@@ -175,7 +178,7 @@ def _uncertainty(data: Any) -> Figure:
     right.set_ylim(0.5, 1.12)
     right.set_yticks(np.arange(0.5, 1.01, 0.1))
     right.set_xticks(range(len(names)), [name.replace(" on ", "\non ") for name in names])
-    right.set_ylabel("similarity 1 / (1 + d), from 1/2 to 1")
+    right.set_ylabel("similarity 1 / (1 + d)")
     right.legend(fontsize=9, ncols=2, loc="upper left")
     right.set_title("Similarity (the paper's confidence)")
     return figure
@@ -191,7 +194,9 @@ def _boxes(axis: Any, values: list[Any], names: list[str], colours: list[str]) -
         x, y = median.get_xdata()[1], float(np.median(v))
         axis.annotate(f"{y:.3g}", (x, y), xytext=(3, 0), textcoords="offset points", va="center", fontsize=9)
     axis.set_yscale("log")
-    axis.set_xticks(range(1, len(names) + 1), [name.replace(" ", "\n", 1) for name in names], fontsize=9)
+    axis.yaxis.set_major_formatter("{x:g}")
+    ticks = [name if "\n" in name else name.replace(" ", "\n", 1) for name in names]
+    axis.set_xticks(range(1, len(names) + 1), ticks, fontsize=9)
     axis.grid(visible=False, axis="x")
 
 

@@ -1,8 +1,7 @@
 """RQ2: how good and how fast is ALA beside plain learners, along its annealing?
 
-For each deployment the annealing walks; on the first distinct subsets that it tries, every method trains on the same
-cells and predicts what is left out. Baselines are scikit-learn's and XGBoost's defaults on ii, oo, bb, as the paper's
-are.
+For each deployment the annealing walks; on distinct subsets evenly along that walk, every method trains on the same cells
+and predicts what is left out. Baselines are scikit-learn's and XGBoost's defaults on ii, oo, bb, as the paper's are.
 """
 
 from __future__ import annotations
@@ -65,8 +64,8 @@ def effectiveness(deployments: Sequence[DeploymentData], seed: int, n_jobs: int,
     )
     names = list(methods(seed))
     rng = np.random.default_rng(seed)
-    # Every deployment counts alike: the long walk's first subsets only.
-    units = [{key: values[:_SUBSETS] for key, values in run.items()} for run in runs]
+    # Every deployment counts alike: as many of the long walk's subsets as of any other.
+    units = [{key: values[_evenly(len(values), _SUBSETS)] for key, values in run.items()} for run in runs]
 
     def medians(chosen: list[dict[str, FloatArray]], few: bool = False) -> dict[str, float]:
         out = {}
@@ -128,8 +127,8 @@ def effectiveness(deployments: Sequence[DeploymentData], seed: int, n_jobs: int,
     return Question(
         name="rq2",
         title="How does ALA fare in effectiveness and efficiency?",
-        design=f"{len(llama)} Llama deployments, each with the first {_SUBSETS} distinct subsets of its own annealing "
-        f"(the largest, {llama[largest].label}, {_LONG} for the course of the error). Every method trains on the same "
+        design=f"{len(llama)} Llama deployments, each with {_SUBSETS} distinct subsets, evenly along its own annealing "
+        f"({_LONG} for the course of the error on the largest, {llama[largest].label}). Every method trains on the same "
         "cells and predicts those left out; baselines have their library's defaults. Times are CPU time, one thread.",
         claims=claims,
         data={
@@ -148,7 +147,8 @@ def _along_a_walk(data: DeploymentData, seed: int, n_subsets: int) -> dict[str, 
     bounds = np.cumsum([0, *(len(values) for values in log.values)])
     bits = np.column_stack([bounds[j] + np.searchsorted(log.values[j], data.X[:, j]) for j in range(3)])
     out: dict[str, list[float]] = {}
-    for i in np.sort(first[log.known[first]])[:n_subsets]:
+    tried = np.sort(first[log.known[first]])
+    for i in tried[_evenly(len(tried), n_subsets)]:
         train = log.subsets[i][bits].all(axis=1)
         out.setdefault("n_train", []).append(float(train.sum()))
         out.setdefault("share", []).append(float(train.mean()))
@@ -162,6 +162,10 @@ def _along_a_walk(data: DeploymentData, seed: int, n_subsets: int) -> dict[str, 
             out.setdefault(f"seconds {name}", []).append(time.process_time() - start)
             out.setdefault(name, []).append(error)
     return {key: np.array(values) for key, values in out.items()}
+
+
+def _evenly(n: int, wanted: int) -> NDArray[np.intp]:
+    return np.unique(np.linspace(0, n - 1, min(n, wanted)).round().astype(np.intp))
 
 
 def _growth(data: DeploymentData, repeats: int = 5) -> dict[str, float]:

@@ -72,7 +72,7 @@ def families(deployments: Sequence[DeploymentData], seed: int) -> Question:
         title="How does ALA fare with different LLMs?",
         design=f"{len(deployments)} deployments with at least 16 cells, 4 lengths and 4 batch sizes, in families of at "
         f"least {_FEWEST}. Cells at random: {_REPEATS} times, {_TRAIN:.0%} to train on, the rest to predict. "
-        "Whole lengths: each input-output pair held out in turn. One value a split: the median error of what is held out.",
+        "Whole lengths: each pair held out in turn. One value a split: the median error of what is held out.",
         claims=tuple(claims),
         data={"errors": found, "counts": counts},
     )

@@ -1,0 +1,51 @@
+"""The restated booster against XGBoost itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from xgboost import XGBRegressor
+
+from fewmark.models.ala_parameters import ParameterModels, pair_features
+from fewmark.models.ala_trees import boost, distinct_orders
+
+LENGTHS = 2.0 ** np.arange(4, 13)
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 5000.0])
+@pytest.mark.parametrize("square", [False, True], ids=["equal lengths", "free lengths"])
+def test_predicts_what_xgboost_predicts(scale, square):
+    rng = np.random.default_rng(int(scale * 100) + square)
+    for _ in range(6):
+        n = rng.integers(3, 13)
+        ii = rng.permutation(LENGTHS)[: min(n, 9)] if not square else rng.choice(LENGTHS, n)
+        oo = rng.choice(LENGTHS, len(ii)) if square else ii
+        features = pair_features(np.column_stack([ii, oo]))
+        train = rng.random((4, len(ii))) < 0.7
+        train[:, 0] = True
+        y = rng.random((4, len(ii))) * scale
+        ours = boost(distinct_orders(features), train, y)
+        for row in range(4):
+            theirs = XGBRegressor(n_jobs=1).fit(features[train[row]], y[row][train[row]]).predict(features)
+            np.testing.assert_allclose(ours[row], theirs, rtol=1e-5, atol=1e-6 * scale)
+
+
+def test_small_and_large_training_sets_take_different_ways_to_the_same_answer():
+    rng = np.random.default_rng(0)
+    pairs = np.column_stack([LENGTHS[:7], LENGTHS[:7]])
+    parameters = rng.random((7, 3)) * [1000, 0.1, 2000]
+    models = ParameterModels().fit(np.zeros(7, np.intp), pairs, parameters)
+    asked = np.column_stack([np.geomspace(10, 5000, 200)] * 2)
+    large = models.predict(np.zeros(200, np.intp), asked)
+    small = np.vstack([models.predict(np.zeros(5, np.intp), part) for part in np.split(asked, 40)])
+    np.testing.assert_allclose(small, large, rtol=1e-5)
+
+
+def test_deployments_learn_apart():
+    pairs = np.column_stack([LENGTHS[:4], LENGTHS[:4]])
+    group = np.repeat([3, 8], 4)
+    parameters = np.vstack([np.full((4, 3), 5.0), np.full((4, 3), 70.0)])
+    models = ParameterModels().fit(group.astype(np.intp), np.vstack([pairs, pairs]), parameters)
+    learned = models.predict(np.array([8, 3, 5]), np.array([[100.0, 100], [100, 100], [100, 100]]))
+    np.testing.assert_allclose(learned[:2], [[70.0] * 3, [5.0] * 3])
+    assert np.isnan(learned[2]).all()
