@@ -62,7 +62,7 @@ class _LogTarget:
         return dict(self.learner_.to_arrays())
 
     def _restore(self, arrays: dict[str, NDArray[Any]]) -> Any:
-        return Forest.from_arrays(arrays)
+        return Forest.from_arrays(arrays, n_features=self.encoder_.n_features)
 
 
 class LinearBaseline(_LogTarget):
@@ -79,6 +79,8 @@ class LinearBaseline(_LogTarget):
         return {"coefficients": self.learner_}
 
     def _restore(self, arrays: dict[str, NDArray[Any]]) -> Any:
+        if arrays["coefficients"].shape != (1 + self.encoder_.n_features,):
+            raise ModelError("the coefficients do not fit the columns", got=arrays["coefficients"].shape)
         return arrays["coefficients"]
 
 

@@ -226,6 +226,8 @@ class Calibrator:
 
 def rows_by_group(group: IntArray) -> dict[int, NDArray[np.intp]]:
     """The rows of each group's number."""
+    if not len(group):
+        return {}
     order = np.argsort(group, kind="stable")
     numbers, start = np.unique(group[order], return_index=True)
     return dict(zip((int(v) for v in numbers), np.split(order, start[1:]), strict=True))

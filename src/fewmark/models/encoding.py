@@ -45,6 +45,11 @@ class CellEncoder:
             parts.append(np.array([[value == other for other in known] for value in map(str, values)], float))
         return np.hstack([part.reshape(len(X), -1) for part in parts])
 
+    @property
+    def n_features(self) -> int:
+        """Columns of the matrix, p."""
+        return 4 + len(COUNTS) + sum(map(len, self.vocabulary_.values()))
+
     def to_state(self) -> dict[str, Any]:
         """The names, as JSON values."""
         return {"vocabulary": self.vocabulary_}

@@ -103,7 +103,7 @@ class Forest:
         return {name: getattr(self, name) for name in _FIELDS} | {"base_scale": np.array([self.base, self.scale])}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]], *, n_features: int) -> Self:
         """The forest behind `to_arrays`. Raises `ModelError` if its links do not stay inside or run in a circle."""
         forest = cls(
             **{name: arrays[name] for name in _FIELDS}, base=arrays["base_scale"][0], scale=arrays["base_scale"][1]
@@ -112,6 +112,7 @@ class Forest:
         inner = np.flatnonzero(forest.feature >= 0)
         links = np.concatenate([forest.left[inner] - inner, forest.right[inner] - inner]) if n else np.ones(0)
         ends = np.concatenate([forest.left, forest.right, forest.roots])
-        if (links <= 0).any() or (ends < 0).any() or (ends >= n).any():
+        astray = (links <= 0).any() or (ends < 0).any() or (ends >= n).any()
+        if astray or (forest.feature >= n_features).any() or len({len(arrays[name]) for name in _FIELDS[1:]}) > 1:
             raise ModelError("the saved trees are damaged")
         return forest
