@@ -14,7 +14,7 @@ from fewmark.core import FewmarkError, InputError
 from fewmark.evaluate.meta import Charges
 from fewmark.interop import read_table, write_table
 from fewmark.planning.known import derive, measured_cells
-from fewmark.verbs.assess import assess_strategies, describe, split_names, write_report
+from fewmark.verbs.assess import assess_plan, assess_strategies, describe, split_names, write_report
 from fewmark.verbs.plan import plan
 
 CHARGED = ("expected_gain", "predicted_cost_s", "forecast_error_before", "forecast_error_after")
@@ -152,3 +152,30 @@ def test_names_may_have_parameters() -> None:
     assert split_names("full, stop-at-limit(itl_s=1,ttft_s=2)+adaptive") == [
         "full", "stop-at-limit(itl_s=1,ttft_s=2)+adaptive",
     ]  # fmt: skip
+
+
+def test_a_plan_is_forecast_before_it_runs_and_reported_after(tmp_path: Path, grid: Any) -> None:
+    request = files(tmp_path, grid.table, [0])
+    (tmp_path / "prices.yaml").write_text("accelerators: [{name: T1000, per_hour: 3.6, power_w: 100}]")
+    table = grid.table.assign(accelerator="T1000")
+    write_table(table, tmp_path / "space.csv")
+    write_table(table.iloc[[0]], tmp_path / "known.csv")
+    write_table(table.iloc[[3, 11, 16]], tmp_path / "plan.csv")
+    ahead = assess_plan(**request, plan=tmp_path / "plan.csv", prices=tmp_path / "prices.yaml")
+    assert ahead.account.forecast
+    assert (ahead.n_measured, ahead.account.plan.n_cells, ahead.account.reference.n_cells) == (1, 4, 20)
+    assert ahead.after.mean_ape < ahead.before.mean_ape
+    assert ahead.account.plan.money == pytest.approx(ahead.account.plan.time_s / 1000)
+    assert ahead.account.plan.energy_j == pytest.approx(ahead.account.plan.time_s * 100)
+    write_table(table.iloc[[0, 3, 11, 16]], tmp_path / "known.csv")
+    ran = assess_plan(**request)
+    assert not ran.account.forecast
+    assert ran.n_measured == 4
+    assert ran.account.plan.time_s == pytest.approx(10 + 4 * grid.latency_s[[0, 3, 11, 16]].sum())
+    errors = ran.account.accuracy["throughput_tok_s"]
+    assert (errors["measured"].n, errors["predicted"].n) == (4, 16)
+    assert errors["predicted"].median_ape < 3 * ran.before.median_ape + 0.05
+    json.dumps(ran.to_dict(), allow_nan=False)
+    write_table(table.assign(input_tokens=77.0).iloc[:1], tmp_path / "plan.csv")
+    with pytest.raises(InputError, match="row 1 of the plan"):
+        assess_plan(**request, plan=tmp_path / "plan.csv")

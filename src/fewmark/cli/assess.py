@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from fewmark.planning.assess import Assessment
+    from fewmark.planning.forecast import PlanAccount
 
 
 @click.command("assess")
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     "--data", metavar="TABLE", help="Recorded cells: any format, or a packaged dataset.  [default: the store]"
 )
 @click.option("--store", metavar="URL", help="Recorded cells, without --data.  [default: $FEWMARK_STORE or fewmark.db]")
+@click.option("--space", metavar="TABLE", help="Assess one plan: the cells in question; any values are the reference.")
+@click.option("--plan", "planned", metavar="TABLE", help="With --space: the cells to measure.  [default: those known]")
+@click.option("--prices", metavar="FILE", help="With --space: prices, for money and energy.")
 @click.option(
     "--strategies", multiple=True, metavar="NAMES", help="Names, by commas; several joined by +.  [default: all]"
 )
@@ -39,6 +43,9 @@ if TYPE_CHECKING:
 def command(
     data: str | None,
     store: str | None,
+    space: str | None,
+    planned: str | None,
+    prices: str | None,
     strategies: tuple[str, ...],
     reference: str,
     target: str,
@@ -56,12 +63,25 @@ def command(
     """Meta-metrics: what each strategy of measuring costs, and how accurate it is, against a reference.
 
     Each recorded deployment in turn is the new one. Every strategy is replayed on it; what it does not measure is
-    predicted by the same model.
+    predicted by the same model. With --space it is about one plan instead: forecast before it runs, reported after.
     """
     from fewmark.evaluate.meta import Charges
-    from fewmark.verbs.assess import ACCURACIES, assess_strategies, describe, write_report
+    from fewmark.verbs.assess import ACCURACIES, assess_plan, assess_strategies, describe, write_report
 
     charges = Charges(load_s=load_s, warmup=warmup, repeats=repeats)
+    if space is None and (planned is not None or prices is not None):
+        raise click.UsageError("--plan and --prices need --space")
+    if space is not None:
+        if strategies or report is not None:
+            raise click.UsageError("--strategies and --report replay recorded data; --space assesses one plan")
+        one = assess_plan(
+            space, plan=planned, data=data, store=store, prices=prices, target=target, model=model, charges=charges,
+            screened=not no_screen, seed=seed,
+        )  # fmt: skip
+        if json_out is not None:
+            Path(json_out).write_text(json.dumps(one.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        click.echo(_plan(one))
+        return 0
     found = assess_strategies(
         data, store=store, strategies=strategies or ("all",), reference=reference, target=target, model=model,
         relatives=relatives, accuracies=accuracies or ACCURACIES, charges=charges, screened=not no_screen, seed=seed,
@@ -97,6 +117,41 @@ def _table(found: Assessment) -> str:
     lines.append("time: how many times less than the reference; * on the frontier of time and accuracy")
     lines.append("… at: the gain had an oracle stopped it there; no strategy can know that")
     return "\n".join(lines)
+
+
+def _plan(one: PlanAccount) -> str:
+    account = one.account
+    plan, reference = account.plan, account.reference
+    rows = [
+        ("cells", plan.n_cells, reference.n_cells),
+        ("loads", plan.n_loads, reference.n_loads),
+        ("time (s)", plan.time_s, reference.time_s),
+        ("accelerator-hours", plan.accelerator_hours, reference.accelerator_hours),
+        ("money", plan.money, reference.money),
+        ("energy (J)", plan.energy_j, reference.energy_j),
+    ]
+    lines = [f"{'':20} {'plan':>12} {'whole space':>12}"]
+    lines += [f"{name:20} {_number(mine):>12} {_number(whole):>12}" for name, mine, whole in rows]
+    lines.append(
+        f"{one.n_measured} of the plan's {plan.n_cells} cells are measured; speed-up {account.speed_up or 0:.1f}×"
+    )
+    for when, forecast in (("now", one.before), ("after the plan", one.after)):
+        lines.append(
+            f"forecast {when}: median error {forecast.median_ape:.1%} (below {forecast.median_ape_bound:.1%} with "
+            f"{forecast.assurance:.0%}), mean {forecast.mean_ape:.1%}"
+        )
+    for metric, kinds in account.accuracy.items():
+        for kind, found in kinds.items():
+            if found.n:
+                lines.append(
+                    f"{metric}, {kind}: {found.n} cells, relative accuracy {_percent(found.relative_accuracy)} "
+                    f"(mean {_percent(found.relative_accuracy_mean)}), worst error {_percent(found.worst_ape)}"
+                )
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:,.4g}"
 
 
 def _percent(value: float | None) -> str:

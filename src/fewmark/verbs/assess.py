@@ -9,15 +9,19 @@ from typing import Any, Final
 
 from fewmark.core import Card, Chart, InputError, Series, Table
 from fewmark.core.metrics import TARGETS
+from fewmark.decide.cost import hourly_cost, power_w
+from fewmark.decide.prices import load_prices
 from fewmark.evaluate.meta import Charges
 from fewmark.models.base import Model
 from fewmark.models.registry import make_model, model_names
 from fewmark.planning.assess import Assessment, Contender, assess, subjects
+from fewmark.planning.forecast import PlanAccount, account_for
 from fewmark.planning.known import measured_cells
+from fewmark.planning.propose import make_planner
 from fewmark.planning.strategies import make_strategy, strategy_names
 from fewmark.report import RENDERERS
-from fewmark.verbs.plan import NO_MODEL
-from fewmark.verbs.source import read_source
+from fewmark.verbs.plan import NO_MODEL, read_known
+from fewmark.verbs.source import read_cases, read_source
 
 ACCURACIES: Final = (0.966, 0.98)  # of a contest between all; the first is the one that FMwork reports
 ADAPTIVE: Final = "adaptive"
@@ -75,6 +79,48 @@ def assess_strategies(
     )  # fmt: skip
     return assess(
         found, contenders, target=target, relatives=relatives, charges=charges, random_state=seed, progress=progress
+    )
+
+
+def assess_plan(
+    space: str | Path,
+    *,
+    plan: str | Path | None = None,
+    data: str | Path | None = None,
+    store: str | None = None,
+    prices: str | Path | None = None,
+    target: str = "throughput_tok_s",
+    model: str = "auto",
+    charges: Charges | None = None,
+    screened: bool = True,
+    seed: int = 0,
+) -> PlanAccount:
+    """The meta-metrics of one plan against measuring its whole space.
+
+    Parameters
+    ----------
+    space : a canonical table of cells; measured values in it are the reference that accuracy is scored against
+    plan : a table of cells that are to be measured; None: what is measured of the space is the plan, and has run
+    data, store : what is known
+    prices : a price file
+
+    Raises
+    ------
+    InputError, ModelError
+        If the request is wrong.
+    """
+    known = read_known(data, store, screened=screened)
+    cells = read_cases(space, known)
+    fitted = None if model == NO_MODEL else make_model(model, target=target, random_state=seed)
+    planner = make_planner(known, cells, fitted, target=target, charges=charges, random_state=seed)
+    priced = None if prices is None else load_prices(prices)
+    alone = planner.space.cells.assign(accelerator_count=1.0, tensor_parallel_size=1.0)
+    return account_for(
+        planner,
+        None if plan is None else read_cases(plan, known),
+        reference=cells if len(measured_cells(cells, target)) else None,
+        price_per_accelerator_hour=None if priced is None else hourly_cost(alone, priced),
+        power_w=None if priced is None else power_w(planner.space.cells, priced),
     )
 
 

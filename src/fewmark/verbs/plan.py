@@ -51,7 +51,7 @@ def plan(
     """
     if ask < 1:
         raise InputError("ask for at least one cell", got=ask)
-    known = _known(data, store, screened=screened)
+    known = read_known(data, store, screened=screened)
     fitted = None if model == NO_MODEL else make_model(model, target=target, random_state=seed)
     cells = read_cases(space, known)
     planner = make_planner(
@@ -65,7 +65,7 @@ def plan(
     return chosen, planner
 
 
-def _known(data: str | Path | None, store: str | None, *, screened: bool) -> pd.DataFrame:
+def read_known(data: str | Path | None, store: str | None, *, screened: bool) -> pd.DataFrame:
     """What is known; nothing, where neither a table nor a store was named and there is no default store yet."""
     try:
         return read_source(data, store=store, screened=screened)
