@@ -25,6 +25,7 @@ from fewmark.models.auto_pool import Pool, deal, learn_hyper
 from fewmark.models.base import FloatArray, Model
 from fewmark.models.calibration import Scores, beyond, rows_by_group
 from fewmark.models.facts import load_facts
+from fewmark.models.support import anchors
 
 FOLDS: Final = 2
 MIN_DEPLOYMENTS: Final = 8  # with fewer, hyperparameters for calibration are not learned apart
@@ -167,7 +168,12 @@ class AutoModel(Model):
         return float(np.expm1(error[order][np.searchsorted(total, 0.5 * total[-1])]))
 
     def design(self, X: pd.DataFrame, n_cells: int) -> NDArray[np.intp]:
-        """Which `n_cells` rows of X to measure first: greedily those that leave the smallest sum of deviations."""
+        """Which `n_cells` rows of X to measure first: greedily those that leave the smallest sum of deviations.
+
+        Before anything is known there is nothing to weigh, and the cells are spread (`fewmark.models.support.anchors`).
+        """
+        if not hasattr(self, "pools_"):
+            return anchors(X, n_cells)
         table = self._read(X)
         chosen: list[NDArray[np.intp]] = []
         for rows, pool, _ in self._by_deployment(table):
