@@ -48,6 +48,7 @@ class Machine:
     store: Any
     out_of_memory_from: float = float("inf")
     dies_after: int = 10**9
+    noise: float = 0.0
     asked: list[Case] = field(default_factory=list)
 
     def run(self, cases: Iterable[Case]) -> Any:
@@ -58,7 +59,8 @@ class Machine:
                 raise KeyboardInterrupt
             self.asked.append(case)
             fails = case.workload.load >= self.out_of_memory_from
-            seconds = latency(case)
+            scatter = np.random.default_rng(len(self.asked)).standard_normal()
+            seconds = latency(case) * float(np.exp(self.noise * scatter))
             measurement = Measurement(
                 case,
                 status=Status.OUT_OF_MEMORY if fails else Status.OK,
@@ -130,6 +132,16 @@ def test_it_goes_on_where_it_was_stopped() -> None:
         assert not before & {case.case_id for case in machine.asked}
         assert campaign.steps[0].n_measured == 3
         assert campaign.steps[0].spent_s > 0
+
+
+def test_a_noisy_machine_is_not_asked_for_more_than_it_repeats_to() -> None:
+    with open_store(":memory:") as store:
+        machine = Machine(store, noise=0.25)
+        campaign = run_campaign(grid(), store, machine, model=None, target_error=0.02, step_cells=2)
+    assert campaign.ended in ("settled", "exhausted")
+    (advice,) = campaign.advice
+    assert advice.code == "not-reached"
+    assert campaign.steps[-1].forecast.median_ape_bound > 0.05
 
 
 def test_failures_close_what_asks_for_more() -> None:

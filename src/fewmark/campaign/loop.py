@@ -20,14 +20,14 @@ from fewmark.core import Advice, Case, InputError, Measurement, Prediction, Stat
 from fewmark.evaluate.meta import Account, Charges, coverage, price_plan
 from fewmark.interop import from_measurements
 from fewmark.models.base import Model
-from fewmark.planning.belief import INTERVAL_LEVEL
+from fewmark.planning.belief import INTERVAL_LEVEL, MIN_TOLD
 from fewmark.planning.planner import Planner, Proposal
 from fewmark.planning.propose import make_planner
 from fewmark.screening import apply, screen
 from fewmark.store import Store
 
 STEP_CELLS: Final = 4
-SETTLED_ERROR: Final = 0.002  # a forecast median below this is under what benchmarks repeat to
+NEAR_REPEATABILITY: Final = 0.01  # an error this close to what the machine repeats to cannot be brought down further
 
 
 class Report(Protocol):
@@ -47,10 +47,10 @@ class Executor(Protocol):
 class Campaign:
     """What a campaign came to.
 
-    `ended`: ``reached`` | ``budget`` | ``exhausted`` (every cell measured or failed) | ``settled`` (nothing left to
-    learn) | ``stalled`` (the runner could not measure what was asked). `table` is the space with value, low, high and
-    kind (measured, predicted, or empty: failed); `account` compares what was spent with what every cell would cost,
-    as predicted.
+    `ended`: ``reached`` | ``budget`` | ``exhausted`` (every cell measured or failed) | ``settled`` (as accurate as the
+    machine repeats itself) | ``stalled`` (the runner could not measure what was asked). `table` is the space with
+    value, low, high and kind (measured, projected, predicted, or empty: failed); `account` compares what was spent with
+    what every cell would cost, as predicted.
     """
 
     target: str
@@ -201,8 +201,11 @@ class _Loop:
         if self.planner.reached():
             return "reached"
         if batch:
-            settled = self.planner.target_error is None and self.planner.observed.any()
-            return "settled" if settled and self.planner.forecast().median_ape_bound < SETTLED_ERROR else None
+            belief = self.planner.belief
+            known = belief.n_told >= MIN_TOLD and self.planner.covers_every_deployment()
+            near = self.planner.forecast().median_ape_bound <= belief.repeatability + NEAR_REPEATABILITY
+            # with a budget alone there is more to learn than the median
+            return "settled" if known and near and self.planner.target_error is not None else None
         return "budget" if self.too_dear else "exhausted"
 
     def measure(self, batch: list[Proposal]) -> bool:
@@ -308,10 +311,15 @@ class _Loop:
         if ended == "stalled":
             yield Advice("stalled", "the runner measured nothing of what was asked", "see its report")
         target = self.planner.target_error
+        repeats_to = self.planner.belief.repeatability
+        hints = {
+            "budget": "raise the budget",
+            "settled": f"measuring twice differs by {repeats_to:.1%} here: quieten the machine, or repeat more often",
+        }
         if target is not None and ended != "reached" and forecast.median_ape_bound > target:
             yield Advice(
                 "not-reached",
                 f"the error asked for ({target:.1%}) is not reached: it is forecast to stay below "
                 f"{forecast.median_ape_bound:.1%} with a probability of {forecast.assurance:.0%}",
-                "raise the budget" if ended == "budget" else "there is no cell left to measure",
+                hints.get(ended, "there is no cell left to measure"),
             )

@@ -13,7 +13,7 @@ ENDED = {
     "reached": "the error asked for is reached, by its own forecast",
     "budget": "the budget is spent",
     "exhausted": "every cell that could be measured is",
-    "settled": "nothing more is to be learned",
+    "settled": "it is as accurate as this machine repeats itself",
     "stalled": "the runner measured nothing of what was asked",
 }
 

@@ -96,6 +96,11 @@ class Belief:
         return np.where(self.observed, 0.0, np.sqrt(variance))
 
     @property
+    def repeatability(self) -> float:
+        """The median error of measuring the space twice, a fraction: no plan's accuracy is better than this."""
+        return float(np.expm1(norm.ppf(0.75) * np.sqrt(2) * np.median(self.noise)))
+
+    @property
     def sd_of_measurement(self) -> FloatArray:
         """Standard deviation of what a measurement of each cell would give, its noise included, (n,)."""
         variance = np.maximum(np.diag(self.covariance), 0.0) + self.noise**2

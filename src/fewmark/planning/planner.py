@@ -166,14 +166,16 @@ class Planner:
 
         Never before anything of each deployment was measured: a forecast without a check is an opinion.
         """
-        if self.target_error is None or not self.observed.any():
-            return False
-        touched = set(self.space.deployment[self.observed]) | set(self.space.deployment[self.failed])
-        if not touched >= set(self.space.deployment[self.open_positions()]):
+        if self.target_error is None or not self.observed.any() or not self.covers_every_deployment():
             return False
         forecast = self.forecast()
         bound = forecast.mean_ape_bound if self.mean_error else forecast.median_ape_bound
         return bound <= self.target_error
+
+    def covers_every_deployment(self) -> bool:
+        """Whether each deployment that has open cells has at least one that was tried."""
+        touched = set(self.space.deployment[self.observed]) | set(self.space.deployment[self.failed])
+        return touched >= set(self.space.deployment[self.open_positions()])
 
     def estimate(self) -> tuple[FloatArray, NDArray[Any]]:
         """The target of each cell, (n,), and where it comes from: measured, projected, predicted, or empty (failed)."""
