@@ -13,7 +13,7 @@ import click
 @click.option("--suite", default="demo", show_default=True, help="The grid: a suite's name or file.")
 @click.option("--measure", "n_measure", default=15, show_default=True, help="Cells to measure.")
 @click.option("--check", "n_check", default=15, show_default=True, help="Unseen cells to check the claim on.")
-@click.option("--model", default="auto", show_default=True, help="The model that predicts.")
+@click.option("--model", default="mechanistic", show_default=True, help="The model that predicts.")
 @click.option("--seed", default=0, show_default=True, help="Seed of prompts, order and the cells to check.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")

@@ -69,7 +69,7 @@ def demo(
     suite: str = "demo",
     n_measure: int = 15,
     n_check: int = 15,
-    model: str = "auto",
+    model: str = "mechanistic",
     confidence_level: float = 0.9,
     seed: int = 0,
     quiet: bool = False,
