@@ -22,7 +22,7 @@ def command(as_json: bool, quiet: bool, **options: Any) -> int:
 
     Exits with 1 if the claim fails on the spot.
     """
-    from fewmark.verbs.demo import demo
+    from fewmark.verbs.demo import DRIFT_HINT, demo, drift_text
 
     result = demo(**options, quiet=quiet, tell=lambda text: None if quiet else click.echo(text, err=True))
     if as_json:
@@ -41,8 +41,9 @@ def command(as_json: bool, quiet: bool, **options: Any) -> int:
         click.echo("The claim holds.")
     else:
         click.echo(
-            f"The claim FAILS here: at least {result.enough_inside} should have been inside. "
-            "This machine may have been disturbed in between; the report shows where."
+            f"The claim FAILS here: at least {result.enough_inside} should have been inside. The report shows where."
         )
+    if text := drift_text(result):
+        click.echo(f"{text} {DRIFT_HINT}")
     click.echo(f"Report: {result.report}")
     return 0 if result.claim_holds else 1

@@ -27,7 +27,12 @@ from fewmark.verbs.cards_prediction import accuracy_card, curves_card
 
 TARGET: Final = "throughput_tok_s"
 MAX_REPEATS: Final = 5  # of a cell: the demo is short
+N_SENTINELS: Final = 3
+TELLING_DRIFT: Final = 0.05
 TOLERANCE: Final = 0.02  # how rarely a calibrated interval may be accused wrongly
+
+
+DRIFT_HINT: Final = "Stop what else runs on it, delete the demo's folder, and run the demo again."
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,9 @@ class DemoResult:
     """What the demo did and found. Shares and errors are fractions, times seconds.
 
     `enough_inside` is the count below which intervals of this level would fall in one of fifty honest tries;
-    `full_grid_s` is what measuring every cell of the grid in the same way would take, by the predictions.
+    `full_grid_s` is what measuring every cell of the grid in the same way would take, by the predictions. `drift` is
+    by how much longer some of the first cells took when they were measured again at the end: the machine, not the
+    model.
     """
 
     n_grid: int
@@ -49,6 +56,7 @@ class DemoResult:
     measured_s: float
     checked_s: float
     full_grid_s: float
+    drift: float
     model: str
     report: str
     advice: tuple[Advice, ...]
@@ -113,6 +121,7 @@ def demo(
         forecast = predictor.forecast_error(grid.iloc[checked])
         tell(f"Predicted the other {len(unseen)} with {confidence_level:.0%} intervals. Measuring {n_check} unseen …")
         truth = _measure(store, [cases[i] for i in checked], seed=seed, quiet=quiet)
+        drift = _drift(store, measured, seed=seed)
     compared = _compare(from_measurements(truth), predicted.iloc[checked])
     value, found = compared["value"].to_numpy(float), compared[TARGET].to_numpy(float)
     inside = (compared["low"].to_numpy(float) <= found) & (found <= compared["high"].to_numpy(float))
@@ -128,6 +137,7 @@ def demo(
         measured_s=_spent(measured),
         checked_s=_spent(truth),
         full_grid_s=_full_grid(measured, predicted),
+        drift=drift,
         model=model,
         report=str(folder / "report.html"),
         advice=_advice(measured, truth),
@@ -159,6 +169,20 @@ def _measure(store: Store, cases: Sequence[Case], *, seed: int, quiet: bool) -> 
         why = report.failures[0].error if report.failures else None
         raise FewmarkError(f"only {len(found)} of {len(cases)} cells could be measured", got=why)
     return [found[case_id] for case_id in wanted if case_id in found]
+
+
+def _drift(store: Store, measured: Sequence[Measurement], *, seed: int) -> float:
+    """By how much longer, as a fraction, the last of the first cells take when they are measured again now."""
+    sentinels = {m.case.case_id: m for m in measured[-N_SENTINELS:]}
+    with open_store("sqlite:///:memory:") as apart:
+        settings = RunSettings(policy=Policy(max_repeats=MAX_REPEATS), seed=seed + 1)
+        again = Runner(apart, settings, quiet=True).run([m.case for m in sentinels.values()]).measurements
+    store.add(again)
+    ratios = [
+        (now.median("e2e_latency_s") or np.nan) / (sentinels[now.case.case_id].median("e2e_latency_s") or np.nan)
+        for now in again
+    ]
+    return float(np.nanmedian(ratios)) - 1 if np.isfinite(ratios).any() else 0.0
 
 
 def _predict(model: Model, grid: pd.DataFrame, confidence_level: float) -> pd.DataFrame:
@@ -198,7 +222,18 @@ def _full_grid(measured: Sequence[Measurement], predicted: pd.DataFrame) -> floa
 
 def _advice(*groups: Sequence[Measurement]) -> tuple[Advice, ...]:
     flags = sorted({flag for group in groups for m in group for flag in m.flags})
-    return tuple(Advice(flag, f"some measurements are marked: {flag}") for flag in flags)
+    return tuple(Advice(flag, f"Some measurements are marked: {flag}.") for flag in flags)
+
+
+def drift_text(result: DemoResult) -> str:
+    """What to say of a machine that changed while the demo ran; empty where it did not."""
+    if abs(result.drift) < TELLING_DRIFT:
+        return ""
+    how = "longer" if result.drift > 0 else "shorter"
+    return (
+        f"The machine changed meanwhile: {N_SENTINELS} of the first cells, measured again at the end, took "
+        f"{abs(result.drift):.0%} {how}."
+    )
 
 
 def _claim_card(result: DemoResult) -> Card:
@@ -220,5 +255,5 @@ def _claim_card(result: DemoResult) -> Card:
             ("time to know the grid", f"{result.measured_s:.0f} s"),
             ("time to measure the grid", f"{result.full_grid_s:.0f} s"),
         ),
-        advice=result.advice,
+        advice=(*result.advice, *((Advice("drift", text, DRIFT_HINT),) if (text := drift_text(result)) else ())),
     )
