@@ -27,6 +27,7 @@ from fewmark.screening import apply, screen
 from fewmark.store import Store
 
 STEP_CELLS: Final = 4
+MAX_STEP_CELLS: Final = 12  # however long an engine takes to start, the plan is looked at again after so many
 NEAR_REPEATABILITY: Final = 0.01  # an error this close to what the machine repeats to cannot be brought down further
 
 
@@ -104,7 +105,7 @@ def run_campaign(
     budget_s : seconds for these cases, what was spent on them before included; None: no limit
     target_error : median error over the space to reach, a fraction, by the planner's own estimate; None: no such goal
     charges : what a run is predicted to take; loads are learned from what they really took
-    step_cells : cells a step at most (an engine is started for each step and deployment)
+    step_cells : cells a step; more, up to 12, where its engine's start takes longer than they do
     on_step : told after each step
 
     Raises
@@ -187,14 +188,22 @@ class _Loop:
             return []
         closed = self.planner.forbidden
         self.planner.forbidden = closed | ~affordable
-        batch = self.planner.ask(n) if len(self.planner.open_positions()) else []
+        batch = self.planner.ask(max(n, MAX_STEP_CELLS)) if len(self.planner.open_positions()) else []
         self.planner.forbidden = closed
         self.too_dear = not batch
         kept: list[Proposal] = []
         for proposal in batch:
-            if sum(p.predicted_cost_s for p in kept) + proposal.predicted_cost_s <= left_s:
+            cost_s = sum(p.predicted_cost_s for p in kept)
+            # a step goes on beyond its cells until its measuring weighs up its engine's start
+            if len(kept) >= n and (cost_s >= 2 * load_s or self._nearly_there(kept[-1])):
+                break
+            if cost_s + proposal.predicted_cost_s <= left_s:
                 kept.append(proposal)
         return kept
+
+    def _nearly_there(self, last: Proposal) -> bool:
+        target = self.planner.target_error
+        return target is not None and last.forecast_error_after <= 0.5 * target
 
     def ended(self, batch: list[Proposal]) -> str | None:
         """Why the campaign is over, if it is."""
@@ -203,7 +212,7 @@ class _Loop:
         if batch:
             belief = self.planner.belief
             known = belief.n_told >= MIN_TOLD and self.planner.covers_every_deployment()
-            near = self.planner.forecast().median_ape_bound <= belief.repeatability + NEAR_REPEATABILITY
+            near = self.planner.forecast().median_ape <= belief.repeatability + NEAR_REPEATABILITY
             # with a budget alone there is more to learn than the median
             return "settled" if known and near and self.planner.target_error is not None else None
         return "budget" if self.too_dear else "exhausted"
