@@ -44,7 +44,7 @@ class AutoModel(Model):
         Seed of the choice of cells that hyperparameters are learned from where there are very many.
     facts : sequence of str, default ()
         Files with further facts of models and accelerators (`fewmark.models.facts`).
-    max_learning_cells : int, default 800
+    max_learning_cells : int, default 1000
         Hyperparameters are learned from at most this many cells, drawn at random.
     max_pool_cells : int, default 3000
         More cells than this are dealt into pools of related deployments, each exact by itself.
@@ -66,7 +66,7 @@ class AutoModel(Model):
         target: str = "throughput_tok_s",
         random_state: int = 0,
         facts: tuple[str, ...] = (),
-        max_learning_cells: int = 800,
+        max_learning_cells: int = 1000,
         max_pool_cells: int = 3000,
         max_log_sd: float = 0.7,
     ) -> None:

@@ -25,6 +25,8 @@ from fewmark.models.calibration import Calibrator, Fold, rows_by_group
 from fewmark.models.kernel import FloatArray, Inputs, IntArray, Kernel
 from fewmark.models.posterior import Posterior
 
+LONG: Final = (40, 20, 15)  # iterations of L-BFGS between expectations
+SHORT: Final = (15, 12, 12)
 DENSE: Final = 400  # asked cells of one deployment from which it pays to compress what is known of it
 
 
@@ -42,12 +44,17 @@ def learn_hyper(
 ) -> Hyper:
     """Hyperparameters from the cells of all deployments but the unseen ones."""
     rows = np.flatnonzero(~np.isin(inputs.codes[:, DEPLOYMENT], list(unseen)))
+    max_cells = max_cells // 2 if unseen else max_cells
     if len(rows) > max_cells:
         # single cells, not whole deployments: the more deployments are met, the better the shared scales are known
         rows = np.sort(np.random.default_rng(random_state).permutation(rows)[:max_cells])
     kernel = Kernel(parts())
     _, group = np.unique(inputs.codes[rows, DEPLOYMENT], return_inverse=True)
-    theta, noise = gp.learn(kernel, prior(kernel), inputs.take(rows), residual[rows], group.astype(np.int64))
+    # what only calibrates may be learned less far: its errors are a little larger, its intervals a little wider
+    rounds = SHORT if unseen else LONG
+    theta, noise = gp.learn(
+        kernel, prior(kernel), inputs.take(rows), residual[rows], group.astype(np.int64), rounds=rounds
+    )
     return Hyper(theta, noise.log_scale, unseen)
 
 

@@ -175,10 +175,10 @@ def _blocks(part: Part, a: Inputs, b: Inputs) -> list[tuple[IntArray, IntArray]]
     """The rows of a and of b in each group that both have."""
     if not part.mask:
         return [(np.arange(len(a)), np.arange(len(b)))]
-    both = np.vstack([a.codes[:, part.mask], b.codes[:, part.mask]])
-    _, group = np.unique(both, axis=0, return_inverse=True)
-    group = group.ravel()
-    in_a, in_b = group[: len(a)], group[len(a) :]
+    in_a, in_b = np.zeros(len(a), dtype=np.int64), np.zeros(len(b), dtype=np.int64)
+    for column in part.mask:
+        size = 1 + max(int(a.codes[:, column].max(initial=0)), int(b.codes[:, column].max(initial=0)))
+        in_a, in_b = in_a * size + a.codes[:, column], in_b * size + b.codes[:, column]
     order_a, order_b = np.argsort(in_a, kind="stable"), np.argsort(in_b, kind="stable")
     shared = np.intersect1d(in_a, in_b)
     from_a, to_a = np.searchsorted(in_a[order_a], shared), np.searchsorted(in_a[order_a], shared, side="right")

@@ -23,7 +23,7 @@ from fewmark.models.gp import cholesky, inverse, solve
 from fewmark.models.kernel import FloatArray, Inputs, Kernel
 
 MAX_PIVOTS = 160
-SAMPLE = 600
+SAMPLE = 400
 TOLERANCE = 1e-6  # of log latency squared: a tenth of a percent
 JITTER = 1e-9
 
@@ -131,15 +131,15 @@ def _pivots(kernel: Kernel, theta: FloatArray, values: FloatArray, random_state:
     sample = values[rng.permutation(len(values))[:SAMPLE]] if len(values) > SAMPLE else values
     corners = values[np.unique(np.concatenate([values.argmin(0), values.argmax(0)]))]
     sample = np.vstack([corners, sample])
-    left = kernel.within(theta, sample, sample).diagonal().copy()
+    matrix = kernel.within(theta, sample, sample)
+    left = matrix.diagonal().copy()
     columns = np.zeros((len(sample), MAX_PIVOTS))
     chosen: list[int] = []
     for k in range(min(MAX_PIVOTS, len(sample))):
         best = int(np.argmax(left))
         if left[best] < TOLERANCE:
             break
-        column = kernel.within(theta, sample, sample[best : best + 1])[:, 0]
-        columns[:, k] = (column - columns[:, :k] @ columns[best, :k]) / np.sqrt(left[best])
+        columns[:, k] = (matrix[:, best] - columns[:, :k] @ columns[best, :k]) / np.sqrt(left[best])
         left = np.maximum(left - columns[:, k] ** 2, 0.0)
         chosen.append(best)
     return sample[chosen]
