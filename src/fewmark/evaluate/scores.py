@@ -29,7 +29,7 @@ def scores(details: pd.DataFrame) -> dict[str, Any]:
         "abstained": len(details) - len(answered),
         "forecast_mae": forecast_mae(answered),
         "by_accelerator": {
-            str(name): {
+            "unknown" if pd.isna(name) else str(name): {
                 "n": len(part),
                 "median_ape": _known(np.median(absolute_percentage_error(part))),
                 "picp_90": _known(_inside(part).mean()),
