@@ -83,12 +83,15 @@ def test_a_noisy_machine_is_found_out(grid: Any) -> None:
     assert inside.mean() >= 0.8
 
 
-def test_a_fully_measured_space_errs_by_its_noise_alone(grid: Any) -> None:
-    belief = prior_belief(grid.space, TARGET)
+def test_a_fully_measured_space_errs_by_its_found_noise_alone(grid: Any) -> None:
+    rng = np.random.default_rng(1)
+    quiet = noisy = prior_belief(grid.space, TARGET)
     for position in range(20):
-        belief = belief.tell(position, float(np.log(grid.throughput[position])))
+        value = float(np.log(grid.throughput[position]))
+        quiet, noisy = quiet.tell(position, value), noisy.tell(position, value + 0.2 * rng.standard_normal())
+    assert quiet.forecast().median_ape < 0.02
     # the median of |N(0, 2 s²)|
-    assert belief.forecast().median_ape == pytest.approx(0.6745 * np.sqrt(2) * belief.noise[0], rel=0.15)
+    assert noisy.forecast().median_ape == pytest.approx(0.6745 * np.sqrt(2) * noisy.noise[0], rel=0.15)
 
 
 class _Interval:

@@ -96,6 +96,12 @@ class Belief:
         return np.where(self.observed, 0.0, np.sqrt(variance))
 
     @property
+    def found_noise(self) -> FloatArray:
+        """The noise beyond what was expected, as a standard deviation of the log, (n,)."""
+        expected = self.noise if self.start is None else self.start.noise
+        return np.asarray(np.sqrt(self.noise**2 - expected**2))
+
+    @property
     def repeatability(self) -> float:
         """The median error of measuring the space twice, a fraction: no plan's accuracy is better than this."""
         return float(np.expm1(norm.ppf(0.75) * np.sqrt(2) * np.median(self.noise)))
@@ -180,8 +186,9 @@ class Belief:
             rows = rows[np.linspace(0, len(rows) - 1, MAX_DRAWN).astype(int)]
         rng = np.random.default_rng(random_state)
         hidden = ~self.observed[rows]
-        # a measured cell errs, too: the reference, measured afresh, would differ by the noise of two measurements
-        drawn = np.sqrt(2) * self.noise[rows] * rng.standard_normal((N_DRAWS, len(rows)))
+        # a measured cell errs, too, where the machine proved noisier than was thought: the reference, measured afresh,
+        # would differ by the noise of two measurements
+        drawn = np.sqrt(2) * self.found_noise[rows] * rng.standard_normal((N_DRAWS, len(rows)))
         errors = np.abs(np.expm1(np.clip(-drawn, -20, 20)))
         if hidden.any():
             at = rows[hidden]
