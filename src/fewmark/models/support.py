@@ -57,16 +57,13 @@ class Support:
 
     def _relatives(self, cells: Cells, n: int) -> FloatArray:
         """Share of a deployment's columns that agree with the nearest learned deployment, shape (rows of X,)."""
-        table = cells.deployments.astype(object).where(cells.deployments.notna(), None)
-        values = [tuple(row) for row in table.itertuples(index=False)]
-        learned = sorted(set(cells.deployment[:n].tolist()))
-        share = np.zeros(len(values))
-        for code in set(cells.deployment[n:].tolist()):
-            agreements = [
-                sum(a == b for a, b in zip(values[code], values[other], strict=True)) / max(1, len(values[code]))
-                for other in learned
-            ]
-            share[code] = max(agreements, default=0.0)
+        table = cells.deployments
+        codes = np.array([pd.factorize(table[name], use_na_sentinel=False)[0] for name in table]).T
+        share = np.zeros(len(table))
+        if codes.size and n:
+            learned = codes[np.unique(cells.deployment[:n])]
+            for code in np.unique(cells.deployment[n:]):
+                share[code] = (learned == codes[code]).mean(axis=1).max()
         return share[cells.deployment[n:]]
 
 
