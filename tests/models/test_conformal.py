@@ -128,6 +128,27 @@ def test_harder_situations_get_wider_intervals(make_table):
     assert model.forecast_error(inside) < 0.02
 
 
+def test_an_accelerator_that_nobody_has_seen_gets_the_errors_of_such(make_table):
+    """A model that knows each accelerator's speed, and guesses for others: off by much there and only there."""
+
+    class ByAccelerator(Law):
+        pools = True
+
+        def fit(self, X, y):
+            self.known = set(X["accelerator"])
+            return self
+
+        def predict(self, X):
+            return super().predict(X) * np.where(X["accelerator"].isin(self.known), 1.0, 5.0)
+
+    table = make_table(24)
+    model = SplitConformal("by accelerator", ByAccelerator).fit(table, Law().predict(table))
+    new = table.iloc[[0]].assign(model="new")
+    for accelerator, factor in (("a", 1.0), ("unheard of", 5.0)):
+        ends = model.predict_interval(new.assign(accelerator=accelerator))[0]
+        assert ends[1] / ends[0] == pytest.approx(factor**2)
+
+
 def test_the_forecast_is_close_to_the_error_that_is_found_later():
     rng = np.random.default_rng(3)
     X, new = cells(rng, 300), cells(rng, 300)
@@ -157,14 +178,15 @@ def test_provenance_and_similarity_follow_from_where_a_cell_lies(make_table):
             row.assign(input_tokens=4096.0),
             row.assign(model="model-1", engine="other", batch_size=2.0),
             row.assign(model="never seen"),
+            row.assign(model="never seen", accelerator="never seen"),
         ]
     )
     places = support.locate(asked)
-    expected = ["measured", "interpolated", "extrapolated", "extrapolated", "transferred", "transferred"]
+    expected = ["measured", "interpolated", "extrapolated", "extrapolated", "transferred", "transferred", "transferred"]
     assert places.provenance.tolist() == expected
     assert places.similarity[0] == 1.0
     assert ((places.similarity[1:] > 0) & (places.similarity[1:] < 1)).all()
-    assert situations(places).tolist() == [[4, 0], [4, 0], [4, 2], [4, 1], [0, 2], [-2, 0]]
+    assert situations(places).tolist() == [[4, 0], [4, 0], [4, 2], [4, 1], [0, 2], [-2, 0], [-5, 0]]
 
 
 def test_anchors_start_in_the_middle_and_never_with_the_largest_alone(make_table):

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fewmark.core.errors import ModelError
 from fewmark.models.base import FloatArray, Model
 from fewmark.models.cells import IntArray, median_of_repeats, read_cells, tidy
-from fewmark.models.patterns import folds, rounds
+from fewmark.models.patterns import folds, rounds, strangers
 from fewmark.models.support import Places, Support, anchors
 
 ENOUGH: Final = 20  # scores of a category before its own quantile is used
@@ -96,7 +96,8 @@ class SplitConformal(Model):
         cells = read_cells(X)
         self.support_ = Support.of(X)
         rng = np.random.default_rng(self.random_state)
-        parts = [self._held_out(X, values, out) for out in (*folds(cells, self.n_folds, rng), *rounds(cells, rng))]
+        hidden = [*folds(cells, self.n_folds, rng), *rounds(cells, rng), *(strangers(cells, rng) if self.pools else ())]
+        parts = [self._held_out(X, values, out) for out in hidden]
         self.residuals_ = np.concatenate([residual for residual, _ in parts])
         self.situations_ = np.concatenate([situation for _, situation in parts])
         self.point_ = self._new().fit(X, values)
@@ -178,9 +179,13 @@ class SplitConformal(Model):
 
     def _held_out(self, X: pd.DataFrame, y: FloatArray, out: NDArray[np.bool_]) -> tuple[FloatArray, IntArray]:
         """Residuals of the cells that are left out, where the others give an answer, and their categories."""
+        none = np.empty(0), np.empty((0, 2), np.intp)
         if out.all() or not out.any():
-            return np.empty(0), np.empty((0, 2), np.intp)
-        value = self._new().fit(X[~out], y[~out]).predict(X[out])
+            return none
+        try:
+            value = self._new().fit(X[~out], y[~out]).predict(X[out])
+        except ModelError:  # the cells that are left are too few for this model
+            return none
         answered = np.isfinite(value) & (value > 0)
         residual = np.log(y[out][answered] / value[answered])
         return residual, situations(Support.of(X[~out]).locate(X[out]))[answered]
@@ -199,14 +204,15 @@ class SplitConformal(Model):
 
 
 def situations(places: Places) -> IntArray:
-    """The categories of cells, shape (n, 2): ⌊log2⌋ of the deployment's known cells (−2 without any), and the place.
+    """The categories of cells, shape (n, 2): ⌊log2⌋ of the deployment's known cells, and the place.
 
-    The place is 0 inside the box of the known cells, 1 beyond it in length only, 2 beyond it in load.
+    Without known cells the first is −2, or −5 if nobody has seen the accelerator either. The place is 0 inside
+    the box of the known cells, 1 beyond it in length only, 2 beyond it in load.
     """
     known = np.floor(np.log2(np.maximum(places.n_known, 1))).clip(max=MOST_KNOWN)
     far = np.where(places.beyond[:, 2] > 0, 2, np.where((places.beyond[:, :2] > 0).any(axis=1), 1, 0))
     none = places.n_known == 0
-    return np.asarray(np.c_[np.where(none, -2, known), np.where(none, 0, far)], np.intp)
+    return np.asarray(np.c_[np.where(none, np.where(places.foreign, -5, -2), known), np.where(none, 0, far)], np.intp)
 
 
 def quantile(scores: FloatArray, confidence_level: float) -> float:

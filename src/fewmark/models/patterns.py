@@ -1,12 +1,13 @@
 """What conformal calibration hides, so that each kind of prediction is judged by errors of the same kind.
 
-Two ways of hiding, each leaving every deployment's every cell a chance to be predicted:
+Ways of hiding, the first two leaving every deployment's every cell a chance to be predicted:
 
     cells       a random fifth of the cells of every deployment, each fifth in turn (cross-validation)
     patterns    the largest load; the shortest pair of lengths; the longest; all but a random share of the cells; all
                 but a few anchors; the whole deployment. In a round, deployments dealt into as many groups undergo one
                 pattern each; after all rounds each deployment has undergone each. So a model that pools always has
                 other deployments to learn from.
+    strangers   every deployment on one half of the accelerators, then those on the other
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewmark.models.cells import Cells
-from fewmark.models.support import spread
+from fewmark.models.support import accelerators, spread
 
 PATTERNS: Final = ("largest-load", "shortest", "longest", "sparse", "anchors", "whole")
 SHARES: Final = (4, 3, 2)  # the pattern "sparse" leaves one cell in so many
@@ -57,3 +58,11 @@ def rounds(cells: Cells, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]
                 rows = np.delete(rows, spread(cells.log_workload[rows], ANCHORS[left[code]]))
             hidden[rows] = True
         yield hidden
+
+
+def strangers(cells: Cells, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]]:
+    """The cells hidden as those of accelerators that nobody has seen, (n,); none if all are on the same."""
+    accelerator = accelerators(cells)
+    half = rng.permutation(accelerator.max() + 1) % 2
+    for part in np.unique(half):
+        yield (half[accelerator] == part)[cells.deployment]

@@ -53,7 +53,7 @@ class Support:
             for part in np.array_split(asked, max(1, len(asked) * len(own) // 4_000_000)):
                 gaps = np.abs(z[n + part][:, None, :] - z[own][None, :, :]).sum(axis=2)
                 distance[part] = gaps.min(axis=1)
-        return Places(measured, beyond, n_known, distance, self._relatives(cells, n))
+        return Places(measured, beyond, n_known, distance, self._relatives(cells, n), _foreign(cells, n))
 
     def _relatives(self, cells: Cells, n: int) -> FloatArray:
         """Share of a deployment's columns that agree with the nearest learned deployment, shape (rows of X,)."""
@@ -84,6 +84,8 @@ class Places:
         To the nearest of these, in doublings (L1 over log2 coordinates); inf where there is none.
     relatives : float
         Share of the deployment's columns that agree with the nearest learned deployment.
+    foreign : bool
+        No cell on the deployment's accelerator was learned from.
     """
 
     measured: NDArray[np.bool_]
@@ -91,6 +93,7 @@ class Places:
     n_known: IntArray
     distance: FloatArray
     relatives: FloatArray
+    foreign: NDArray[np.bool_]
 
     @property
     def provenance(self) -> NDArray[np.str_]:
@@ -103,6 +106,18 @@ class Places:
     def similarity(self) -> FloatArray:
         """1 / (1 + distance) within a deployment; at most a half, by agreement of the columns, across deployments."""
         return np.where(np.isfinite(self.distance), 1 / (1 + self.distance), 0.5 * self.relatives)
+
+
+def accelerators(cells: Cells) -> IntArray:
+    """Codes of the deployments' accelerators, the unknown one among them; shape (deployments,)."""
+    if "accelerator" not in cells.deployments:
+        return np.zeros(len(cells.deployments), np.intp)
+    return pd.factorize(cells.deployments["accelerator"], use_na_sentinel=False)[0].astype(np.intp)
+
+
+def _foreign(cells: Cells, n: int) -> NDArray[np.bool_]:
+    accelerator = accelerators(cells)[cells.deployment]
+    return ~np.isin(accelerator[n:], accelerator[:n])
 
 
 def anchors(X: pd.DataFrame, n_cells: int) -> IntArray:
