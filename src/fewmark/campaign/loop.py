@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -160,6 +160,7 @@ class _Loop:
             known, table.drop(columns=["status", "provenance"], errors="ignore"), model, target=target,
             strategy=strategy, charges=charges, target_error=target_error, random_state=random_state,
         )  # fmt: skip
+        self.planner.belief = replace(self.planner.belief, afresh=True)  # a campaign's claim is about the machine
         where = self.planner.space.locate(table)
         self.cases = {int(position): case for position, case in zip(where, cases.values(), strict=True)}
         self.position = {case.case_id: position for position, case in self.cases.items()}

@@ -68,8 +68,10 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Belief:
-    """See the notation above. `observed` (n,) marks measured cells: their value stands, in error by noise alone.
+    """See the notation above. `observed` (n,) marks measured cells: their value stands.
 
+    `afresh` tells what errors are held against: a reference that is measured afresh, from which even measured cells
+    differ by the noise of two measurements, or (the default) one that has these very measurements in it.
     `noise` (n,) is s of each cell; the reference that errors are held against has it, too. `told` are the measurements
     (position, log value) since `start`, the belief before them.
     """
@@ -83,6 +85,7 @@ class Belief:
     n_told: int = 0
     told: tuple[tuple[int, float], ...] = ()
     start: Belief | None = None
+    afresh: bool = False
 
     @property
     def scale(self) -> float:
@@ -94,12 +97,6 @@ class Belief:
         """Standard deviation of each cell's log target, (n,); 0 where measured."""
         variance = np.maximum(np.diag(self.covariance), 0.0) * self.scale
         return np.where(self.observed, 0.0, np.sqrt(variance))
-
-    @property
-    def found_noise(self) -> FloatArray:
-        """The noise beyond what was expected, as a standard deviation of the log, (n,)."""
-        expected = self.noise if self.start is None else self.start.noise
-        return np.asarray(np.sqrt(self.noise**2 - expected**2))
 
     @property
     def repeatability(self) -> float:
@@ -186,10 +183,10 @@ class Belief:
             rows = rows[np.linspace(0, len(rows) - 1, MAX_DRAWN).astype(int)]
         rng = np.random.default_rng(random_state)
         hidden = ~self.observed[rows]
-        # a measured cell errs, too, where the machine proved noisier than was thought: the reference, measured afresh,
-        # would differ by the noise of two measurements
-        drawn = np.sqrt(2) * self.found_noise[rows] * rng.standard_normal((N_DRAWS, len(rows)))
-        errors = np.abs(np.expm1(np.clip(-drawn, -20, 20)))
+        errors = np.zeros((N_DRAWS, len(rows)))
+        if self.afresh:
+            drawn = np.sqrt(2) * self.noise[rows] * rng.standard_normal((N_DRAWS, len(rows)))
+            errors = np.abs(np.expm1(np.clip(-drawn, -20, 20)))
         if hidden.any():
             at = rows[hidden]
             values, vectors = np.linalg.eigh(self.covariance[np.ix_(at, at)] + np.diag(self.noise[at] ** 2))
