@@ -44,6 +44,6 @@ def command(as_json: bool, quiet: bool, **options: Any) -> int:
             f"The claim FAILS here: at least {result.enough_inside} should have been inside. The report shows where."
         )
     if text := drift_text(result):
-        click.echo(f"{text} {DRIFT_HINT}")
+        click.echo(text if result.claim_holds else f"{text} {DRIFT_HINT}")
     click.echo(f"Report: {result.report}")
     return 0 if result.claim_holds else 1

@@ -144,7 +144,7 @@ def demo(
     )
     cards = [
         _claim_card(result),
-        curves_card(known, predicted.iloc[unseen], TARGET, model=model, confidence_level=confidence_level),
+        curves_card(known, predicted, TARGET, model=model, confidence_level=confidence_level),
         accuracy_card(
             compared,
             TARGET,
@@ -244,7 +244,7 @@ def _claim_card(result: DemoResult) -> Card:
     )
     return Card(
         "claim",
-        "Benchmark few, know the rest",
+        "The claim, checked",
         f"{result.n_measured} of {result.n_grid} cells were measured and the rest predicted with "
         f"{result.confidence_level:.0%} intervals. Then {result.n_checked} unseen cells were measured: "
         f"{result.n_inside} fell inside. {verdict}",
