@@ -54,6 +54,9 @@ def test_the_demo_measures_few_predicts_the_rest_and_checks_itself(tmp_path: Pat
     with open_store(f"sqlite:///{tmp_path / 'out' / 'measurements.db'}") as store:
         assert len(store.case_ids()) == 30
         assert len(list(store.outcomes("throughput_tok_s"))) == 15, "each checked cell was predicted before"
+    again = demo(tmp_path / "out", suite=str(suite), model="mechanistic", quiet=True)
+    assert again.median_ape == result.median_ape, "what was measured is used again"
+    assert again.measured_s == result.measured_s
 
 
 def test_a_claim_that_fails_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
