@@ -160,7 +160,7 @@ def test_a_design_spreads_and_takes_no_value_of_the_deployment(fitted: tuple[Aut
 def test_pools_of_relatives_answer_like_the_whole(cells: pd.DataFrame) -> None:
     hidden = np.arange(len(cells)) % 5 == 2
     X, y = cells[~hidden], cells.y[~hidden].to_numpy()
-    whole, parted = AutoModel().fit(X, y), AutoModel(max_pool_cells=120).fit(X, y)
+    whole, parted = AutoModel().fit(X, y), AutoModel(max_pool_cells=240).fit(X, y)
     assert len(parted.pools_) == 3
     error = [np.median(np.abs(m.predict(cells[hidden]) / cells.y[hidden] - 1)) for m in (whole, parted)]
     assert error[1] < 1.5 * error[0] + 0.002

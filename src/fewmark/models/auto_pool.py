@@ -59,9 +59,13 @@ def learn_hyper(
 
 
 def deal(codes: IntArray, max_cells: int) -> IntArray:
-    """The pool of each cell, (n,): whole deployments, relatives together, about `max_cells` a pool."""
+    """The pool of each cell, (n,): whole deployments, relatives together; at most about `max_cells` in one pool.
+
+    Several pools are of half that size each: a quarter of the memory, and relatives beyond a thousand cells add little.
+    """
     if len(codes) <= max_cells:
         return np.zeros(len(codes), dtype=np.int64)
+    max_cells = max(1, max_cells // 2)
     engine, accelerator, model = codes[:, 0], codes[:, ACCELERATOR], codes[:, 2]
     order = np.lexsort([codes[:, DEPLOYMENT], model, engine, accelerator])
     pool = np.empty(len(codes), dtype=np.int64)
