@@ -23,6 +23,7 @@ from fewmark.models.ala_trees import MAX_POINTS, boost, distinct_orders
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
+_MANY: Final = 10_000
 FEATURES: Final = ("ii", "oo", "log_ii", "log_oo", "log_ratio", "ii_oo_ratio", "ii_ii_ratio")
 
 
@@ -86,6 +87,8 @@ class ParameterModels:
             if code not in self._models:
                 mine = self._group == code
                 self._models[code] = fit_learner(pair_features(self._pairs[mine]), self._parameters[mine], self.learner)
+            if self.learner is None and len(rows) > _MANY:
+                self._models[code].get_booster().set_param({"nthread": 0})  # all there are; few rows are faster on one
             out[rows] = np.asarray(self._models[code].predict(pair_features(pairs[rows]))).reshape(len(rows), 3)
         return out
 

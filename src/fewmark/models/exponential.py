@@ -17,7 +17,8 @@ it converges. What the paper leaves open is defined here, and told by a status:
     flat          throughput does not rise with batch: a = 0, c the mean, b = b0
     step          saturated from the second batch size on, so that any larger b fits as well: the smallest that fits
                   to within a relative 1e-8 (the tolerance of SciPy's optimisers)
-    two-batches   2 distinct batch sizes cannot determine three parameters: b = b0, a and c exact
+    two-batches   2 distinct batch sizes cannot determine three parameters: of the curves through both points the one
+                  whose a, c are nearest to a0, c0
     one-batch     1 distinct batch size: a = 1, b = 0.001 as in Algorithm 2, c such that the curve meets the mean
     not-converged no saturation within the data: the best fit is a straight line, reached only as b goes to 0 and a, c
                   to infinity. Unsuccessful in Algorithm 2's sense (SciPy's optimiser, too, runs out of evaluations)
@@ -44,6 +45,7 @@ STATUSES: Final = ("converged", "flat", "step", "two-batches", "one-batch", "not
 FITTINGS: Final = ("optimum", "line", "search")
 _GRID: Final = 48
 _BISECTIONS: Final = 54
+_THIRDS: Final = 80
 _STRAIGHT: Final = 1e-3  # b times the range of batch sizes: bends by less than 1/8 of this part of the rise
 _SATURATED: Final = 20.0  # b times the first gap: exp(-20) = 2e-9 is left of the rise at the second batch size
 _TOLERANCE: Final = 1e-8
@@ -107,9 +109,7 @@ def fit_saturation(x: FloatArray, y: FloatArray, w: FloatArray, *, fitting: str 
         a[one], b[one], c[one], status[one] = 1.0, 1e-3, mean + np.exp(-1e-3 * at), "one-batch"
     two = n_distinct == 2
     if two.any():
-        b[two] = _initial_rate(x[two], w[two])
-        _, a[two], c[two], _ = (part[:, 0] for part in _project(b[two][:, None], x[two], y[two], w[two]))
-        status[two] = "two-batches"
+        a[two], b[two], c[two], status[two] = _fit_two(x[two], y[two], w[two])
     many = np.flatnonzero(n_distinct > 2)
     step = max(1, _CHUNK // (_GRID * max(width, 1)))
     for start in range(0, len(many), step):
@@ -140,8 +140,7 @@ def group_rows(
 def _project(
     b: FloatArray, x: FloatArray, y: FloatArray, w: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """For rates b (G, K): the sum of squares, the best a >= 0 and c, and the sign-giving part of its derivative in
-    b."""
+    """For rates b (G, K): the sum of squares, the best a >= 0 and c, and the sign-giving part of its derivative."""
     x, y, w = x[:, None, :], y[:, None, :], w[:, None, :]
     decay = np.exp(-b[:, :, None] * x)
     total = w.sum(axis=2)
@@ -158,35 +157,46 @@ def _project(
 def _fit_determined(
     x: FloatArray, y: FloatArray, w: FloatArray, fitting: str
 ) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.str_]]:
+    """Groups with at least 3 distinct batch sizes."""
     seen = w > 0
-    rows = np.arange(len(x))
     ordered = np.sort(np.where(seen, x, np.inf), axis=1)
     largest = np.where(seen, x, -np.inf).max(axis=1)
     low, high = _STRAIGHT / (largest - ordered[:, 0]), _SATURATED / (ordered[:, 1] - ordered[:, 0])
     grid = low[:, None] * (high / low)[:, None] ** np.linspace(0.0, 1.0, _GRID)
     squares, _, _, slope = _project(grid, x, y, w)
-    best = squares.argmin(axis=1)
-    least, limit = squares[rows, best], squares[:, -1]
     mean = (w * y).sum(axis=1) / w.sum(axis=1)
-    about_mean = (w * (y - mean[:, None]) ** 2 * seen).sum(axis=1)
+    about_mean = (w * (y - mean[:, None]) ** 2).sum(axis=1)
     floor = 1e-12 * about_mean
-    allowed = limit * (1 + _TOLERANCE) + floor
 
-    flat = least >= about_mean * (1 - 1e-12)
-    stepped = ~flat & (limit <= least * (1 + _TOLERANCE) + floor)
-    straight = ~flat & ~stepped & (best == 0) & (slope[:, 0] >= 0)
+    # Every dip of the sum of squares, the deepest two on the grid refined: they may be almost equally deep.
+    padded = np.pad(squares, ((0, 0), (1, 1)), constant_values=np.inf)
+    dips = (squares < padded[:, :-2] * (1 - 1e-9)) & (squares <= padded[:, 2:])
+    dips[:, 0] &= slope[:, 0] < 0
+    dips[:, -1] = False
+    b, least = np.copy(low), np.full(len(x), np.inf)
+    depth = np.where(dips, squares, np.inf)
+    for _ in range(2):
+        k = depth.argmin(axis=1)
+        rows = np.flatnonzero(np.isfinite(depth[np.arange(len(x)), k]))
+        if not len(rows):
+            break
+        k = k[rows]
+        found, value = _bottom(
+            np.log(grid[rows, np.maximum(k - 1, 0)]), np.log(grid[rows, k + 1]), x[rows], y[rows], w[rows]
+        )
+        deeper = value < least[rows]
+        b[rows[deeper]], least[rows[deeper]] = found[deeper], value[deeper]
+        depth[rows, k] = np.inf
 
-    # The bracket around the best rate; for a step, around the first rate that fits as well as the limit.
-    first = np.where(stepped, (squares <= allowed[:, None]).argmax(axis=1), best)
-    left = np.log(grid[rows, np.maximum(first - 1, 0)])
-    right = np.log(grid[rows, np.where(stepped, first, np.minimum(first + 1, _GRID - 1))])
-    for _ in range(_BISECTIONS):
-        middle = (left + right) / 2
-        value, _, _, derivative = (part[:, 0] for part in _project(np.exp(middle)[:, None], x, y, w))
-        go_left = np.where(stepped, value <= allowed, derivative >= 0)
-        left, right = np.where(go_left, left, middle), np.where(go_left, middle, right)
-    b = np.where(straight, low, np.where(stepped, np.exp(right), np.exp((left + right) / 2)))
-    b = np.where(flat, _initial_rate(x, w), b)
+    line, limit = squares[:, 0], squares[:, -1]
+    flat = np.minimum(np.minimum(least, line), limit) >= about_mean * (1 - 1e-12)
+    stepped = ~flat & (limit <= np.minimum(least, line) * (1 + _TOLERANCE) + floor)
+    straight = ~flat & ~stepped & (line <= least)
+    rows = np.flatnonzero(stepped)
+    if len(rows):
+        allowed = (limit * (1 + _TOLERANCE) + floor)[rows]
+        b[rows] = _first_within(allowed, grid[rows], squares[rows], x[rows], y[rows], w[rows])
+    b = np.where(flat, _initial_rate(x, w), np.where(straight, low, b))
     _, a, c, _ = (part[:, 0] for part in _project(b[:, None], x, y, w))
     a, c = np.where(flat, 0.0, a), np.where(flat, mean, c)
     status = np.select([flat, stepped, straight], ["flat", "step", "not-converged"], "converged").astype("U13")
@@ -195,20 +205,85 @@ def _fit_determined(
     return a, b, c, status
 
 
+def _bottom(
+    left: FloatArray, right: FloatArray, x: FloatArray, y: FloatArray, w: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """The rate between exp(left) and exp(right) where the sum of squares is least, and that sum."""
+    for _ in range(_BISECTIONS):
+        middle = (left + right) / 2
+        rising = _project(np.exp(middle)[:, None], x, y, w)[3][:, 0] >= 0
+        left, right = np.where(rising, left, middle), np.where(rising, middle, right)
+    b = np.exp((left + right) / 2)
+    return b, _project(b[:, None], x, y, w)[0][:, 0]
+
+
+def _first_within(
+    allowed: FloatArray, grid: FloatArray, squares: FloatArray, x: FloatArray, y: FloatArray, w: FloatArray
+) -> FloatArray:
+    """The smallest rate from which on the sum of squares stays within what is allowed."""
+    above = squares > allowed[:, None]
+    last = np.where(above.any(axis=1), grid.shape[1] - 1 - above[:, ::-1].argmax(axis=1), 0)
+    rows = np.arange(len(grid))
+    left, right = np.log(grid[rows, last]), np.log(grid[rows, np.minimum(last + 1, grid.shape[1] - 1)])
+    for _ in range(_BISECTIONS):
+        middle = (left + right) / 2
+        within = _project(np.exp(middle)[:, None], x, y, w)[0][:, 0] <= allowed
+        left, right = np.where(within, left, middle), np.where(within, middle, right)
+    return np.asarray(np.exp(right))
+
+
+def _fit_two(
+    x: FloatArray, y: FloatArray, w: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.str_]]:
+    """Groups with 2 distinct batch sizes. In units of the rise between them, the curve through both points has
+    a = 1 / (exp(-b x1) - exp(-b x2)) and c = y1 + a exp(-b x1)."""
+    entries = np.argsort(w <= 0, axis=1, kind="stable")[:, :2]
+    x1, x2 = np.take_along_axis(x, entries, axis=1).T
+    y1, y2 = np.take_along_axis(y, entries, axis=1).T
+    rise = y2 - y1
+    p10, p90 = _percentile(x, w, 0.1), _percentile(x, w, 0.9)
+    a0, c0 = (p90 - p10) / (x2 - x1), (p90 - x1) / (x2 - x1)
+
+    def through(log_b: FloatArray) -> tuple[FloatArray, FloatArray]:
+        decay1, decay2 = np.exp(-np.exp(log_b) * x1), np.exp(-np.exp(log_b) * x2)
+        a = 1 / np.maximum(decay1 - decay2, 1e-300)
+        return a, a * decay1
+
+    def distance(log_b: FloatArray) -> FloatArray:
+        a, c = through(log_b)
+        return np.asarray((a - a0) ** 2 + (c - c0) ** 2)
+
+    left, right = np.log(_STRAIGHT / (x2 - x1)), np.log(_SATURATED / (x2 - x1))
+    for _ in range(_THIRDS):  # the distance falls, then rises
+        third = (right - left) / 3
+        nearer_left = distance(left + third) <= distance(right - third)
+        left, right = np.where(nearer_left, left, left + third), np.where(nearer_left, right - third, right)
+    log_b = (left + right) / 2
+    a, c = through(log_b)
+    rises = rise > 0
+    mean = (w * y).sum(axis=1) / w.sum(axis=1)
+    return (
+        np.where(rises, a * rise, 0.0),
+        np.where(rises, np.exp(log_b), _initial_rate(x, w)),
+        np.where(rises, y1 + c * rise, mean),
+        np.where(rises, "two-batches", "flat").astype("U13"),
+    )
+
+
 def _initial_rate(x: FloatArray, w: FloatArray) -> FloatArray:
-    """ALA's b0 of each group: percentiles over rows, interpolated linearly as NumPy does."""
-    ends = np.cumsum(w, axis=1)
-    n = ends[:, -1]
-
-    def percentile(q: float) -> FloatArray:
-        position = q * (n - 1)
-        lower, upper = np.floor(position), np.ceil(position)
-        at = [np.take_along_axis(x, (ends <= k[:, None]).sum(axis=1)[:, None], axis=1)[:, 0] for k in (lower, upper)]
-        return np.asarray(at[0] + (position - lower) * (at[1] - at[0]))
-
-    p10 = percentile(0.1)
-    p90 = np.maximum(percentile(0.9), p10 + 1e-3)
+    """ALA's b0 of each group."""
+    p10 = _percentile(x, w, 0.1)
+    p90 = np.maximum(_percentile(x, w, 0.9), p10 + 1e-3)
     return np.asarray(1 / np.maximum(p90 - p10, 1e-5))
+
+
+def _percentile(x: FloatArray, w: FloatArray, q: float) -> FloatArray:
+    """The q-quantile of each group's batch sizes over rows, interpolated linearly as NumPy does."""
+    ends = np.cumsum(w, axis=1)
+    position = q * (ends[:, -1] - 1)
+    lower, upper = np.floor(position), np.ceil(position)
+    at = [np.take_along_axis(x, (ends <= k[:, None]).sum(axis=1)[:, None], axis=1)[:, 0] for k in (lower, upper)]
+    return np.asarray(at[0] + (position - lower) * (at[1] - at[0]))
 
 
 def _search(x: FloatArray, y: FloatArray, w: FloatArray) -> SaturationFits:
