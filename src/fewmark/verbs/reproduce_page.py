@@ -97,7 +97,8 @@ for
 * Input always equals output in this data set, so that the learner sees one axis, not two.
 * *Bounds* of the fit are not given: a ≥ 0, b > 0, c ≥ 0 here. A pair whose throughput does not saturate has no optimum
   within them and is not stored, as Algorithm 2 has it for an optimisation without success; it is then predicted like an
-  unseen pair. Two batch sizes do not determine three parameters: the curve through both points nearest to ALA's start is taken. `fitting="search"`
+  unseen pair. Two batch sizes do not determine three parameters: the curve through both points
+  nearest to ALA's start is taken. `fitting="search"`
   takes the listing literally instead (SciPy's search from ALA's initial values, wherever it ends).
 * *S\\** in Algorithm 6 is the best state in the text and the current one in the listing: current here, `state="best"`
 for the
