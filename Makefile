@@ -31,7 +31,7 @@ demo: $(VENV)/.run ## Measure few cells of a real engine, predict the rest, chec
 	$(BIN)/fewmark demo --dir fewmark-demo
 
 test: $(VENV)/.dev ## Run the tests (real engine, real PostgreSQL, real browser)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: $(VENV)/.dev ## Lint, types, import contract
 	$(BIN)/ruff check .
