@@ -1,7 +1,8 @@
 """RQ2: how good and how fast is ALA beside plain learners, along its annealing?
 
 For each deployment the annealing walks; on distinct subsets evenly along that walk, every method trains on the same
-cells and predicts what is left out. Baselines are scikit-learn's and XGBoost's defaults on ii, oo, bb, as the paper's are.
+cells and predicts what is left out. Baselines are scikit-learn's and XGBoost's defaults on ii, oo, bb, as the paper's
+are.
 """
 
 from __future__ import annotations
@@ -129,8 +130,7 @@ def effectiveness(deployments: Sequence[DeploymentData], seed: int, n_jobs: int,
         title="How does ALA fare in effectiveness and efficiency?",
         design=f"{len(llama)} Llama deployments, each with {_SUBSETS} distinct subsets, evenly along its own annealing "
         f"({_LONG} for the course of the error on the largest, {llama[largest].label}). Every method trains on the "
-        "same "
-        "cells and predicts those left out; baselines have their library's defaults. Times are CPU time, one thread.",
+        "same cells and predicts those left out; baselines have their library's defaults. Times are CPU time, one thread.",
         claims=claims,
         data={
             "errors": pooled,
