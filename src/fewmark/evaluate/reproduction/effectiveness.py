@@ -130,7 +130,8 @@ def effectiveness(deployments: Sequence[DeploymentData], seed: int, n_jobs: int,
         title="How does ALA fare in effectiveness and efficiency?",
         design=f"{len(llama)} Llama deployments, each with {_SUBSETS} distinct subsets, evenly along its own annealing "
         f"({_LONG} for the course of the error on the largest, {llama[largest].label}). Every method trains on the "
-        "same cells and predicts those left out; baselines have their library's defaults. Times are CPU time, one thread.",
+        "same cells and predicts those left out; baselines have their library's defaults. Times "
+        "are CPU time, one thread.",
         claims=claims,
         data={
             "errors": pooled,
