@@ -256,7 +256,7 @@ def main() -> None:
         print(f"\ncost by {axis}: " + "; ".join(_tell(row) for row in rows))
     out["prediction"] = found = prediction(table, largest)
     print(
-        f"\n{found['n']:,} cells: {found['few_pairs_s']:.2f} s of few pairs, {found['any_pairs_s']:.2f} s of any pairs, "
+        f"\n{found['n']:,} cells: {found['few_pairs_s']:.2f} s of few, {found['any_pairs_s']:.2f} s of any pairs, "
         f"{found['table_of_all_deployments_s']:.2f} s as a table of all deployments"
     )
     out["load_after"] = os.getloadavg()

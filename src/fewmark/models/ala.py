@@ -234,7 +234,7 @@ def _keys(table: pd.DataFrame) -> list[tuple[Any, ...]]:
 
 
 def _unique_rows(rows: FloatArray) -> tuple[FloatArray, IntArray]:
-    """Distinct rows in order of appearance, and which of them each row is; by hashing, which NumPy's does by sorting."""
+    """Distinct rows in order of appearance, and which of them each row is; by hashing, faster than NumPy's sorting."""
     code = np.zeros(len(rows), dtype=np.intp)
     for column in rows.T:
         values, distinct = pd.factorize(column)

@@ -195,7 +195,7 @@ def _boxes(axis: Any, values: list[Any], names: list[str], colours: list[str]) -
         axis.annotate(f"{y:.3g}", (x, y), xytext=(3, 0), textcoords="offset points", va="center", fontsize=9)
     axis.set_yscale("log")
     axis.yaxis.set_major_formatter("{x:g}")
-    ticks = [name if "\n" in name else name.replace(" ", "\n", 1) for name in names]
+    ticks = [name if "\n" in name else "\n".join(name.rsplit(" ", 1)) for name in names]
     axis.set_xticks(range(1, len(names) + 1), ticks, fontsize=9)
     axis.grid(visible=False, axis="x")
 

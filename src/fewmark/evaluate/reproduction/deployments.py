@@ -51,11 +51,9 @@ class DeploymentData:
 
 
 def family(model: str) -> str:
-    """The model's family, by its name."""
-    for name in _FAMILIES:
-        if re.search(name, model, re.IGNORECASE):
-            return name
-    return "other"
+    """The model's family, by its name without its publisher's."""
+    own = model.rpartition("/")[2]
+    return next((name for name in _FAMILIES if re.search(name, own, re.IGNORECASE)), "other")
 
 
 def read_deployments(table: pd.DataFrame) -> list[DeploymentData]:
