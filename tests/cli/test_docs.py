@@ -21,7 +21,7 @@ INLINE = re.compile(r"`(fewmark [a-z][^`\n]*)`")
 def commands() -> list[tuple[str, str]]:
     found = []
     for page in PAGES:
-        text = page.read_text(encoding="utf-8")
+        text = re.sub(r"\\\n\s*", "", page.read_text(encoding="utf-8"))  # a line that goes on is one command
         found += [(page.name, line.split("  #")[0].strip()) for line in COMMAND.findall(text)]
         found += [(page.name, line.strip()) for line in INLINE.findall(text) if " -" in line or line.count(" ") == 1]
     return sorted(set(found))
