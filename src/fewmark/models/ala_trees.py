@@ -72,60 +72,64 @@ class _Line:
     """Trees over points that every feature puts in the same order: each node is a run of neighbours.
 
     There are few runs, so that the sums, gains and best cuts of all of them cost less than finding out which ones a
-    tree has. A run is [i, j) of the P points in order; a cut at k makes [i, k) and [k, j) of it.
+    tree has. A run is [i, j) of the P points in order; a cut at k makes [i, k) and [k, j) of it. Problems are the last
+    axis of every array, so that what is gathered lies together.
     """
 
     def __init__(self, rank: NDArray[np.intp], train: NDArray[np.bool_]) -> None:
         n_problems, n_points = train.shape
         self.order, self.back = np.argsort(rank), rank
-        runs = [(i, j) for i in range(n_points) for j in range(i + 1, n_points + 1)]
+        # Runs of one point come last: they have no cut.
+        runs = [(i, i + length) for length in range(n_points, 0, -1) for i in range(n_points - length + 1)]
         number = {run: s for s, run in enumerate(runs)}
         self.start, self.end = np.array(runs).T
-        cuts = [list(range(i + 1, j)) for i, j in runs]
+        self.longer = len(runs) - n_points
         width = max(1, n_points - 1)
-        padded = np.array([row + [0] * (width - len(row)) for row in cuts], dtype=np.intp)
-        real = np.array([[True] * len(row) + [False] * (width - len(row)) for row in cuts])
-        parent = np.arange(len(runs))[:, None]
-        ends = zip(runs, cuts, strict=True)
-        children = [([number[i, k] for k in row], [number[k, j] for k in row]) for (i, j), row in ends]
-        self.left, self.right = np.repeat(parent, width, axis=1), np.repeat(parent, width, axis=1)
-        for s, (left, right) in enumerate(children):
-            self.left[s, : len(left)], self.right[s, : len(right)] = left, right
-        self.cut = np.where(real, padded, n_points)
-        ordered = train[:, self.order]
-        counts = np.concatenate([np.zeros((n_problems, 1)), np.cumsum(ordered, axis=1)], axis=1)
-        n = counts[:, self.end] - counts[:, self.start]
+        self.left, self.right, self.cut = (np.zeros((self.longer, width), dtype=np.intp) for _ in range(3))
+        real = np.zeros((self.longer, width), dtype=bool)
+        for s, (i, j) in enumerate(runs[: self.longer]):
+            for place, k in enumerate(range(i + 1, j)):
+                self.left[s, place], self.right[s, place], self.cut[s, place] = number[i, k], number[k, j], k
+                real[s, place] = True
+        ordered = train.T[self.order]
+        counts = np.concatenate([np.zeros((1, n_problems)), np.cumsum(ordered, axis=0)])
+        n = counts[self.end] - counts[self.start]
         self.weight = n + _LAMBDA
         # A cut stands at a training value and leaves training points on both sides.
-        starts = np.append(ordered, np.zeros((n_problems, 1), dtype=bool), axis=1)
-        self.barred = ~(starts[:, self.cut] & (n[:, self.left] > 0) & real)
-        self.offset = (np.arange(n_problems) * len(runs))[:, None]
-        self.root = np.repeat(self.offset + number[0, n_points], n_points, axis=1)
-        self.own = np.arange(len(runs))
-        self.row = self.own * width
-        self.position = np.arange(n_points)
+        allowed = ordered[self.cut] & (n[self.left] > 0) & real[:, :, None]
+        self.handicap = np.where(allowed, np.float32(0), np.float32(-np.inf))
+        self.problem = np.arange(n_problems)
+        self.own = np.arange(len(runs))[:, None]
+        self.row = (np.arange(self.longer) * width)[:, None]
+        self.position = np.arange(n_points)[:, None]
         self.depth = min(_DEPTH, n_points - 1)
+        # Where a run is not cut, its cut lies beyond all points and both ways lead back to itself.
+        shape = (len(runs), n_problems)
+        self.next_left, self.next_right = (np.broadcast_to(self.own, shape).copy() for _ in range(2))
+        self.next_cut = np.full(shape, n_points)
 
     def tree(self, gradient: FloatArray) -> NDArray[np.float32]:
         """One tree's contribution at every point, (B, P)."""
-        sums = np.zeros((len(gradient), len(self.order) + 1))
-        np.cumsum(gradient[:, self.order], axis=1, out=sums[:, 1:])
-        total = sums[:, self.end] - sums[:, self.start]
+        sums = np.zeros((len(self.order) + 1, len(gradient)))
+        np.cumsum(gradient.T[self.order], axis=0, out=sums[1:])
+        total = sums[self.end] - sums[self.start]
         score = (total * total / self.weight).astype(np.float32)
-        gain = score[:, self.left] + score[:, self.right]
-        gain -= score[:, :, None]
-        gain[self.barred] = -1
-        # Where a run is not cut, its cut lies beyond all points and both ways lead back to itself.
-        pays = gain.max(axis=2) > _LEAST_GAIN
-        best = gain.argmax(axis=2) + self.row
-        left = (np.where(pays, self.left.take(best), self.own) + self.offset).ravel()
-        right = (np.where(pays, self.right.take(best), self.own) + self.offset).ravel()
-        cut = np.where(pays, self.cut.take(best), len(self.order)).ravel()
-        at = self.root
+        gain = score[self.left]
+        gain += score[self.right]
+        gain -= score[: self.longer, None]
+        gain += self.handicap
+        pays = gain.max(axis=1) > _LEAST_GAIN
+        best = gain.argmax(axis=1) + self.row
+        self.next_left[: self.longer] = np.where(pays, self.left.take(best), self.own[: self.longer])
+        self.next_right[: self.longer] = np.where(pays, self.right.take(best), self.own[: self.longer])
+        self.next_cut[: self.longer] = np.where(pays, self.cut.take(best), len(self.order))
+        at = np.zeros((len(self.order), len(gradient)), dtype=np.intp)  # the longest run, all points, is the first
         for _ in range(self.depth):
-            at = np.where(self.position < cut.take(at), left.take(at), right.take(at))
+            here = at * len(gradient) + self.problem
+            goes_left = self.position < self.next_cut.take(here)
+            at = np.where(goes_left, self.next_left.take(here), self.next_right.take(here))
         leaf = (-total / self.weight).astype(np.float32) * _RATE
-        return np.asarray(leaf.ravel().take(at)[:, self.back])
+        return np.asarray(leaf.take(at * len(gradient) + self.problem)[self.back].T)
 
 
 class _Cuts:

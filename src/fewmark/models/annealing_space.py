@@ -33,6 +33,7 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 Scorer = Callable[[FloatArray, FloatArray], float]
 _FITS_AHEAD: Final = 8192
+_LEARNED_AHEAD: Final = 2048
 OUTCOMES: Final = ("ok", "nothing-left-out", "nothing-to-train-on", "no-fit-converged")
 
 
@@ -83,6 +84,14 @@ class Evaluation:
     n_train: int
     n_left_out: int
     outcome: str
+
+
+_Key = tuple[int, bytes, bytes]  # a deployment, which of its curves T holds, the batch sizes they were fitted on
+
+
+def _choices(n: int) -> BoolArray:
+    """All subsets of n things, shape (2**n, n), the empty one first, the whole last."""
+    return (np.arange(1 << n)[:, None] >> np.arange(n) & 1).astype(bool)
 
 
 class SubsetSpace:
@@ -252,7 +261,7 @@ class SubsetSpace:
         n_curves, n_batches = self._count.shape
         masks = bb[None]
         if n_curves << n_batches <= _FITS_AHEAD:
-            masks = (np.arange(1, 1 << n_batches)[:, None] >> np.arange(n_batches) & 1).astype(bool)
+            masks = _choices(n_batches)[1:]
         x = np.broadcast_to(self.values[2], (len(masks) * n_curves, n_batches))
         counts = (masks[:, None, :] * self._count).reshape(x.shape)
         fits = fit_saturation(x, np.tile(self._mean, (len(masks), 1)), counts, fitting=self.fitting)
@@ -272,7 +281,7 @@ class SubsetSpace:
 
     def _learn(self, subsets: BoolArray) -> None:
         """Learn Algorithm 3's model for every deployment of every subset, where not yet known and needed."""
-        wanted: dict[tuple[int, bytes, bytes], tuple[slice, BoolArray, SaturationFits]] = {}
+        wanted: dict[_Key, tuple[slice, BoolArray, SaturationFits]] = {}
         for subset in subsets:
             _, bb, fits = self._trained(subset)
             for group, curves, mask in self._problems(subset):
@@ -281,6 +290,8 @@ class SubsetSpace:
                     wanted[key] = (curves, mask, fits)
         if not wanted:
             return
+        if not self._learned:
+            wanted |= self._everything()
         n_pairs = len(self._features)
         train = np.zeros((len(wanted), n_pairs), dtype=bool)
         targets = np.zeros((len(wanted), 3, n_pairs))
@@ -295,6 +306,27 @@ class SubsetSpace:
             learned = np.stack([self._learn_one(train[row], targets[row]) for row in range(len(wanted))])
         for row, key in enumerate(wanted):
             self._learned[key] = learned[row].T
+
+    def _everything(self) -> dict[_Key, tuple[slice, BoolArray, SaturationFits]]:
+        """Every set of curves on every choice of batch sizes, where there are few: all at once cost less than one by
+        one."""
+        n_batches = len(self.values[2])
+        ends = np.append(self._group_starts[1:], len(self._curve_pair))
+        sizes = ends - self._group_starts
+        if self._orders is None or n_batches + sizes.max() > 20:
+            return {}
+        if ((1 << sizes) << n_batches).sum() > _LEARNED_AHEAD:
+            return {}
+        out: dict[_Key, tuple[slice, BoolArray, SaturationFits]] = {}
+        nothing = np.zeros(self.n_values - n_batches, dtype=bool)
+        for bb in _choices(n_batches)[1:]:
+            _, key, fits = self._trained(np.concatenate([nothing, bb]))
+            for group, (start, end) in enumerate(zip(self._group_starts, ends, strict=True)):
+                successful = fits.successful[start:end]
+                for mask in _choices(end - start)[1:-1]:
+                    if not (mask & ~successful).any():
+                        out[group, mask.tobytes(), key] = (slice(start, end), mask, fits)
+        return out
 
     def _learn_one(self, train: BoolArray, targets: FloatArray) -> FloatArray:
         model = fit_learner(self._features[train], targets[:, train].T, self.learner)

@@ -21,7 +21,8 @@ it converges. What the paper leaves open is defined here, and told by a status:
                   whose a, c are nearest to a0, c0
     one-batch     1 distinct batch size: a = 1, b = 0.001 as in Algorithm 2, c such that the curve meets the mean
     not-converged no saturation within the data: the best fit is a straight line, reached only as b goes to 0 and a, c
-                  to infinity. Unsuccessful in Algorithm 2's sense (SciPy's optimiser, too, runs out of evaluations)
+                  to infinity, or bends by less than 1/160 of its rise. Unsuccessful in Algorithm 2's sense (SciPy's
+                  optimiser, too, runs out of evaluations there)
 
 How to fit is the caller's choice (``fitting``): "optimum" is as above and an unsuccessful fit has
 no parameters; "line" gives it those of the nearly straight curve at the end of the bracket; "search" is the listing
@@ -46,7 +47,7 @@ FITTINGS: Final = ("optimum", "line", "search")
 _GRID: Final = 48
 _BISECTIONS: Final = 54
 _THIRDS: Final = 80
-_STRAIGHT: Final = 1e-3  # b times the range of batch sizes: bends by less than 1/8 of this part of the rise
+_STRAIGHT: Final = 0.05  # b times the range of batch sizes: bends by less than 1/160 of the rise, a over 20 times it
 _SATURATED: Final = 20.0  # b times the first gap: exp(-20) = 2e-9 is left of the rise at the second batch size
 _TOLERANCE: Final = 1e-8
 _CHUNK: Final = 4_000_000  # elements of the largest intermediate array

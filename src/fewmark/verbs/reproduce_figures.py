@@ -131,9 +131,9 @@ def _families(data: Any) -> Figure:
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     axes = figure.subplots(1, len(data["errors"]), sharey=True)
     for axis, (split, errors) in zip(axes, data["errors"].items(), strict=True):
-        names = [f"{name}\n{data['counts'][name]} deployments" for name in errors]
+        names = [f"{name}\nn = {data['counts'][name]}" for name in errors]
         _boxes(axis, list(errors.values()), names, [BLUE, ORANGE, GREEN, PURPLE, RED][: len(names)])
-        axis.set_title(f"Held out: {split}")
+        axis.set_title(f"Held out: {split} (n deployments)")
     axes[0].set_ylabel("median error of a split (%)")
     return figure
 
