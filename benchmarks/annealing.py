@@ -4,7 +4,7 @@
 
 Both sides run in this process, one after the other, from cold caches, over the largest Llama deployment of the packaged
 data. The reference (`ala_reference.py`) is timed on the whole of its 1,000 iterations. For the accuracy over ten seeds
-it would take most of an hour; the annealing with ``fitting="search"`` takes its place after the run has shown on the
+it would take many minutes; the annealing with ``fitting="search"`` takes its place after the run has shown on the
 reference's own walk that the two agree subset by subset. ``--full-reference`` runs the reference on every seed and
 compares the logs.
 """

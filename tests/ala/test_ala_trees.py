@@ -49,3 +49,13 @@ def test_deployments_learn_apart():
     learned = models.predict(np.array([8, 3, 5]), np.array([[100.0, 100], [100, 100], [100, 100]]))
     np.testing.assert_allclose(learned[:2], [[70.0] * 3, [5.0] * 3])
     assert np.isnan(learned[2]).all()
+
+
+@pytest.mark.parametrize("n", [6, 60])
+def test_many_rows_get_xgboosts_own_answer(n):
+    rng = np.random.default_rng(n)
+    pairs, parameters = rng.integers(1, 4096, (n, 2)).astype(float), rng.random((n, 3)) * [1000, 0.1, 2000]
+    asked = np.unique(np.vstack([rng.integers(1, 5000, (3000, 2)).astype(float), pairs]), axis=0)
+    ours = ParameterModels().fit(np.zeros(n, np.intp), pairs, parameters).predict(np.zeros(len(asked), np.intp), asked)
+    theirs = XGBRegressor(n_jobs=1).fit(pair_features(pairs), parameters).predict(pair_features(asked))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)

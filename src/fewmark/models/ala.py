@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fewmark.core.errors import ModelError
 from fewmark.models.ala_parameters import ParameterModels
-from fewmark.models.ala_table import AlaInputError, asked_about, learned_from
+from fewmark.models.ala_table import AlaInputError, asked_about, learned_from, unique_rows
 from fewmark.models.cells import Cells, deployment_columns, read_cells, tidy
 from fewmark.models.exponential import SaturationFits, fit_saturation, group_rows, saturation
 
@@ -55,7 +55,9 @@ class Database:
     def predict(self, models: ParameterModels, group: IntArray, pairs: FloatArray, bb: FloatArray) -> FloatArray:
         """Throughput of rows; NaN for deployments without a successful fit. Source: ALA, Algorithm 5."""
         known_rows = np.column_stack([self.group, self.pairs])
-        asked, row = _unique_rows(np.vstack([known_rows, np.column_stack([group, pairs])]))
+        every = np.vstack([known_rows, np.column_stack([group, pairs])])
+        first, row = unique_rows(every)
+        asked = every[first]
         curve = np.full(len(asked), -1)
         curve[row[: len(known_rows)]] = np.arange(len(known_rows))
         row, known = row[len(known_rows) :], curve >= 0
@@ -231,14 +233,3 @@ def _pairs(cells: Cells) -> FloatArray:
 def _keys(table: pd.DataFrame) -> list[tuple[Any, ...]]:
     plain = table.astype(object).where(table.notna(), None)
     return list(plain.itertuples(index=False, name=None))
-
-
-def _unique_rows(rows: FloatArray) -> tuple[FloatArray, IntArray]:
-    """Distinct rows in order of appearance, and which of them each row is; by hashing, faster than NumPy's sorting."""
-    code = np.zeros(len(rows), dtype=np.intp)
-    for column in rows.T:
-        values, distinct = pd.factorize(column)
-        code = pd.factorize(code * len(distinct) + values)[0]
-    first = np.empty(code.max(initial=-1) + 1, dtype=np.intp)
-    first[code[::-1]] = np.arange(len(code))[::-1]
-    return rows[first], code

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.multioutput import MultiOutputRegressor
 
+from fewmark.models.ala_table import unique_rows
 from fewmark.models.ala_trees import MAX_POINTS, boost, distinct_orders
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
-_MANY: Final = 10_000
 FEATURES: Final = ("ii", "oo", "log_ii", "log_oo", "log_ratio", "ii_oo_ratio", "ii_ii_ratio")
 
 
@@ -47,6 +47,14 @@ def fit_learner(features: FloatArray, targets: FloatArray, learner: Any = None) 
     from xgboost import XGBRegressor
 
     return XGBRegressor(n_jobs=1).fit(features, targets)
+
+
+def _between(train: FloatArray, features: FloatArray) -> NDArray[np.int16]:
+    """For each feature, the number of distinct training values up to each row's, in XGBoost's single precision."""
+    counts = np.empty(features.shape, dtype=np.int16)
+    for j, (known, asked) in enumerate(zip(train.astype(np.float32).T, features.astype(np.float32).T, strict=True)):
+        counts[:, j] = np.searchsorted(np.unique(known), asked, side="right")
+    return counts
 
 
 class ParameterModels:
@@ -87,9 +95,12 @@ class ParameterModels:
             if code not in self._models:
                 mine = self._group == code
                 self._models[code] = fit_learner(pair_features(self._pairs[mine]), self._parameters[mine], self.learner)
-            if self.learner is None and len(rows) > _MANY:
-                self._models[code].get_booster().set_param({"nthread": 0})  # all there are; few rows are faster on one
-            out[rows] = np.asarray(self._models[code].predict(pair_features(pairs[rows]))).reshape(len(rows), 3)
+            features = pair_features(pairs[rows])
+            first, same = np.arange(len(rows)), np.arange(len(rows))
+            if self.learner is None:
+                # XGBoost cuts at the training values only: rows between the same ones get the same answer.
+                first, same = unique_rows(_between(pair_features(self._pairs[self._group == code]), features))
+            out[rows] = np.asarray(self._models[code].predict(features[first])).reshape(len(first), 3)[same]
         return out
 
     def _learn_together(self, codes: IntArray, own: IntArray, points: FloatArray, at: IntArray) -> FloatArray:

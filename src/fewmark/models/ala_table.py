@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import validate_data
 
@@ -44,6 +45,18 @@ def asked_about(estimator: Any, X: ArrayLike) -> FloatArray:
     with _as_ours():
         features: Any = validate_data(estimator, X, reset=False, dtype=np.float64)
     return _not_negative(features)
+
+
+def unique_rows(rows: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The first position of each distinct row, in order of appearance, and which of them each row is; by hashing, which
+    is faster than NumPy's sorting."""
+    code = np.zeros(len(rows), dtype=np.intp)
+    for column in rows.T:
+        values, distinct = pd.factorize(column)
+        code = pd.factorize(code * len(distinct) + values)[0]
+    first = np.empty(code.max(initial=-1) + 1, dtype=np.intp)
+    first[code[::-1]] = np.arange(len(code))[::-1]
+    return first, code
 
 
 @contextmanager
