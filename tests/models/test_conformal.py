@@ -186,7 +186,10 @@ def test_provenance_and_similarity_follow_from_where_a_cell_lies(make_table):
     assert places.provenance.tolist() == expected
     assert places.similarity[0] == 1.0
     assert ((places.similarity[1:] > 0) & (places.similarity[1:] < 1)).all()
-    assert situations(places).tolist() == [[4, 0], [4, 0], [4, 2], [4, 1], [0, 2], [-2, 0], [-5, 0]]
+    assert situations(places).tolist() == [
+        [4, 0, 0], [4, 0, 0], [4, 2, 0], [4, 1, 0], [0, 2, 0], [-2, 0, 0], [-2, 0, 1]
+    ]  # fmt: skip
+    assert situations(Support.of(known.iloc[:6]).locate(asked))[:, 2].tolist() == [1] * 7
 
 
 def test_anchors_start_in_the_middle_and_never_with_the_largest_alone(make_table):

@@ -6,8 +6,9 @@ q the ⌈(m + 1)(1 − α)⌉-th smallest score (Vovk et al. 2005; Lei et al. 20
 
 The predictions come from cross-validation (Barber et al. 2021, without their correction), and from hiding what
 `fewmark.models.patterns` says; then the model is fitted on everything. A score counts for a new cell if it was made
-in a like situation (Mondrian categories): about as many cells of the deployment known, and inside the box of these or
-beyond it in length or in load. Where a category has few scores, the nearest ones are added.
+in a like situation (Mondrian categories): about as many cells of the deployment known, inside the box of these or
+beyond it in length or in load, and on an accelerator that is known from other deployments or is not. Where a category
+has few scores, the nearest ones are added.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from fewmark.models.support import Places, Support, anchors
 ENOUGH: Final = 20  # scores of a category before its own quantile is used
 MOST_KNOWN: Final = 4  # log2 of known cells from which on more make no other category
 ELSEWHERE: Final = 2.0  # a category inside is as far from one beyond as one is from one with a quarter of the cells
+ABROAD: Final = 3.0  # and one on an accelerator that is hardly known from one on a known one
 
 
 class PointModel(Protocol):
@@ -70,7 +72,7 @@ class SplitConformal(Model):
     ----------
     residuals_ : (m,) float
         r of the calibration cells.
-    situations_ : (m, 2) int
+    situations_ : (m, 3) int
         Their categories: see `situations`.
     """
 
@@ -159,7 +161,7 @@ class SplitConformal(Model):
         self.random_state, self.n_folds = int(state["random_state"]), int(state["n_folds"])
         self.support_ = Support(tidy(pd.DataFrame(state["support"])))
         self.residuals_, self.situations_ = arrays["residuals"], arrays["situations"]
-        if self.situations_.shape != (len(self.residuals_), 2):
+        if self.situations_.shape != (len(self.residuals_), 3):
             raise ModelError(f"the saved {self.name} is damaged", got=f"situations of shape {self.situations_.shape}")
         inner = {name.removeprefix("point/"): a for name, a in arrays.items() if name.startswith("point/")}
         self.point_ = self.point.from_state(state["point"], inner)
@@ -179,7 +181,7 @@ class SplitConformal(Model):
 
     def _held_out(self, X: pd.DataFrame, y: FloatArray, out: NDArray[np.bool_]) -> tuple[FloatArray, IntArray]:
         """Residuals of the cells that are left out, where the others give an answer, and their categories."""
-        none = np.empty(0), np.empty((0, 2), np.intp)
+        none = np.empty(0), np.empty((0, 3), np.intp)
         if out.all() or not out.any():
             return none
         try:
@@ -195,8 +197,8 @@ class SplitConformal(Model):
         asked, row = np.unique(situations(places), axis=0, return_inverse=True)
         own, of = np.unique(self.situations_, axis=0, return_inverse=True)
         counts = np.bincount(of.ravel(), minlength=len(own))
-        for number, (known, place) in enumerate(asked):
-            gap = np.abs(own[:, 0] - known) + ELSEWHERE * (own[:, 1] != place)
+        for number, (known, place, foreign) in enumerate(asked):
+            gap = np.abs(own[:, 0] - known) + ELSEWHERE * (own[:, 1] != place) + ABROAD * (own[:, 2] != foreign)
             order = np.argsort(gap, kind="stable")
             reached = np.cumsum(counts[order]) >= ENOUGH
             limit = gap[order][np.argmax(reached)] if reached.any() else np.inf
@@ -204,15 +206,15 @@ class SplitConformal(Model):
 
 
 def situations(places: Places) -> IntArray:
-    """The categories of cells, shape (n, 2): ⌊log2⌋ of the deployment's known cells, and the place.
+    """The categories of cells, shape (n, 3): how many cells of the deployment are known, the place, and foreign.
 
-    Without known cells the first is −2, or −5 if nobody has seen the accelerator either. The place is 0 inside
-    the box of the known cells, 1 beyond it in length only, 2 beyond it in load.
+    The first is ⌊log2⌋ of the count, −2 without any. The place is 0 inside the box of the known cells, 1 beyond it in
+    length only, 2 beyond it in load. Foreign is 1 where the accelerator is hardly known either.
     """
     known = np.floor(np.log2(np.maximum(places.n_known, 1))).clip(max=MOST_KNOWN)
     far = np.where(places.beyond[:, 2] > 0, 2, np.where((places.beyond[:, :2] > 0).any(axis=1), 1, 0))
     none = places.n_known == 0
-    return np.asarray(np.c_[np.where(none, np.where(places.foreign, -5, -2), known), np.where(none, 0, far)], np.intp)
+    return np.asarray(np.c_[np.where(none, -2, known), np.where(none, 0, far), places.foreign], np.intp)
 
 
 def quantile(scores: FloatArray, confidence_level: float) -> float:

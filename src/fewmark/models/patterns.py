@@ -7,7 +7,8 @@ Ways of hiding, the first two leaving every deployment's every cell a chance to 
                 but a few anchors; the whole deployment. In a round, deployments dealt into as many groups undergo one
                 pattern each; after all rounds each deployment has undergone each. So a model that pools always has
                 other deployments to learn from.
-    strangers   every deployment on one half of the accelerators, then those on the other
+    strangers   every deployment on one half of the accelerators, then those on the other: whole, and but for a few
+                anchors each
 """
 
 from __future__ import annotations
@@ -61,8 +62,14 @@ def rounds(cells: Cells, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]
 
 
 def strangers(cells: Cells, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]]:
-    """The cells hidden as those of accelerators that nobody has seen, (n,); none if all are on the same."""
+    """The cells hidden as those of accelerators that nobody knows, (n,); none if all are on the same."""
     accelerator = accelerators(cells)
-    half = rng.permutation(accelerator.max() + 1) % 2
-    for part in np.unique(half):
-        yield (half[accelerator] == part)[cells.deployment]
+    half = (rng.permutation(accelerator.max() + 1) % 2)[accelerator]
+    left = rng.permutation(len(half)) % len(ANCHORS)
+    for part in np.unique(half) if half.any() else ():
+        hidden = (half == part)[cells.deployment]
+        yield hidden.copy()
+        for code in np.flatnonzero(half == part):
+            rows = np.flatnonzero(cells.deployment == code)
+            hidden[rows[spread(cells.log_workload[rows], ANCHORS[left[code]])]] = False
+        yield hidden

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fewmark.models.cells import Cells, FloatArray, IntArray, cell_columns, read_cells
 
 ANCHOR_LOAD = 16.0  # one cell alone teaches most at a middle length and a middling batch
+FEW = 6  # cells of a deployment that tell little of its accelerator
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Places:
     relatives : float
         Share of the deployment's columns that agree with the nearest learned deployment.
     foreign : bool
-        No cell on the deployment's accelerator was learned from.
+        Of no deployment on the same accelerator more than a few cells were learned.
     """
 
     measured: NDArray[np.bool_]
@@ -116,8 +117,11 @@ def accelerators(cells: Cells) -> IntArray:
 
 
 def _foreign(cells: Cells, n: int) -> NDArray[np.bool_]:
-    accelerator = accelerators(cells)[cells.deployment]
-    return ~np.isin(accelerator[n:], accelerator[:n])
+    known = np.bincount(cells.deployment[:n], minlength=len(cells.deployments))
+    accelerator = accelerators(cells)
+    most = np.zeros(accelerator.max(initial=0) + 1, np.intp)
+    np.maximum.at(most, accelerator, known)
+    return np.asarray((most <= FEW)[accelerator][cells.deployment[n:]])
 
 
 def anchors(X: pd.DataFrame, n_cells: int) -> IntArray:
