@@ -22,7 +22,12 @@ BATCHES = list(range(1, N_CASES // 2 + 1))
 
 def start(folder, *options):
     command = [sys.executable, "-m", "fewmark", "run", "suite.yaml", "--store", "store.db", "--quiet", *options]
-    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    # Whoever runs the tests in the background may ignore Ctrl-C; the command under test must not inherit that.
+    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
+
+
+def heed_interrupts():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def journal(folder):
