@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from fewmark.cli.app import app
@@ -12,6 +13,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line. Exit codes: 0 done; 1 something fell short; 2 the request was wrong."""
     import click
 
+    if argv is None:
+        _stop_once()
     try:
         result = app.main(args=argv, prog_name="fewmark", standalone_mode=False)
     except FewmarkError as error:
@@ -32,3 +35,14 @@ def main(argv: list[str] | None = None) -> int:
     if argv is None:
         sys.exit(code)
     return code
+
+
+def _stop_once() -> None:
+    """The first Ctrl-C stops the work; further ones do not disturb what is then being saved and closed."""
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, stop)
