@@ -97,9 +97,9 @@ _DIFFERENCES: Final = """## What is different, and what the paper leaves open
   are then hardly determined. That costs ALA more here than anything else (RQ1's design 4, RQ3's random cells).
 - Input always equals output in this data set, so that the learner sees one axis, not two.
 - Some verdicts hang on the design, and two designs were changed after a first run. RQ3 held out random cells only;
-  whole lengths were added, and both are shown. RQ2 took the first subsets of each walk, still hot and nearly random, where
-  ALA's lead over linear regression was too small to tell (medians 26.4% and 27.1%, then with another rule for pairs of
-  two batch sizes); it takes them evenly along the annealing now, as the paper's figure does.
+  whole lengths were added, and both are shown. RQ2 took the first subsets of each walk, still hot and nearly random,
+  where ALA's lead over linear regression was too small to tell (medians 26.4% and 27.1%, then with another rule for
+  pairs of two batch sizes); it takes them evenly along the annealing now, as the paper's figure does.
 - *Bounds* of the fit are not given: a ≥ 0, b > 0, c ≥ 0 here. A pair whose throughput does not saturate has no optimum
   within them and is not stored, as Algorithm 2 has it for an optimisation without success; it is predicted like an
   unseen pair. Two batch sizes do not determine three parameters: of the curves through both points, the one nearest to
