@@ -81,6 +81,9 @@ def evaluate(
     cells = read_cells(X)
     accelerators = _accelerators(X)
     rounds = list(turns(protocol, cells, accelerators, seed))
+    if not rounds:
+        got = "deployments with too few (input, output) pairs"
+        raise InputError(f"{protocol} hides nothing of this table", got=got)
     tasks = [(name, turn) for name in dict.fromkeys(models) for turn in rounds]
 
     def run(name: str, turn: Turn) -> tuple[str, Turn, pd.DataFrame, float, float]:

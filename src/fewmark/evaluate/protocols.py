@@ -19,6 +19,8 @@ N_FOLDS: Final = 5
 MIN_CELLS: Final = 16
 MIN_PAIRS: Final = 4
 MIN_LOADS: Final = 4
+SMALL_CELLS: Final = 8  # of a small grid: where few deployments of a table are larger
+SMALL_LOADS: Final = 3
 SPARSE_HIDDEN: Final = 0.75
 TRANSFER_CELLS: Final = (0, 1, 2, 4)
 
@@ -56,9 +58,15 @@ class Turn:
 
 
 def eligible_deployments(cells: Cells) -> IntArray:
-    """Codes of the deployments with enough cells, pairs and loads, in order."""
-    codes = range(len(cells.deployments))
-    return np.array([code for code in codes if _is_eligible(cells, cells.deployment == code)], np.intp)
+    """Codes of the deployments with enough cells, pairs and loads, in order.
+
+    Where no more than half of the deployments with small grids have full ones, as in tables measured along the load
+    alone, small grids are enough.
+    """
+    members = [cells.deployment == code for code in range(len(cells.deployments))]
+    full = [code for code, rows in enumerate(members) if _has(cells, rows, MIN_CELLS, MIN_PAIRS, MIN_LOADS)]
+    small = [code for code, rows in enumerate(members) if _has(cells, rows, SMALL_CELLS, 1, SMALL_LOADS)]
+    return np.array(full if 2 * len(full) > len(small) else small, np.intp)
 
 
 def turns(protocol: str, cells: Cells, accelerators: NDArray[np.object_], seed: int) -> Iterator[Turn]:
@@ -81,7 +89,7 @@ def turns(protocol: str, cells: Cells, accelerators: NDArray[np.object_], seed: 
         raise InputError(
             "no deployment can be evaluated",
             got=f"{len(cells.deployments)} deployments with {len(cells)} cells",
-            hint=f"one needs {MIN_CELLS} cells, {MIN_PAIRS} (input, output) pairs and {MIN_LOADS} batch sizes or more",
+            hint=f"one needs {SMALL_CELLS} cells and {SMALL_LOADS} batch sizes or concurrencies or more",
         )
     name, _, tail = protocol.rpartition("-")
     if name == "new-accelerator":
@@ -106,11 +114,11 @@ def turns(protocol: str, cells: Cells, accelerators: NDArray[np.object_], seed: 
                 yield Turn(fold, hidden, hidden)
 
 
-def _is_eligible(cells: Cells, rows: BoolArray) -> bool:
+def _has(cells: Cells, rows: BoolArray, n_cells: int, n_pairs: int, n_loads: int) -> bool:
     return (
-        int(rows.sum()) >= MIN_CELLS
-        and len(np.unique(cells.pair[rows])) >= MIN_PAIRS
-        and len(np.unique(cells.load[rows])) >= MIN_LOADS
+        int(rows.sum()) >= n_cells
+        and len(np.unique(cells.pair[rows])) >= n_pairs
+        and len(np.unique(cells.load[rows])) >= n_loads
     )
 
 
@@ -132,11 +140,13 @@ def _held_out(protocol: str, cells: Cells, members: IntArray) -> Iterator[BoolAr
         yield hidden
         return
     pairs = {code: np.unique(cells.pair[cells.deployment == code]) for code in members}
-    interior = range(1, max(map(len, pairs.values())) - 1)
+    pairs = {code: own for code, own in pairs.items() if len(own) > 1}  # else nothing of the deployment would be left
+    interior = range(1, max(map(len, pairs.values()), default=0) - 1)
     positions = [0, -1] if protocol == "extrapolate-length" else list(interior)
     for position in positions:
         hidden = np.zeros(len(cells), bool)
         for code, own in pairs.items():
             if protocol == "extrapolate-length" or position < len(own) - 1:
                 hidden |= (cells.deployment == code) & (cells.pair == own[position])
-        yield hidden
+        if hidden.any():
+            yield hidden
