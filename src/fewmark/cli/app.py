@@ -14,6 +14,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "demo": ("fewmark.cli.demo", "The whole story on a real engine on this machine, ending in a report."),
     "suites": ("fewmark.cli.suites", "List and show the suites that there are."),
     "engines": ("fewmark.cli.engines", "List the engines: installed, usable here, how to get them."),
+    "doctor": ("fewmark.cli.doctor", "What would make a benchmark lie on this machine, and what to do."),
     "run": ("fewmark.cli.run", "Measure a suite's cases on their engines; resumes where it stopped."),
     "import": ("fewmark.cli.import_", "Read measurements from files of any known format into the store."),
     "export": ("fewmark.cli.export", "Write the store as the canonical table (CSV or Parquet)."),

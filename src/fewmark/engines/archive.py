@@ -9,7 +9,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-PACKAGES = ("core", "engines")
+PACKAGES = ("core", "engines", "engines/doctor")
 MAIN = "import sys\nfrom fewmark.engines.worker import main\n\nsys.exit(main())\n"
 
 

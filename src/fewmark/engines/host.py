@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fewmark.engines.doctor import examine
+
 CGROUP = Path("/sys/fs/cgroup")
 UNLIMITED = 2**60  # how version 1 of cgroups writes "no limit": a number near 2**63
 
 
 def host_facts() -> dict[str, Any]:
-    """The machine now: JSON values, memory in bytes, the unknown left out."""
+    """The machine now: JSON values, memory in bytes, the unknown left out; ``doctor`` holds what the checks found."""
     memory = _memory()
     facts = {
         "host": platform.node() or None,
@@ -32,6 +34,7 @@ def host_facts() -> dict[str, Any]:
         "memory_limit_bytes": _memory_limit(),
         "threads_variable": os.environ.get("OMP_NUM_THREADS"),
         "container": _container(),
+        "doctor": [finding.to_dict() for finding in examine()],
     }
     return {key: value for key, value in facts.items() if value is not None}
 

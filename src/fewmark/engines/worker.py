@@ -10,6 +10,8 @@ answer begins with ``{"fewmark": 1,``, the protocol's version.
             or {"event": "unavailable", "error"}: the engine is not installed in this interpreter
     parent  {"op": "run", "workload", "policy", "seed"}
     worker  {"event": "sample", "sample"}…, then {"event": "result", … as in `Outcome.to_dict`}
+    parent  {"op": "examine"}
+    worker  {"event": "examined", "findings", "noise"}: the doctor's, with the probe of the noise
     parent  {"op": "close"}
     worker  {"event": "closed"}
 
@@ -38,6 +40,7 @@ from typing import Any, BinaryIO, Final
 from fewmark.core import Deployment, EngineError, FewmarkError, Status, Workload
 from fewmark.engines.base import Engine
 from fewmark.engines.batch import read_cases, run_batch
+from fewmark.engines.doctor import examine, noise
 from fewmark.engines.host import host_facts
 from fewmark.engines.loading import close_engine, engine_facts, failed_load, ready_engine
 from fewmark.engines.measure import Policy, measure
@@ -65,6 +68,9 @@ def serve() -> int:
     while (request := requests.get())["op"] != "close":
         if request["op"] == "load":
             engine = _load(Deployment.from_dict(request["deployment"]), send)
+        elif request["op"] == "examine":
+            finding, numbers = noise()
+            send("examined", findings=[found.to_dict() for found in (*examine(), finding)], noise=numbers)
         else:
             assert engine is not None
             workload, policy = Workload.from_dict(request["workload"]), Policy(**request["policy"])

@@ -122,6 +122,17 @@ class WorkerProcess:
         self.kill()  # if it is not gone, nothing is known about the state that it is in
         return outcome
 
+    def examine(self, timeout_s: float) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """What the doctor finds on the worker's host, as JSON values, and the numbers of its probe of the noise.
+
+        Raises
+        ------
+        WorkerGoneError
+            If the worker does not answer.
+        """
+        answer = self._ask({"op": "examine"}, timeout_s)
+        return list(answer["findings"]), dict(answer["noise"])
+
     def close(self) -> None:
         """Let the engine give everything back, then end the process, whatever it does."""
         with contextlib.suppress(WorkerGoneError):

@@ -155,9 +155,11 @@ class Runner:
         return groups
 
     def _advice(self, measured: list[Measurement]) -> Iterable[Advice]:
-        seen: dict[Advice, None] = {}
+        seen: dict[str, Advice] = {}
         for measurement in measured:
             environment = thaw(measurement.environment)
             if measurement.provenance == "measured" and measurement.status is Status.OK:
-                seen |= dict.fromkeys(host_advice(environment.get("host", {}), environment.get("engine", {})))
-        return [*seen, *result_advice(measured)]
+                deployment = measurement.case.deployment.to_dict()
+                for advice in host_advice(deployment, environment.get("host", {}), environment.get("engine", {})):
+                    seen.setdefault(advice.code, advice)  # a worker that was restarted says it again in other numbers
+        return [*seen.values(), *result_advice(measured)]

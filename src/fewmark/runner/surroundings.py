@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from fewmark import __version__
 from fewmark.core import Advice, Measurement, Status
+from fewmark.engines.doctor import BAD, WARN, Finding, deployment_findings
 
 BUSY_FRACTION: Final = 0.25  # of the CPUs, kept busy by others, from which a machine counts as busy
 MOST: Final = 0.25  # of the cases, from which a fault of single cases is worth a word about the machine
@@ -22,22 +23,12 @@ def run_facts() -> dict[str, Any]:
     return facts
 
 
-def host_advice(host: Mapping[str, Any], engine: Mapping[str, Any]) -> Iterable[Advice]:
-    """What speaks against this machine, as its worker found it."""
-    cpus = min(host.get("cpu_usable") or 1, host.get("cpu_limit") or float("inf"))
-    load, threads = host.get("load_average_1m"), engine.get("threads")
-    if load is not None and load > BUSY_FRACTION * cpus:
-        yield Advice(
-            "busy-machine",
-            f"load average {load:g} on {cpus:g} CPUs before the first measurement",
-            "stop other work, or run with fewer threads; results of a busy machine scatter and are slow",
-        )
-    if threads is not None and threads > cpus:
-        yield Advice(
-            "too-many-threads",
-            f"{threads} compute threads on {cpus:g} usable CPUs",
-            f"set the engine option threads to at most {int(cpus) or 1}",
-        )
+def host_advice(deployment: Mapping[str, Any], host: Mapping[str, Any], engine: Mapping[str, Any]) -> Iterable[Advice]:
+    """What speaks against this machine, and against this deployment on it, as its worker found them."""
+    findings = [Finding.from_dict(found) for found in host.get("doctor", ())]
+    for finding in (*findings, *deployment_findings(deployment, engine, host)):
+        if finding.verdict in (WARN, BAD):
+            yield Advice(finding.name, finding.seen, finding.advice)
 
 
 def result_advice(measurements: Iterable[Measurement]) -> Iterable[Advice]:

@@ -1,0 +1,63 @@
+"""`fewmark doctor`: what would make a benchmark lie on a machine, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fewmark.core import EngineError
+from fewmark.engines.doctor import BAD, Finding, examine, noise
+from fewmark.runner import Launch
+from fewmark.runner.process import WorkerGoneError, WorkerProcess
+
+START_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found. `noise` holds the probe's numbers: `scatter`, `lost_fraction`, `steal_s`, `rounds`."""
+
+    findings: tuple[Finding, ...]
+    noise: dict[str, Any]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is bad; what merely deserves a warning is ok."""
+        return all(finding.verdict != BAD for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"ok": self.ok, "findings": [found.to_dict() for found in self.findings], "noise": self.noise}
+
+
+def doctor(*, engine_python: str | None = None, worker_prefix: Sequence[str] = ()) -> Examination:
+    """Examine this machine, or the one behind a command, as a worker there sees it. Takes about two seconds.
+
+    Parameters
+    ----------
+    engine_python : str, optional
+        The interpreter that a worker would run in.
+    worker_prefix : sequence of str
+        The command that a worker would be started behind (ssh, docker run -i…).
+
+    Raises
+    ------
+    EngineError
+        If no worker can be started there.
+    """
+    if engine_python is None and not worker_prefix:
+        finding, numbers = noise()
+        return Examination((*examine(), finding), numbers)
+    launch = Launch(engine_python, tuple(worker_prefix))
+    try:
+        worker = WorkerProcess(launch, start_timeout_s=START_TIMEOUT_S)
+        try:
+            found, numbers = worker.examine(START_TIMEOUT_S)
+        finally:
+            worker.kill()
+    except WorkerGoneError as gone:
+        command = " ".join(launch.command()[:-1])
+        hint = "run the command by hand; it must start a Python and pass its standard streams on"
+        raise EngineError("no worker answers behind the command", got=f"{command}: {gone.reason}", hint=hint) from None
+    return Examination(tuple(Finding.from_dict(item) for item in found), numbers)
