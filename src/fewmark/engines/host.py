@@ -56,6 +56,22 @@ def available_memory_bytes() -> int | None:
     return free
 
 
+def limit_memory(n_bytes: int) -> None:
+    """Let this process, and each that it starts, allocate at most so much private memory; asking for more fails.
+
+    It is the data that is limited (Linux' ``RLIMIT_DATA``), not the address space: device drivers reserve much more
+    of that than they use.
+
+    Raises
+    ------
+    ValueError, OSError
+        If the limit is above the one that is in force.
+    """
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_DATA, (n_bytes, n_bytes))
+
+
 class CpuWatch:
     """How many CPUs other processes kept busy since this was made."""
 

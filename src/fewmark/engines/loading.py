@@ -9,6 +9,7 @@ from typing import Any
 from fewmark.core import Deployment, EngineError, FrozenMap, Status
 from fewmark.core.frozen import thaw
 from fewmark.engines.base import CaseFailure, Engine
+from fewmark.engines.exhaustion import speaks_of_memory
 from fewmark.engines.registry import engine_class
 
 
@@ -32,7 +33,9 @@ def failed_load(engine: Engine, deployment: Deployment) -> CaseFailure | None:
     except MemoryError as error:
         found = CaseFailure(Status.OUT_OF_MEMORY, f"out of memory while loading: {error}")
     except Exception as error:  # whatever an engine does is recorded, not raised
-        found = CaseFailure(Status.CRASHED, f"while loading: {type(error).__name__}: {error}")
+        said = f"{type(error).__name__}: {error}"
+        status = Status.OUT_OF_MEMORY if speaks_of_memory(said) else Status.CRASHED
+        found = CaseFailure(status, f"while loading: {said}")
     else:
         return None
     close_engine(engine)

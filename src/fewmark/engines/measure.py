@@ -35,6 +35,7 @@ from fewmark.core import (
     derive_metrics,
 )
 from fewmark.engines.base import CaseFailure, Engine, Recorded
+from fewmark.engines.exhaustion import speaks_of_memory
 from fewmark.engines.host import CpuWatch
 
 WARMUP_TOKENS = 16  # a warm-up run needs the shapes of the case, not its length
@@ -93,6 +94,7 @@ class Outcome:
     provenance: str = "measured"
     flags: list[str] = field(default_factory=list)
     error: str | None = None
+    energy_j: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,6 +125,7 @@ class Outcome:
             cost=Cost(
                 wall_s=self.wall_s,
                 accelerator_s=None if self.wall_s is None else self.wall_s * accelerators,
+                energy_j=self.energy_j,
                 startup_s=startup_s,
             ),
             environment=FrozenMap(environment),
@@ -180,7 +183,8 @@ def measure(
     except MemoryError as error:
         outcome.status, outcome.error = Status.OUT_OF_MEMORY, f"out of memory: {error}"
     except Exception as error:  # whatever an engine does costs one case, never the sweep
-        outcome.status, outcome.error = Status.CRASHED, f"{type(error).__name__}: {error}"
+        said = f"{type(error).__name__}: {error}"
+        outcome.status, outcome.error = Status.OUT_OF_MEMORY if speaks_of_memory(said) else Status.CRASHED, said
     outcome.wall_s = time.perf_counter() - began
     outcome.extra |= watch.facts()
     return outcome

@@ -5,6 +5,7 @@ prints goes to standard error, which the parent keeps as a log. Every message is
 answer begins with ``{"fewmark": 1,``, the protocol's version.
 
     worker  {"event": "hello", "pid", "environment"}
+    parent  {"op": "limit", "memory_bytes"}: before loading, where the memory is limited; not answered
     parent  {"op": "load", "deployment"}
     worker  {"event": "loaded", "environment"} or {"event": "failed", "status", "error"}
             or {"event": "unavailable", "error"}: the engine is not installed in this interpreter
@@ -41,7 +42,7 @@ from fewmark.core import Deployment, EngineError, FewmarkError, Status, Workload
 from fewmark.engines.base import Engine
 from fewmark.engines.batch import read_cases, run_batch
 from fewmark.engines.doctor import examine, noise
-from fewmark.engines.host import host_facts
+from fewmark.engines.host import host_facts, limit_memory
 from fewmark.engines.loading import close_engine, engine_facts, failed_load, ready_engine
 from fewmark.engines.measure import Policy, measure
 
@@ -68,6 +69,8 @@ def serve() -> int:
     while (request := requests.get())["op"] != "close":
         if request["op"] == "load":
             engine = _load(Deployment.from_dict(request["deployment"]), send)
+        elif request["op"] == "limit":
+            limit_memory(request["memory_bytes"])
         elif request["op"] == "examine":
             finding, numbers = noise()
             send("examined", findings=[found.to_dict() for found in (*examine(), finding)], noise=numbers)
