@@ -60,16 +60,13 @@ def limit_memory(n_bytes: int) -> None:
     """Let this process, and each that it starts, allocate at most so much private memory; asking for more fails.
 
     It is the data that is limited (Linux' ``RLIMIT_DATA``), not the address space: device drivers reserve much more
-    of that than they use.
-
-    Raises
-    ------
-    ValueError, OSError
-        If the limit is above the one that is in force.
+    of that than they use. A lower limit that is in force stays.
     """
     import resource
 
-    resource.setrlimit(resource.RLIMIT_DATA, (n_bytes, n_bytes))
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = n_bytes if hard == resource.RLIM_INFINITY else min(n_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 class CpuWatch:

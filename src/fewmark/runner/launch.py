@@ -25,11 +25,15 @@ class Launch:
         ``("docker", "run", "-i", "image")``, ``("srun",)``, ``("numactl", "-N0")``.
     environment : mapping of str to str
         Environment variables that the worker gets besides ours, where the prefix passes them on.
+    memory_limit_bytes : int, optional
+        The most private memory that each process of the worker may allocate, and, where they run on this machine, the
+        most that they may hold together. What needs more ends as ``out_of_memory``.
     """
 
     python: str | None = None
     prefix: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    memory_limit_bytes: int | None = None
 
     def command(self) -> list[str]:
         """The arguments that start a worker."""

@@ -18,9 +18,11 @@ from typing import Any, Final
 
 from fewmark.core import Deployment, EngineError, InputError, Sample, Status, Workload
 from fewmark.engines.archive import boot_line
+from fewmark.engines.exhaustion import speaks_of_memory
 from fewmark.engines.measure import Outcome, Policy
 from fewmark.engines.worker import PROTOCOL
 from fewmark.runner.launch import Launch
+from fewmark.runner.telemetry import Telemetry
 
 MARK: Final = b'{"fewmark": '
 POLL_S: Final = 0.25  # how often a silent worker is checked for being alive
@@ -79,6 +81,11 @@ class WorkerProcess:
             self.kill()
             raise
         self.host: dict[str, Any] = hello["environment"]
+        self._pid = hello["pid"]
+        self._exceeded = False
+        self._limit = launch.memory_limit_bytes
+        if self._limit is not None:
+            self._write(json.dumps({"op": "limit", "memory_bytes": self._limit}).encode() + b"\n")
 
     @property
     def alive(self) -> bool:
@@ -94,7 +101,8 @@ class WorkerProcess:
             If the engine is not known or not installed in the worker's interpreter.
         """
         try:
-            answer = self._ask({"op": "load", "deployment": deployment.to_dict()}, timeout_s)
+            with self._watched():
+                answer = self._ask({"op": "load", "deployment": deployment.to_dict()}, timeout_s)
         except WorkerGoneError as gone:
             self.kill()
             return Outcome(gone.status, error=f"while loading: {gone.reason}")
@@ -109,17 +117,24 @@ class WorkerProcess:
         began = time.monotonic()
         samples: list[Sample] = []
         request = {"op": "run", "workload": workload.to_dict(), "policy": asdict(policy), "seed": seed}
-        try:
-            answer = self._ask(request, timeout_s, samples)
-            outcome = Outcome.from_dict(answer)
-        except WorkerGoneError as gone:
-            outcome = Outcome(gone.status, samples, time.monotonic() - began, error=gone.reason)
-        except InputError as error:
-            outcome = Outcome(Status.CRASHED, samples, time.monotonic() - began, error=f"malformed answer: {error}")
-        else:
-            if outcome.status is not Status.CRASHED:
-                return outcome
-        self.kill()  # if it is not gone, nothing is known about the state that it is in
+        with self._watched() as telemetry:
+            try:
+                answer = self._ask(request, timeout_s, samples)
+                outcome = Outcome.from_dict(answer)
+                spent = outcome.status is Status.CRASHED
+                # What a process holds after memory ran out is not known; a refusal to try leaves it as it was.
+                spent |= outcome.status is Status.OUT_OF_MEMORY and self._limit is not None
+            except WorkerGoneError as gone:
+                outcome = Outcome(gone.status, samples, time.monotonic() - began, error=gone.reason)
+                spent = True
+            except InputError as error:
+                outcome = Outcome(Status.CRASHED, samples, time.monotonic() - began, error=f"malformed answer: {error}")
+                spent = True
+        if telemetry is not None and outcome.provenance != "imported":
+            outcome.energy_j = telemetry.usage.energy_j
+            outcome.extra = {**telemetry.usage.facts(), **outcome.extra}
+        if spent:
+            self.kill()  # if it is not gone, nothing is known about the state that it is in
         return outcome
 
     def examine(self, timeout_s: float) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -144,8 +159,7 @@ class WorkerProcess:
         if self._killed:
             return
         self._killed = True
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._end_group()
         self._process.wait()
         self._log.close()
         # A stray process outside the group may hold the pipes; closing them under a busy thread would block.
@@ -154,6 +168,27 @@ class WorkerProcess:
             if stream is not None and not thread.is_alive():
                 with contextlib.suppress(OSError):
                     stream.close()
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[Telemetry | None]:
+        """The worker watched from here, where it runs on this machine: behind ssh or docker there is no telling."""
+        try:
+            here = os.getpgid(self._pid) == self._process.pid
+        except (OSError, TypeError):
+            here = False
+        if not here:
+            yield None
+            return
+        with Telemetry(self._pid, memory_limit_bytes=self._limit, on_excess=self._on_excess) as telemetry:
+            yield telemetry
+
+    def _on_excess(self) -> None:
+        self._exceeded = True
+        self._end_group()
+
+    def _end_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _ask(self, request: Mapping[str, Any], timeout_s: float, samples: list[Sample] | None = None) -> dict[str, Any]:
         deadline = time.monotonic() + timeout_s
@@ -206,9 +241,13 @@ class WorkerProcess:
         killed = code in (-signal.SIGKILL, 128 + signal.SIGKILL)
         if killed and _oom_kills() > self._oom_kills:
             return WorkerGoneError(Status.OUT_OF_MEMORY, "the kernel ended the worker because memory ran out")
+        if killed and self._exceeded:
+            reason = f"the worker and its processes held more than the limit of {self._limit} bytes together"
+            return WorkerGoneError(Status.OUT_OF_MEMORY, reason)
         what = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         tail = self._log_tail()
-        return WorkerGoneError(Status.CRASHED, f"the worker ended with {what}" + (f": {tail}" if tail else ""))
+        status = Status.OUT_OF_MEMORY if speaks_of_memory(tail) else Status.CRASHED
+        return WorkerGoneError(status, f"the worker ended with {what}" + (f": {tail}" if tail else ""))
 
     def _log_tail(self) -> str:
         with contextlib.suppress(OSError, ValueError):
