@@ -37,6 +37,7 @@ from fewmark.core import (
 from fewmark.engines.base import CaseFailure, Engine, Recorded
 from fewmark.engines.exhaustion import speaks_of_memory
 from fewmark.engines.host import CpuWatch
+from fewmark.engines.quality import outliers, quality_flags
 
 WARMUP_TOKENS = 16  # a warm-up run needs the shapes of the case, not its length
 
@@ -187,6 +188,10 @@ def measure(
         outcome.status, outcome.error = Status.OUT_OF_MEMORY if speaks_of_memory(said) else Status.CRASHED, said
     outcome.wall_s = time.perf_counter() - began
     outcome.extra |= watch.facts()
+    latencies = [sample.e2e_latency_s for sample in outcome.samples if sample.e2e_latency_s is not None]
+    outcome.flags += quality_flags(latencies)
+    if apart := outliers(latencies):
+        outcome.extra["outlier_repeats"] = apart
     return outcome
 
 

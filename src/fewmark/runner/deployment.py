@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from fewmark.core import Case, EngineError, Measurement, Status
 from fewmark.engines.measure import Outcome, Policy, case_seed
+from fewmark.runner.drift import marked, worth_checking
 from fewmark.runner.launch import Launch
 from fewmark.runner.process import WorkerGoneError, WorkerProcess
 
@@ -32,6 +33,9 @@ class RunSettings:
         Of the order and of the prompts.
     launch : Launch
         How a worker is started.
+    drift_check : bool
+        Measure the first case of a deployment again when all are measured, where they were many or took long; the
+        second measurement is marked ``drift-check``.
     """
 
     policy: Policy = field(default_factory=Policy)
@@ -39,6 +43,7 @@ class RunSettings:
     load_timeout_s: float = 1800.0
     seed: int = 0
     launch: Launch = field(default_factory=Launch)
+    drift_check: bool = False
 
 
 def measure_deployment(
@@ -66,6 +71,8 @@ def measure_deployment(
     waiting = deque(cases)
     policy = replace(settings.policy, time_limit_s=SOFT_LIMIT * settings.timeout_s)
     worker: WorkerProcess | None = None
+    first: Measurement | None = None
+    n_measured, started = 0, perf_counter()
     try:
         while waiting:
             if worker is None or not worker.alive:
@@ -82,7 +89,16 @@ def measure_deployment(
             on_start(case)
             outcome = worker.run(case.workload, policy, case_seed(settings.seed, case), settings.timeout_s)
             waiting.popleft()
-            yield outcome.to_measurement(case, startup_s=share, environment=environment)
+            measurement = outcome.to_measurement(case, startup_s=share, environment=environment)
+            if first is None and measurement.status is Status.OK and measurement.provenance == "measured":
+                first = measurement
+            n_measured += 1
+            yield measurement
+        worthy = settings.drift_check and worth_checking(n_measured, perf_counter() - started)
+        if worthy and first is not None and worker is not None and worker.alive:
+            case = first.case
+            outcome = worker.run(case.workload, policy, case_seed(settings.seed, case), settings.timeout_s)
+            yield marked(first, outcome.to_measurement(case, startup_s=None, environment=environment))
         if worker is not None:
             worker.close()
     finally:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from fewmark.core import Advice, Case, Deployment, EngineError, Measurement, Status, content_hash
 from fewmark.core.frozen import thaw
+from fewmark.runner import drift
 from fewmark.runner.deployment import RunSettings, measure_deployment
 from fewmark.runner.progress import RunProgress
 from fewmark.runner.surroundings import host_advice, result_advice, run_facts
@@ -32,7 +33,8 @@ class RunReport:
 
     `n_cases` were asked for; `n_before` of them had a measurement already, `n_failed_before` of those a failed one
     that was not tried again. `unavailable` says which engines were missing and how many cases waited for each.
-    Times in seconds: the run's own, and of the measurements their cost and the engines' starts.
+    `checks` are first cases measured again at the end. Times in seconds: the run's own, and of the measurements their
+    cost and the engines' starts.
     """
 
     n_cases: int
@@ -43,6 +45,7 @@ class RunReport:
     unavailable: tuple[tuple[str, str, int], ...] = ()
     advice: tuple[Advice, ...] = ()
     elapsed_s: float = 0.0
+    checks: tuple[Measurement, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -64,8 +67,11 @@ class RunReport:
             "n_left": self.n_left,
             "statuses": {str(k): n for k, n in sorted(Counter(m.status for m in self.measurements).items())},
             "elapsed_s": self.elapsed_s,
-            "cost_s": sum(m.cost.wall_s or 0.0 for m in self.measurements),
+            "cost_s": sum(m.cost.wall_s or 0.0 for m in (*self.measurements, *self.checks)),
             "startup_s": sum(m.cost.startup_s or 0.0 for m in self.measurements),
+            "drift": [
+                {"case_id": m.case.case_id, "status": str(m.status), "drift": m.extra.get("drift")} for m in self.checks
+            ],
             "failures": [
                 {"case_id": m.case.case_id, "case": m.case.to_dict(), "status": str(m.status), "error": m.error}
                 for m in self.failures
@@ -116,6 +122,7 @@ class Runner:
         groups = self._order(missing, limit)
         n_asked = sum(map(len, groups.values()))
         measured: list[Measurement] = []
+        checks: list[Measurement] = []
         unavailable: list[tuple[Deployment, EngineError, int]] = []
         facts = run_facts()
         with RunProgress(n_asked, quiet=self.quiet) as progress:
@@ -125,6 +132,9 @@ class Runner:
                     with contextlib.closing(results):
                         for measurement in results:
                             self.store.add([measurement])
+                            if drift.FLAG in measurement.flags:
+                                checks.append(measurement)
+                                continue
                             measured.append(measurement)
                             progress.saved(measurement)
                 except EngineError as error:
@@ -138,8 +148,9 @@ class Runner:
             n_left=len(missing) - len(measured),
             measurements=tuple(measured),
             unavailable=tuple((deployment.engine, str(error), count) for deployment, error, count in unavailable),
-            advice=tuple(self._advice(measured)),
+            advice=(*self._advice(measured), *drift.drift_advice(checks)),
             elapsed_s=time.monotonic() - began,
+            checks=tuple(checks),
         )
 
     def _order(self, cases: Iterable[Case], limit: int | None) -> Mapping[Deployment, list[Case]]:

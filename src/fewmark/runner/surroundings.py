@@ -9,6 +9,7 @@ from typing import Any, Final
 from fewmark import __version__
 from fewmark.core import Advice, Measurement, Status
 from fewmark.engines.doctor import BAD, WARN, Finding, deployment_findings
+from fewmark.engines.quality import OUTLIER_FLAG, WARM_UP_FLAG
 
 BUSY_FRACTION: Final = 0.25  # of the CPUs, kept busy by others, from which a machine counts as busy
 MOST: Final = 0.25  # of the cases, from which a fault of single cases is worth a word about the machine
@@ -42,6 +43,20 @@ def result_advice(measurements: Iterable[Measurement]) -> Iterable[Advice]:
             "imprecise",
             f"{imprecise} of {len(live)} cases were not known to the target precision after the last repeat",
             "quiet the machine, pin fewer threads, or allow more repeats (--repeats-max)",
+        )
+    warming = sum(WARM_UP_FLAG in m.flags for m in live)
+    if warming > MOST * len(live):
+        yield Advice(
+            "warming-up",
+            f"the first repeat alone was slow in {warming} of {len(live)} cases: the warm-up was too short",
+            "warm up more often: settings: {warmup: 3} in the suite",
+        )
+    scattered = sum(OUTLIER_FLAG in m.flags for m in live)
+    if scattered > MOST * len(live):
+        yield Advice(
+            "noisy-machine",
+            f"single repeats lie apart in {scattered} of {len(live)} cases; they are marked, none is left out",
+            "fewmark doctor shows what disturbs this machine; medians hold, latencies' tails do not",
         )
     busy = 0
     for measurement in live:
