@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         code = 2
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; everything measured so far is saved", err=True)
-        code = 130
+        code = 128 + (_stopped_by or signal.SIGINT)
     except BrokenPipeError:
         code = 0
     else:
@@ -37,12 +37,21 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
+_stopped_by = 0  # the signal that ended the work, if one did
+
+
 def _stop_once() -> None:
-    """The first Ctrl-C stops the work; further ones do not disturb what is then being saved and closed."""
+    """The first Ctrl-C or SIGTERM stops the work; further ones do not disturb what is then being saved and closed."""
 
     def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        global _stopped_by
+        _stopped_by = number
+        for handled in heeded:
+            signal.signal(handled, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, stop)
+    # A signal that whoever started us wants ignored, or handles, is left alone.
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    heeded = [number for number, handler in usual.items() if signal.getsignal(number) is handler]
+    for number in heeded:
+        signal.signal(number, stop)

@@ -25,6 +25,8 @@ SHOWN_FAILURES = 5
 @click.option("--retry", type=click.Choice(["failed"]), help="Measure the cases again that have failed so far.")
 @click.option("--order", "order_seed", type=int, metavar="SEED", help="Seed of the random order and of the prompts.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Measure at most N cases.")
+@click.option("--memory-limit", metavar="SIZE", help="Most memory of a worker: 4GiB. Beyond it: out_of_memory.")
+@click.option("--no-drift-check", is_flag=True, help="Do not measure the first case of a long sweep again at its end.")
 @click.option("--budget", metavar="DURATION", help="Measure only the cells that teach the most in this time: 30m.")
 @click.option("--target-error", type=float, metavar="FRACTION", help="…until the median error is forecast below: 0.05.")
 @click.option("--target", default="throughput_tok_s", show_default=True, help="The metric to know, with these two.")
@@ -41,6 +43,8 @@ def command(
     retry: str | None,
     order_seed: int | None,
     limit: int | None,
+    memory_limit: str | None,
+    no_drift_check: bool,
     budget: str | None,
     target_error: float | None,
     target: str,
@@ -70,7 +74,7 @@ def command(
         done = campaign(
             suite, budget=budget, target_error=target_error, target=target, model=model, store=store,
             engine_python=engine_python, worker_prefix=prefix, repeats_max=repeats_max, timeout_s=timeout_s,
-            seed=order_seed, quiet=quiet, on_step=show_step,
+            seed=order_seed, memory_limit=memory_limit, quiet=quiet, on_step=show_step,
         )  # fmt: skip
         if as_json:
             click.echo(json.dumps(done.to_dict(), indent=2, allow_nan=False))
@@ -86,6 +90,8 @@ def command(
         retry_failed=retry == "failed",
         order_seed=order_seed,
         limit=limit,
+        memory_limit=memory_limit,
+        drift_check=not no_drift_check,
         quiet=quiet,
     )
     if as_json:

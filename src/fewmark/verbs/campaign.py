@@ -42,6 +42,7 @@ def campaign(
     repeats_max: int | None = None,
     timeout_s: float | None = None,
     seed: int | None = None,
+    memory_limit: str | None = None,
     quiet: bool = False,
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> Campaign:
@@ -49,7 +50,7 @@ def campaign(
 
     Parameters
     ----------
-    suite, store, engine_python, worker_prefix, repeats_max, timeout_s : as `verbs.run.run` takes them
+    suite, store, engine_python, worker_prefix, repeats_max, timeout_s, memory_limit : as `verbs.run.run` takes them
     budget : a duration, as in "30m"; what was spent on these cells before counts
     target_error : median error over the suite to reach, a fraction
     target, model, strategy : the metric, who predicts what is not measured ("none": a roofline), who chooses
@@ -61,7 +62,7 @@ def campaign(
     """
     chosen, settings = prepare(
         suite, engine_python=engine_python, worker_prefix=worker_prefix, repeats_max=repeats_max, timeout_s=timeout_s,
-        order_seed=seed,
+        order_seed=seed, memory_limit=memory_limit,
     )  # fmt: skip
     policy = settings.policy
     with open_store(store) as opened:

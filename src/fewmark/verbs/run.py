@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
@@ -29,6 +30,8 @@ def run(
     retry_failed: bool = False,
     order_seed: int | None = None,
     limit: int | None = None,
+    memory_limit: str | None = None,
+    drift_check: bool = True,
     quiet: bool = False,
 ) -> RunReport:
     """Measure a suite on its engines; what the store holds already is not measured again.
@@ -49,6 +52,10 @@ def run(
         Measure cases again that only ever failed.
     limit : int, optional
         Measure at most this many cases.
+    memory_limit : str, optional
+        The most memory of a worker, as in "4GiB"; what needs more ends as ``out_of_memory``.
+    drift_check : bool, default True
+        Measure the first case of a long sweep again at its end.
 
     Raises
     ------
@@ -61,8 +68,9 @@ def run(
         raise InputError("limit must be a whole number of at least 1", got=limit)
     chosen, settings = prepare(
         suite, engine_python=engine_python, worker_prefix=worker_prefix, repeats_max=repeats_max, timeout_s=timeout_s,
-        order_seed=order_seed,
+        order_seed=order_seed, memory_limit=memory_limit,
     )  # fmt: skip
+    settings = replace(settings, drift_check=drift_check)
     with open_store(store) as opened:
         report = Runner(opened, settings, quiet=quiet).run(chosen.cases, retry_failed=retry_failed, limit=limit)
     if "truncate" in chosen.settings:
@@ -83,10 +91,12 @@ def prepare(
     repeats_max: int | None = None,
     timeout_s: float | None = None,
     order_seed: int | None = None,
+    memory_limit: str | None = None,
 ) -> tuple[Suite, RunSettings]:
     """The suite and the runner's settings behind a request; the parameters and errors are those of `run`."""
     chosen = suite if isinstance(suite, Suite) else load_suite(suite)
-    launch = Launch(engine_python, tuple(worker_prefix), _tables())
+    limit_bytes = None if memory_limit is None else n_bytes(memory_limit)
+    launch = Launch(engine_python, tuple(worker_prefix), _tables(), limit_bytes)
     settings = run_settings(
         chosen.settings, repeats_max=repeats_max, timeout_s=timeout_s, order_seed=order_seed, launch=launch
     )
@@ -129,6 +139,15 @@ def run_settings(
         seed=order_seed if order_seed is not None else given.get("seed", settings.seed),
         launch=launch or settings.launch,
     )
+
+
+def n_bytes(text: str) -> int:
+    """The bytes behind ``4GiB``, ``500MB``, ``2G`` (a power of 1024, as in ulimit). Raises `InputError`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?", text.strip().lower())
+    if found is None or not (number := float(found[1])):
+        raise InputError("a memory limit is a positive size", got=text, hint="as in 4GiB or 500MB")
+    base = 1000 if found[3] == "b" else 1024
+    return int(number * base ** ("kmgt".index(found[2]) + 1 if found[2] else 0))
 
 
 def _tables() -> dict[str, str]:
