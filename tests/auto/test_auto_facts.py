@@ -25,6 +25,9 @@ def test_generations_and_sizes_are_told_apart() -> None:
     assert facts.accelerator("A100-80GB").bandwidth > facts.accelerator("a100").bandwidth
     assert facts.accelerator("L40S").flops["fp16"] > facts.accelerator("L40").flops["fp16"]
     assert facts.accelerator("L4").memory_bytes == 24e9
+    assert facts.accelerator("NVIDIA A100-SXM4-80GB") == facts.accelerator("A100-80G") == facts.accelerator("a100 80gb")
+    assert facts.accelerator("A10G").memory_bytes == 24e9
+    assert facts.accelerator("MI300A").memory_bytes < facts.accelerator("AMD Instinct MI300X").memory_bytes
 
 
 def test_unknown_names_get_estimates_that_say_so() -> None:

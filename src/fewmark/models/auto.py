@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fewmark.core.errors import ModelError
 from fewmark.models import auto_state
-from fewmark.models.auto_inputs import Encoder, Table, read_table
+from fewmark.models.auto_inputs import OWN, Encoder, Table, read_table
 from fewmark.models.auto_pool import Pool, deal, learn_hyper
 from fewmark.models.base import FloatArray, Model
 from fewmark.models.calibration import Scores, beyond, rows_by_group
@@ -203,6 +203,7 @@ class AutoModel(Model):
         """Take in further measurements without learning anew: hyperparameters stay, the factor grows by these rows."""
         self._require_fitted()
         table, residual = self._learnable(X, y, self.encoder_)
+        table = self._with_strengths(table)
         noise, pool = self._noise(table), self._pool_of(table)
         for number in np.unique(pool):
             rows = np.flatnonzero(pool == number)
@@ -259,7 +260,10 @@ class AutoModel(Model):
             for rows in (np.flatnonzero(pool == number) for number in np.unique(pool))
         ]  # fmt: skip
         if len(self.pools_) == 1:
-            _ = self.pools_[0].posterior.a  # ready to answer and to take in more; many pools wait until they are asked
+            _ = self.pools_[0].posterior.a  # ready to answer and to take in more
+        else:
+            for one in self.pools_:  # many pools wait until they are asked
+                one.forget()
         self._index()
         return self
 
@@ -269,6 +273,11 @@ class AutoModel(Model):
         self.place_ = {code: number for number, pool in enumerate(self.pools_) for code in pool.members}
         scales = {code: float(pool.noise[rows[0]]) for pool in self.pools_ for code, rows in pool.members.items()}
         self.noise_scales_ = scales
+        self.strengths_ = {
+            code: float(pool.posterior.inputs.values[rows[0], OWN])
+            for pool in self.pools_
+            for code, rows in pool.members.items()
+        }
         axes = np.vstack([pool.axes[:, :3] for pool in self.pools_])
         self.range_ = axes.min(0), axes.max(0)
         self.typical_noise_ = float(np.median(list(scales.values())))
@@ -286,7 +295,13 @@ class AutoModel(Model):
         self._require_fitted()
         # names that are only asked for are numbered for this call alone: asking changes nothing
         encoder = Encoder({column: dict(known) for column, known in self.encoder_.names.items()})
-        return read_table(X, self.target, load_facts(tuple(self.facts)), encoder)
+        return self._with_strengths(read_table(X, self.target, load_facts(tuple(self.facts)), encoder))
+
+    def _with_strengths(self, table: Table) -> Table:
+        codes, position = np.unique(table.deployment, return_inverse=True)
+        if len(codes):
+            table.inputs.values[:, OWN] = np.array([self.strengths_.get(int(c), 1.0) for c in codes])[position]
+        return table
 
     def _latent(self, X: pd.DataFrame) -> tuple[Table, FloatArray, FloatArray]:
         """Log latency (m,) and its standard deviation with noise (m,)."""

@@ -1,6 +1,6 @@
 """From a table of cells to what `auto` learns from: the roofline's log latency, numbers and group codes.
 
-Notation: n cells; values (n, 16) are the columns `COLUMNS`; codes (n, 5) the columns `GROUPS`.
+Notation: n cells; values (n, 17) are the columns `COLUMNS`; codes (n, 5) the columns `GROUPS`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ GROUPS: Final = ("engine", "accelerator", "model", "variant", "deployment")
 ACCELERATOR: Final = GROUPS.index("accelerator")
 DEPLOYMENT: Final = GROUPS.index("deployment")
 DEPLOYMENT_NUMBERS: Final = ("log2_parameters", "log2_devices", "online", "constant")
-COLUMNS: Final = (*FEATURES, *DEPLOYMENT_NUMBERS, *SHARES)
+COLUMNS: Final = (*FEATURES, *DEPLOYMENT_NUMBERS, *SHARES, "own")
+OWN: Final = COLUMNS.index("own")  # how much stronger than usual what a deployment has for itself is; 1 until known
 _VARIANT: Final = ("engine_version", "precision", "tensor_parallel_size", "placement")
 _UNKNOWN: Final = "\x00"
 
@@ -97,7 +98,7 @@ def read_table(X: pd.DataFrame, target: str, facts: Facts, encoder: Encoder) -> 
     latency = {"ttft_s": "ttft_s", "tpot_s": "tpot_s"}.get(target, "e2e_latency_s")
     roof = roofline(ii, oo, load, hardware.take(position), latency)
     values = np.column_stack(
-        [roof.features, numbers[position], online.astype(np.float64), np.ones(len(X)), roof.shares]
+        [roof.features, numbers[position], online.astype(np.float64), np.ones(len(X)), roof.shares, np.ones(len(X))]
     )  # fmt: skip
     to_latency, sign = np.zeros(len(X)), 1.0
     if target in ("throughput_tok_s", "total_throughput_tok_s"):

@@ -10,9 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from fewmark.models.auto_inputs import COLUMNS, GROUPS
+from fewmark.models.auto_inputs import COLUMNS, GROUPS, OWN
 from fewmark.models.gp import Prior
-from fewmark.models.kernel import Kernel, Part
+from fewmark.models.kernel import FloatArray, Kernel, Part
 
 _SCALES: Final = {  # prior median of the length scale, in octaves
     "log2_input": 4.0, "log2_output": 4.0, "log2_load": 4.0, "kv_to_weights": 4.0, "compute_to_memory": 4.0,
@@ -41,14 +41,21 @@ def parts() -> tuple[Part, ...]:
         Part("engine x model", (e, m), every),
         Part("accelerator x model", (a, m), every),
         Part("engine x accelerator x model", (e, a, m), every),
-        Part("deployment", (d,), at(*_CELL)),
-        Part("deployment, local", (d,), at("log2_input", "log2_output", "log2_load")),
+        Part("deployment", (d,), at(*_CELL), scaled=OWN),
+        Part("deployment, local", (d,), at("log2_input", "log2_output", "log2_load"), scaled=OWN),
         Part("level", (), at("constant"), linear=True),
         Part("engine shares", (e,), shares, linear=True),
         Part("accelerator shares", (a,), shares, linear=True),
         Part("engine x accelerator shares", (e, a), shares, linear=True),
-        Part("deployment shares", (d,), shares, linear=True),
+        Part("deployment shares", (d,), shares, linear=True, scaled=OWN),
     )
+
+
+def own(kernel: Kernel, theta: FloatArray, values: FloatArray) -> FloatArray:
+    """The covariance that cells of one deployment have for themselves alone, at strength 1, (n, n)."""
+    values = values.copy()
+    values[:, OWN] = 1.0
+    return kernel.within(theta, values, values, only_scaled=True)
 
 
 def prior(kernel: Kernel) -> Prior:

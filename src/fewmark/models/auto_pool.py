@@ -19,11 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewmark.models import gp
-from fewmark.models.auto_inputs import ACCELERATOR, DEPLOYMENT
+from fewmark.models.auto_inputs import ACCELERATOR, DEPLOYMENT, OWN
+from fewmark.models.auto_kernel import own as own_covariance
 from fewmark.models.auto_kernel import parts, prior
 from fewmark.models.calibration import Calibrator, Fold, rows_by_group
 from fewmark.models.kernel import FloatArray, Inputs, IntArray, Kernel
 from fewmark.models.posterior import Posterior
+from fewmark.models.strength import is_unusual, strength
 
 LONG: Final = (40, 20, 15)  # iterations of L-BFGS between expectations
 SHORT: Final = (15, 12, 12)
@@ -99,8 +101,10 @@ class Pool:
         self.hyper, self.folds, self.random_state = hyper, folds, random_state
         self.kernel = Kernel(parts())
         self.axes = axes
-        variance, self.noise = self._noise(hyper, inputs, residual) if noise is None else noise
-        self.posterior = Posterior(self.kernel, hyper.theta, inputs, residual, variance)
+        if noise is None:
+            self.posterior, self.noise = self._solve(hyper, inputs, residual)
+        else:
+            self.posterior, self.noise = Posterior(self.kernel, hyper.theta, inputs, residual, noise[0]), noise[1]
         self.members = rows_by_group(inputs.codes[:, DEPLOYMENT])
 
     @cached_property
@@ -110,8 +114,7 @@ class Pool:
         main = Fold(self.posterior, self.hyper.log_scale, self.noise, frozenset(self.members))
         folds = [main] if not self.folds else []
         for hyper in self.folds:
-            variance, noise = self._noise(hyper, inputs, residual)
-            posterior = Posterior(self.kernel, hyper.theta, inputs, residual, variance)
+            posterior, noise = self._solve(hyper, inputs, residual)
             folds.append(Fold(posterior, hyper.log_scale, noise, hyper.unseen))
         codes = inputs.codes
         return Calibrator(main, folds, self.axes, codes[:, DEPLOYMENT], codes[:, ACCELERATOR], self.random_state)
@@ -145,9 +148,37 @@ class Pool:
             mean[rows], variance[rows] = self.posterior.predict(inputs.take(rows))
         return mean, variance
 
-    def _noise(self, hyper: Hyper, inputs: Inputs, residual: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _solve(self, hyper: Hyper, inputs: Inputs, residual: FloatArray) -> tuple[Posterior, FloatArray]:
+        """The posterior, with each deployment's noise and the strength of what it has for itself; noise scales (n,)."""
+        inputs = Inputs(inputs.values.copy(), inputs.codes)
+        inputs.values[:, OWN] = 1.0
         _, group = np.unique(inputs.codes[:, DEPLOYMENT], return_inverse=True)
         group = group.astype(np.int64)
+        matrix = self.kernel.matrix(hyper.theta, inputs)
         noise = gp.Noise(hyper.log_scale, np.ones(int(group.max()) + 1), np.ones(len(group)))
-        gp.refresh_noise(noise, self.kernel.matrix(hyper.theta, inputs), residual, group, steps=gp.NOISE_STEPS)
-        return noise.variance(group), np.exp(hyper.log_scale) * noise.factor[group]
+        gp.refresh_noise(noise, matrix, residual, group, steps=gp.NOISE_STEPS)
+        variance = noise.variance(group)
+        usual = Posterior(self.kernel, hyper.theta, inputs, residual, variance)
+        usual.__dict__["factor"] = gp.cholesky(matrix + np.diag(variance))
+        unusual = False
+        for number, rows in rows_by_group(group).items():
+            if not is_unusual(noise.precision[rows], float(noise.factor[number])):
+                continue
+            mean, covariance = usual.without(rows)
+            own = own_covariance(self.kernel, hyper.theta, inputs.values[rows])
+            found, own_noise = strength(residual[rows] - mean, covariance, own, hyper.log_scale)
+            if found != 1.0:
+                unusual = True
+                inputs.values[rows, OWN] = found
+                matrix[np.ix_(rows, rows)] += (found**2 - 1) * own
+                variance[rows] = own_noise.variance(np.zeros(len(rows), dtype=np.int64))
+                noise.factor[number] = own_noise.factor[0]
+        if unusual:
+            usual = Posterior(self.kernel, hyper.theta, inputs, residual, variance)
+            usual.__dict__["factor"] = gp.cholesky(matrix + np.diag(variance))
+        return usual, np.exp(hyper.log_scale) * noise.factor[group]
+
+    def forget(self) -> None:
+        """Drop what can be computed again."""
+        for name in ("factor", "precision", "a"):
+            self.posterior.__dict__.pop(name, None)

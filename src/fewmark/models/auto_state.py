@@ -16,7 +16,7 @@ from fewmark.models.auto_kernel import parts
 from fewmark.models.auto_pool import Hyper, Pool
 from fewmark.models.kernel import Inputs, Kernel
 
-VERSION: Final = 1
+VERSION: Final = 2
 _HINT: Final = "fit it again with this version of fewmark"
 
 Names = dict[str, dict[str, int]]

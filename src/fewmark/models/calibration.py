@@ -22,9 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
+from fewmark.models.auto_inputs import OWN
+from fewmark.models.auto_kernel import own as own_covariance
 from fewmark.models.gp import NOISE_STEPS, Noise, cholesky, refresh_noise, solve
 from fewmark.models.kernel import FloatArray, IntArray
 from fewmark.models.posterior import Posterior
+from fewmark.models.strength import is_unusual, strength
 
 PRIOR_WEIGHT = 10.0  # scores' worth of the Student t
 PRIOR_DEGREES = 4.0
@@ -130,7 +133,7 @@ class Calibrator:
         self.deployment, self.accelerator = deployment, accelerator
         self.random_state = random_state
         self.members = rows_by_group(deployment)
-        self._latent: dict[tuple[int, int, int], tuple[FloatArray, FloatArray]] = {}
+        self._latent: dict[tuple[int, int, int], tuple[FloatArray, FloatArray, FloatArray]] = {}
         self._scores: dict[tuple[int, int, bytes], Scores] = {}
 
     def scores(self, deployment: int, accelerator: int, known: FloatArray) -> Scores:
@@ -205,23 +208,43 @@ class Calibrator:
     ) -> tuple[FloatArray, FloatArray]:
         """Mean and variance (with noise) of the cells that do not stay, given those that do and all other deployments.
 
-        The noise of what stays is estimated anew: the fitted one knows the values that are hidden here.
+        The noise of what stays, and the strength of each deployment's own parts, are estimated anew: the fitted
+        ones know the values that are hidden here.
         """
         key = (id(fold), int(rows[0]), len(rows))
         if key not in self._latent:
-            self._latent[key] = fold.posterior.without(rows)
-        mean, covariance = self._latent[key]
+            self._latent[key] = self._usual(fold.posterior, rows, group)
+        mean, covariance, own = self._latent[key]
         noise = Noise(fold.log_scale, np.ones(int(group.max()) + 1), np.ones(int(stay.sum())))
         if not stay.any():
             return mean, np.diag(covariance) + float(np.median(fold.noise)) ** 2
         known, across = covariance[np.ix_(stay, stay)], covariance[np.ix_(~stay, stay)]
         y = fold.posterior.y[rows][stay] - mean[stay]
         refresh_noise(noise, known, y, group[stay], steps=NOISE_STEPS)
+        for number in range(len(noise.factor)):
+            inside = group[stay] == number
+            if not is_unusual(noise.precision[inside], float(noise.factor[number])):
+                continue
+            at = np.ix_(inside, inside)
+            found, own_noise = strength(y[inside], known[at], own[np.ix_(stay, stay)][at], fold.log_scale)
+            noise.factor[number], noise.precision[inside] = own_noise.factor[0], own_noise.precision
+            covariance = covariance + (found**2 - 1) * own * (group == number)[:, None]
+        known, across = covariance[np.ix_(stay, stay)], covariance[np.ix_(~stay, stay)]
         factor = cholesky(known + np.diag(noise.variance(group[stay])))
         scale = np.exp(noise.log_scale) * noise.factor[group[~stay]]
         explained = (across * solve(factor, np.asfortranarray(across.T)).T).sum(1)
         variance = np.diag(covariance)[~stay] - explained + scale**2
         return mean[~stay] + across @ solve(factor, y), np.maximum(variance, 1e-12)
+
+    @staticmethod
+    def _usual(
+        posterior: Posterior, rows: NDArray[np.intp], group: IntArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Mean and covariance of a block given all other cells, with all strengths 1, and the own part of it."""
+        mean, covariance = posterior.without(rows)
+        values = posterior.inputs.values[rows]
+        own = own_covariance(posterior.kernel, posterior.theta, values) * (group[:, None] == group)
+        return mean, covariance - (values[:, OWN, None] ** 2 - 1) * own, own
 
 
 def rows_by_group(group: IntArray) -> dict[int, NDArray[np.intp]]:

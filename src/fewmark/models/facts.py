@@ -123,6 +123,11 @@ class Facts:
         parts = words(name or "")
         found: AcceleratorFacts | None = _longest(parts, self._accelerators)
         memory = _memory_bytes(parts)
+        if memory:
+            # "A100-SXM4-80GB" means the entry "a100 80gb", whatever stands between
+            size = words(f"{memory / 1e9:g}gb")
+            moved = (_longest((*parts[:at], *size, *parts[at:]), self._accelerators) for at in range(1, len(parts)))
+            found = next((one for one in moved if one is not None and one.memory_bytes == memory), found)
         if found is None:
             size = memory or 64e9
             return AcceleratorFacts(size, 2.0e12, {"fp16": 300e12, "fp8": 600e12, "int8": 600e12}, 2e11, known=False)
@@ -217,5 +222,10 @@ def _estimated_model(parts: tuple[str, ...]) -> ModelFacts:
 
 
 def _memory_bytes(parts: tuple[str, ...]) -> float | None:
-    sizes = [float(a) * 1e9 for a, b in pairwise(parts) if a[0].isdigit() and b in ("gb", "gib")]
+    # "A100-80G" names its memory, "A10G" does not: a lone g counts only after another word and its number
+    sizes = [
+        float(a) * 1e9
+        for at, (a, b) in enumerate(pairwise(parts))
+        if a[0].isdigit() and (b in ("gb", "gib") or (b == "g" and at >= 2))
+    ]
     return max(sizes) if sizes and max(sizes) > 0 else None

@@ -9,6 +9,9 @@ Notation:
     stationary  k_c(x, x') = [same mask] a_c² exp(-1/2 sum_j (x_j - x'_j)² / l_cj²)
     linear      k_c(x, x') = [same mask] sum_j s_cj² x_j x'_j
 
+A part may be scaled: k_c(x, x') g(x) g(x') with a column g of `values` that says how much stronger than usual it is for
+the cell's group. Hyperparameters are learned at g = 1.
+
 Source: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), sections 4.2 and 5.1 for the kernels;
 additive multi-task structure as in Duvenaud (2014), chapter 2.
 """
@@ -52,6 +55,7 @@ class Part:
     mask: tuple[int, ...]
     columns: tuple[int, ...]
     linear: bool = False
+    scaled: int | None = None  # the column g
 
     @property
     def size(self) -> int:
@@ -77,11 +81,14 @@ class Kernel:
                 out[np.ix_(rows, columns)] += _block(part, theta[at], a.values[rows], other.values[columns])
         return out
 
-    def within(self, theta: FloatArray, values: FloatArray, other: FloatArray) -> FloatArray:
+    def within(
+        self, theta: FloatArray, values: FloatArray, other: FloatArray, *, only_scaled: bool = False
+    ) -> FloatArray:
         """The covariance between cells that share every group, as those of one deployment do, (n, m)."""
         out = np.zeros((len(values), len(other)))
         for part, at in zip(self.parts, self.slices, strict=True):
-            out += _block(part, theta[at], values, other)
+            if part.scaled is not None or not only_scaled:
+                out += _block(part, theta[at], values, other)
         return out
 
     def diagonal(self, theta: FloatArray, a: Inputs) -> FloatArray:
@@ -89,9 +96,10 @@ class Kernel:
         out = np.zeros(len(a))
         for part, at in zip(self.parts, self.slices, strict=True):
             if part.linear:
-                out += (a.values[:, part.columns] ** 2) @ np.exp(2 * theta[at])
+                own = (a.values[:, part.columns] ** 2) @ np.exp(2 * theta[at])
             else:
-                out += np.exp(2 * theta[at.start])
+                own = np.full(len(a), np.exp(2 * theta[at.start]))
+            out += own if part.scaled is None else own * a.values[:, part.scaled] ** 2
         return out
 
 
@@ -158,6 +166,11 @@ class Pairs:
 
 
 def _block(part: Part, theta: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:
+    block = _unscaled(part, theta, a, b)
+    return block if part.scaled is None else block * a[:, part.scaled, None] * b[:, part.scaled]
+
+
+def _unscaled(part: Part, theta: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:
     left, right = a[:, part.columns], b[:, part.columns]
     if part.linear:
         return np.asarray((left * np.exp(2 * theta)) @ right.T)

@@ -102,7 +102,13 @@ class Posterior:
 
     def without(self, block: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
         """Mean (h,) and covariance (h, h) of the latent function at a block of cells, given all cells but these."""
-        covariance = inverse(cholesky(self.precision[np.ix_(block, block)]))
+        if "precision" in self.__dict__:
+            precision = self.precision[np.ix_(block, block)]
+        else:  # a few blocks cost less than the whole inverse
+            unit = np.zeros((len(self.y), len(block)), order="F")
+            unit[block, np.arange(len(block))] = 1.0
+            precision = solve(self.factor, unit)[block]
+        covariance = inverse(cholesky(precision))
         mean = self.y[block] - covariance @ self.a[block]
         covariance[np.diag_indices(len(block))] -= self.variance[block]
         return mean, covariance
