@@ -17,7 +17,15 @@ from fewmark.core.table import WORKLOAD_COLUMNS
 from fewmark.evaluate.protocols import Turn, eligible_deployments, turns
 from fewmark.evaluate.scores import scores
 from fewmark.models.base import FloatArray, Model
-from fewmark.models.cells import Cells, IntArray, cell_columns, median_of_repeats, read_cells
+from fewmark.models.cells import (
+    Cells,
+    IntArray,
+    cell_columns,
+    group_codes,
+    learned_columns,
+    median_of_repeats,
+    read_cells,
+)
 from fewmark.models.registry import make_model
 from fewmark.models.support import anchors
 
@@ -142,7 +150,13 @@ def prepare(table: pd.DataFrame, target: str) -> tuple[pd.DataFrame, FloatArray]
     if not usable.any():
         raise InputError(f"no row of the table has {target} for a complete cell", got=f"{len(table)} rows")
     X, y = median_of_repeats(table[usable], value[usable])
-    return X.reset_index(drop=True), y
+    cell, _ = group_codes(table[usable], cell_columns(table))
+    others = pd.DataFrame({name: numbers[name][usable] for name in TARGETS if name in table})
+    medians = others.groupby(cell).median()
+    X = X.reset_index(drop=True)
+    for name in others:
+        X[name] = medians[name].to_numpy()
+    return X, y
 
 
 def _derived(target: str, known: dict[str, float | None]) -> float:
@@ -162,9 +176,9 @@ def _or_none(value: float) -> float | None:
 def _play(model: Model, turn: Turn, X: pd.DataFrame, y: FloatArray, cells: Cells) -> tuple[pd.DataFrame, float, float]:
     """Fit without the hidden cells, predict the scored ones; the rows' outcome and the seconds taken."""
     known, asked = ~turn.hidden, turn.scored.copy()
-    cases = X[cell_columns(X)]
+    cases, told = X[cell_columns(X)], X[learned_columns(X, model)]
     start = time.perf_counter()
-    reason = _fit(model.fit, cases[known], y[known])
+    reason = _fit(model.fit, told[known], y[known])
     if turn.n_chosen:
         rows = np.flatnonzero(asked)
         unseen = cases.iloc[rows]
@@ -172,7 +186,7 @@ def _play(model: Model, turn: Turn, X: pd.DataFrame, y: FloatArray, cells: Cells
         chosen = anchors(unseen, turn.n_chosen) if reason else model.design(unseen, turn.n_chosen)
         chosen = rows[_checked_design(chosen, cells.deployment[rows], turn.n_chosen, model.name)]
         known[chosen], asked[chosen] = True, False
-        reason = _fit(model.fit if reason else model.refit, cases[known], y[known])
+        reason = _fit(model.fit if reason else model.refit, told[known], y[known])
     fit_s = time.perf_counter() - start
     rows = np.flatnonzero(asked)
     wanted = cases.iloc[rows]

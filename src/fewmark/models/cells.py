@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from fewmark.core.errors import ModelError
+from fewmark.core.metrics import TARGETS
 from fewmark.core.table import DEPLOYMENT_COLUMNS, NUMERIC_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
+
+if TYPE_CHECKING:
+    from fewmark.models.base import Model
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -67,6 +72,12 @@ def cell_columns(X: pd.DataFrame) -> list[str]:
     """The columns of X that make a row's cell."""
     workload = [name for name in map(str, X) if name in WORKLOAD_COLUMNS or name.startswith(WORKLOAD_PREFIX)]
     return [*deployment_columns(X), *workload]
+
+
+def learned_columns(X: pd.DataFrame, model: Model) -> list[str]:
+    """The columns of X that a model is given to learn from: those of the cells, and metrics where it uses them."""
+    metrics = [name for name in map(str, X) if name in TARGETS] if model.uses_metrics else []
+    return [*cell_columns(X), *metrics]
 
 
 def read_cells(X: pd.DataFrame) -> Cells:

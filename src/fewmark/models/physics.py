@@ -12,7 +12,7 @@ Notation (all arrays (n,), one entry a cell; seconds, bytes, tokens):
 
     step     = W_act / BW + b_eff · kv · (ii + oo/2) / BW + 2 P b_eff / F + layers · overhead(D)
     prefill  = b_eff · (2 P ii + 2 layers · hidden · ii²) / F + W / BW + layers · overhead(D)
-    e2e      = waves · (prefill + oo · step),  ttft = waves · prefill,  tpot = e2e / oo
+    e2e      = waves · (prefill + oo · step),  ttft = waves · prefill,  tpot = step: who waits has not begun to decode
 
 In a closed loop each user's prefill runs once in each other user's request: the same sum.
 
@@ -94,12 +94,12 @@ def roofline(ii: FloatArray, oo: FloatArray, bb: FloatArray, hardware: Hardware,
     zero = np.zeros_like(bb)
     if latency == "ttft_s":
         parts = [prefill_read, prefill_compute, overhead, zero]
+    elif latency == "tpot_s":
+        parts = [read, arithmetic, overhead, cache]
     else:
         parts = [prefill_read + oo * read, prefill_compute + oo * arithmetic, overhead * (1 + oo), oo * cache]
     total = parts[0] + parts[1] + parts[2] + parts[3]
-    log_latency = np.log(total * waves)
-    if latency == "tpot_s":
-        log_latency = log_latency - np.log(oo)
+    log_latency = np.log(total if latency == "tpot_s" else total * waves)
     # the ratios are those of one decoding step over all: they mean the same for each target
     features = np.column_stack(
         [

@@ -14,7 +14,7 @@ from fewmark.models.base import Model
 
 GROUP: Final = "fewmark.models"
 MODELS: Final[Mapping[str, str]] = {
-    "auto": "fewmark.models.auto:AutoModel",
+    "auto": "fewmark.models.consistent:ConsistentAuto",
     "ala": "fewmark.models.ala:AlaModel",
     "mechanistic": "fewmark.models.mechanistic:Mechanistic",
     "loglog": "fewmark.models.loglog:LogLogInterpolation",

@@ -7,7 +7,7 @@ from typing import Any
 
 from fewmark.evaluate import prepare
 from fewmark.models.base import Model
-from fewmark.models.cells import cell_columns
+from fewmark.models.cells import learned_columns
 from fewmark.models.registry import make_model
 from fewmark.models.saved import load_model, save_model
 from fewmark.verbs.source import read_source
@@ -46,7 +46,7 @@ def fit(
     """
     unfitted = make_model(model, target=target, random_state=random_state, **parameters)
     X, y = prepare(read_source(data, store=store, screened=screened), target)
-    fitted = unfitted.fit(X[cell_columns(X)], y)
+    fitted = unfitted.fit(X[learned_columns(X, unfitted)], y)
     if out is not None:
         save_model(fitted, out)
     return fitted

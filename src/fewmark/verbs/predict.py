@@ -11,7 +11,7 @@ import pandas as pd
 from fewmark.core import CANONICAL_COLUMNS, InputError, Prediction
 from fewmark.evaluate import prepare
 from fewmark.interop import to_measurements, write_table
-from fewmark.models.cells import cell_columns
+from fewmark.models.cells import cell_columns, learned_columns
 from fewmark.models.registry import make_model
 from fewmark.models.saved import load_model
 from fewmark.store import open_store
@@ -59,7 +59,7 @@ def predict(
     else:
         unfitted = make_model(model, target=target, random_state=random_state)
         known, y = prepare(read_source(data, store=store, screened=screened), target)
-        fitted = unfitted.fit(known[cell_columns(known)], y)
+        fitted = unfitted.fit(known[learned_columns(known, unfitted)], y)
     asked = cases if isinstance(cases, pd.DataFrame) else read_cases(cases, known)
     columns = list(map(str, asked)) if isinstance(cases, pd.DataFrame) else named_columns(cases, asked)
     columns = [*(name for name in columns if name not in ANSWERS), *ANSWERS]

@@ -1,0 +1,249 @@
+"""`auto` where more than one latency was measured: its targets agree with one another, and each helps the others.
+
+Notation: T `ttft_s`, P `tpot_s`, E `e2e_latency_s`, R `throughput_tok_s` of a cell with oo output tokens under load bb:
+
+    E = T + (oo - 1) P,   R = bb · oo / E
+
+Three processes (`fewmark.models.auto`) answer for log T, log P and log E, with variances a, b and c. Two numbers
+fix a cell, so the three answers are projected onto what the definitions allow, each weighing as much as it is sure:
+
+    minimise (log T - t)²/a + (log P - p)²/b + (log E - e)²/c   subject to E = T + (oo - 1) P
+
+by Gauss-Newton steps on log T and log P. Whichever target is asked for is read off the same point. Intervals keep the
+calibrated factor of the target's own process; a variance that the other two make smaller makes them narrower.
+
+In a closed loop the processes also see how far the users outnumber the batch (`fewmark.models.saturation`).
+
+A table whose throughput (or latency) is not what these definitions say, by more than a tenth, means something else by
+that name: its throughput (latency) is then learned by itself.
+
+Source: generalised least squares under a constraint (Rasmussen and Williams 2006, A.6, for one linear observation).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fewmark.models.auto import AutoModel
+from fewmark.models.auto_inputs import COLUMNS, Encoder, Table
+from fewmark.models.base import FloatArray
+from fewmark.models.facts import load_facts
+from fewmark.models.saturation import Saturation, log_waves
+
+TTFT: Final = "ttft_s"
+TPOT: Final = "tpot_s"
+E2E: Final = "e2e_latency_s"
+LATENCIES: Final = (TTFT, TPOT, E2E)
+RATES: Final = ("throughput_tok_s", "total_throughput_tok_s")
+PRESSURE: Final = COLUMNS.index("pressure")
+SAME: Final = 0.1  # log ratio up to which a table's target is what the definitions say
+STEPS: Final = 12
+
+
+class ConsistentAuto(AutoModel):
+    """`auto`; see the module.
+
+    Columns of X named after other metrics (`ttft_s`, `tpot_s`, `e2e_latency_s`) are learned from where there; they are
+    never looked at for cells that are asked for.
+    """
+
+    uses_metrics: ClassVar[bool] = True
+    alone = False  # a companion itself: it learns its own latency and nothing else
+
+    def fit(self, X: pd.DataFrame, y: FloatArray) -> Self:
+        return self._fit_with(X, y, again=False)
+
+    def refit(self, X: pd.DataFrame, y: FloatArray) -> Self:
+        self._require_fitted()
+        return self._fit_with(X, y, again=True)
+
+    def _fit_with(self, X: pd.DataFrame, y: FloatArray, *, again: bool) -> Self:
+        self.saturation_ = Saturation.learn(X, load_facts(tuple(self.facts)))
+        self.known_: tuple[pd.DataFrame, dict[str, FloatArray]] | None = None
+        before = getattr(self, "companions_", {}) if again else {}
+        self.companions_: dict[str, ConsistentAuto] = {}
+        self.before_ = before
+        values = np.asarray(y, dtype=np.float64)
+        latencies = None if self.alone else _latencies(X, values, self.target)
+        if latencies is not None:
+            self.known_ = X, latencies
+            values = _target_of(self.target, latencies, *_tokens(X))
+        return super().refit(X, values) if again else super().fit(X, values)
+
+    def predict(self, X: pd.DataFrame) -> FloatArray:
+        own = super().predict(X)
+        if not self._has_companions():
+            return own
+        return np.where(np.isfinite(own), np.exp(self._reconciled(X)[0]), np.nan)
+
+    def predict_interval(self, X: pd.DataFrame, confidence_level: float = 0.9) -> FloatArray:
+        ends = super().predict_interval(X, confidence_level)
+        if not self._has_companions():
+            return ends
+        middle, shrink = self._reconciled(X)
+        half = 0.5 * np.log(ends[:, 1] / ends[:, 0]) * shrink
+        return np.exp(np.column_stack([middle - half, middle + half]))
+
+    def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        state, arrays = super().to_state()
+        if self.saturation_ is not None:
+            state["saturation"], own = self.saturation_.to_state()
+            arrays |= {f"saturation/{name}": values for name, values in own.items()}
+        if self._has_companions():
+            state["companions"] = {}
+            for name, model in self.companions_.items():
+                state["companions"][name], own = model.to_state()
+                arrays |= {f"{name}/{key}": values for key, values in own.items()}
+        return state, arrays
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+        model = super().from_state(state, arrays)
+        model.known_, model.before_ = None, {}
+        model.saturation_ = None
+        if "saturation" in state:
+            model.saturation_ = Saturation.from_state(state["saturation"], _under("saturation", arrays))
+        companions = state.get("companions", {})
+        model.companions_ = {name: cls.from_state(companions[name], _under(name, arrays)) for name in companions}
+        return model
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _learnable(self, X: pd.DataFrame, y: FloatArray, encoder: Encoder) -> tuple[Table, FloatArray]:
+        table, residual = super()._learnable(X, y, encoder)
+        self._saturate(table, X)
+        return table, residual
+
+    def _read(self, X: pd.DataFrame) -> Table:
+        table = super()._read(X)
+        self._saturate(table, X)
+        return table
+
+    def _saturate(self, table: Table, X: pd.DataFrame) -> None:
+        """Put how far the users outnumber the batch in the place of the roofline's estimate."""
+        if getattr(self, "saturation_", None) is None or "concurrency" not in X:
+            return
+        assert self.saturation_ is not None
+        users = pd.to_numeric(X["concurrency"], errors="coerce").to_numpy(float)
+        rows = np.flatnonzero((users > 0) & ~table.unusable)
+        if len(rows):
+            most = self.saturation_.log2_users(X.iloc[rows], load_facts(tuple(self.facts)))
+            table.inputs.values[rows, PRESSURE] = log_waves(users[rows], most) / np.log(2.0)
+
+    def _has_companions(self) -> bool:
+        """Fit the other two latencies when they are first needed: planning never asks for them."""
+        if self.known_ is not None and not self.companions_:
+            X, latencies = self.known_
+            for name in LATENCIES:
+                if name == _latency_of(self.target):
+                    continue
+                model = type(self)(
+                    target=name, random_state=self.random_state, facts=self.facts,
+                    max_learning_cells=self.max_learning_cells, max_pool_cells=self.max_pool_cells,
+                    max_log_sd=self.max_log_sd,
+                )  # fmt: skip
+                model.alone = True
+                earlier = self.before_.get(name)
+                if earlier is not None:
+                    earlier.refit(X, latencies[name])
+                    model = earlier
+                else:
+                    model.fit(X, latencies[name])
+                self.companions_[name] = model
+        return bool(self.companions_)
+
+    def _reconciled(self, X: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
+        """The log of the target, (m,), and its standard deviation's share of that without the others, (m,)."""
+        own = _latency_of(self.target)
+        logs, variances = {}, {}
+        for name in LATENCIES:
+            model: AutoModel = self if name == own else self.companions_[name]
+            _, mean, sd = model._latent(X)
+            logs[name], variances[name] = mean, sd**2
+        ii, oo, load = _tokens(X)
+        log_t, log_p, ratio = project(logs, variances, oo)
+        with np.errstate(divide="ignore"):
+            out = {TTFT: log_t, TPOT: log_p, E2E: np.logaddexp(log_t, np.log(oo - 1) + log_p)}
+        if self.target in RATES:
+            tokens = oo if self.target == RATES[0] else ii + oo
+            return np.log(load * tokens) - out[E2E], np.sqrt(ratio[E2E])
+        return out[self.target], np.sqrt(ratio[self.target])
+
+
+def project(
+    logs: dict[str, FloatArray], variances: dict[str, FloatArray], output_tokens: FloatArray
+) -> tuple[FloatArray, FloatArray, dict[str, FloatArray]]:
+    """The nearest log T and log P (m,) under the definition of E, and for each latency its variance's share left."""
+    t, p, e = (logs[name] for name in LATENCIES)
+    a, b, c = (variances[name] for name in LATENCIES)
+    log_t, log_p = t.copy(), p.copy()
+    with np.errstate(divide="ignore"):
+        log_tokens = np.log(output_tokens - 1)  # one token: no pace, and E = T
+    for _ in range(STEPS):
+        total = np.logaddexp(log_t, log_tokens + log_p)
+        first = np.exp(log_t - total)
+        rest = 1.0 - first
+        # E linear about the present point: an observation of first · log T + rest · log P
+        seen = e - total + first * log_t + rest * log_p
+        spread = first**2 * a + rest**2 * b
+        gain = (seen - first * t - rest * p) / (spread + c)
+        log_t, log_p = t + a * first * gain, p + b * rest * gain
+    left = {
+        TTFT: 1.0 - a * first**2 / (spread + c),
+        TPOT: 1.0 - b * rest**2 / (spread + c),
+        E2E: spread / (spread + c),
+    }
+    return log_t, log_p, left
+
+
+def _latency_of(target: str) -> str:
+    return E2E if target in RATES else target
+
+
+def _tokens(X: pd.DataFrame) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Input and output tokens and the load; 1 where unknown."""
+    found = {
+        name: pd.to_numeric(X[name], errors="coerce").to_numpy(float) if name in X else np.full(len(X), np.nan)
+        for name in ("input_tokens", "output_tokens", "batch_size", "concurrency")
+    }
+    load = np.where(np.isnan(found["batch_size"]), found["concurrency"], found["batch_size"])
+    out = (np.where(v >= 1, v, 1.0) for v in (found["input_tokens"], found["output_tokens"], load))
+    return tuple(out)  # type: ignore[return-value]
+
+
+def _target_of(target: str, latencies: dict[str, FloatArray], *tokens: FloatArray) -> FloatArray:
+    ii, oo, load = tokens
+    if target not in RATES:
+        return latencies[target]
+    return np.asarray(load * (oo if target == RATES[0] else ii + oo) / latencies[E2E])
+
+
+def _latencies(X: pd.DataFrame, y: FloatArray, target: str) -> dict[str, FloatArray] | None:
+    """The three latencies of all cells, as the definitions have them; None where they are not known, or not so."""
+    if len(y) != len(X) or not {TTFT, TPOT} & {*map(str, X.columns), target}:
+        return None
+    found = {
+        name: pd.to_numeric(X[name], errors="coerce").to_numpy(float) if name in X else np.full(len(X), np.nan)
+        for name in (*LATENCIES, *RATES)
+    }
+    found[target] = y
+    _, oo, _ = _tokens(X)
+    rest = np.where(oo > 1, oo - 1, np.nan)
+    first = np.where(np.isnan(found[TTFT]), found[E2E] - rest * found[TPOT], found[TTFT])
+    pace = np.where(np.isnan(found[TPOT]), (found[E2E] - first) / rest, found[TPOT])
+    with np.errstate(invalid="ignore"):
+        known = (first > 0) & (pace > 0)
+    if not known.all():
+        return None
+    out = {TTFT: first, TPOT: pace, E2E: first + (oo - 1) * pace}
+    told = _target_of(target, out, *_tokens(X))
+    return out if np.median(np.abs(np.log(told / y))) <= SAME else None
+
+
+def _under(prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    start = f"{prefix}/"
+    return {name.removeprefix(start): values for name, values in arrays.items() if name.startswith(start)}

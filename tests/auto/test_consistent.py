@@ -1,0 +1,108 @@
+"""Targets that agree with one another, and a batch that users fill: what serving tables need of the default model."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fewmark.models.consistent import ConsistentAuto, project
+from fewmark.models.facts import load_facts
+from fewmark.models.saturation import Saturation
+
+CELL = ["engine", "model", "accelerator", "accelerator_count", "input_tokens", "output_tokens", "concurrency"]
+TARGETS = ("ttft_s", "tpot_s", "e2e_latency_s", "throughput_tok_s", "total_throughput_tok_s")
+
+
+def served(most: dict[str, float], seed: int = 0, noise: float = 0.02) -> pd.DataFrame:
+    """A closed loop by the book: at most so many users decode at once, the others queue."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        {"engine": "e", "model": m, "accelerator": a, "accelerator_count": 1.0, "input_tokens": 500.0,
+         "output_tokens": 100.0, "concurrency": float(u)}
+        for m in ("llama-2-7b", "mistral-7b") for a in most for u in (1, 2, 4, 8, 16, 32, 64, 128)
+    ]  # fmt: skip
+    X = pd.DataFrame(rows)
+    users, limit = X.concurrency, X.accelerator.map(most)
+    busy = users / np.cbrt(1 + (users / limit) ** 3)
+    tpot = 0.01 * (1 + 0.03 * busy)
+    ttft = 0.02 + 0.003 * busy + (users / busy - 1) * 99 * tpot
+    X["tpot_s"] = tpot * np.exp(noise * rng.standard_normal(len(X)))
+    X["ttft_s"] = ttft * np.exp(noise * rng.standard_normal(len(X)))
+    X["e2e_latency_s"] = X.ttft_s + 99 * X.tpot_s
+    X["throughput_tok_s"] = X.concurrency * 100 / X.e2e_latency_s
+    X["total_throughput_tok_s"] = X.concurrency * 600 / X.e2e_latency_s
+    return X
+
+
+@pytest.fixture(scope="module")
+def answers() -> tuple[pd.DataFrame, dict[str, ConsistentAuto]]:
+    X = served({"A100": 200.0, "H100": 20.0})
+    models = {name: ConsistentAuto(target=name).fit(X, X[name].to_numpy()) for name in TARGETS}
+    return X[CELL].assign(concurrency=X.concurrency * 1.4), models
+
+
+def test_predictions_of_all_targets_obey_their_definitions(
+    answers: tuple[pd.DataFrame, dict[str, ConsistentAuto]],
+) -> None:
+    asked, models = answers
+    got = {name: model.predict(asked) for name, model in models.items()}
+    users, oo = asked.concurrency.to_numpy(), asked.output_tokens.to_numpy()
+    assert np.allclose(got["ttft_s"] + (oo - 1) * got["tpot_s"], got["e2e_latency_s"], rtol=1e-6)
+    assert np.allclose(users * oo / got["e2e_latency_s"], got["throughput_tok_s"], rtol=1e-6)
+    assert np.allclose(got["throughput_tok_s"] * 6, got["total_throughput_tok_s"], rtol=1e-6)
+    for name, model in models.items():
+        low, high = model.predict_interval(asked).T
+        assert ((low < got[name]) & (got[name] < high)).all()
+
+
+def test_a_saved_model_still_agrees(answers: tuple[pd.DataFrame, dict[str, ConsistentAuto]]) -> None:
+    asked, models = answers
+    state, arrays = models["ttft_s"].to_state()
+    again = ConsistentAuto.from_state(json.loads(json.dumps(state)), arrays)
+    assert np.allclose(again.predict(asked), models["ttft_s"].predict(asked), rtol=1e-9)
+    assert np.allclose(again.predict_interval(asked), models["ttft_s"].predict_interval(asked), rtol=1e-6)
+
+
+def test_what_means_something_else_is_learned_by_itself() -> None:
+    X = served({"A100": 200.0})
+    X["throughput_tok_s"] *= 0.6  # failed requests left out, say
+    got = ConsistentAuto().fit(X, X.throughput_tok_s.to_numpy()).predict(X[CELL])
+    assert np.median(np.abs(got / X.throughput_tok_s - 1)) < 0.05
+
+
+def test_other_metrics_of_cells_that_are_asked_for_are_never_looked_at() -> None:
+    X = served({"A100": 30.0})
+    known, asked = X[X.concurrency != 32], X[X.concurrency == 32]
+    model = ConsistentAuto(target="ttft_s").fit(known, known.ttft_s.to_numpy())
+    poisoned = asked.assign(ttft_s=1e9, tpot_s=1e-9, e2e_latency_s=7.0, throughput_tok_s=1.0)
+    assert np.array_equal(model.predict(poisoned), model.predict(asked[CELL]))
+
+
+def test_the_projection_leaves_the_sure_alone_and_does_nothing_to_what_agrees() -> None:
+    oo = np.array([101.0, 101.0, 1.0])
+    logs = {
+        "ttft_s": np.log([1.0, 1.0, 2.0]),
+        "tpot_s": np.log([0.01, 0.01, 0.01]),
+        "e2e_latency_s": np.log([2.0, 3.0, 2.0]),
+    }
+    sure = {"ttft_s": np.full(3, 0.04), "tpot_s": np.full(3, 1e-12), "e2e_latency_s": np.full(3, 1e-12)}
+    log_t, log_p, left = project(logs, sure, oo)
+    assert np.exp(log_t) == pytest.approx([1.0, 2.0, 2.0], rel=1e-4)
+    assert np.exp(log_p) == pytest.approx([0.01] * 3, rel=1e-4)
+    assert (left["ttft_s"] < 1e-3).all() and all((share <= 1).all() for share in left.values())
+
+
+def test_the_batch_that_users_fill_is_found_from_few_cells_and_lent_to_relatives() -> None:
+    X = served({"A100": 200.0, "H100": 8.0, "L40S": 8.0}, noise=0.05)
+    seen = X[X.concurrency.isin([1, 64]) & ~((X.accelerator == "H100") & (X.model == "mistral-7b"))]
+    found = Saturation.learn(seen, load_facts())
+    assert found is not None
+    most = pd.Series(found.log2_users(X, load_facts()), X.index).groupby([X.accelerator, X.model]).first()
+    assert most["H100", "llama-2-7b"] == pytest.approx(3.0, abs=0.5)
+    assert most["L40S", "mistral-7b"] == pytest.approx(3.0, abs=0.5)
+    assert (most["A100"] > 5.5).all()
+    assert most["H100", "mistral-7b"] < most["A100", "mistral-7b"] - 1
+    assert Saturation.learn(X.drop(columns="ttft_s"), load_facts()) is None
