@@ -1,14 +1,17 @@
 """Strategies side by side on recorded data: what each costs, how accurate it is, and who is on the frontier.
 
-Each deployment of the table in turn is the one that nobody has measured yet. With relatives, the other deployments'
-cells are known (those of its own fold are hidden, so that no model ever saw it); without, nothing is.
+Each deployment of the table in turn is the one that nobody has measured yet. With relatives, all other deployments'
+cells are known: a model is fitted once a fold, on the other folds, and then takes in the rest of its own fold, so that
+neither what it learned nor what it knows ever saw the one (a model that cannot take in more goes without its fold).
+Without relatives nothing is known.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol, Self, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -29,6 +32,14 @@ ORACLE_ERRORS: Final = (0.034, 0.02)
 MIN_CELLS: Final = 8
 MIN_LENGTHS: Final = 1
 MIN_LOADS: Final = 1
+
+
+@runtime_checkable
+class GrowingModel(Protocol):
+    """A model that takes in further cells without learning anew (optional; `auto` does)."""
+
+    def add(self, X: pd.DataFrame, y: FloatArray) -> Self:
+        """Take in further measurements."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +188,7 @@ def subjects(
     relatives: bool = True,
     reference: str = "full",
     minimum: tuple[int, int, int] = (MIN_CELLS, MIN_LENGTHS, MIN_LOADS),
+    at_most: int | None = None,
     random_state: int = 0,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Subject]:
@@ -186,9 +198,10 @@ def subjects(
     ----------
     known : DataFrame of distinct measured cells (`known.measured_cells`)
     make_model : makes an unfitted model of the target; None: nothing but smoothness is assumed
-    relatives : whether the deployments of the other folds are known
+    relatives : whether the other deployments are known
     reference : the strategy whose cells are the reference, played to its end without a measurement
     minimum : cells, distinct lengths and distinct loads that a deployment must have
+    at_most : replay only so many, drawn by the seed; their folds are as large as with all of them
 
     Raises
     ------
@@ -203,25 +216,26 @@ def subjects(
             got=f"{len(known)} cells of {len(np.unique(code))} deployments",
         )
     narrow = make_strategy(reference)
-    dealt = np.random.default_rng(random_state).permutation(chosen)
+    dealt = np.random.default_rng(random_state).permutation(chosen)[:at_most]
+    pooled = relatives and make_model is not None
+    n_folds = max(1, round(N_FOLDS * len(dealt) / len(chosen))) if pooled else 1
     out: dict[int, Subject] = {}
-    for fold in range(N_FOLDS if relatives and make_model is not None else 1):
-        mine = dealt[fold::N_FOLDS] if relatives and make_model is not None else dealt
-        if not len(mine):
-            continue
+    for fold in range(n_folds):
+        mine = dealt[fold::n_folds]
         others = known.loc[~np.isin(code, mine)] if relatives else known.iloc[:0]
         model = fit(make_model() if make_model is not None else None, others, target)
-        progress(f"fold {fold + 1}: {len(others)} cells known, {len(mine)} deployments to replay")
+        progress(f"fold {fold + 1} of {n_folds}: {len(others)} cells known, {len(mine)} deployments to replay")
         for one in mine:
             table = _reference_cells(known.loc[code == one].reset_index(drop=True), narrow)
             space = Space.from_table(table)
+            rest = known.loc[np.isin(code, mine) & (code != one)] if relatives else known.iloc[:0]
             out[int(one)] = Subject(
                 label=_label(table),
                 space=space,
                 truth=table[target].to_numpy(dtype=float),
                 latency_s=run_seconds(table, space, target),
                 ttft_s=table["ttft_s"].to_numpy(dtype=float),
-                belief=believe(space, others, target, model),
+                belief=believe(space, others, target, _grown(model, rest, target)),
             )
     return [out[one] for one in sorted(out)]
 
@@ -263,6 +277,15 @@ def assess(
             for subject in found
         ]  # fmt: skip
     return out
+
+
+def _grown(model: Model | None, rest: pd.DataFrame, target: str) -> Model | None:
+    """The model with further cells taken in, where it can; the one given stays as it is."""
+    if not isinstance(model, GrowingModel) or rest.empty:
+        return model
+    grown = copy.deepcopy(model).add(rest, rest[target].to_numpy(dtype=float))
+    assert isinstance(grown, Model)
+    return grown
 
 
 def _reference_cells(table: pd.DataFrame, narrow: Strategy) -> pd.DataFrame:

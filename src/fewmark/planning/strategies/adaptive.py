@@ -38,7 +38,7 @@ class Adaptive(Strategy):
 
     name = "adaptive"
 
-    def __init__(self, cost_exponent: float = 0.75) -> None:
+    def __init__(self, cost_exponent: float = 1.0) -> None:
         if not 0 <= cost_exponent <= 1:
             raise InputError("the weight of cost lies between 0 and 1", got=cost_exponent)
         self.cost_exponent = cost_exponent
