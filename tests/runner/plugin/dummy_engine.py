@@ -42,6 +42,7 @@ class DummyEngine:
         time.sleep(self.options.get("pause_s", 0))
         noise = workload.options.get("noise", 0.0) * (seed % 1000 / 1000 - 0.5)
         step = 0.001 * workload.load * (1 + noise)
+        step *= 10 if workload.options.get("slow_run") == self.runs else 1
         times = tuple(step * (i + 1) for i in range(produced))
         return Sample(e2e_latency_s=times[-1], ttft_s=times[0], output_tokens=produced, token_times_s=times)
 
@@ -70,6 +71,17 @@ class DummyEngine:
             time.sleep(600)
         if how == "memory":
             raise MemoryError("no room")
+        if how == "allocate":
+            self.hoard = [bytearray(2**26) for _ in range(64)]  # 4 GiB, every page of it touched
+        if how == "hold" and self.runs == 1:
+            self.hoard = [bytearray(2**26) for _ in range(6)]
+        if how == "abort":  # as a C++ library does
+            print("terminate called after throwing an instance of 'std::bad_alloc'", file=sys.stderr, flush=True)
+            os.abort()
+        if how == "share":  # each process stays within the limit, all of them together do not
+            code = "x = bytearray(b'x' * 100 * 2**20); import time; time.sleep(600)"
+            self.children = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(5)]
+            time.sleep(600)
         if how == "refuse":
             raise CaseFailure(Status.OUT_OF_MEMORY, "the weights do not fit")
 

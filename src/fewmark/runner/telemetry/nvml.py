@@ -7,7 +7,16 @@ import importlib
 import os
 import time
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
+
+
+@cache
+def library() -> Any:
+    """The module; None where it is not installed, which is looked for once."""
+    with contextlib.suppress(ImportError):
+        return importlib.import_module("pynvml")
+    return None
 
 
 class Devices:
@@ -20,8 +29,8 @@ class Devices:
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._handles: list[Any] = []
         self._nvml: Any = None
+        nvml = library()
         with contextlib.suppress(Exception):  # the library raises errors of its own for every lack of hardware
-            nvml = importlib.import_module("pynvml")
             nvml.nvmlInit()
             self._nvml = nvml
             self._handles = self._visible(os.environ if environment is None else environment)
