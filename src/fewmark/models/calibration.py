@@ -9,7 +9,12 @@ accelerator more, and a standard deviation of the same size, and equally far bey
 Notation: z scores; w their weights; level the confidence level. The factor on a standard deviation is the weighted
 quantile of z at (1 + 1/n_eff) level, n_eff = (sum w)² / sum w², with scores of a Student t as a prior's worth of data.
 
-Source: split conformal prediction with weights for shift (Tibshirani et al. 2019, equation 7) on leave-out scores
+Hyperparameters that never saw a deployment have learned from half of the data, so their errors are too large; those of
+the hyperparameters that predict, which did see it, are too small. The error of a score is the .632 estimator's mixture
+of the two, the more so the more cells of the deployment itself are known: what is not known of it comes from the other
+deployments, and for that nothing replaces one that was never seen.
+
+Source: the .632 estimator (Efron 1983, section 6); split conformal prediction with weights for shift (Tibshirani et al. 2019, equation 7) on leave-out scores
 (Vehtari et al. 2017 for the block formulas); exchangeable are deployments under one pattern, not cells.
 """
 
@@ -36,6 +41,8 @@ SD_BANDWIDTH = 0.8  # of log standard deviation
 BEYOND_BANDWIDTH = 0.75  # octaves
 SD_STEP = 0.1
 BEYOND_STEP = 0.25
+IN_SAMPLE = 0.368
+FEW = 4.0  # cells, at which half of that holds
 MAX_DEPLOYMENTS = 64
 MAX_BLOCK = 600
 _PRIOR_Z = np.abs(student_t.ppf((np.arange(40) + 0.5) / 40, PRIOR_DEGREES))
@@ -194,10 +201,12 @@ class Calibrator:
         stay = ~np.isin(rows, hidden)
         _, group = np.unique(self.deployment[rows], return_inverse=True)
         honest, _ = self._as_if(fold, rows, stay, group.astype(np.int64))
-        # the error of hyperparameters that never saw these cells, on the scale of those that predict
-        _, variance = self._as_if(self.main, rows, stay, group.astype(np.int64))
+        # on the scale of the hyperparameters that predict
+        seen, variance = self._as_if(self.main, rows, stay, group.astype(np.int64))
         asked = rows[~stay]
-        z, sd = np.abs(self.main.posterior.y[asked] - honest) / np.sqrt(variance), np.sqrt(variance)
+        truth, sd = self.main.posterior.y[asked], np.sqrt(variance)
+        share = IN_SAMPLE * len(kept) / (len(kept) + FEW)
+        z = ((1 - share) * np.abs(truth - honest) + share * np.abs(truth - seen)) / sd
         outside = beyond(self.axes[asked], kept)
         scored = np.isin(self.deployment[asked], list(fold.members))
         same = self.accelerator[asked] == accelerator
