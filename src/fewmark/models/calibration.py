@@ -14,8 +14,9 @@ the hyperparameters that predict, which did see it, are too small. The error of 
 of the two, the more so the more cells of the deployment itself are known: what is not known of it comes from the other
 deployments, and for that nothing replaces one that was never seen.
 
-Source: the .632 estimator (Efron 1983, section 6); split conformal prediction with weights for shift (Tibshirani et al. 2019, equation 7) on leave-out scores
-(Vehtari et al. 2017 for the block formulas); exchangeable are deployments under one pattern, not cells.
+Source: the .632 estimator (Efron 1983, section 6); split conformal prediction with weights for shift (Tibshirani et al.
+2019, equation 7) on leave-out scores (Vehtari et al. 2017 for the block formulas); exchangeable are deployments under
+one pattern, not cells.
 """
 
 from __future__ import annotations
