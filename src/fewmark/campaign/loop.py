@@ -21,8 +21,10 @@ from fewmark.evaluate.meta import Account, Charges, coverage, price_plan
 from fewmark.interop import from_measurements
 from fewmark.models.base import Model
 from fewmark.planning.belief import INTERVAL_LEVEL, MIN_TOLD
-from fewmark.planning.planner import Planner, Proposal
-from fewmark.planning.propose import make_planner
+from fewmark.planning.planner import COST, Planner, Proposal
+from fewmark.planning.prefix import prefix_latency_s, shorter, tells_prefixes
+from fewmark.planning.propose import PRIORITY, make_planner
+from fewmark.planning.space import RATES
 from fewmark.screening import apply, screen
 from fewmark.store import Store
 
@@ -91,6 +93,7 @@ def run_campaign(
     target_error: float | None = None,
     charges: Charges | None = None,
     step_cells: int = STEP_CELLS,
+    truncate: int | None = None,
     random_state: int = 0,
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> Campaign:
@@ -106,6 +109,8 @@ def run_campaign(
     target_error : median error over the space to reach, a fraction, by the planner's own estimate; None: no such goal
     charges : what a run is predicted to take; loads are learned from what they really took
     step_cells : cells a step; more, up to 12, where its engine's start takes longer than they do
+    truncate : besides the cells, generations of so many output tokens may be run in place of longer ones, where that
+        teaches more a second; they are no part of the space
     on_step : told after each step
 
     Raises
@@ -121,9 +126,13 @@ def run_campaign(
         raise InputError("a step has at least one cell", got=step_cells)
     if not cases:
         raise InputError("a campaign needs at least one case")
+    if truncate is not None and truncate < 1:
+        raise InputError("a truncated generation has at least one output token", got=truncate)
+    asked = {case.case_id: case for case in cases}
+    probes = {} if truncate is None else {case.case_id: case for case in truncated(asked.values(), truncate)}
     loop = _Loop(
-        {case.case_id: case for case in cases}, store, runner, model, target, strategy, charges or Charges(),
-        target_error, random_state,
+        asked, {key: case for key, case in probes.items() if key not in asked}, store, runner, model, target, strategy,
+        charges or Charges(), target_error, random_state,
     )  # fmt: skip
     steps: list[Step] = []
     while True:
@@ -137,12 +146,20 @@ def run_campaign(
             return loop.finish(ended, tuple(steps), budget_s)
 
 
+def truncated(cases: Iterable[Case], output_tokens: int) -> Iterable[Case]:
+    """The longer ones of the cases with their generation cut to so many tokens."""
+    for case in cases:
+        if case.workload.output_tokens > output_tokens:
+            yield replace(case, workload=replace(case.workload, output_tokens=output_tokens))
+
+
 class _Loop:
-    """The state between steps."""
+    """The state between steps. Probes are cells that may be measured and that nobody asks about."""
 
     def __init__(
         self,
         cases: dict[str, Case],
+        probes: dict[str, Case],
         store: Store,
         runner: Executor,
         model: Model | None,
@@ -153,7 +170,11 @@ class _Loop:
         random_state: int,
     ) -> None:
         self.store, self.runner, self.target = store, runner, target
+        asked = np.arange(len(cases) + len(probes)) < len(cases)
+        cases = {**cases, **probes}
         table = from_measurements(Measurement(case) for case in cases.values())
+        if probes:
+            table[PRIORITY] = asked.astype(float)
         known = pd.DataFrame(store.table())
         known = known if known.empty else apply(known, screen(known))
         self.planner: Planner = make_planner(
@@ -164,12 +185,15 @@ class _Loop:
         where = self.planner.space.locate(table)
         self.cases = {int(position): case for position, case in zip(where, cases.values(), strict=True)}
         self.position = {case.case_id: position for position, case in self.cases.items()}
+        self.asked = np.sort(where[asked])
         before = list(store.measurements(case_ids=list(cases)))
         self.done: list[Measurement] = [m for m in before if m.provenance != "imported"]
         self.model_name = "roofline" if model is None else model.name
         self.ledger: list[LedgerEntry] = []
+        self.telling: set[int] = set()
         self.too_dear = False
         self._learn_loads(self.done)
+        self._pass_through(self.done)
 
     @property
     def spent_s(self) -> float:
@@ -243,7 +267,24 @@ class _Loop:
                     LedgerEntry(measurement.case, guess.value, guess.low, guess.high, value, costs[case_id], cost_s)
                 )
         self._learn_loads(came)
+        self._pass_through(came)
         return bool(came)
+
+    def _pass_through(self, came: Iterable[Measurement]) -> None:
+        """Tell what runs say of the shorter generations that they passed through."""
+        telling = [m for m in came if m.case.case_id in self.position and tells_prefixes(m)]
+        if not telling or self.target not in (*RATES, COST):
+            return
+        planner, space = self.planner, self.planner.space
+        self.telling |= {int(space.deployment[self.position[m.case.case_id]]) for m in telling}
+        reveals = shorter(space, sorted(self.telling))
+        planner.belief = replace(planner.belief, reveals=reveals)
+        for measurement in telling:
+            run = self.position[measurement.case.case_id]
+            for position in np.flatnonzero(reveals[run] & ~planner.observed):
+                latency_s = prefix_latency_s(measurement, space.output_tokens[position])
+                value = float(space.value(self.target, np.full(len(space), latency_s))[position])
+                planner.tell(int(position), value, latency_s=latency_s, run=run)
 
     def step(self, batch: list[Proposal]) -> Step:
         """What to show now."""
@@ -263,11 +304,14 @@ class _Loop:
         sd = np.where(planner.observed, 0.0, planner.belief.sd_of_measurement)
         half = norm.ppf(0.5 + INTERVAL_LEVEL / 2) * sd
         table = space.cells.assign(value=value, low=value * np.exp(-half), high=value * np.exp(half), kind=kind)
+        table = table.iloc[self.asked].drop(columns=PRIORITY, errors="ignore").reset_index(drop=True)
         positions = [self.position[m.case.case_id] for m in self.done]
         account = Account(
             plan=plan_cost(space, positions, self.done),
-            reference=price_plan(space.cells, planner.predicted_latency_s(), planner.charges),
-            coverage=coverage(space.cells, kind),
+            reference=price_plan(
+                space.cells.iloc[self.asked], planner.predicted_latency_s()[self.asked], planner.charges
+            ),
+            coverage=coverage(space.cells.iloc[self.asked], kind[self.asked]),
             forecast=True,
         )
         return Campaign(

@@ -3,7 +3,8 @@
 Notation: n cells; f (n,) the log of the target; m (n,) its mean; C (n, n) its covariance; s the noise of a measurement,
 as a standard deviation of the log; nu0: how many measurements' worth the stated covariance is trusted.
 
-    told cells T        K = C_TT + diag(s²), r = y - m_T:  m ← m + C_T K^-1 r,  C ← C - C_T K^-1 C_T^T
+    told cells T        K = C_TT + N, r = y - m_T:  m ← m + C_T K^-1 r,  C ← C - C_T K^-1 C_T^T
+    noise N             s_i² on the diagonal; SHARED s_i s_j between two values of one run (`planning.prefix`); else 0
     scale               q = (nu0 + r K^-1 r) / (nu0 + k) after k measurements: how much wider or narrower it was
     noise               s = f s_0, f of `NOISE_FACTORS` by the likelihood of the told cells (Student-t with nu0 degrees)
                         times a log-normal prior around 1: a busy machine is noisier than any model learned
@@ -37,6 +38,7 @@ from fewmark.planning.space import BoolArray, FloatArray, IntArray, Space
 NOISE_SD: Final = 0.01
 NOISE_FACTORS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 NOISE_PRIOR_SD: Final = 1.0  # of the log of the factor
+SHARED: Final = 0.9  # of the variance of noise: between values that one run gave
 MIN_TOLD: Final = 4  # measurements before noise is told from signal
 JITTER: Final = 1e-10
 TRUST: Final = 3.0
@@ -73,7 +75,8 @@ class Belief:
     `afresh` tells what errors are held against: a reference that is measured afresh, from which even measured cells
     differ by the noise of two measurements, or (the default) one that has these very measurements in it.
     `noise` (n,) is s of each cell; the reference that errors are held against has it, too. `told` are the measurements
-    (position, log value) since `start`, the belief before them.
+    (position, log value, position of the run that gave it) since `start`, the belief before them. `reveals` (n, n), if
+    any, tells whether measuring cell j also gives the value of cell i.
     """
 
     mean: FloatArray
@@ -83,9 +86,10 @@ class Belief:
     trust: float = TRUST
     surprise: float = 0.0
     n_told: int = 0
-    told: tuple[tuple[int, float], ...] = ()
+    told: tuple[tuple[int, float, int], ...] = ()
     start: Belief | None = None
     afresh: bool = False
+    reveals: BoolArray | None = None
 
     @property
     def scale(self) -> float:
@@ -109,18 +113,24 @@ class Belief:
         variance = np.maximum(np.diag(self.covariance), 0.0) + self.noise**2
         return np.asarray(np.sqrt(variance * self.scale))
 
-    def tell(self, position: int, log_value: float) -> Belief:
-        """The belief after measuring one cell. Raises `InputError` if the value is not finite."""
+    def tell(self, position: int, log_value: float, run: int | None = None) -> Belief:
+        """The belief after measuring one cell, in a run of its own or in that of another cell.
+
+        Raises `InputError` if the value is not finite.
+        """
         if not np.isfinite(log_value):
             raise InputError("a measured value must be finite and positive", got=float(np.exp(log_value)))
         start = self if self.start is None else self.start
-        told = {**dict(self.told), position: float(log_value)}
-        at, values = np.array(list(told), dtype=np.intp), np.array(list(told.values()))
+        told = {
+            entry[0]: entry for entry in (*self.told, (position, float(log_value), position if run is None else run))
+        }
+        at, values, runs = (np.array(column) for column in zip(*told.values(), strict=True))
+        noise = _noise(start.noise[at], runs)
         residual = values - start.mean[at]
         prior = start.covariance[np.ix_(at, at)]
         best, chosen = -np.inf, None
         for factor in NOISE_FACTORS if len(at) >= MIN_TOLD else NOISE_FACTORS[:1]:
-            root = np.linalg.cholesky(prior + np.diag((factor * start.noise[at]) ** 2 + JITTER))
+            root = np.linalg.cholesky(prior + factor**2 * noise + JITTER * np.eye(len(at)))
             white = np.linalg.solve(root, residual)
             surprise = float(white @ white)
             likelihood = -np.log(np.diag(root)).sum() - 0.5 * (self.trust + len(at)) * np.log1p(surprise / self.trust)
@@ -141,7 +151,7 @@ class Belief:
             noise=factor * start.noise,
             surprise=surprise,
             n_told=len(at),
-            told=tuple(told.items()),
+            told=tuple(told.values()),
             start=start,
         )
 
@@ -153,10 +163,12 @@ class Belief:
 
     def imagine(self, position: int) -> Belief:
         """The belief after measuring one cell, whatever its value: the spread shrinks, the mean and scale stay."""
-        column = self.covariance[:, position]
-        covariance = self.covariance - np.outer(column, column) / (column[position] + self.noise[position] ** 2)
+        at = np.array([position]) if self.reveals is None else np.flatnonzero(self.reveals[position])
+        columns = self.covariance[:, at]
+        total = columns[at] + _noise(self.noise[at], np.zeros(len(at)))
+        covariance = self.covariance - columns @ np.linalg.solve(total, columns.T)
         observed = self.observed.copy()
-        observed[position] = True
+        observed[at] = True
         return replace(self, covariance=covariance, observed=observed)
 
     def gains(self, candidates: IntArray, weights: FloatArray | None = None) -> FloatArray:
@@ -168,7 +180,9 @@ class Belief:
         columns = self.covariance[np.ix_(hidden, candidates)]
         total = variance[candidates] + self.noise[candidates] ** 2
         after = np.sqrt(np.maximum(variance[hidden, None] - columns**2 / total, 0.0))
-        after[hidden[:, None] == candidates[None, :]] = 0.0
+        # of what a run gives besides, only its own value counts here, not what that says of others
+        given = np.eye(len(variance), dtype=bool) if self.reveals is None else self.reveals
+        after[given[np.ix_(candidates, hidden)].T] = 0.0
         drop = np.sqrt(variance[hidden])[:, None] - after
         return np.asarray(np.sqrt(self.scale) * (share[hidden] @ drop))
 
@@ -204,6 +218,13 @@ class Belief:
             mean_ape_bound=float(np.quantile(means, assurance)),
             assurance=assurance,
         )
+
+
+def _noise(sd: FloatArray, runs: FloatArray | IntArray) -> FloatArray:
+    """N of the notation, (k, k)."""
+    shared = np.where(runs[:, None] == runs[None, :], SHARED, 0.0)
+    np.fill_diagonal(shared, 1.0)
+    return np.asarray(shared * np.outer(sd, sd))
 
 
 def prior_belief(space: Space, target: str) -> Belief:

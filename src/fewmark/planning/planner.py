@@ -80,6 +80,7 @@ class Planner:
         self.forbidden = np.zeros(n, dtype=bool) if forbidden is None else np.asarray(forbidden, dtype=bool)
         self.failed = np.zeros(n, dtype=bool)
         self.latency_s, self.ttft_s = np.full(n, np.nan), np.full(n, np.nan)
+        self.passed = np.zeros(n, dtype=bool)
         self.loaded: set[int] = set()
 
     @property
@@ -135,9 +136,17 @@ class Planner:
         return out
 
     def tell(
-        self, position: int, value: float | None, *, latency_s: float | None = None, ttft_s: float | None = None
+        self,
+        position: int,
+        value: float | None,
+        *,
+        latency_s: float | None = None,
+        ttft_s: float | None = None,
+        run: int | None = None,
     ) -> None:
         """Take in a result: the target's value, or None where the cell failed.
+
+        `run` is the cell whose run gave it, where that is another one (`planning.prefix`).
 
         Raises
         ------
@@ -150,7 +159,8 @@ class Planner:
             return
         if not (np.isfinite(value) and value > 0):
             raise InputError("a measured value must be finite and positive", got=value)
-        self.belief = self.belief.tell(position, float(np.log(value)))
+        self.belief = self.belief.tell(position, float(np.log(value)), run)
+        self.passed[position] = run is not None and run != position
         implied = self.space.latency_s(self.target, np.full(len(self.space), value))[position]
         self.latency_s[position] = implied if latency_s is None else latency_s
         self.ttft_s[position] = np.nan if ttft_s is None else ttft_s
@@ -181,6 +191,7 @@ class Planner:
         """The target of each cell, (n,), and where it comes from: measured, projected, predicted, or empty (failed)."""
         value = np.exp(self.belief.mean)
         kind = np.where(self.observed, "measured", np.where(self.failed, "", "predicted")).astype(object)
+        kind[self.passed] = "projected"
         if self.strategy.projects:
             self._project(value, kind)
         return np.where(kind == "", np.nan, value), kind

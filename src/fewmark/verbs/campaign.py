@@ -41,6 +41,7 @@ def campaign(
     worker_prefix: Sequence[str] = (),
     repeats_max: int | None = None,
     timeout_s: float | None = None,
+    truncate: int | None = None,
     seed: int | None = None,
     memory_limit: str | None = None,
     quiet: bool = False,
@@ -53,6 +54,7 @@ def campaign(
     suite, store, engine_python, worker_prefix, repeats_max, timeout_s, memory_limit : as `verbs.run.run` takes them
     budget : a duration, as in "30m"; what was spent on these cells before counts
     target_error : median error over the suite to reach, a fraction
+    truncate : output tokens of generations that may be run in place of longer ones
     target, model, strategy : the metric, who predicts what is not measured ("none": a roofline), who chooses
 
     Raises
@@ -76,6 +78,7 @@ def campaign(
             budget_s=None if budget is None else seconds(budget),
             target_error=target_error,
             charges=Charges(warmup=policy.warmup, repeats=policy.min_repeats),
+            truncate=truncate,
             random_state=settings.seed,
             on_step=on_step,
         )
