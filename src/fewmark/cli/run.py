@@ -27,6 +27,7 @@ SHOWN_FAILURES = 5
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Measure at most N cases.")
 @click.option("--memory-limit", metavar="SIZE", help="Most memory of a worker: 4GiB. Beyond it: out_of_memory.")
 @click.option("--no-drift-check", is_flag=True, help="Do not measure the first case of a long sweep again at its end.")
+@click.option("--executor", type=click.Choice(["local", "ray"]), default="local", help="Spread over a Ray cluster.")
 @click.option("--budget", metavar="DURATION", help="Measure only the cells that teach the most in this time: 30m.")
 @click.option("--target-error", type=float, metavar="FRACTION", help="…until the median error is forecast below: 0.05.")
 @click.option("--target", default="throughput_tok_s", show_default=True, help="The metric to know, with these two.")
@@ -45,6 +46,7 @@ def command(
     limit: int | None,
     memory_limit: str | None,
     no_drift_check: bool,
+    executor: str,
     budget: str | None,
     target_error: float | None,
     target: str,
@@ -66,8 +68,8 @@ def command(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--worker-prefix") from None
     if budget is not None or target_error is not None:
-        if limit is not None or retry is not None:
-            raise click.UsageError("--limit and --retry do not go with --budget and --target-error")
+        if limit is not None or retry is not None or executor != "local":
+            raise click.UsageError("--limit, --retry and --executor do not go with --budget and --target-error")
         from fewmark.cli.campaign import show_campaign, show_step
         from fewmark.verbs.campaign import campaign
 
@@ -92,6 +94,7 @@ def command(
         limit=limit,
         memory_limit=memory_limit,
         drift_check=not no_drift_check,
+        executor=executor,
         quiet=quiet,
     )
     if as_json:

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from fewmark.core import Advice, Case, Deployment, EngineError, Measurement, Status, content_hash
+from fewmark.core import Advice, Case, Deployment, Measurement, Status, content_hash
 from fewmark.core.frozen import thaw
 from fewmark.runner import drift
-from fewmark.runner.deployment import RunSettings, measure_deployment
+from fewmark.runner.deployment import RunSettings
+from fewmark.runner.executor import Executor, LocalExecutor, Unavailable
 from fewmark.runner.progress import RunProgress
 from fewmark.runner.surroundings import host_advice, result_advice, run_facts
 
@@ -94,6 +95,7 @@ class Runner:
     store: ResultStore
     settings: RunSettings = field(default_factory=RunSettings)
     quiet: bool = False
+    executor: Executor = field(default_factory=LocalExecutor)
 
     def run(self, cases: Iterable[Case], *, retry_failed: bool = False, limit: int | None = None) -> RunReport:
         """Measure the cases that the store does not hold.
@@ -123,31 +125,31 @@ class Runner:
         n_asked = sum(map(len, groups.values()))
         measured: list[Measurement] = []
         checks: list[Measurement] = []
-        unavailable: list[tuple[Deployment, EngineError, int]] = []
+        unavailable: list[Unavailable] = []
         facts = run_facts()
-        with RunProgress(n_asked, quiet=self.quiet) as progress:
-            for deployment, group in groups.items():
-                results = measure_deployment(group, self.settings, facts, progress.started)
-                try:
-                    with contextlib.closing(results):
-                        for measurement in results:
-                            self.store.add([measurement])
-                            if drift.FLAG in measurement.flags:
-                                checks.append(measurement)
-                                continue
-                            measured.append(measurement)
-                            progress.saved(measurement)
-                except EngineError as error:
-                    unavailable.append((deployment, error, len(group)))
+        with (
+            RunProgress(n_asked, quiet=self.quiet) as progress,
+            contextlib.closing(self.executor.execute(groups, self.settings, facts, progress.started)) as results,
+        ):
+            for result in results:
+                if isinstance(result, Unavailable):
+                    unavailable.append(result)
+                    continue
+                self.store.add([result])
+                if drift.FLAG in result.flags:
+                    checks.append(result)
+                    continue
+                measured.append(result)
+                progress.saved(result)
         if unavailable and not measured and len(unavailable) == len(groups):
-            raise unavailable[0][1]
+            raise unavailable[0].error
         return RunReport(
             n_cases=len(unique),
             n_before=len(skip),
             n_failed_before=len(skip - good),
             n_left=len(missing) - len(measured),
             measurements=tuple(measured),
-            unavailable=tuple((deployment.engine, str(error), count) for deployment, error, count in unavailable),
+            unavailable=tuple((item.deployment.engine, str(item.error), item.n_cases) for item in unavailable),
             advice=(*self._advice(measured), *drift.drift_advice(checks)),
             elapsed_s=time.monotonic() - began,
             checks=tuple(checks),

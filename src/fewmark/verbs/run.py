@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fewmark.core import Advice, EngineError, InputError
 from fewmark.engines import engine_names, probe
 from fewmark.engines.measure import Policy
 from fewmark.engines.replay import TABLES_VARIABLE
-from fewmark.runner import Launch, Runner, RunReport, RunSettings
+from fewmark.runner import Executor, Launch, LocalExecutor, RayExecutor, Runner, RunReport, RunSettings
 from fewmark.store import open_store
 from fewmark.suites import Suite, load_suite
+
+EXECUTORS: Final[Mapping[str, Callable[[], Executor]]] = {"local": LocalExecutor, "ray": RayExecutor}
 
 
 def run(
@@ -32,6 +34,7 @@ def run(
     limit: int | None = None,
     memory_limit: str | None = None,
     drift_check: bool = True,
+    executor: str = "local",
     quiet: bool = False,
 ) -> RunReport:
     """Measure a suite on its engines; what the store holds already is not measured again.
@@ -56,6 +59,8 @@ def run(
         The most memory of a worker, as in "4GiB"; what needs more ends as ``out_of_memory``.
     drift_check : bool, default True
         Measure the first case of a long sweep again at its end.
+    executor : {"local", "ray"}
+        Where deployments are measured: one after the other here, or spread over the Ray cluster that is found.
 
     Raises
     ------
@@ -72,7 +77,9 @@ def run(
     )  # fmt: skip
     settings = replace(settings, drift_check=drift_check)
     with open_store(store) as opened:
-        report = Runner(opened, settings, quiet=quiet).run(chosen.cases, retry_failed=retry_failed, limit=limit)
+        report = Runner(opened, settings, quiet, executor_named(executor)).run(
+            chosen.cases, retry_failed=retry_failed, limit=limit
+        )
     if "truncate" in chosen.settings:
         advice = Advice(
             "not-truncated",
@@ -139,6 +146,13 @@ def run_settings(
         seed=order_seed if order_seed is not None else given.get("seed", settings.seed),
         launch=launch or settings.launch,
     )
+
+
+def executor_named(name: str) -> Executor:
+    """The executor behind its name. Raises `InputError`."""
+    if name not in EXECUTORS:
+        raise InputError("unknown executor", got=name, hint=f"one of {', '.join(EXECUTORS)}")
+    return EXECUTORS[name]()
 
 
 def n_bytes(text: str) -> int:
