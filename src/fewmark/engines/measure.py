@@ -37,6 +37,7 @@ from fewmark.core import (
 from fewmark.engines.base import CaseFailure, Engine, Recorded
 from fewmark.engines.exhaustion import speaks_of_memory
 from fewmark.engines.host import CpuWatch
+from fewmark.engines.peak import PeakMemory
 from fewmark.engines.quality import outliers, quality_flags
 
 WARMUP_TOKENS = 16  # a warm-up run needs the shapes of the case, not its length
@@ -174,7 +175,7 @@ def measure(
     if isinstance(engine, Recorded):
         return _recorded(engine, workload)
     outcome = Outcome()
-    watch = CpuWatch()
+    watch, peak = CpuWatch(), PeakMemory()
     began = time.perf_counter()
     try:
         engine.check(workload)
@@ -187,7 +188,7 @@ def measure(
         said = f"{type(error).__name__}: {error}"
         outcome.status, outcome.error = Status.OUT_OF_MEMORY if speaks_of_memory(said) else Status.CRASHED, said
     outcome.wall_s = time.perf_counter() - began
-    outcome.extra |= watch.facts()
+    outcome.extra |= watch.facts() | peak.facts()
     latencies = [sample.e2e_latency_s for sample in outcome.samples if sample.e2e_latency_s is not None]
     outcome.flags += quality_flags(latencies)
     if apart := outliers(latencies):

@@ -1,0 +1,209 @@
+"""What a case takes of each memory tier, known before anything runs. Standard library only.
+
+Notation: P parameters, L layers, h hidden width, f feed-forward width, d head width, a query heads, g key-value heads,
+V vocabulary, s bytes of a value, bb batch size, ii input tokens, oo output tokens.
+
+    weights        P · s                              on the tier of the weights
+    staging        largest module · s                 on the computing tier, where the weights live elsewhere
+    KV cache       2 · L · g · d · s · bb · (ii + oo) on the tier of the cache
+    cache growth   2 · KV cache / L                   computing tier: a layer's cache is copied when a token is appended
+    activations    bb · ii · s · (5 h + 2 a d + 2 f)  computing tier: one layer of the prefill at its widest
+    logits         bb · V · (s + 8)                   computing tier: of the last position, and fp32 copies to choose from
+    engine         a constant                         host memory: interpreter, libraries, runtime
+
+The arithmetic of tensors is exact; activations and the engine's constant are estimates (`fewmark memory --store` prints
+their error against the peaks that were measured).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+TIERS: Final = ("accelerator", "cpu", "disk")  # the lowest first: nearest to the arithmetic
+MIB, GIB = 2**20, 2**30
+# Resident memory of a worker that has loaded the smallest model, less that model: measured on Linux, torch 2.13 for CPU.
+ENGINE_BYTES: Final[Mapping[str, int]] = {"transformers": 480 * MIB, "deepspeed": 640 * MIB}
+ITEM_BYTES: Final[Mapping[str, int]] = {
+    "fp32": 4, "float32": 4, "fp16": 2, "float16": 2, "bf16": 2, "bfloat16": 2, "fp8": 1, "int8": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The numbers of a model that decide what memory it takes; `largest_module` in parameters."""
+
+    parameters: int
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    feed_forward: int
+    vocabulary: int
+    largest_module: int
+
+    def kv_bytes_per_token(self, item_bytes: int) -> int:
+        """Bytes of keys and values for each token of each sequence."""
+        return 2 * self.layers * self.kv_heads * self.head_width * item_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One kind of tensor: what it is, the tier it lives on, and its bytes."""
+
+    name: str
+    tier: str
+    n_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a case takes, part by part."""
+
+    parts: tuple[Part, ...]
+
+    def total(self, tier: str) -> int:
+        """Bytes on a tier."""
+        return sum(part.n_bytes for part in self.parts if part.tier == tier)
+
+    def without(self, *names: str) -> Footprint:
+        """What is left when some parts are there already."""
+        return Footprint(tuple(part for part in self.parts if part.name not in names))
+
+    def shortage(self, capacity: Mapping[str, int | None]) -> str | None:
+        """Why it does not fit, with the arithmetic; None where it fits. A capacity of None is unknown, and enough."""
+        for tier in TIERS:
+            free, needed = capacity.get(tier), self.total(tier)
+            if needed and free is not None and needed > free:
+                return f"{self.arithmetic(tier)} exceed the {gib(free)} that are free on {_SPOKEN[tier]}"
+        return None
+
+    def arithmetic(self, tier: str) -> str:
+        """The sum of a tier in words: ``weights 12.4 GiB + KV cache 4.0 GiB = 16.4 GiB``."""
+        parts = [f"{part.name} {gib(part.n_bytes)}" for part in self.parts if part.tier == tier and part.n_bytes]
+        return " + ".join(parts) + (f" = {gib(self.total(tier))}" if len(parts) > 1 else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Bytes by tier and part."""
+        return {
+            tier: {part.name: part.n_bytes for part in self.parts if part.tier == tier}
+            for tier in TIERS
+            if self.total(tier)
+        }
+
+
+_SPOKEN: Final = {"accelerator": "the accelerator", "cpu": "the host", "disk": "the disk"}
+
+
+def gib(n_bytes: float) -> str:
+    """Bytes for people: GiB, or MiB where that is more telling."""
+    return f"{n_bytes / GIB:.1f} GiB" if n_bytes >= GIB / 10 else f"{n_bytes / MIB:.1f} MiB"
+
+
+def shape_of(config: Mapping[str, Any], parameters: int | None = None) -> Shape | None:
+    """The shape behind a model's configuration fields; None where they do not tell.
+
+    Parameters
+    ----------
+    config : mapping
+        Fields as in config.json. Mixtures of experts and encoders are not told.
+    parameters : int, optional
+        The number of parameters where it is known; else it is worked out for Llama-like models and OPT.
+    """
+    hidden, layers = config.get("hidden_size"), config.get("num_hidden_layers")
+    heads, vocabulary = config.get("num_attention_heads"), config.get("vocab_size")
+    if not (hidden and layers and heads and vocabulary):
+        return None
+    kv_heads = config.get("num_key_value_heads") or heads
+    width = config.get("head_dim") or hidden // heads
+    is_opt = config.get("model_type") == "opt"
+    feed_forward = config.get("ffn_dim") if is_opt else config.get("intermediate_size")
+    feed_forward = feed_forward or 4 * hidden
+    if is_opt:
+        layer = 4 * hidden * (hidden + 1) + 2 * hidden * feed_forward + feed_forward + 5 * hidden
+        rest = (config.get("max_position_embeddings", 2048) + 2) * hidden + 2 * hidden
+    else:
+        biases = (heads + 2 * kv_heads) * width if config.get("model_type") == "qwen2" else 0
+        layer = 2 * hidden * (heads + kv_heads) * width + 3 * hidden * feed_forward + 2 * hidden + biases
+        rest = hidden
+    tied = config.get("tie_word_embeddings", is_opt)
+    counted = layers * layer + rest + vocabulary * hidden * (1 if tied else 2)
+    return Shape(
+        parameters=parameters or counted,
+        layers=layers,
+        hidden=hidden,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_width=width,
+        feed_forward=feed_forward,
+        vocabulary=vocabulary,
+        largest_module=max(hidden * feed_forward, vocabulary * hidden),
+    )
+
+
+def tiers_of(placement: Any) -> tuple[str, str]:
+    """The tiers of weights and cache that a placement names. Raises `ValueError` with the reason.
+
+    A word places the weights; the cache then stays with the arithmetic. A mapping names either or both.
+    """
+    if placement is None or isinstance(placement, str):
+        weights, cache = placement or "accelerator", "accelerator"
+    else:
+        if unknown := set(placement) - {"weights", "cache"}:
+            raise ValueError(f"placement knows weights and cache, not {', '.join(sorted(unknown))}")
+        weights, cache = placement.get("weights", "accelerator"), placement.get("cache", "accelerator")
+    for what, tier in (("weights", weights), ("the cache", cache)):
+        if tier not in TIERS:
+            raise ValueError(f"placement of {what} must be accelerator, cpu or disk, not {tier!r}")
+    return weights, cache
+
+
+def footprint(
+    shape: Shape,
+    item_bytes: int,
+    *,
+    batch_size: int,
+    input_tokens: float,
+    output_tokens: float,
+    placement: Any = None,
+    engine: str = "transformers",
+    accelerated: bool = True,
+) -> Footprint:
+    """What a case takes of each tier.
+
+    Parameters
+    ----------
+    item_bytes : int
+        Bytes of one weight, and of one value of the cache.
+    accelerated : bool
+        Whether there is an accelerator; where there is none, the host's memory takes its place.
+    """
+    weights, cache = tiers_of(placement)
+    home = "accelerator" if accelerated else "cpu"
+
+    def tier(name: str) -> str:
+        return home if name == "accelerator" else name
+
+    kv = int(shape.kv_bytes_per_token(item_bytes) * batch_size * (input_tokens + output_tokens))
+    widest = 5 * shape.hidden + 2 * shape.heads * shape.head_width + 2 * shape.feed_forward
+    parts = [
+        Part("weights", tier(weights), shape.parameters * item_bytes),
+        Part("KV cache", tier(cache), kv),
+        Part("cache growth", home, 2 * kv // shape.layers),
+        Part("activations", home, int(batch_size * input_tokens * item_bytes * widest)),
+        Part("logits", home, batch_size * shape.vocabulary * (item_bytes + 8)),
+        Part("engine", "cpu", ENGINE_BYTES.get(engine, 0)),
+    ]
+    if tier(weights) != home:
+        parts.insert(1, Part("staging", home, shape.largest_module * item_bytes))
+    return Footprint(tuple(parts))
+
+
+def largest_batch(fits: Any, most: int) -> int:
+    """The largest power of two up to `most` for which `fits` holds; 0 where not even 1 does."""
+    batch = 0
+    while (batch * 2 or 1) <= most and fits(batch * 2 or 1):
+        batch = batch * 2 or 1
+    return batch
