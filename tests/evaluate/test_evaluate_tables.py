@@ -44,7 +44,7 @@ def test_a_target_that_nothing_implies_is_refused(table, target):
 
 def test_a_table_without_eligible_deployments_is_refused(table):
     with pytest.raises(InputError, match="no deployment can be evaluated"):
-        evaluate(table[table["batch_size"] < 64], "sparse-25", ["loglog"])
+        evaluate(table[table["batch_size"] < 16], "sparse-25", ["loglog"])
 
 
 def test_unknown_names_are_refused(table):

@@ -31,6 +31,7 @@ class Model(ABC):
     name: ClassVar[str]
     pools: ClassVar[bool] = False  # whether other deployments' cells inform a deployment's prediction
     uses_metrics: ClassVar[bool] = False  # whether `fit` learns from columns of X named after other metrics, too
+    uses_prior: ClassVar[bool] = False  # whether its constructor takes `prior`: join what public measurements teach
 
     def __init__(self, *, target: str = "throughput_tok_s", random_state: int = 0) -> None:
         self.target = target

@@ -22,6 +22,8 @@ Source: generalised least squares under a constraint (Rasmussen and Williams 200
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Final, Self
 
 import numpy as np
@@ -30,8 +32,12 @@ from numpy.typing import NDArray
 
 from fewmark.models.auto import AutoModel
 from fewmark.models.auto_inputs import COLUMNS, Encoder, Table
+from fewmark.models.auto_kernel import prior as prior_of_kernel
+from fewmark.models.auto_pool import Hyper
 from fewmark.models.base import FloatArray
 from fewmark.models.facts import load_facts
+from fewmark.models.gp import cholesky, solve
+from fewmark.models.prior import ENOUGH, Prior, packaged_prior
 from fewmark.models.saturation import Saturation, log_waves
 
 TTFT: Final = "ttft_s"
@@ -49,10 +55,22 @@ class ConsistentAuto(AutoModel):
 
     Columns of X named after other metrics (`ttft_s`, `tpot_s`, `e2e_latency_s`) are learned from where there; they are
     never looked at for cells that are asked for.
+
+    Parameters
+    ----------
+    prior : bool or mapping, default False
+        Whether a table of few cells, none of them packaged, is joined by what public measurements teach
+        (`fewmark.models.prior`); or the priors themselves, by latency.
+    parameters : those of `AutoModel`
     """
 
     uses_metrics: ClassVar[bool] = True
+    uses_prior: ClassVar[bool] = True
     alone = False  # a companion itself: it learns its own latency and nothing else
+
+    def __init__(self, *, prior: bool | Mapping[str, Prior] = False, **parameters: Any) -> None:
+        super().__init__(**parameters)
+        self.prior = prior
 
     def fit(self, X: pd.DataFrame, y: FloatArray) -> Self:
         return self._fit_with(X, y, again=False)
@@ -62,7 +80,6 @@ class ConsistentAuto(AutoModel):
         return self._fit_with(X, y, again=True)
 
     def _fit_with(self, X: pd.DataFrame, y: FloatArray, *, again: bool) -> Self:
-        self.saturation_ = Saturation.learn(X, load_facts(tuple(self.facts)))
         self.known_: tuple[pd.DataFrame, dict[str, FloatArray]] | None = None
         before = getattr(self, "companions_", {}) if again else {}
         self.companions_: dict[str, ConsistentAuto] = {}
@@ -72,7 +89,47 @@ class ConsistentAuto(AutoModel):
         if latencies is not None:
             self.known_ = X, latencies
             values = _target_of(self.target, latencies, *_tokens(X))
+        prior = self._prior_for(X, values)
+        if prior is not None and self._fit_on(prior, X, values):
+            return self
+        self.saturation_ = Saturation.learn(X, load_facts(tuple(self.facts)))
         return super().refit(X, values) if again else super().fit(X, values)
+
+    def _prior_for(self, X: pd.DataFrame, values: FloatArray) -> Prior | None:
+        """The prior that may join these cells."""
+        if not self.prior or len(values) != len(X) or not 0 < len(X) <= ENOUGH:
+            return None
+        name = _latency_of(self.target)
+        found = packaged_prior(name) if self.prior is True else dict(self.prior).get(name)
+        if found is None or not {"input_tokens", "output_tokens"} <= set(map(str, X.columns)):
+            return None
+        return None if found.has_seen(X, _swap(self.target, values, *_tokens(X))) else found
+
+    def _fit_on(self, prior: Prior, X: pd.DataFrame, values: FloatArray) -> bool:
+        """Join the prior's cells, its hyperparameters kept, if they foretell these cells better than the roofline."""
+        facts = load_facts(tuple(self.facts))
+        packaged, at = prior.related(X, facts)
+        both = pd.concat([X.astype(object), packaged.astype(object)], ignore_index=True)
+        self.saturation_ = Saturation.learn(both, facts)
+        lent = _swap(self.target, prior.seconds[at], *_tokens(packaged))
+        table, residual = self._learnable(both, np.append(values, lent), Encoder())
+        codes, fold = table.deployment, np.append(np.ones(len(X), dtype=np.int64), prior.fold[at])
+        self.hypers_ = [
+            Hyper(theta, float(scale), frozenset(codes[fold == number].tolist()) if number else frozenset())
+            for number, (theta, scale) in enumerate(zip(prior.theta, prior.log_scale, strict=True))
+        ]
+        own, lent_rows = np.arange(len(X)), np.arange(len(X), len(both))
+        public = replace(table, inputs=table.inputs.take(lent_rows), axes=table.axes[lent_rows])
+        self._condition(public, residual[lent_rows])
+        mean, covariance = self.pools_[0].posterior.joint(table.inputs.take(own))
+        told = evidence(residual[own] - mean, covariance, self.typical_noise_)
+        kernel = self.pools_[0].kernel
+        blank = prior_of_kernel(kernel)
+        alone = evidence(residual[own], kernel.matrix(blank.mean, table.inputs.take(own)), np.exp(blank.noise_mean))
+        if told < alone:
+            return False
+        self._condition(table, residual)
+        return True
 
     def predict(self, X: pd.DataFrame) -> FloatArray:
         own = super().predict(X)
@@ -144,7 +201,7 @@ class ConsistentAuto(AutoModel):
                 model = type(self)(
                     target=name, random_state=self.random_state, facts=self.facts,
                     max_learning_cells=self.max_learning_cells, max_pool_cells=self.max_pool_cells,
-                    max_log_sd=self.max_log_sd,
+                    max_log_sd=self.max_log_sd, prior=self.prior,
                 )  # fmt: skip
                 model.alone = True
                 earlier = self.before_.get(name)
@@ -174,6 +231,12 @@ class ConsistentAuto(AutoModel):
         return out[self.target], np.sqrt(ratio[self.target])
 
 
+def evidence(y: FloatArray, covariance: FloatArray, noise: float) -> float:
+    """log N(y | 0, covariance + noise²), up to a constant."""
+    factor = cholesky(covariance + noise**2 * np.eye(len(y)))
+    return float(-0.5 * y @ solve(factor, y) - np.log(np.diag(factor)).sum())
+
+
 def project(
     logs: dict[str, FloatArray], variances: dict[str, FloatArray], output_tokens: FloatArray
 ) -> tuple[FloatArray, FloatArray, dict[str, FloatArray]]:
@@ -200,6 +263,11 @@ def project(
     return log_t, log_p, left
 
 
+def latency_and_seconds(X: pd.DataFrame, y: FloatArray, target: str) -> tuple[str, FloatArray]:
+    """The latency behind a target, and its values."""
+    return _latency_of(target), _swap(target, y, *_tokens(X))
+
+
 def _latency_of(target: str) -> str:
     return E2E if target in RATES else target
 
@@ -215,11 +283,14 @@ def _tokens(X: pd.DataFrame) -> tuple[FloatArray, FloatArray, FloatArray]:
     return tuple(out)  # type: ignore[return-value]
 
 
-def _target_of(target: str, latencies: dict[str, FloatArray], *tokens: FloatArray) -> FloatArray:
+def _swap(target: str, values: FloatArray, *tokens: FloatArray) -> FloatArray:
+    """The target's latency from its values, and the other way round: a rate inverts alike."""
     ii, oo, load = tokens
-    if target not in RATES:
-        return latencies[target]
-    return np.asarray(load * (oo if target == RATES[0] else ii + oo) / latencies[E2E])
+    return np.asarray(load * (oo if target == RATES[0] else ii + oo) / values) if target in RATES else values
+
+
+def _target_of(target: str, latencies: dict[str, FloatArray], *tokens: FloatArray) -> FloatArray:
+    return _swap(target, latencies[_latency_of(target)], *tokens)
 
 
 def _latencies(X: pd.DataFrame, y: FloatArray, target: str) -> dict[str, FloatArray] | None:

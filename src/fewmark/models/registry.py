@@ -30,8 +30,12 @@ def model_names() -> list[str]:
     return [*MODELS, *sorted(point.name for point in entry_points(group=GROUP) if point.name not in MODELS)]
 
 
-def make_model(name: str, *, target: str = "throughput_tok_s", random_state: int = 0, **parameters: Any) -> Model:
+def make_model(
+    name: str, *, target: str = "throughput_tok_s", random_state: int = 0, prior: bool = False, **parameters: Any
+) -> Model:
     """A model that has not been fitted. Point predictors come inside conformal intervals.
+
+    With `prior` a model that can joins what public measurements teach (`fewmark.models.prior`) to a small table.
 
     Raises
     ------
@@ -42,6 +46,8 @@ def make_model(name: str, *, target: str = "throughput_tok_s", random_state: int
         raise ModelError("no such target", got=target, hint=f"one of {', '.join(TARGETS)}")
     found = model_class(name)
     if isinstance(found, type) and issubclass(found, Model):
+        if prior and found.uses_prior:
+            parameters["prior"] = True
         return found(target=target, random_state=random_state, **parameters)
     from fewmark.models.conformal import SplitConformal
 

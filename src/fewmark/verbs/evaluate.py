@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from fewmark.core import InputError
-from fewmark.evaluate import PROTOCOLS
+from fewmark.evaluate import PROTOCOLS, prepare
 from fewmark.evaluate import evaluate as run_protocol
+from fewmark.models.prior import measured_in_public
 from fewmark.models.registry import make_model
 from fewmark.verbs.source import read_source
 
@@ -25,6 +27,7 @@ def evaluate(
     seed: int = 0,
     screened: bool = True,
     jobs: int = 1,
+    prior: bool = False,
     predictions: str | Path | None = None,
     progress: Callable[[str], None] = lambda text: None,
     result: Callable[[dict[str, Any]], None] = lambda summary: None,
@@ -36,6 +39,8 @@ def evaluate(
     data : path, packaged dataset's name, or a canonical table
     protocol : str
         One of `PROTOCOLS`, several of them separated by commas, or ``all``.
+    prior : bool
+        Whether models that can join what public measurements teach; refused where the table holds packaged data.
     predictions : path, optional
         A CSV for every hidden cell with what was measured and predicted.
     result : callable
@@ -58,10 +63,15 @@ def evaluate(
     for model in models:
         make_model(model, target=target)
     table = data if isinstance(data, pd.DataFrame) else read_source(data, store=store, screened=screened)
+    if prior:
+        _refuse_packaged(table, target)
+
     summaries, frames = [], []
     for name in wanted:
         progress(name)
-        done = run_protocol(table, name, models, target=target, seed=seed, jobs=jobs)
+        done = run_protocol(
+            table, name, models, target=target, seed=seed, jobs=jobs, make=partial(make_model, prior=prior)
+        )
         result(done.summary)
         summaries.append(done.summary)
         frames.append(done.details.assign(protocol=name))
@@ -71,3 +81,13 @@ def evaluate(
         except OSError as error:
             raise InputError("cannot write the predictions", got=f"{predictions}: {error.strerror}") from None
     return summaries
+
+
+def _refuse_packaged(table: pd.DataFrame, target: str) -> None:
+    """Raise `InputError` where a table's values, whatever it is called, are those that the prior was learned from."""
+    if measured_in_public(*prepare(table, target), target):
+        raise InputError(
+            "the prior was learned from this data and would know its hidden cells",
+            got=f"{len(table)} rows, some of them packaged ones by their values",
+            hint="leave --prior away",
+        )

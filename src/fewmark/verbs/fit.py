@@ -24,6 +24,7 @@ def fit(
     out: str | Path | None = None,
     screened: bool = True,
     random_state: int = 0,
+    prior: bool = True,
     **parameters: Any,
 ) -> Model:
     """Fit a model to what was measured.
@@ -38,13 +39,15 @@ def fit(
         Where to save it.
     screened : bool
         Whether rows that the screen excludes stay unseen.
+    prior : bool
+        Whether a small table is joined by what public measurements teach (`fewmark.models.prior`).
 
     Raises
     ------
     InputError, FormatError, StoreError, ModelError
         If the request is wrong or the model cannot learn from the data.
     """
-    unfitted = make_model(model, target=target, random_state=random_state, **parameters)
+    unfitted = make_model(model, target=target, random_state=random_state, prior=prior, **parameters)
     X, y = prepare(read_source(data, store=store, screened=screened), target)
     fitted = unfitted.fit(X[learned_columns(X, unfitted)], y)
     if out is not None:

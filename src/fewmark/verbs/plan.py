@@ -34,6 +34,7 @@ def plan(
     charges: Charges | None = None,
     screened: bool = True,
     seed: int = 0,
+    prior: bool = True,
 ) -> tuple[pd.DataFrame, Planner]:
     """The next cells, best first (none once it is accurate enough), and the planner; writes the cells to `out`.
 
@@ -43,6 +44,7 @@ def plan(
     data : a table of measurements in any known format, or a packaged dataset's name; else what the store holds
     ask : how many cells
     model : a model's name, or "none" for nothing but smoothness
+    prior : whether a small table is joined by what public measurements teach
 
     Raises
     ------
@@ -52,7 +54,7 @@ def plan(
     if ask < 1:
         raise InputError("ask for at least one cell", got=ask)
     known = read_known(data, store, screened=screened)
-    fitted = None if model == NO_MODEL else make_model(model, target=target, random_state=seed)
+    fitted = None if model == NO_MODEL else make_model(model, target=target, random_state=seed, prior=prior)
     cells = read_cases(space, known)
     planner = make_planner(
         known, cells, fitted, target=target, strategy=strategy, charges=charges,

@@ -32,6 +32,7 @@ def predict(
     out: str | Path | None = None,
     screened: bool = True,
     random_state: int = 0,
+    prior: bool = True,
 ) -> pd.DataFrame:
     """Predict cases from a table, a store, or a fitted model.
 
@@ -57,7 +58,7 @@ def predict(
             raise InputError("a fitted model needs no data", got={"model_file": str(model_file)})
         fitted = load_model(model_file)
     else:
-        unfitted = make_model(model, target=target, random_state=random_state)
+        unfitted = make_model(model, target=target, random_state=random_state, prior=prior)
         known, y = prepare(read_source(data, store=store, screened=screened), target)
         fitted = unfitted.fit(known[learned_columns(known, unfitted)], y)
     asked = cases if isinstance(cases, pd.DataFrame) else read_cases(cases, known)

@@ -1,0 +1,78 @@
+"""What public measurements teach: used where little is measured, never where it knows the answers."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fewmark import datasets
+from fewmark.core import InputError
+from fewmark.evaluate import prepare
+from fewmark.models.auto_kernel import parts
+from fewmark.models.cells import cell_columns
+from fewmark.models.consistent import ConsistentAuto
+from fewmark.models.prior import PACKAGED, VERSION, measured_in_public, packaged_prior
+from fewmark.verbs.evaluate import evaluate
+
+
+def mine(factor: float = 1.0) -> tuple[pd.DataFrame, np.ndarray]:
+    """A deployment like a public one, on a machine of one's own: other values, other spellings."""
+    public = datasets.load("llm-inference-bench")
+    chosen = public.model.eq("meta-llama/Llama-2-7b-hf") & public.accelerator.eq("Nvidia A100 GPU")
+    X, y = prepare(public[chosen & public.engine.eq("vLLM") & public.accelerator_count.eq(1)], "throughput_tok_s")
+    return X[cell_columns(X)].assign(accelerator="A100-SXM4-40GB", model="Llama 2 7B"), y * factor
+
+
+def test_the_packaged_file_is_small_and_of_this_version() -> None:
+    assert PACKAGED.stat().st_size < 3_000_000
+    document = json.loads(PACKAGED.read_text(encoding="utf-8"))
+    hint = "run python tools/build_prior.py"
+    assert document["version"] == VERSION and document["parts"] == [part.name for part in parts()], hint
+    assert {source["name"] for source in document["sources"]} == set(datasets.names())
+    assert all(source["licence"] and source["citation"] for source in document["sources"])
+    for latency in ("ttft_s", "tpot_s", "e2e_latency_s"):
+        assert packaged_prior(latency) is not None
+
+
+def test_two_measurements_say_more_with_it() -> None:
+    X, y = mine(0.83)
+    known = np.array([0, len(X) - 1])
+    asked = np.setdiff1d(np.arange(len(X)), known)
+    error = {}
+    for prior in (False, True):
+        model = ConsistentAuto(prior=prior).fit(X.iloc[known], y[known])
+        value = model.predict(X.iloc[asked])
+        error[prior] = np.median(np.abs(value / y[asked] - 1))
+        low, high = model.predict_interval(X.iloc[asked]).T
+        assert np.mean((low <= y[asked]) & (y[asked] <= high)) >= 0.7
+    assert error[True] < 0.6 * error[False]
+
+
+def test_packaged_values_are_recognised_whatever_they_are_called() -> None:
+    X, y = mine()
+    assert measured_in_public(X.head(4), y[:4], "throughput_tok_s")
+    load = X.batch_size.to_numpy(float) * X.output_tokens.to_numpy(float)
+    assert measured_in_public(X, load / y, "e2e_latency_s")
+    other, values = mine(0.83)
+    assert not measured_in_public(other, values, "throughput_tok_s")
+    with_prior = ConsistentAuto(prior=True).fit(X, y)
+    without = ConsistentAuto().fit(X, y)
+    assert np.array_equal(with_prior.predict(X), without.predict(X))
+
+
+def test_evaluation_with_the_prior_refuses_packaged_data() -> None:
+    X, y = mine()
+    table = X.assign(throughput_tok_s=y, status="ok")
+    with pytest.raises(InputError, match="would know its hidden cells"):
+        evaluate(table, protocol="sparse-25", models=["loglog"], prior=True)
+
+
+def test_a_table_of_many_cells_speaks_for_itself() -> None:
+    X, y = mine(0.83)
+    many = pd.concat([X.assign(model=f"{m}-7b") for m in "abcdefghijklmnopqr"], ignore_index=True)
+    model = ConsistentAuto(prior=True)
+    assert model._prior_for(many, np.tile(y, 18)) is None
+    assert model._prior_for(X, y) is not None
