@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fewmark.campaign import run_campaign
+from fewmark.campaign import SideBySide, run_campaign
 from fewmark.cli import main
 from fewmark.core import Case, Cost, Deployment, InputError, Measurement, Sample, Status, Workload
 from fewmark.engines.measure import Policy
@@ -223,3 +223,40 @@ def test_durations(text: str, value: float) -> None:
     for wrong in ("", "0", "5x", "m", "1h-3m", "1e3"):
         with pytest.raises(InputError):
             seconds(wrong)
+
+
+def test_deployments_run_side_by_side_and_all_results_arrive(tmp_path: Any) -> None:
+    names = ("small-1b", "large-7b", "other-3b")
+    recorded = [
+        Measurement(case, samples=(Sample(e2e_latency_s=latency(case)),)) for name in names for case in grid(name)
+    ]
+    write_table(from_measurements(recorded), tmp_path / "table.csv")
+    options = {"table": str(tmp_path / "table.csv"), "engine": "made-up"}
+    cases = [
+        Case(Deployment("replay", name, accelerator="A100", accelerator_count=1, engine_options=options), case.workload)
+        for name in names for case in grid(name)
+    ]  # fmt: skip
+    missing = Case(Deployment("no-such-engine", "m"), cases[0].workload)
+    with open_store(tmp_path / "store.db") as store:
+        settings = RunSettings(policy=Policy(min_repeats=1, max_repeats=1))
+        report = Runner(store, settings, quiet=True, executor=SideBySide(2)).run([*cases, missing])
+        assert {m.case.case_id for m in report.measurements} == {case.case_id for case in cases}
+        assert [engine for engine, _, _ in report.unavailable] == ["no-such-engine"]
+        assert len(store.case_ids()) == len(cases)
+    with pytest.raises(InputError):
+        SideBySide(0)
+
+
+def test_truncated_generations_stand_in_for_long_ones() -> None:
+    long = [replace(case, workload=replace(case.workload, output_tokens=1024)) for case in grid()[::2]]
+    with open_store(":memory:") as store:
+        machine = Machine(store)
+        campaign = run_campaign(long, store, machine, model=None, target_error=0.05, truncate=64)
+        assert 64 in {case.workload.output_tokens for case in machine.asked}
+        assert set(campaign.table["output_tokens"]) == {1024}
+        assert len(campaign.table) == len({case.case_id for case in long})
+        assert campaign.account.reference.n_cells == len(campaign.table)
+        truth = [c.workload.load * 1024 / latency(c) for c in {c.case_id: c for c in long}.values()]
+        assert np.median(np.abs(campaign.table["value"].to_numpy() / truth - 1)) <= 0.05
+    with open_store(":memory:") as store, pytest.raises(InputError):
+        run_campaign(long, store, Machine(store), model=None, target_error=0.05, truncate=0)

@@ -2,5 +2,6 @@
 
 from fewmark.campaign.account import LedgerEntry, Step
 from fewmark.campaign.loop import Campaign, run_campaign
+from fewmark.campaign.workers import SideBySide
 
-__all__ = ["Campaign", "LedgerEntry", "Step", "run_campaign"]
+__all__ = ["Campaign", "LedgerEntry", "SideBySide", "Step", "run_campaign"]

@@ -32,6 +32,10 @@ SHOWN_FAILURES = 5
 @click.option("--target-error", type=float, metavar="FRACTION", help="…until the median error is forecast below: 0.05.")
 @click.option("--target", default="throughput_tok_s", show_default=True, help="The metric to know, with these two.")
 @click.option("--model", default="auto", show_default=True, help="Who predicts what is not measured, with these two.")
+@click.option(
+    "--truncate", type=click.IntRange(min=1), metavar="TOKENS", help="Run shorter generations, with these two."
+)
+@click.option("--workers", type=click.IntRange(min=1), default=1, help="Deployments side by side, with these two.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 def command(
@@ -51,6 +55,8 @@ def command(
     target_error: float | None,
     target: str,
     model: str,
+    truncate: int | None,
+    workers: int,
     quiet: bool,
     as_json: bool,
 ) -> int:
@@ -76,7 +82,8 @@ def command(
         done = campaign(
             suite, budget=budget, target_error=target_error, target=target, model=model, store=store,
             engine_python=engine_python, worker_prefix=prefix, repeats_max=repeats_max, timeout_s=timeout_s,
-            seed=order_seed, memory_limit=memory_limit, quiet=quiet, on_step=show_step,
+            truncate=truncate, workers=workers, seed=order_seed, memory_limit=memory_limit, quiet=quiet,
+            on_step=show_step,
         )  # fmt: skip
         if as_json:
             click.echo(json.dumps(done.to_dict(), indent=2, allow_nan=False))

@@ -4,7 +4,8 @@ Notation: n cells; f (n,) the log of the target; m (n,) its mean; C (n, n) its c
 as a standard deviation of the log; nu0: how many measurements' worth the stated covariance is trusted.
 
     told cells T        K = C_TT + N, r = y - m_T:  m ← m + C_T K^-1 r,  C ← C - C_T K^-1 C_T^T
-    noise N             s_i² on the diagonal; SHARED s_i s_j between two values of one run (`planning.prefix`); else 0
+    noise N             s_i² + e_i² on the diagonal, e_i what projecting adds; SHARED (s_i s_j + e_i e_j) between two
+                        values of one run (`planning.prefix`); else 0
     scale               q = (nu0 + r K^-1 r) / (nu0 + k) after k measurements: how much wider or narrower it was
     noise               s = f s_0, f of `NOISE_FACTORS` by the likelihood of the told cells (Student-t with nu0 degrees)
                         times a log-normal prior around 1: a busy machine is noisier than any model learned
@@ -20,6 +21,7 @@ Guestrin (JMLR 2008), with the mean standard deviation in place of the mutual in
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, runtime_checkable
 
@@ -42,6 +44,7 @@ SHARED: Final = 0.9  # of the variance of noise: between values that one run gav
 MIN_TOLD: Final = 4  # measurements before noise is told from signal
 JITTER: Final = 1e-10
 TRUST: Final = 3.0
+MEAN_DOUBT: Final = 2 / 3  # single wild cells, which these draws do not know, move the mean and not the median
 N_DRAWS: Final = 300
 MAX_DRAWN: Final = 600  # cells whose joint draw is affordable; beyond, an even sample of them stands for all
 INTERVAL_LEVEL: Final = 0.9
@@ -68,15 +71,25 @@ class Forecast:
     assurance: float
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One value: its cell, its log, the position of the run that gave it, and the standard deviation of the log that
+    projecting it added; 0 where it was measured, and then it stands."""
+
+    position: int
+    log_value: float
+    run: int
+    projected_sd: float = 0.0
+
+
 @dataclass(frozen=True)
 class Belief:
     """See the notation above. `observed` (n,) marks measured cells: their value stands.
 
     `afresh` tells what errors are held against: a reference that is measured afresh, from which even measured cells
     differ by the noise of two measurements, or (the default) one that has these very measurements in it.
-    `noise` (n,) is s of each cell; the reference that errors are held against has it, too. `told` are the measurements
-    (position, log value, position of the run that gave it) since `start`, the belief before them. `reveals` (n, n), if
-    any, tells whether measuring cell j also gives the value of cell i.
+    `noise` (n,) is s of each cell; the reference that errors are held against has it, too. `told` is what came since
+    `start`, the belief before it. `reveals` (n, n), if any, says whether measuring cell j also gives the value of i.
     """
 
     mean: FloatArray
@@ -86,7 +99,7 @@ class Belief:
     trust: float = TRUST
     surprise: float = 0.0
     n_told: int = 0
-    told: tuple[tuple[int, float, int], ...] = ()
+    told: tuple[Told, ...] = ()
     start: Belief | None = None
     afresh: bool = False
     reveals: BoolArray | None = None
@@ -113,24 +126,31 @@ class Belief:
         variance = np.maximum(np.diag(self.covariance), 0.0) + self.noise**2
         return np.asarray(np.sqrt(variance * self.scale))
 
-    def tell(self, position: int, log_value: float, run: int | None = None) -> Belief:
-        """The belief after measuring one cell, in a run of its own or in that of another cell.
+    def tell(self, position: int, log_value: float) -> Belief:
+        """The belief after measuring one cell. Raises `InputError` if the value is not finite."""
+        return self.tell_all([Told(position, float(log_value), position)])
 
-        Raises `InputError` if the value is not finite.
-        """
-        if not np.isfinite(log_value):
-            raise InputError("a measured value must be finite and positive", got=float(np.exp(log_value)))
+    def tell_all(self, values_told: Iterable[Told]) -> Belief:
+        """The belief after several values; of one cell's, the last one counts. Raises `InputError` as `tell`."""
         start = self if self.start is None else self.start
-        told = {
-            entry[0]: entry for entry in (*self.told, (position, float(log_value), position if run is None else run))
-        }
-        at, values, runs = (np.array(column) for column in zip(*told.values(), strict=True))
-        noise = _noise(start.noise[at], runs)
+        told = {one.position: one for one in (*self.told, *values_told)}
+        if not told:
+            return self
+        at = np.array(list(told), dtype=np.intp)
+        values = np.array([one.log_value for one in told.values()])
+        runs = np.array([one.run for one in told.values()])
+        extra = np.array([one.projected_sd for one in told.values()])
+        if not np.isfinite(values).all():
+            raise InputError(
+                "a measured value must be finite and positive", got=np.exp(values[~np.isfinite(values)][0])
+            )
+        noise, added = _noise(start.noise[at], runs), _noise(extra, runs)
+        exact = extra == 0
         residual = values - start.mean[at]
         prior = start.covariance[np.ix_(at, at)]
         best, chosen = -np.inf, None
         for factor in NOISE_FACTORS if len(at) >= MIN_TOLD else NOISE_FACTORS[:1]:
-            root = np.linalg.cholesky(prior + factor**2 * noise + JITTER * np.eye(len(at)))
+            root = np.linalg.cholesky(prior + factor**2 * noise + added + JITTER * np.eye(len(at)))
             white = np.linalg.solve(root, residual)
             surprise = float(white @ white)
             likelihood = -np.log(np.diag(root)).sum() - 0.5 * (self.trust + len(at)) * np.log1p(surprise / self.trust)
@@ -142,7 +162,7 @@ class Belief:
         explained = np.linalg.solve(root, start.covariance[at])
         mean = start.mean + explained.T @ white
         observed = start.observed.copy()
-        mean[at], observed[at] = values, True
+        mean[at[exact]], observed[at[exact]] = values[exact], True
         return replace(
             self,
             mean=np.where(start.observed, start.mean, mean),
@@ -215,7 +235,7 @@ class Belief:
             mean_ape=float(np.median(means)),
             p90_ape=float(np.median(np.quantile(errors, 0.9, axis=1))),
             median_ape_bound=float(np.quantile(medians, assurance)),
-            mean_ape_bound=float(np.quantile(means, assurance)),
+            mean_ape_bound=float(np.quantile(means, 1 - MEAN_DOUBT * (1 - assurance))),
             assurance=assurance,
         )
 

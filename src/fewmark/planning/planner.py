@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
 from fewmark.evaluate.meta import Charges
-from fewmark.planning.belief import Belief, Forecast, prior_belief
+from fewmark.planning.belief import Belief, Forecast, Told, prior_belief
 from fewmark.planning.space import BoolArray, FloatArray, Space
 from fewmark.planning.strategies import State, Strategy
 from fewmark.planning.strategies.base import groups
@@ -159,11 +160,17 @@ class Planner:
             return
         if not (np.isfinite(value) and value > 0):
             raise InputError("a measured value must be finite and positive", got=value)
-        self.belief = self.belief.tell(position, float(np.log(value)), run)
+        self.belief = self.belief.tell_all([Told(position, float(np.log(value)), position if run is None else run)])
         self.passed[position] = run is not None and run != position
         implied = self.space.latency_s(self.target, np.full(len(self.space), value))[position]
         self.latency_s[position] = implied if latency_s is None else latency_s
         self.ttft_s[position] = np.nan if ttft_s is None else ttft_s
+
+    def project(self, values: Mapping[int, tuple[float, float]], run: int) -> None:
+        """Take in what the run of a cell makes of longer ones: by position the value and its relative deviation."""
+        new = {p: pair for p, pair in values.items() if not self.observed[p]}
+        self.belief = self.belief.tell_all([Told(p, float(np.log(value)), run, sd) for p, (value, sd) in new.items()])
+        self.passed[list(new)] = True
 
     def forecast(self, belief: Belief | None = None) -> Forecast:
         """The errors to expect over the space, of the belief now or of another one."""

@@ -8,11 +8,12 @@ errors hang together: what slowed the run slowed all of them.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from fewmark.core import Measurement, Sample, Status
+from fewmark.core import Case, Measurement, Sample, Status
 from fewmark.evaluate.meta import cell_codes
 from fewmark.planning.space import BoolArray, Space
 
@@ -35,6 +36,13 @@ def tells_prefixes(measurement: Measurement) -> bool:
 def prefix_latency_s(measurement: Measurement, output_tokens: float) -> float:
     """Seconds to that many output tokens, the median over the repeats; ask only where `tells_prefixes` holds."""
     return statistics.median(s.token_times_s[int(output_tokens) - 1] for s in _whole(measurement.samples))
+
+
+def truncated(cases: Iterable[Case], output_tokens: int) -> Iterable[Case]:
+    """The longer ones of the cases with their generation cut to so many tokens."""
+    for case in cases:
+        if case.workload.output_tokens > output_tokens:
+            yield replace(case, workload=replace(case.workload, output_tokens=output_tokens))
 
 
 def _whole(samples: Sequence[Sample]) -> list[Sample]:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fewmark.campaign import Campaign, Step, run_campaign
+from fewmark.campaign import Campaign, SideBySide, Step, run_campaign
+from fewmark.campaign.loop import STEP_CELLS
 from fewmark.core import InputError
 from fewmark.evaluate.meta import Charges
 from fewmark.models.registry import make_model
@@ -42,6 +43,7 @@ def campaign(
     repeats_max: int | None = None,
     timeout_s: float | None = None,
     truncate: int | None = None,
+    workers: int = 1,
     seed: int | None = None,
     memory_limit: str | None = None,
     quiet: bool = False,
@@ -55,6 +57,7 @@ def campaign(
     budget : a duration, as in "30m"; what was spent on these cells before counts
     target_error : median error over the suite to reach, a fraction
     truncate : output tokens of generations that may be run in place of longer ones
+    workers : deployments measured side by side on this machine; a step then has so many times the cells
     target, model, strategy : the metric, who predicts what is not measured ("none": a roofline), who chooses
 
     Raises
@@ -71,7 +74,7 @@ def campaign(
         return run_campaign(
             chosen.cases,
             opened,
-            Runner(opened, settings, quiet=quiet),
+            Runner(opened, settings, quiet, SideBySide(workers)),
             model=None if model == NO_MODEL else make_model(model, target=target, random_state=settings.seed),
             target=target,
             strategy=strategy,
@@ -79,6 +82,7 @@ def campaign(
             target_error=target_error,
             charges=Charges(warmup=policy.warmup, repeats=policy.min_repeats),
             truncate=truncate,
+            step_cells=STEP_CELLS * workers,
             random_state=settings.seed,
             on_step=on_step,
         )
