@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 
-@click.command("engines")
+@click.group("engines", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--write-worker",
@@ -16,8 +16,11 @@ import click
     metavar="ZIP",
     help="Write the worker program for hosts without fewmark: python ZIP --cases CASES.jsonl --out RESULTS.jsonl.",
 )
-def command(as_json: bool, write_worker: Path | None) -> None:
+@click.pass_context
+def command(context: click.Context, as_json: bool, write_worker: Path | None) -> None:
     """List the engines: whether each can run here, its version, and how to get those that cannot."""
+    if context.invoked_subcommand is not None:
+        return
     from fewmark.verbs import engines as verb
 
     if write_worker is not None:
@@ -32,6 +35,16 @@ def command(as_json: bool, write_worker: Path | None) -> None:
         state = "available" if engine["available"] else "not available"
         line = f"{engine['name']:<{width}}  {state}  {engine['version'] or ''}"
         click.echo(line.rstrip())
-        for text in (engine["reason"], engine["install"]):
+        for text in (engine["reason"], engine["install"], engine["python"]):
             if text:
                 click.echo(f"{'':<{width}}    {text}")
+
+
+@command.command("install")
+@click.argument("name")
+def install(name: str) -> None:
+    """Make a separate environment for the engine NAME, in $FEWMARK_HOME/engines; a finished one is left as it is."""
+    from fewmark.verbs import engines as verb
+
+    python, made = verb.install(name, lambda text: click.echo(text, err=True))
+    click.echo(f"{'installed' if made else 'is installed already'}: {python}", err=True)

@@ -69,6 +69,9 @@ def measure_deployment(
         If no worker can be started, or the engine is not installed where the worker runs.
     """
     waiting = deque(cases)
+    if waiting:
+        launch = settings.launch.for_engine(waiting[0].deployment.engine)
+        settings = replace(settings, launch=launch)
     policy = replace(settings.policy, time_limit_s=SOFT_LIMIT * settings.timeout_s)
     worker: WorkerProcess | None = None
     first: Measurement | None = None

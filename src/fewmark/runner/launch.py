@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
+from fewmark.engines import engine_names, probe
 from fewmark.engines.boot import COMMAND
+from fewmark.engines.environments import environment_python
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,16 @@ class Launch:
     prefix: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     memory_limit_bytes: int | None = None
+
+    def for_engine(self, name: str) -> Launch:
+        """The same with the interpreter of the engine's own environment, where nothing else was asked for.
+
+        An engine that can run in this interpreter does; so does one that has no environment, to say why it cannot.
+        """
+        if self.python is not None or self.prefix or name not in engine_names() or probe(name).available:
+            return self
+        python = environment_python(name)
+        return self if python is None else replace(self, python=str(python))
 
     def command(self) -> list[str]:
         """The arguments that start a worker."""

@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fewmark.core import InputError
+from fewmark.core import FewmarkError, InputError
 from fewmark.engines import engine_names, probe
 from fewmark.engines.archive import write_archive
+from fewmark.engines.environments import environment_python, recipe_of
+from fewmark.engines.install import install_engine
 
 
 def list_engines() -> list[dict[str, Any]]:
-    """Every engine known to this interpreter: name, available, version, reason and install where it is not."""
-    return [{"name": name, **asdict(probe(name))} for name in engine_names()]
+    """Every engine known to this interpreter: name, available, version, reason and install where it is not.
+
+    `python` is the interpreter that runs it: that of its own environment where it cannot run in this one; None here.
+    """
+    return [_described(name) for name in engine_names()]
+
+
+def install(name: str, say: Callable[[str], None] = lambda text: None) -> tuple[Path, bool]:
+    """Make the engine's own environment; its interpreter, and whether it was made now. Raises `EngineError`."""
+    return install_engine(name, say)
+
+
+def _described(name: str) -> dict[str, Any]:
+    described = {"name": name, **asdict(probe(name)), "python": None}
+    if not described["available"] and (python := environment_python(name)) is not None:
+        described |= {"available": True, "reason": "", "install": "", "python": str(python)}
+    elif not described["available"] and _has_recipe(name):
+        described["install"] = f"fewmark engines install {name}"
+    return described
+
+
+def _has_recipe(name: str) -> bool:
+    try:
+        return recipe_of(name) is not None
+    except FewmarkError:  # a third party's engine that cannot be imported
+        return False
 
 
 def write_worker(path: Path) -> Path:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from fewmark.core import Advice, EngineError, InputError
 from fewmark.engines import engine_names, probe
+from fewmark.engines.environments import environment_python
 from fewmark.engines.measure import Policy
 from fewmark.engines.replay import TABLES_VARIABLE
 from fewmark.runner import Executor, Launch, LocalExecutor, RayExecutor, Runner, RunReport, RunSettings
@@ -177,7 +178,7 @@ def _require_engines(suite: Suite) -> None:
         if name not in known:
             reasons.append(f"{name}: no engine by that name")
             hints.append(f"known here: {', '.join(known)}")
-        elif (found := probe(name)).available:
+        elif (found := probe(name)).available or environment_python(name) is not None:
             return
         else:
             reasons.append(f"{name}: {found.reason}")
