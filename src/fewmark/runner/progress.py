@@ -3,40 +3,66 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Iterable
+from datetime import timedelta
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fewmark.core import Case, Measurement, Status
 
+STEP_SHARE: Final = 16  # a decoding step costs as much as this many sequences in it: it reads the weights once
+PREFILL_SHARE: Final = 1 / 16  # what a token that is read costs of one that is written
+
+
+def work_of(case: Case) -> float:
+    """How long a case takes against others of its deployment, roughly, in units without a meaning.
+
+    Each output token is a step that costs something once and something for each sequence; input is read in bulk. The
+    shares are of the order that accelerators and CPUs show; only ratios count, and the time of what is done sets them.
+    """
+    load, work = case.workload.load, case.workload
+    return work.output_tokens * (STEP_SHARE + load) + PREFILL_SHARE * work.input_tokens * load
+
+
+def seconds_left(elapsed_s: float, done: float, total: float) -> float | None:
+    """How long the rest takes at the pace so far; None before anything is done."""
+    return elapsed_s * (total - done) / done if done > 0 else None
+
 
 class RunProgress:
-    """A bar with the cases done, the time left and the case at hand; nothing where nobody looks.
+    """A bar with the work done, the time left and the case at hand; nothing where nobody looks.
 
     Parameters
     ----------
-    total : int
-        Cases to measure. They come in random order, so that the mean time of those done forecasts the rest.
+    cases : iterable of Case
+        What will be measured.
     quiet : bool
         Show nothing, as where standard error is no terminal.
     """
 
-    def __init__(self, total: int, *, quiet: bool = False) -> None:
+    def __init__(self, cases: Iterable[Case], *, quiet: bool = False) -> None:
+        self._work = {case.case_id: work_of(case) for case in cases}
+        self._total, self._done, self._n_done = sum(self._work.values()), 0.0, 0
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[count]}"),
             TextColumn("{task.fields[failed]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[left]}"),
             console=Console(file=sys.stderr),
             disable=quiet or not sys.stderr.isatty(),
             transient=True,
         )
-        self._task = self._progress.add_task("starting the engine", total=total, failed="")
+        self._task = self._progress.add_task(
+            "starting the engine", total=self._total, failed="", left="?", count=f"0/{len(self._work)}"
+        )
+        self._began = time.monotonic()
         self._failed = 0
 
     def __enter__(self) -> Self:
@@ -58,5 +84,13 @@ class RunProgress:
     def saved(self, measurement: Measurement) -> None:
         """A measurement is in the store."""
         self._failed += measurement.status is not Status.OK
-        failed = f"{self._failed} failed" if self._failed else ""
-        self._progress.update(self._task, advance=1, failed=failed)
+        self._n_done += 1
+        self._done += self._work.get(measurement.case.case_id, 0.0)
+        left = seconds_left(time.monotonic() - self._began, self._done, self._total)
+        self._progress.update(
+            self._task,
+            completed=self._done,
+            failed=f"{self._failed} failed" if self._failed else "",
+            count=f"{self._n_done}/{len(self._work)}",
+            left="?" if left is None else str(timedelta(seconds=round(left))),
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -122,13 +123,12 @@ class Runner:
         skip = good if retry_failed else known
         missing = [case for case_id, case in unique.items() if case_id not in skip]
         groups = self._order(missing, limit)
-        n_asked = sum(map(len, groups.values()))
         measured: list[Measurement] = []
         checks: list[Measurement] = []
         unavailable: list[Unavailable] = []
         facts = run_facts()
         with (
-            RunProgress(n_asked, quiet=self.quiet) as progress,
+            RunProgress(itertools.chain(*groups.values()), quiet=self.quiet) as progress,
             contextlib.closing(self.executor.execute(groups, self.settings, facts, progress.started)) as results,
         ):
             for result in results:
