@@ -106,3 +106,39 @@ def test_the_batch_that_users_fill_is_found_from_few_cells_and_lent_to_relatives
     assert (most["A100"] > 5.5).all()
     assert most["H100", "mistral-7b"] < most["A100", "mistral-7b"] - 1
     assert Saturation.learn(X.drop(columns="ttft_s"), load_facts()) is None
+
+
+def test_a_noisy_deployment_alone_is_covered() -> None:
+    """Fifteen cells, no relatives, repeats that differ by 8%: honest intervals, if wide ones."""
+    inside = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        grid = [
+            (i, o, b)
+            for i in (128.0, 512.0, 2048.0)
+            for o in (128.0, 512.0)
+            for b in (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+        ]
+        X = pd.DataFrame(grid, columns=["input_tokens", "output_tokens", "batch_size"]).assign(model="marvel-3b")
+        ii, oo, bb = X.input_tokens, X.output_tokens, X.batch_size
+        seconds = 0.05 + oo * (0.02 + 4e-4 * bb) + 2e-5 * bb * ii + 3e-8 * bb * oo * ii
+        y = (bb * oo / seconds * np.exp(0.08 * rng.standard_normal(len(X)))).to_numpy()
+        known = rng.permutation(len(X))[:15]
+        asked = np.setdiff1d(np.arange(len(X)), known)
+        low, high = ConsistentAuto().fit(X.iloc[known], y[known]).predict_interval(X.iloc[asked]).T
+        inside += ((low <= y[asked]) & (y[asked] <= high)).tolist()
+        assert np.median(high / low) < 3.0
+    assert np.mean(inside) >= 0.85
+
+
+def test_one_outlier_and_a_mislabelled_accelerator_do_little_harm() -> None:
+    X = served({"A100": 200.0, "H100": 20.0, "L40S": 60.0}, seed=3)
+    hidden = (np.arange(len(X)) % 3 == 1) & (X.accelerator == "A100").to_numpy()
+    wrong = X.copy()
+    wrong.loc[[3, 20], "ttft_s"] *= 5.0
+    wrong.loc[(X.accelerator == "L40S") & (X.model == "llama-2-7b"), "accelerator"] = "H100-NVL"
+    error = []
+    for table in (X, wrong):
+        model = ConsistentAuto(target="ttft_s").fit(table[~hidden], table.ttft_s[~hidden].to_numpy())
+        error.append(np.median(np.abs(model.predict(X[hidden][CELL]) / X.ttft_s[hidden] - 1)))
+    assert error[1] < 2.0 * error[0] + 0.02

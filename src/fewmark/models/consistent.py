@@ -29,14 +29,17 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import t as student_t
 
 from fewmark.models.auto import AutoModel
 from fewmark.models.auto_inputs import COLUMNS, Encoder, Table
 from fewmark.models.auto_kernel import prior as prior_of_kernel
 from fewmark.models.auto_pool import Hyper
 from fewmark.models.base import FloatArray
+from fewmark.models.calibration import PRIOR_DEGREES
 from fewmark.models.facts import load_facts
 from fewmark.models.gp import cholesky, solve
+from fewmark.models.mechanistic import N_TERMS, Mechanistic
 from fewmark.models.prior import ENOUGH, Prior, packaged_prior
 from fewmark.models.saturation import Saturation, log_waves
 
@@ -48,6 +51,7 @@ RATES: Final = ("throughput_tok_s", "total_throughput_tok_s")
 PRESSURE: Final = COLUMNS.index("pressure")
 SAME: Final = 0.1  # log ratio up to which a table's target is what the definitions say
 STEPS: Final = 12
+MOST_DOUBT: Final = 0.15  # more than this is a shape that the stiff model lacks
 
 
 class ConsistentAuto(AutoModel):
@@ -80,6 +84,7 @@ class ConsistentAuto(AutoModel):
         return self._fit_with(X, y, again=True)
 
     def _fit_with(self, X: pd.DataFrame, y: FloatArray, *, again: bool) -> Self:
+        self.own_noise_ = 0.0
         self.known_: tuple[pd.DataFrame, dict[str, FloatArray]] | None = None
         before = getattr(self, "companions_", {}) if again else {}
         self.companions_: dict[str, ConsistentAuto] = {}
@@ -93,7 +98,24 @@ class ConsistentAuto(AutoModel):
         if prior is not None and self._fit_on(prior, X, values):
             return self
         self.saturation_ = Saturation.learn(X, load_facts(tuple(self.facts)))
-        return super().refit(X, values) if again else super().fit(X, values)
+        _ = super().refit(X, values) if again else super().fit(X, values)
+        self.own_noise_ = self._doubt(X, values)
+        return self
+
+    def _doubt(self, X: pd.DataFrame, values: FloatArray) -> float:
+        """The scatter about a stiff model that the process takes for signal, a standard deviation of the log.
+
+        A deployment alone has no others to calibrate by, and a flexible process follows the noise of few cells; what
+        scatters about the few terms of `fewmark.models.mechanistic` may all be noise.
+        """
+        n = len(values)
+        if len(self.noise_scales_) > 1 or n <= 2 * N_TERMS - 5:
+            return 0.0
+        stiff = Mechanistic(target=self.target).fit(X, values).predict(X)
+        scatter = np.log(stiff / values) ** 2
+        own = next(iter(self.noise_scales_.values()))
+        found = np.sqrt(max(0.0, float(np.nansum(scatter)) / (n - N_TERMS + 1) - own**2))
+        return min(found, MOST_DOUBT)
 
     def _prior_for(self, X: pd.DataFrame, values: FloatArray) -> Prior | None:
         """The prior that may join these cells."""
@@ -139,6 +161,11 @@ class ConsistentAuto(AutoModel):
 
     def predict_interval(self, X: pd.DataFrame, confidence_level: float = 0.9) -> FloatArray:
         ends = super().predict_interval(X, confidence_level)
+        if self.own_noise_ > 0:
+            middle = 0.5 * np.log(ends[:, 0] * ends[:, 1])
+            own = self.own_noise_ * student_t.ppf(0.5 + confidence_level / 2, PRIOR_DEGREES)
+            half = np.hypot(0.5 * np.log(ends[:, 1] / ends[:, 0]), own)
+            ends = np.exp(np.column_stack([middle - half, middle + half]))
         if not self._has_companions():
             return ends
         middle, shrink = self._reconciled(X)
@@ -147,6 +174,7 @@ class ConsistentAuto(AutoModel):
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         state, arrays = super().to_state()
+        state["own_noise"] = self.own_noise_
         if self.saturation_ is not None:
             state["saturation"], own = self.saturation_.to_state()
             arrays |= {f"saturation/{name}": values for name, values in own.items()}
@@ -161,6 +189,7 @@ class ConsistentAuto(AutoModel):
     def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         model = super().from_state(state, arrays)
         model.known_, model.before_ = None, {}
+        model.own_noise_ = float(state.get("own_noise", 0.0))
         model.saturation_ = None
         if "saturation" in state:
             model.saturation_ = Saturation.from_state(state["saturation"], _under("saturation", arrays))
