@@ -173,8 +173,8 @@ def test_bfloat16_runs_in_bfloat16():
         (deployment("llama-tiny", weights="checkpoint"), "directory"),
         (deployment("small", config={"model_type": "no-such-type"}), "configuration"),
         (deployment("small", config={**SMALL, "hidden_size": "wide"}), ""),
-        (dataclasses.replace(TINY, placement="disk"), "disk"),
-        (dataclasses.replace(TINY, placement=FrozenMap({"weights": "cpu"})), "placement"),
+        (dataclasses.replace(TINY, placement="moon"), "moon"),
+        (dataclasses.replace(TINY, placement=FrozenMap({"cache": "disk"})), "placement"),
         (dataclasses.replace(TINY, accelerator="Imaginary X9"), "Imaginary X9"),
         (dataclasses.replace(TINY, accelerator="CPU", tensor_parallel_size=2), "tensor_parallel_size"),
     ],
@@ -215,9 +215,9 @@ def test_named_shapes_have_the_published_number_of_parameters(name):
     import torch
     from transformers import AutoModelForCausalLM
 
-    from fewmark.engines.transformers import _resolve
+    from fewmark.engines.transformers_model import resolve
 
-    config, _ = _resolve(name, {})
+    config, _ = resolve(name, {})
     config.num_hidden_layers, layers = 1, config.num_hidden_layers
     counts = []
     for n in (1, 2):  # building all layers of the large ones takes long even without storage

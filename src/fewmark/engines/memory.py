@@ -8,7 +8,7 @@ V vocabulary, s bytes of a value, bb batch size, ii input tokens, oo output toke
     KV cache       2 · L · g · d · s · bb · (ii + oo) on the tier of the cache
     cache growth   2 · KV cache / L                   computing tier: a layer's cache is copied when a token is appended
     activations    bb · ii · s · (5 h + 2 a d + 2 f)  computing tier: one layer of the prefill at its widest
-    logits         bb · V · (s + 8)                   computing tier: of the last position, and fp32 copies to choose from
+    logits         bb · V · (s + 8)                   computing tier: of the last position, and copies in fp32
     engine         a constant                         host memory: interpreter, libraries, runtime
 
 The arithmetic of tensors is exact; activations and the engine's constant are estimates (`fewmark memory --store` prints
@@ -23,7 +23,7 @@ from typing import Any, Final
 
 TIERS: Final = ("accelerator", "cpu", "disk")  # the lowest first: nearest to the arithmetic
 MIB, GIB = 2**20, 2**30
-# Resident memory of a worker that has loaded the smallest model, less that model: measured on Linux, torch 2.13 for CPU.
+# Resident memory of a worker with the smallest model, less that model: measured on Linux, torch 2.13 for CPU.
 ENGINE_BYTES: Final[Mapping[str, int]] = {"transformers": 480 * MIB, "deepspeed": 640 * MIB}
 ITEM_BYTES: Final[Mapping[str, int]] = {
     "fp32": 4, "float32": 4, "fp16": 2, "float16": 2, "bf16": 2, "bfloat16": 2, "fp8": 1, "int8": 1,
