@@ -21,3 +21,7 @@ def plugin(monkeypatch):
 def store(tmp_path):
     with open_store(tmp_path / "store.db") as opened:
         yield opened
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "real_engine: needs an environment of its own (an engine, or Ray)")
