@@ -130,6 +130,14 @@ def _show(report: RunReport) -> None:
         say(f"  {measurement.status}: {measurement.case.deployment.label}, {shape}: {measurement.error}")
     if len(report.failures) > SHOWN_FAILURES:
         say(f"  … and {len(report.failures) - SHOWN_FAILURES} more; --json lists them all")
+    for search in report.auto_batch:
+        work, won = search.asked.workload, search.chosen
+        place = won.case.deployment.to_dict().get("placement") if won else None
+        size = f"batch {won.case.workload.batch_size}" + (f" on {place}" if place else "") if won else "no batch runs"
+        say(
+            f"  {search.asked.deployment.label}, {work.input_tokens:g} in, {work.output_tokens:g} out: {size}, "
+            f"of {len(search.tried)} tried ({search.reason})"
+        )
     for engine, reason, count in report.unavailable:
         say(f"  {count} cases wait for the engine {engine}: {reason}")
     if report.n_failed_before:

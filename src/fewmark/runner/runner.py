@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from fewmark.core import Advice, Case, Deployment, Measurement, Status, content_hash
 from fewmark.core.frozen import thaw
 from fewmark.runner import drift
+from fewmark.runner.auto_batch import AutoBatch
 from fewmark.runner.deployment import RunSettings
 from fewmark.runner.executor import Executor, LocalExecutor, Unavailable
 from fewmark.runner.progress import RunProgress
@@ -35,8 +36,9 @@ class RunReport:
 
     `n_cases` were asked for; `n_before` of them had a measurement already, `n_failed_before` of those a failed one
     that was not tried again. `unavailable` says which engines were missing and how many cases waited for each.
-    `checks` are first cases measured again at the end. Times in seconds: the run's own, and of the measurements their
-    cost and the engines' starts.
+    `checks` are first cases measured again at the end. `auto_batch` tells of the batch sizes that were searched for;
+    what was tried for them is told there, and not among the measurements.
+    Times in seconds: the run's own, and of the measurements their cost and the engines' starts.
     """
 
     n_cases: int
@@ -48,11 +50,13 @@ class RunReport:
     advice: tuple[Advice, ...] = ()
     elapsed_s: float = 0.0
     checks: tuple[Measurement, ...] = ()
+    auto_batch: tuple[AutoBatch, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether nothing fell short."""
-        return not (self.n_failed_before or self.unavailable or self.failures)
+        found = all(search.chosen is not None for search in self.auto_batch)
+        return found and not (self.n_failed_before or self.unavailable or self.failures)
 
     @property
     def failures(self) -> tuple[Measurement, ...]:
@@ -81,6 +85,7 @@ class RunReport:
             "unavailable": [
                 {"engine": engine, "reason": reason, "n_cases": count} for engine, reason, count in self.unavailable
             ],
+            "auto_batch": [search.to_dict() for search in self.auto_batch],
             "advice": [{"code": a.code, "message": a.message, "hint": a.hint} for a in self.advice],
         }
 

@@ -15,18 +15,25 @@ from fewmark.suites.schema import AxisReference, CellsPart, DeploymentPart, Suit
 from fewmark.suites.yaml_file import Document, KeyPath
 
 MAX_CASES: Final = 100_000
+AUTO: Final = "auto"  # a batch size that is found when it runs
 Cell = dict[str, Any]
 
 
-def expand(suite: SuiteFile, document: Document, included: Sequence[Case]) -> tuple[Case, ...]:
-    """The cases of a suite, those of the suites that it includes first.
+def expand(
+    suite: SuiteFile, document: Document, included: Sequence[Case], included_auto: Sequence[Case] = ()
+) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+    """The cases of a suite, those of the suites that it includes first; and those whose batch size is ``auto``.
+
+    The latter have a batch size of 1, where the search begins.
 
     Raises
     ------
     SuiteError
         If a cell lacks what a case needs, a value is impossible, or there are more than `MAX_CASES`.
     """
-    total = len(included) + sum(_count(suite, part, document, i) for i, part in enumerate(suite.cells))
+    total = (
+        len(included) + len(included_auto) + sum(_count(suite, part, document, i) for i, part in enumerate(suite.cells))
+    )
     if total > MAX_CASES:
         raise document.error(
             ("cells",), f"a suite has at most {MAX_CASES} cases", got=f"{total} cases", hint="shorten an axis"
@@ -36,7 +43,12 @@ def expand(suite: SuiteFile, document: Document, included: Sequence[Case]) -> tu
             ("cells",), "field required", hint="say what each deployment is asked, as in cells: [{grid: {…}}]"
         )
     seen: dict[str, Case] = {}
-    cells = itertools.chain((((("include",)), flatten(case)) for case in included), _cells(suite, document))
+    auto: dict[str, Case] = {}
+    cells = itertools.chain(
+        (((("include",)), flatten(case)) for case in included),
+        (((("include",)), flatten(case) | {"batch_size": AUTO}) for case in included_auto),
+        _cells(suite, document),
+    )
     for path, cell in cells:
         for override in suite.overrides:
             if override.when.holds(cell):
@@ -45,13 +57,14 @@ def expand(suite: SuiteFile, document: Document, included: Sequence[Case]) -> tu
             continue
         if any(condition.holds(cell) for condition in suite.exclude):
             continue
-        case = _case(cell, path, document)
-        seen.setdefault(case.case_id, case)
-    if not seen:
+        is_auto = cell.get("batch_size") == AUTO
+        case = _case(cell | {"batch_size": 1} if is_auto else cell, path, document)
+        (auto if is_auto else seen).setdefault(case.case_id, case)
+    if not (seen or auto):
         raise document.error(
             (), "the suite has no cases", hint="add deployments and cells, or loosen its 'only' and 'exclude'"
         )
-    return tuple(seen.values())
+    return tuple(seen.values()), tuple(auto.values())
 
 
 def flatten(case: Case) -> Cell:

@@ -23,13 +23,17 @@ _MAX_SHOWN: Final = 5
 
 @dataclass(frozen=True)
 class Suite:
-    """Cases to measure, and how. `cases` are unique and in the order written; `settings` holds only what was set."""
+    """Cases to measure, and how. `cases` are unique and in the order written; `settings` holds only what was set.
+
+    `auto` are cases whose batch size is found when they run; theirs is 1.
+    """
 
     name: str
     title: str
     description: str
     cases: tuple[Case, ...]
     settings: FrozenMap
+    auto: tuple[Case, ...] = ()
 
 
 def suite_names() -> tuple[str, ...]:
@@ -69,6 +73,7 @@ def _load(path: Path, including: tuple[Path, ...]) -> Suite:
     suite = _validate(document)
     resolved = path.resolve()
     cases: list[Case] = []
+    auto: list[Case] = []
     settings: dict[str, Any] = {}
     for index, reference in enumerate(suite.include):
         try:
@@ -79,16 +84,19 @@ def _load(path: Path, including: tuple[Path, ...]) -> Suite:
             raise document.error(("include", index), "suites include each other in a circle", got=reference)
         part = _load(target, (*including, resolved))
         cases.extend(part.cases)
+        auto.extend(part.auto)
         settings |= part.settings
     settings |= suite.settings.model_dump(exclude_none=True, exclude={"truncate"})
     if suite.settings.truncate is not None:
         settings["truncate"] = document.value["settings"]["truncate"]
+    found, found_auto = expand(suite, document, cases, auto)
     return Suite(
         name=path.stem,
         title=suite.title,
         description=" ".join(suite.description.split()),
-        cases=expand(suite, document, cases),
+        cases=found,
         settings=FrozenMap(settings),
+        auto=found_auto,
     )
 
 

@@ -197,6 +197,15 @@ class TruncatePart(_Part):
     """Which cells: those that match any of these; left out, all."""
 
 
+class AutoBatchPart(_Part):
+    """How a batch size of `auto` is found."""
+
+    rule: Literal["throughput", "largest"] = "throughput"
+    """The batch with the highest throughput, or FlexLLMGen's rule: the largest that fits."""
+    max_batch: Count = 1024
+    """The largest batch that is tried."""
+
+
 class SettingsPart(_Part):
     """How the cases are measured; what is left out is the runner's to choose."""
 
@@ -214,6 +223,7 @@ class SettingsPart(_Part):
     seed: Annotated[int, Field(ge=0)] | None = None
     """Seed of the order and of the prompts."""
     truncate: TruncatePart | None = None
+    auto_batch: AutoBatchPart | None = None
 
     @model_validator(mode="after")
     def _check_repeats(self) -> Self:
@@ -256,6 +266,7 @@ PARTS: Final[Mapping[str, type[_Part]]] = {
     "overrides": OverridePart,
     "settings": SettingsPart,
     "settings.truncate": TruncatePart,
+    "settings.auto_batch": AutoBatchPart,
 }
 
 

@@ -16,6 +16,7 @@ from fewmark.engines.environments import environment_python
 from fewmark.engines.measure import Policy
 from fewmark.engines.replay import TABLES_VARIABLE
 from fewmark.runner import Executor, Launch, LocalExecutor, RayExecutor, Runner, RunReport, RunSettings
+from fewmark.runner.auto_batch import auto_batch
 from fewmark.store import open_store
 from fewmark.suites import Suite, load_suite
 
@@ -78,9 +79,16 @@ def run(
     )  # fmt: skip
     settings = replace(settings, drift_check=drift_check)
     with open_store(store) as opened:
-        report = Runner(opened, settings, quiet, executor_named(executor)).run(
-            chosen.cases, retry_failed=retry_failed, limit=limit
-        )
+        runner = Runner(opened, settings, quiet, executor_named(executor))
+        report = runner.run(chosen.cases, retry_failed=retry_failed, limit=limit)
+        if chosen.auto:
+            tried = auto_batch(
+                chosen.auto,
+                lambda cases: runner.run(cases, retry_failed=retry_failed).measurements,
+                () if retry_failed else opened.measurements(),
+                **chosen.settings.get("auto_batch", {}),
+            )
+            report = replace(report, auto_batch=tried)
     if "truncate" in chosen.settings:
         advice = Advice(
             "not-truncated",
@@ -174,7 +182,7 @@ def _tables() -> dict[str, str]:
 def _require_engines(suite: Suite) -> None:
     """Refuse a suite of which no engine runs in this interpreter, with the way to get one."""
     known, reasons, hints = engine_names(), [], []
-    for name in sorted({case.deployment.engine for case in suite.cases}):
+    for name in sorted({case.deployment.engine for case in (*suite.cases, *suite.auto)}):
         if name not in known:
             reasons.append(f"{name}: no engine by that name")
             hints.append(f"known here: {', '.join(known)}")
