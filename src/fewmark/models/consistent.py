@@ -115,7 +115,7 @@ class ConsistentAuto(AutoModel):
         scatter = np.log(stiff / values) ** 2
         own = next(iter(self.noise_scales_.values()))
         found = np.sqrt(max(0.0, float(np.nansum(scatter)) / (n - N_TERMS + 1) - own**2))
-        return min(found, MOST_DOUBT)
+        return float(min(found, MOST_DOUBT))
 
     def _prior_for(self, X: pd.DataFrame, values: FloatArray) -> Prior | None:
         """The prior that may join these cells."""
