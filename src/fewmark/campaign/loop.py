@@ -22,7 +22,7 @@ from fewmark.interop import from_measurements
 from fewmark.models.base import Model
 from fewmark.planning.belief import INTERVAL_LEVEL, MIN_TOLD
 from fewmark.planning.planner import COST, Planner, Proposal
-from fewmark.planning.prefix import prefix_latency_s, shorter, tells_prefixes
+from fewmark.planning.prefix import prefix_latency_s, shorter, tells_prefixes, truncated
 from fewmark.planning.propose import PRIORITY, make_planner
 from fewmark.planning.space import RATES
 from fewmark.screening import apply, screen
@@ -30,6 +30,7 @@ from fewmark.store import Store
 
 STEP_CELLS: Final = 4
 MAX_STEP_CELLS: Final = 12  # however long an engine takes to start, the plan is looked at again after so many
+SETTLED_RUNS: Final = 16  # before a campaign says that it cannot know better
 NEAR_REPEATABILITY: Final = 0.01  # an error this close to what the machine repeats to cannot be brought down further
 
 
@@ -146,13 +147,6 @@ def run_campaign(
             return loop.finish(ended, tuple(steps), budget_s)
 
 
-def truncated(cases: Iterable[Case], output_tokens: int) -> Iterable[Case]:
-    """The longer ones of the cases with their generation cut to so many tokens."""
-    for case in cases:
-        if case.workload.output_tokens > output_tokens:
-            yield replace(case, workload=replace(case.workload, output_tokens=output_tokens))
-
-
 class _Loop:
     """The state between steps. Probes are cells that may be measured and that nobody asks about."""
 
@@ -236,7 +230,10 @@ class _Loop:
             return "reached"
         if batch:
             belief = self.planner.belief
-            known = belief.n_told >= MIN_TOLD and self.planner.covers_every_deployment()
+            # a few runs made one after the other may all have met the same bad moment of the machine
+            runs = sum(m.status is Status.OK for m in self.done)
+            enough = runs >= min(SETTLED_RUNS, len(self.asked) // 2)
+            known = belief.n_told >= MIN_TOLD and enough and self.planner.covers_every_deployment()
             near = self.planner.forecast().median_ape <= belief.repeatability + NEAR_REPEATABILITY
             # with a budget alone there is more to learn than the median
             return "settled" if known and near and self.planner.target_error is not None else None
