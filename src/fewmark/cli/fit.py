@@ -16,7 +16,7 @@ import click
     "--seed", "random_state", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random."
 )
 @click.option("--no-screen", is_flag=True, help="Learn from faulty rows, too.")
-@click.option("--no-prior", is_flag=True, help="Do without what public measurements teach where little is measured.")
+@click.option("--prior/--no-prior", default=False, help="Join what public measurements teach, if little is measured.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The model file.")
 def command(
     data: str | None,
@@ -25,7 +25,7 @@ def command(
     target: str,
     random_state: int,
     no_screen: bool,
-    no_prior: bool,
+    prior: bool,
     out: Path,
 ) -> None:
     """Fit a model to what was measured, and save it as data."""
@@ -33,6 +33,6 @@ def command(
 
     fit(
         data, store=store, model=model, target=target, out=out, screened=not no_screen, random_state=random_state,
-        prior=not no_prior,
+        prior=prior,
     )  # fmt: skip
     click.echo(f"wrote {out}", err=True)

@@ -22,7 +22,7 @@ import click
 @click.option("--warmup", type=int, default=1, show_default=True, help="Warm-up runs a cell.")
 @click.option("--repeats", type=int, default=3, show_default=True, help="Measured runs a cell.")
 @click.option("--no-screen", is_flag=True, help="Believe every row, faulty ones too.")
-@click.option("--no-prior", is_flag=True, help="Do without what public measurements teach where little is measured.")
+@click.option("--prior/--no-prior", default=False, help="Join what public measurements teach, if little is measured.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--json", "as_json", is_flag=True, help="Print the next cells as JSON.")
 def command(
@@ -40,7 +40,7 @@ def command(
     warmup: int,
     repeats: int,
     no_screen: bool,
-    no_prior: bool,
+    prior: bool,
     seed: int,
     as_json: bool,
 ) -> int:
@@ -56,7 +56,7 @@ def command(
     chosen, planner = plan(
         space, data=data, store=store, ask=ask, out=out, target=target, model=model, strategy=strategy,
         target_error=target_error, forbid=forbid, charges=charges, screened=not no_screen, seed=seed,
-        prior=not no_prior,
+        prior=prior,
     )  # fmt: skip
     shown = ["input_tokens", "output_tokens", "batch_size", "concurrency", "expected_gain", "predicted_cost_s"]
     names = [*(name for name in ("engine", "model", "accelerator") if name in chosen), *shown]

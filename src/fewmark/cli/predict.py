@@ -21,7 +21,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     "--seed", "random_state", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random."
 )
 @click.option("--no-screen", is_flag=True, help="Learn from faulty rows, too.")
-@click.option("--no-prior", is_flag=True, help="Do without what public measurements teach where little is measured.")
+@click.option("--prior/--no-prior", default=False, help="Join what public measurements teach, if little is measured.")
 @click.option("--out", type=FILE, help="Where to write the predictions (.csv or .parquet); without it, CSV to stdout.")
 def command(
     data: str | None,
@@ -33,7 +33,7 @@ def command(
     confidence_level: float,
     random_state: int,
     no_screen: bool,
-    no_prior: bool,
+    prior: bool,
     out: Path | None,
 ) -> int:
     """Predict cases with intervals.
@@ -55,7 +55,7 @@ def command(
         out=out,
         screened=not no_screen,
         random_state=random_state,
-        prior=not no_prior,
+        prior=prior,
     )
     silent = int((predicted["abstained"] != "").sum())
     if out is None:

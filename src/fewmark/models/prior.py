@@ -32,7 +32,7 @@ from fewmark.models.facts import Facts
 VERSION: Final = 1
 PACKAGED: Final = Path(__file__).with_name("prior.json")
 ENOUGH: Final = 300  # cells that speak for themselves
-MOST: Final = 600  # packaged cells that join a table
+MOST: Final = 300  # packaged cells that join a table
 SEEN: Final = 0.05  # share of a table's cells that may be packaged ones by chance
 ORIGIN: Final = f"{OPTION_PREFIX}origin"
 AXES: Final = ("input_tokens", "output_tokens")

@@ -34,7 +34,7 @@ def plan(
     charges: Charges | None = None,
     screened: bool = True,
     seed: int = 0,
-    prior: bool = True,
+    prior: bool = False,
 ) -> tuple[pd.DataFrame, Planner]:
     """The next cells, best first (none once it is accurate enough), and the planner; writes the cells to `out`.
 

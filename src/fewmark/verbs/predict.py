@@ -32,7 +32,7 @@ def predict(
     out: str | Path | None = None,
     screened: bool = True,
     random_state: int = 0,
-    prior: bool = True,
+    prior: bool = False,
 ) -> pd.DataFrame:
     """Predict cases from a table, a store, or a fitted model.
 
