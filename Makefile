@@ -10,10 +10,10 @@ SYNC := sh tools/setup.sh $(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test check docs package bench lock clean
+.PHONY: help setup dev demo test test-engines check docs package bench lock clean
 
 help: ## Show what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 $(VENV)/.run: pyproject.toml requirements.lock tools/setup.sh
 	PYTHON=$(PYTHON) $(SYNC) run
@@ -32,6 +32,9 @@ demo: $(VENV)/.run ## Measure few cells of a real engine, predict the rest, chec
 
 test: $(VENV)/.dev ## Run the tests (real engine, real PostgreSQL, real browser)
 	$(BIN)/python -m pytest -n 2
+
+test-engines: $(VENV)/.dev ## Install every other engine into .engines (or $FEWMARK_HOME) and test each
+	FEWMARK_HOME=$${FEWMARK_HOME:-$(CURDIR)/.engines} $(BIN)/python -m pytest -m real_engine
 
 check: $(VENV)/.dev ## Lint, types, import contract
 	$(BIN)/ruff check .

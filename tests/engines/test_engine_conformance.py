@@ -7,6 +7,7 @@ import pytest
 
 from fewmark.core import Deployment, FrozenMap, Sample, Status, Workload
 from fewmark.engines import BUILT_IN, CaseFailure, Recorded, engine_class, probe
+from fewmark.engines.environments import recipe_of
 from fewmark.engines.loading import engine_facts
 from fewmark.engines.measure import Policy, measure
 
@@ -17,7 +18,7 @@ RUNS_HERE = {
     "dummy": Deployment("dummy", "toy"),
 }
 WORK = Workload(8, 6, batch_size=2)
-ENGINES = [pytest.param(n, marks=pytest.mark.engine) if n == "transformers" else n for n in (*BUILT_IN, "dummy")]
+ENGINES = [pytest.param(n, marks=pytest.mark.engine) if n == "transformers" else n for n in RUNS_HERE]
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +39,10 @@ def engine(name):
     made.load(RUNS_HERE[name])
     yield made
     made.close()
+
+
+def test_every_engine_runs_here_or_has_an_environment_of_its_own():
+    assert set(BUILT_IN) == {name for name in BUILT_IN if name in RUNS_HERE or recipe_of(name) is not None}
 
 
 def test_it_is_available_where_the_tests_run(name):

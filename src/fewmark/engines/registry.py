@@ -13,6 +13,8 @@ from fewmark.engines.base import Availability, Engine
 ENTRY_POINT_GROUP: Final = "fewmark.engines"
 BUILT_IN: Final[Mapping[str, str]] = {
     "transformers": "fewmark.engines.transformers:TransformersEngine",
+    "vllm": "fewmark.engines.vllm:VllmEngine",
+    "llama.cpp": "fewmark.engines.llama_cpp:LlamaCppEngine",
     "replay": "fewmark.engines.replay:ReplayEngine",
 }
 

