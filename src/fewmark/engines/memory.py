@@ -11,8 +11,8 @@ V vocabulary, s bytes of a value, bb batch size, ii input tokens, oo output toke
     logits         bb · V · (s + 8)                   computing tier: of the last position, and copies in fp32
     engine         a constant                         host memory: interpreter, libraries, runtime
 
-The arithmetic of tensors is exact; activations and the engine's constant are estimates (`fewmark memory --store` prints
-their error against the peaks that were measured).
+The arithmetic of tensors is exact; activations and the engine's constant are estimates, and no measured error stands
+behind them yet.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, Final
 
 TIERS: Final = ("accelerator", "cpu", "disk")  # the lowest first: nearest to the arithmetic
 MIB, GIB = 2**20, 2**30
-# Resident memory of a worker with the smallest model, less that model: measured on Linux, torch 2.13 for CPU.
+# Interpreter, libraries and runtime, as a rule of thumb.
 ENGINE_BYTES: Final[Mapping[str, int]] = {"transformers": 480 * MIB, "deepspeed": 640 * MIB}
 ITEM_BYTES: Final[Mapping[str, int]] = {
     "fp32": 4, "float32": 4, "fp16": 2, "float16": 2, "bf16": 2, "bfloat16": 2, "fp8": 1, "int8": 1,
@@ -199,11 +199,3 @@ def footprint(
     if tier(weights) != home:
         parts.insert(1, Part("staging", home, shape.largest_module * item_bytes))
     return Footprint(tuple(parts))
-
-
-def largest_batch(fits: Any, most: int) -> int:
-    """The largest power of two up to `most` for which `fits` holds; 0 where not even 1 does."""
-    batch = 0
-    while (batch * 2 or 1) <= most and fits(batch * 2 or 1):
-        batch = batch * 2 or 1
-    return batch
