@@ -179,10 +179,9 @@ def kv_bytes(fields: Mapping[str, Any], itemsize: int) -> int:
 
 def _first_token_s(done: list[Any], elapsed: float) -> float | None:
     """The last sequence's first token, since the requests were sent: the prefill of the whole batch."""
-    firsts = [getattr(request.metrics, "first_token_latency", None) for request in done]
-    if not all(firsts):
-        return None
-    return min(max(firsts), elapsed)
+    known = [getattr(request.metrics, "first_token_latency", None) for request in done]
+    firsts = [float(value) for value in known if value]
+    return min(max(firsts), elapsed) if firsts and len(firsts) == len(done) else None
 
 
 def _on_cpu(deployment: Deployment) -> bool:
