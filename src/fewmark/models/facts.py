@@ -125,9 +125,12 @@ class Facts:
         memory = _memory_bytes(parts)
         if memory:
             # "A100-SXM4-80GB" means the entry "a100 80gb", whatever stands between
-            size = words(f"{memory / 1e9:g}gb")
-            moved = (_longest((*parts[:at], *size, *parts[at:]), self._accelerators) for at in range(1, len(parts)))
-            found = next((one for one in moved if one is not None and one.memory_bytes == memory), found)
+            told = words(f"{memory / 1e9:g}gb")
+            for at in range(1, len(parts)):
+                moved = _longest((*parts[:at], *told, *parts[at:]), self._accelerators)
+                if moved is not None and moved.memory_bytes == memory:
+                    found = moved
+                    break
         if found is None:
             size = memory or 64e9
             return AcceleratorFacts(size, 2.0e12, {"fp16": 300e12, "fp8": 600e12, "int8": 600e12}, 2e11, known=False)
