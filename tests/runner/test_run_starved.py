@@ -118,7 +118,7 @@ def starved_then_fed(folder, starve, feed):
 
 def test_a_file_that_may_not_grow_stops_the_run_and_it_goes_on_when_it_may(tmp_path):
     (tmp_path / "suite.yaml").write_text(SUITE)
-    starved_then_fed(tmp_path, lambda: run_in(tmp_path, limit=180_000), lambda: run_in(tmp_path))
+    starved_then_fed(tmp_path, lambda: run_in(tmp_path, limit=260_000), lambda: run_in(tmp_path))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root; the limit on files above does not")
