@@ -13,6 +13,7 @@ from fewmark.engines.measure import Outcome, Policy, case_seed
 from fewmark.runner.drift import marked, worth_checking
 from fewmark.runner.launch import Launch
 from fewmark.runner.process import WorkerGoneError, WorkerProcess
+from fewmark.runner.standing import Standing
 
 START_ATTEMPTS: Final = 3
 LOAD_ATTEMPTS: Final = 2
@@ -31,6 +32,8 @@ class RunSettings:
         After which a case, or the start of a worker or the loading of a deployment, is given up and the worker killed.
     seed : int
         Of the order and of the prompts.
+    standing : Standing, optional
+        Where a worker waits for the next run, rather than being closed; for one deployment at a time only.
     launch : Launch
         How a worker is started.
     drift_check : bool
@@ -43,6 +46,7 @@ class RunSettings:
     load_timeout_s: float = 1800.0
     seed: int = 0
     launch: Launch = field(default_factory=Launch)
+    standing: Standing | None = field(default=None, compare=False)
     drift_check: bool = False
 
 
@@ -74,6 +78,9 @@ def measure_deployment(
         settings = replace(settings, launch=launch)
     policy = replace(settings.policy, time_limit_s=SOFT_LIMIT * settings.timeout_s)
     worker: WorkerProcess | None = None
+    if waiting and settings.standing is not None and (kept := settings.standing.take(waiting[0].deployment)):
+        worker, environment = kept
+        environment["runner"], share = dict(facts), 0.0
     first: Measurement | None = None
     n_measured, started = 0, perf_counter()
     try:
@@ -102,6 +109,9 @@ def measure_deployment(
             case = first.case
             outcome = worker.run(case.workload, policy, case_seed(settings.seed, case), settings.timeout_s)
             yield marked(first, outcome.to_measurement(case, startup_s=None, environment=environment))
+        if worker is not None and worker.alive and settings.standing is not None:
+            settings.standing.keep(cases[0].deployment, worker, environment)
+            worker = None
         if worker is not None:
             worker.close()
     finally:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fewmark.campaign import Campaign, SideBySide, Step, run_campaign
@@ -12,6 +14,7 @@ from fewmark.core import InputError
 from fewmark.evaluate.meta import Charges
 from fewmark.models.registry import make_model
 from fewmark.runner import Runner
+from fewmark.runner.standing import Standing
 from fewmark.store import open_store
 from fewmark.suites import Suite
 from fewmark.verbs.plan import NO_MODEL
@@ -70,7 +73,10 @@ def campaign(
         order_seed=seed, memory_limit=memory_limit,
     )  # fmt: skip
     policy = settings.policy
-    with open_store(store) as opened:
+    standing = Standing()
+    if workers == 1:  # between steps the engine stays loaded; side by side, each lane starts its own
+        settings = replace(settings, standing=standing)
+    with open_store(store) as opened, contextlib.closing(standing):
         return run_campaign(
             chosen.cases,
             opened,
@@ -85,4 +91,5 @@ def campaign(
             step_cells=STEP_CELLS * workers,
             random_state=settings.seed,
             on_step=on_step,
+            standing=lambda: standing.deployment,
         )

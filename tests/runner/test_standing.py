@@ -1,0 +1,55 @@
+"""An engine that stands ready between runs is loaded once, and never two at a time."""
+
+import pytest
+
+from fewmark.core import Case, Deployment, Status, Workload
+from fewmark.runner import Runner, RunSettings
+from fewmark.runner.standing import Standing
+
+
+def loads(tmp_path, name):
+    path = tmp_path / name
+    return [line for line in path.read_text().splitlines() if line.startswith("load")] if path.exists() else []
+
+
+@pytest.fixture
+def standing():
+    held = Standing()
+    yield held
+    held.close()
+
+
+def cases(tmp_path, name, sizes):
+    deployment = Deployment("dummy", "toy", engine_options={"journal": str(tmp_path / name)})
+    return [Case(deployment, Workload(8, 4, batch_size=n)) for n in sizes]
+
+
+def test_runs_of_one_deployment_share_a_load(store, plugin, tmp_path, standing):
+    runner = Runner(store, RunSettings(standing=standing), quiet=True)
+    for sizes in ((1, 2), (3,), (4, 5)):
+        came = runner.run(cases(tmp_path, "a", sizes)).measurements
+        assert all(m.status is Status.OK for m in came) and len(came) == len(sizes)
+        assert (sum(m.cost.startup_s for m in came) > 0) == (sizes == (1, 2))
+    assert len(loads(tmp_path, "a")) == 1
+
+
+def test_another_deployment_takes_its_place_and_closing_ends_it(store, plugin, tmp_path, standing):
+    runner = Runner(store, RunSettings(standing=standing), quiet=True)
+    runner.run(cases(tmp_path, "a", (1,)))
+    first = standing._worker
+    runner.run(cases(tmp_path, "b", (1,)))
+    second = standing._worker
+    assert not first.alive and second.alive
+    runner.run(cases(tmp_path, "a", (2,)))
+    assert len(loads(tmp_path, "a")) == 2 and not second.alive
+    last = standing._worker
+    standing.close()
+    assert not last.alive and standing.deployment is None
+
+
+def test_a_worker_that_died_is_replaced(store, plugin, tmp_path, standing):
+    runner = Runner(store, RunSettings(standing=standing), quiet=True)
+    runner.run(cases(tmp_path, "a", (1,)))
+    standing._worker.kill()
+    (came,) = runner.run(cases(tmp_path, "a", (2,))).measurements
+    assert came.status is Status.OK and len(loads(tmp_path, "a")) == 2
