@@ -34,6 +34,7 @@ test: $(VENV)/.dev ## Run the tests (real engine, real PostgreSQL, real browser)
 	$(BIN)/python -m pytest -n 2
 
 test-engines: $(VENV)/.dev ## Install every other engine into .engines (or $FEWMARK_HOME) and test each
+	PYTHON=$(PYTHON) $(SYNC) engines
 	FEWMARK_HOME=$${FEWMARK_HOME:-$(CURDIR)/.engines} $(BIN)/python -m pytest -m real_engine
 
 check: $(VENV)/.dev ## Lint, types, import contract

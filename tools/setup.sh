@@ -1,7 +1,8 @@
 #!/bin/sh
-# Create or bring up to date the environment VENV. Usage: setup.sh VENV run|dev
+# Create or bring up to date the environment VENV. Usage: setup.sh VENV run|dev|engines
 #   run  fewmark with the transformers engine
 #   dev  what the tests, the checks and the documentation need as well (a headless browser among them)
+#   engines  what the other engines compile with: a C++ compiler, ninja, the headers of Python and of libaio
 set -eu
 venv=$1
 tier=$2
@@ -32,7 +33,7 @@ if [ ! -x "$venv/bin/pip" ]; then
 fi
 
 pip() { "$venv/bin/python" -m pip install --quiet --constraint requirements.lock "$@"; }
-say "installing the locked packages ($tier); the first time takes a few minutes"
+[ "$tier" = engines ] || say "installing the locked packages ($tier); the first time takes a few minutes"
 case $tier in
 run)
     pip hatchling editables
@@ -47,5 +48,14 @@ dev)
         say "the browser tests need Chromium: install it, or set CHROMIUM to its path"
         exit 1
     }
+    ;;
+engines)
+    set --
+    command -v g++ >/dev/null 2>&1 || set -- "$@" g++
+    command -v ninja >/dev/null 2>&1 || set -- "$@" ninja-build
+    [ -e /usr/include/libaio.h ] || set -- "$@" libaio-dev
+    "$python" -c 'import os, sys, sysconfig
+sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || set -- "$@" python3-dev
+    [ $# = 0 ] || apt_install "$@" || { say "the engines are compiled with $*: install them"; exit 1; }
     ;;
 esac

@@ -15,6 +15,7 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "transformers": "fewmark.engines.transformers:TransformersEngine",
     "vllm": "fewmark.engines.vllm:VllmEngine",
     "llama.cpp": "fewmark.engines.llama_cpp:LlamaCppEngine",
+    "deepspeed": "fewmark.engines.deepspeed:DeepSpeedEngine",
     "replay": "fewmark.engines.replay:ReplayEngine",
 }
 
