@@ -5,6 +5,7 @@ import pytest
 from fewmark.core import Case, Deployment, Status, Workload
 from fewmark.runner import Runner, RunSettings
 from fewmark.runner.standing import Standing
+from fewmark.verbs.campaign import campaign
 
 
 def loads(tmp_path, name):
@@ -53,3 +54,16 @@ def test_a_worker_that_died_is_replaced(store, plugin, tmp_path, standing):
     standing._worker.kill()
     (came,) = runner.run(cases(tmp_path, "a", (2,))).measurements
     assert came.status is Status.OK and len(loads(tmp_path, "a")) == 2
+
+
+def test_a_campaign_loads_its_engine_once_for_many_steps(plugin, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "suite.yaml").write_text(
+        "deployments: [{engine: dummy, model: toy, engine_options: {journal: journal, pause_s: 0.002}}]\n"
+        "cells: [{grid: {input_tokens: [8, 16, 32], output_tokens: [2, 4, 8], batch_size: [1, 2, 4, 8]}}]\n"
+        "settings: {max_repeats: 1, warmup: 0}\n"
+    )
+    steps = []
+    campaign("suite.yaml", budget="20s", model="none", store="sqlite:///c.db", quiet=True, on_step=steps.append)
+    assert len(steps) > 3
+    assert len(loads(tmp_path, "journal")) == 1

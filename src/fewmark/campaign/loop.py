@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from fewmark.campaign.account import LedgerEntry, Step, plan_cost, spent
-from fewmark.core import Advice, Case, Deployment, InputError, Measurement, Prediction, Status
+from fewmark.core import Advice, Case, InputError, Measurement, Prediction, Status
 from fewmark.evaluate.meta import Account, Charges, coverage, price_plan
 from fewmark.interop import from_measurements
 from fewmark.models.base import Model
@@ -29,7 +29,6 @@ from fewmark.screening import apply, screen
 from fewmark.store import Store
 
 STEP_CELLS: Final = 4
-READY_CELLS: Final = 2  # a step where every engine stands ready
 MAX_STEP_CELLS: Final = 12  # however long an engine takes to start, the plan is looked at again after so many
 SETTLED_RUNS: Final = 16  # before a campaign says that it cannot know better
 NEAR_REPEATABILITY: Final = 0.01  # an error this close to what the machine repeats to cannot be brought down further
@@ -98,7 +97,6 @@ def run_campaign(
     truncate: int | None = None,
     random_state: int = 0,
     on_step: Callable[[Step], None] = lambda step: None,
-    standing: Callable[[], Deployment | None] | None = None,
 ) -> Campaign:
     """Measure the few cells that teach the most, and know the rest.
 
@@ -115,7 +113,6 @@ def run_campaign(
     truncate : besides the cells, generations of so many output tokens may be run in place of longer ones, where that
         teaches more a second; they are no part of the space
     on_step : told after each step
-    standing : which deployment the runner has loaded and ready, if it keeps any between steps
 
     Raises
     ------
@@ -136,7 +133,7 @@ def run_campaign(
     probes = {} if truncate is None else {case.case_id: case for case in truncated(asked.values(), truncate)}
     loop = _Loop(
         asked, {key: case for key, case in probes.items() if key not in asked}, store, runner, model, target, strategy,
-        charges or Charges(), target_error, random_state, standing,
+        charges or Charges(), target_error, random_state,
     )  # fmt: skip
     steps: list[Step] = []
     while True:
@@ -165,9 +162,7 @@ class _Loop:
         charges: Charges,
         target_error: float | None,
         random_state: int,
-        standing: Callable[[], Deployment | None] | None = None,
     ) -> None:
-        self.standing = standing
         self.store, self.runner, self.target = store, runner, target
         asked = np.arange(len(cases) + len(probes)) < len(cases)
         cases = {**cases, **probes}
@@ -201,20 +196,14 @@ class _Loop:
 
     def next_batch(self, n: int, left_s: float) -> list[Proposal]:
         """The next cells that the rest of the budget allows; none where enough is known or nothing is affordable."""
-        standing = self.standing() if self.standing is not None else None
-        self.planner.loaded = {
-            int(self.planner.space.deployment[position])
-            for position, case in self.cases.items()
-            if standing is not None and case.deployment == standing
-        }
+        # An engine may stand ready from the step before. The choice is made as if it did not: where a start costs
+        # nothing, the cheapest cells are always the best bargain, and nothing large is ever learned.
+        self.planner.loaded = set()
         self.too_dear = False
         if self.planner.reached() or not len(self.planner.open_positions()):
             return []
-        starts = ~np.isin(self.planner.space.deployment, list(self.planner.loaded))
-        load_s = self.planner.charges.load_s if starts.all() else 0.0
-        if not starts.any():  # nothing is gained by measuring much before thinking again
-            n = min(n, READY_CELLS)
-        affordable = self.planner.cost_s() + np.where(starts, self.planner.charges.load_s, 0.0) <= left_s
+        load_s = self.planner.charges.load_s
+        affordable = self.planner.cost_s() + load_s <= left_s
         if not affordable.any():
             self.too_dear = True
             return []

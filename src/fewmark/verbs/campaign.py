@@ -14,6 +14,7 @@ from fewmark.core import InputError
 from fewmark.evaluate.meta import Charges
 from fewmark.models.registry import make_model
 from fewmark.runner import Runner
+from fewmark.runner.executor import LocalExecutor
 from fewmark.runner.standing import Standing
 from fewmark.store import open_store
 from fewmark.suites import Suite
@@ -74,13 +75,15 @@ def campaign(
     )  # fmt: skip
     policy = settings.policy
     standing = Standing()
-    if workers == 1:  # between steps the engine stays loaded; side by side, each lane starts its own
+    if (
+        workers == 1
+    ):  # the engine stays loaded between steps; a lane beside others is a thread, and a worker dies with it
         settings = replace(settings, standing=standing)
     with open_store(store) as opened, contextlib.closing(standing):
         return run_campaign(
             chosen.cases,
             opened,
-            Runner(opened, settings, quiet, SideBySide(workers)),
+            Runner(opened, settings, quiet, SideBySide(workers) if workers > 1 else LocalExecutor()),
             model=None if model == NO_MODEL else make_model(model, target=target, random_state=settings.seed),
             target=target,
             strategy=strategy,
@@ -91,5 +94,4 @@ def campaign(
             step_cells=STEP_CELLS * workers,
             random_state=settings.seed,
             on_step=on_step,
-            standing=lambda: standing.deployment,
         )
