@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,7 +120,9 @@ class _Follower:
             "download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "-d", str(work), build.archive
         )
         [packed] = work.iterdir()
-        shutil.unpack_archive(packed, work / "source", filter="data")
+        with tarfile.open(packed) as archive:
+            # Python 3.11's first releases know no filter; pip runs what is in the archive anyway
+            archive.extractall(work / "source", **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
         [source] = (path.parent for path in (work / "source").glob(f"*/{build.source}/CMakeLists.txt"))
         tools, out = self.folder / "bin", work / "out"
         flags = [f"-D{definition}" for definition in ("CMAKE_BUILD_TYPE=Release", *build.definitions)]
