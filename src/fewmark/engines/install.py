@@ -121,8 +121,9 @@ class _Follower:
         )
         [packed] = work.iterdir()
         with tarfile.open(packed) as archive:
-            # Python 3.11's first releases know no filter; pip runs what is in the archive anyway
-            archive.extractall(work / "source", **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+            if hasattr(tarfile, "data_filter"):  # Python 3.11's first releases have none
+                archive.extraction_filter = tarfile.data_filter
+            archive.extractall(work / "source")
         [source] = (path.parent for path in (work / "source").glob(f"*/{build.source}/CMakeLists.txt"))
         tools, out = self.folder / "bin", work / "out"
         flags = [f"-D{definition}" for definition in ("CMAKE_BUILD_TYPE=Release", *build.definitions)]
