@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewmark.models.consistent import ConsistentAuto, project
+from fewmark.models.consistent import ConsistentAuto
 from fewmark.models.facts import load_facts
+from fewmark.models.reconcile import project
 from fewmark.models.saturation import Saturation
 
 CELL = ["engine", "model", "accelerator", "accelerator_count", "input_tokens", "output_tokens", "concurrency"]

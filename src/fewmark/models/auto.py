@@ -24,9 +24,9 @@ from fewmark.models import auto_state
 from fewmark.models.auto_inputs import OWN, Encoder, Table, read_table
 from fewmark.models.auto_pool import Pool, deal, learn_hyper
 from fewmark.models.base import FloatArray, Model
-from fewmark.models.calibration import Scores, beyond, rows_by_group
+from fewmark.models.calibration import LeftOut, Scores, beyond, rows_by_group
 from fewmark.models.facts import load_facts
-from fewmark.models.support import anchors
+from fewmark.models.support import anchors, greedy
 
 FOLDS: Final = 2
 MIN_DEPLOYMENTS: Final = 8  # with fewer, calibration has no hyperparameters of its own
@@ -99,21 +99,22 @@ class AutoModel(Model):
 
     def predict(self, X: pd.DataFrame) -> FloatArray:
         """The target's predicted values, shape (n,); NaN where the model abstains."""
-        table, mean, sd = self._latent(X)
+        table, mean, _ = self._answer(X)
         value = np.exp(table.sign * (mean - table.to_latency))
-        return np.where(self._silent(table, sd), np.nan, value)
+        return np.where(self._silent(table, self._latent(X)[2]), np.nan, value)
 
     def predict_interval(self, X: pd.DataFrame, confidence_level: float = 0.9) -> FloatArray:
         """The ends of the prediction intervals, shape (n, 2); NaN where the model abstains."""
         if not 0 < confidence_level < 1:
             raise ModelError("confidence_level must lie between 0 and 1", got=confidence_level)
-        table, mean, sd = self._latent(X)
+        table, mean, sd = self._answer(X)
         half = np.empty(len(sd))
-        for rows, scores, outside in self._situations(table):
+        for rows, scores, outside in self._scored(X, table):
             half[rows] = sd[rows] * scores.factor(np.log(sd[rows]), outside, confidence_level)
+        half = np.hypot(half, self._further(confidence_level))
         middle = table.sign * (mean - table.to_latency)
         ends = np.exp(np.column_stack([middle - half, middle + half]))
-        ends[self._silent(table, sd)] = np.nan
+        ends[self._silent(table, self._latent(X)[2])] = np.nan
         return ends
 
     def provenance(self, X: pd.DataFrame) -> NDArray[np.str_]:
@@ -156,10 +157,10 @@ class AutoModel(Model):
         table, _, sd = self._latent(X)
         errors, weights = [], []
         silent = self._silent(table, sd)
-        for rows, scores, outside in self._situations(table):
+        for rows, left, outside in self._situations(table):
             answered = ~silent[rows]
             if answered.any():
-                error, weight = scores.median_error(np.log(sd[rows][answered]), outside[answered])
+                error, weight = left.scores.median_error(np.log(sd[rows][answered]), outside[answered])
                 errors.append(error.ravel())
                 weights.append(weight.ravel())
         if not errors:
@@ -183,7 +184,7 @@ class AutoModel(Model):
             rows = rows[np.sort(first)]
             _, covariance = pool.posterior.joint(table.inputs.take(rows))
             noise = self._noise(table)[rows] ** 2
-            chosen.append(rows[_greedy(covariance, noise, min(n_cells, len(rows)))])
+            chosen.append(rows[greedy(covariance, noise, min(n_cells, len(rows)))])
         return np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.intp)
 
     def joint(self, X: pd.DataFrame) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -204,10 +205,11 @@ class AutoModel(Model):
         self._require_fitted()
         table, residual = self._learnable(X, y, self.encoder_)
         table = self._with_strengths(table)
-        noise, pool = self._noise(table), self._pool_of(table)
-        for number in np.unique(pool):
-            rows = np.flatnonzero(pool == number)
-            self.pools_[number].add(table.inputs.take(rows), residual[rows], table.axes[rows], noise[rows])
+        noise, pools = self._noise(table), self._pool_of(table)
+        for number in np.unique(pools):
+            rows = np.flatnonzero(pools == number)
+            pool = self.pools_[number]
+            pool.add(table.inputs.take(rows), residual[rows], table.axes[rows], table.log_roofline[rows], noise[rows])
         self._index()
         return self
 
@@ -255,7 +257,7 @@ class AutoModel(Model):
         self.pools_ = [
             Pool(
                 self.hypers_[0], self.hypers_[1:], table.inputs.take(rows), residual[rows], table.axes[rows],
-                self.random_state,
+                table.log_roofline[rows], self.random_state,
             )
             for rows in (np.flatnonzero(pool == number) for number in np.unique(pool))
         ]  # fmt: skip
@@ -357,35 +359,27 @@ class AutoModel(Model):
             out.append((rows, pool, pool.axes[pool.members.get(code, np.zeros(0, dtype=np.intp))]))
         return out
 
-    def _situations(self, table: Table) -> list[tuple[NDArray[np.intp], Scores, FloatArray]]:
-        """For each deployment asked for: the asked rows, the scores that apply, and how far beyond the known."""
+    def _situations(self, table: Table) -> list[tuple[NDArray[np.intp], LeftOut, FloatArray]]:
+        """For each deployment asked for: the asked rows, cells left out alike, and how far beyond the known."""
         return [
             (
                 rows,
-                pool.calibrator.scores(int(table.deployment[rows[0]]), int(table.accelerator[rows[0]]), known),
+                pool.calibrator.left_out(int(table.deployment[rows[0]]), int(table.accelerator[rows[0]]), known),
                 beyond(table.axes[rows], known),
             )
             for rows, pool, known in self._by_deployment(table)
         ]
 
+    # what a model that knows more than one latency answers otherwise
 
-def _greedy(covariance: FloatArray, noise: FloatArray, count: int) -> NDArray[np.intp]:
-    """Rows whose measurement leaves the smallest sum of standard deviations, one after another.
+    def _answer(self, X: pd.DataFrame) -> tuple[Table, FloatArray, FloatArray]:
+        """Log latency (m,) and the standard deviation that intervals are made of."""
+        return self._latent(X)
 
-    Parameters
-    ----------
-    covariance : (m, m) of the latent function; noise : (m,) variances
-    """
-    left = covariance.copy()
-    free = np.ones(len(noise), dtype=bool)
-    chosen = []
-    for _ in range(count):
-        variance = np.maximum(np.diag(left), 0.0)
-        after = variance[None, :] - left**2 / (variance + noise)[:, None]
-        remaining = np.sqrt(np.maximum(after, 0.0)).sum(1)
-        remaining[~free] = np.inf
-        best = int(np.argmin(remaining))
-        chosen.append(best)
-        free[best] = False
-        left = left - np.outer(left[:, best], left[best]) / (variance[best] + noise[best])
-    return np.array(chosen, dtype=np.intp)
+    def _scored(self, X: pd.DataFrame, table: Table) -> list[tuple[NDArray[np.intp], Scores, FloatArray]]:
+        """For each deployment asked for: the asked rows, the scores that apply, and how far beyond the known."""
+        return [(rows, left.scores, outside) for rows, left, outside in self._situations(table)]
+
+    def _further(self, confidence_level: float) -> float:
+        """Half an interval of what the process does not know that it does not know."""
+        return 0.0

@@ -96,7 +96,7 @@ def read_table(X: pd.DataFrame, target: str, facts: Facts, encoder: Encoder) -> 
     codes = _codes(names, deployments, encoder)
 
     latency = {"ttft_s": "ttft_s", "tpot_s": "tpot_s"}.get(target, "e2e_latency_s")
-    roof = roofline(ii, oo, load, hardware.take(position), latency)
+    roof = roofline(ii, oo, load, hardware.take(position), latency, online)
     values = np.column_stack(
         [roof.features, numbers[position], online.astype(np.float64), np.ones(len(X)), roof.shares, np.ones(len(X))]
     )  # fmt: skip

@@ -84,6 +84,7 @@ class Pool:
     hyper : what predicts; folds : what calibrates
     inputs, residual, axes : the cells, as in `auto_inputs.Table`
     random_state : seed of the calibration's choices
+    offset : (n,) the mean function at the cells, NaN where it was not kept
     noise : ((n,), (n,)), optional
         Each row's noise variance and its deployment's noise scale, where they are known already.
     """
@@ -95,12 +96,13 @@ class Pool:
         inputs: Inputs,
         residual: FloatArray,
         axes: FloatArray,
+        offset: FloatArray,
         random_state: int,
         noise: tuple[FloatArray, FloatArray] | None = None,
     ) -> None:
         self.hyper, self.folds, self.random_state = hyper, folds, random_state
         self.kernel = Kernel(parts())
-        self.axes = axes
+        self.axes, self.offset = axes, offset
         if noise is None:
             self.posterior, self.noise = self._solve(hyper, inputs, residual)
         else:
@@ -117,13 +119,17 @@ class Pool:
             posterior, noise = self._solve(hyper, inputs, residual)
             folds.append(Fold(posterior, hyper.log_scale, noise, hyper.unseen))
         codes = inputs.codes
-        return Calibrator(main, folds, self.axes, codes[:, DEPLOYMENT], codes[:, ACCELERATOR], self.random_state)
+        return Calibrator(
+            main, folds, self.axes, self.offset, codes[:, DEPLOYMENT], codes[:, ACCELERATOR], self.random_state
+        )
 
-    def add(self, inputs: Inputs, residual: FloatArray, axes: FloatArray, noise: FloatArray) -> None:
+    def add(
+        self, inputs: Inputs, residual: FloatArray, axes: FloatArray, offset: FloatArray, noise: FloatArray
+    ) -> None:
         """Further cells under the same hyperparameters; calibration goes on by the cells that it knew."""
         calibrator = self.__dict__.get("calibrator")
         self.posterior = self.posterior.add(inputs, residual, noise**2)
-        self.axes = np.vstack([self.axes, axes])
+        self.axes, self.offset = np.vstack([self.axes, axes]), np.append(self.offset, offset)
         self.noise = np.append(self.noise, noise)
         self.members = rows_by_group(self.posterior.inputs.codes[:, DEPLOYMENT])
         if calibrator is not None:

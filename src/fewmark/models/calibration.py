@@ -7,7 +7,8 @@ deviation of those cells say how far off such predictions are. Scores count by h
 accelerator more, and a standard deviation of the same size, and equally far beyond what is measured.
 
 Notation: z scores; w their weights; level the confidence level. The factor on a standard deviation is the weighted
-quantile of z at (1 + 1/n_eff) level, n_eff = (sum w)² / sum w², with scores of a Student t as a prior's worth of data.
+quantile of z at (1 + 1/n_eff) level, with scores of a Student t as a prior's worth of data. Scores of one deployment
+are alike, correlated by r, so that n_eff = (sum w)² / ((1 - r) sum w² + r sum over deployments of (sum w)²).
 
 Hyperparameters that never saw a deployment have learned from half of the data, so their errors are too large; those of
 the hyperparameters that predict, which did see it, are too small. The error of a score is the .632 estimator's mixture
@@ -40,6 +41,7 @@ PRIOR_DEGREES = 4.0
 SAME_ACCELERATOR = 6.0  # weight of a score from the same accelerator beside one from another
 SD_BANDWIDTH = 0.8  # of log standard deviation
 BEYOND_BANDWIDTH = 0.75  # octaves
+ALIKE = 0.1  # r
 SD_STEP = 0.1
 BEYOND_STEP = 0.25
 IN_SAMPLE = 0.368
@@ -52,12 +54,13 @@ _PRIOR_Z = np.abs(student_t.ppf((np.arange(40) + 0.5) / 40, PRIOR_DEGREES))
 @dataclass(frozen=True, slots=True)
 class Scores:
     """Scores of left-out cells: z (k,), log of the predicted standard deviation (k,), octaves beyond what was measured
-    (k, 2) in length and load, and whether the accelerator is the asked one's (k,)."""
+    (k, 2) in length and load, whether the accelerator is the asked one's (k,), and the deployment's number (k,)."""
 
     z: FloatArray
     log_sd: FloatArray
     beyond: FloatArray
     same: NDArray[np.bool_]
+    deployment: IntArray
 
     def weights(self, log_sd: FloatArray, beyond: FloatArray) -> FloatArray:
         """How much each score counts for each of m predictions, (m, k)."""
@@ -70,24 +73,69 @@ class Scores:
         # the weights change slowly: alike situations share one quantile, so that a million rows cost a few hundred
         coarse = np.column_stack([np.round(log_sd / SD_STEP) * SD_STEP, np.round(beyond / BEYOND_STEP) * BEYOND_STEP])
         situations, where = np.unique(coarse, axis=0, return_inverse=True)
-        z, weights = self._sorted(situations[:, 0], situations[:, 1:])
+        z, weights, order = self._sorted(situations[:, 0], situations[:, 1:])
         total = weights.sum(1)
-        effective = total**2 / (weights**2).sum(1)
+        effective = total**2 / ((1 - ALIKE) * (weights**2).sum(1) + ALIKE * self._together(weights, order))
         reach = np.minimum(level * (1 + 1 / effective), 1.0) * total
         at = np.minimum((np.cumsum(weights, axis=1) < reach[:, None]).sum(1), len(z) - 1)
         return np.asarray(z[at][where.ravel()])
 
-    def _sorted(self, log_sd: FloatArray, beyond: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _together(self, weights: FloatArray, order: IntArray) -> FloatArray:
+        """The sum over deployments of the squared sum of their weights, for each of m predictions (m,)."""
+        _, group = np.unique(self.deployment, return_inverse=True)
+        group = np.append(group, len(self.z) + np.arange(len(_PRIOR_Z)))[order]  # the prior's are independent
+        by_group = np.argsort(group, kind="stable")
+        starts = np.flatnonzero(np.diff(group[by_group], prepend=-1))
+        return np.asarray((np.add.reduceat(weights[:, by_group], starts, axis=1) ** 2).sum(1))
+
+    def _sorted(self, log_sd: FloatArray, beyond: FloatArray) -> tuple[FloatArray, FloatArray, IntArray]:
+        """Scores (k + prior,) in order, their weights for each of m predictions (m, k + prior), and their order."""
         weights = self.weights(log_sd, beyond) if len(self.z) else np.zeros((len(log_sd), 0))
         prior = np.full((len(log_sd), len(_PRIOR_Z)), PRIOR_WEIGHT / len(_PRIOR_Z))
         z = np.concatenate([self.z, _PRIOR_Z])
         order = np.argsort(z)
-        return z[order], np.hstack([weights, prior])[:, order]
+        return z[order], np.hstack([weights, prior])[:, order], order
 
     def median_error(self, log_sd: FloatArray, beyond: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Absolute log errors that m predictions may have and their weights, each (m, k + prior)."""
-        z, weights = self._sorted(log_sd, beyond)
+        z, weights, _ = self._sorted(log_sd, beyond)
         return np.exp(log_sd)[:, None] * z, weights / weights.sum(1, keepdims=True)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """k cells left out of what is known, and what was foretold of them.
+
+    `axes` (k, 3 or more) and `deployment` (k,) say which cells; `truth`, `honest` and `seen` (k,) are their residuals,
+    measured, foretold by hyperparameters that never saw their deployment, and by those that predict; `sd` (k,) is the
+    predicted standard deviation, `share` how much `seen` counts, `offset` (k,) the mean function, NaN where it was not
+    kept; `beyond` and `same` as in `Scores`.
+    """
+
+    axes: FloatArray
+    deployment: IntArray
+    offset: FloatArray
+    truth: FloatArray
+    honest: FloatArray
+    seen: FloatArray
+    sd: FloatArray
+    share: float
+    beyond: FloatArray
+    same: NDArray[np.bool_]
+
+    def mixed(self, honest: FloatArray, seen: FloatArray) -> FloatArray:
+        """The .632 estimator's mixture of two errors, (k,)."""
+        return np.asarray((1 - self.share) * honest + self.share * seen)
+
+    @property
+    def error(self) -> FloatArray:
+        """The absolute log error of each cell, (k,)."""
+        return self.mixed(np.abs(self.truth - self.honest), np.abs(self.truth - self.seen))
+
+    @property
+    def scores(self) -> Scores:
+        """The scores of these cells."""
+        return Scores(self.error / self.sd, np.log(self.sd), self.beyond, self.same, self.deployment)
 
 
 def beyond(axes: FloatArray, known: FloatArray) -> FloatArray:
@@ -124,6 +172,7 @@ class Calibrator:
     main : the posterior that predicts
     folds : posteriors over the same n cells, each with the deployments that it scores
     axes : (n, 3 or more) log2 input, output and load of the measured cells
+    offset : (n,) the mean function at the measured cells, NaN where it was not kept
     deployment, accelerator : (n,) numbers of the groups of the measured cells
     random_state : seed of the choice of deployments where there are very many
     """
@@ -133,27 +182,31 @@ class Calibrator:
         main: Fold,
         folds: Sequence[Fold],
         axes: FloatArray,
+        offset: FloatArray,
         deployment: IntArray,
         accelerator: IntArray,
         random_state: int,
     ) -> None:
-        self.main, self.folds, self.axes = main, folds, axes
+        self.main, self.folds, self.axes, self.offset = main, folds, axes, offset
         self.deployment, self.accelerator = deployment, accelerator
         self.random_state = random_state
         self.members = rows_by_group(deployment)
         self._latent: dict[tuple[int, int, int], tuple[FloatArray, FloatArray, FloatArray]] = {}
-        self._scores: dict[tuple[int, int, bytes], Scores] = {}
+        self._left_out: dict[tuple[int, int, bytes], LeftOut] = {}
 
-    def scores(self, deployment: int, accelerator: int, known: FloatArray) -> Scores:
-        """The scores for a deployment (its number, any other if new) of which the cells at axes `known` are known."""
+    def left_out(self, deployment: int, accelerator: int, known: FloatArray) -> LeftOut:
+        """Cells of others left out as if of each only cells like those at axes `known` were known.
+
+        For a deployment by its number, any other if new, of which these are known.
+        """
         kept = np.unique(known[:, :3], axis=0)
         key = (deployment, accelerator, kept.tobytes())
-        if key not in self._scores:
-            self._scores[key] = self._find_scores(deployment, accelerator, kept)
-        return self._scores[key]
+        if key not in self._left_out:
+            self._left_out[key] = self._leave_out(deployment, accelerator, kept)
+        return self._left_out[key]
 
-    def _find_scores(self, deployment: int, accelerator: int, kept: FloatArray) -> Scores:
-        enough = max(6, len(kept) + 2)
+    def _leave_out(self, deployment: int, accelerator: int, kept: FloatArray) -> LeftOut:
+        enough = max(6, len(kept) + 1)
         rich = [d for d, rows in self.members.items() if d != deployment and len(rows) >= enough]
         alike = [d for d in rich if self.accelerator[self.members[d][0]] == accelerator]
         if alike or not rich:
@@ -165,15 +218,18 @@ class Calibrator:
                 whole = [rows for rows in self.members.values() if self.accelerator[rows[0]] == other]
                 blocks.append(np.concatenate(whole)[:MAX_BLOCK])
         found = [
-            self._block(fold, block, kept, accelerator)
+            self._block(fold, block, kept)
             for fold in self.folds
             for block in blocks
             if not fold.members.isdisjoint(self.deployment[block].tolist())
         ]
-        if not found:
-            return Scores(np.zeros(0), np.zeros(0), np.zeros((0, 2)), np.zeros(0, dtype=bool))
-        z, log_sd, outside, same = (np.concatenate(column) for column in zip(*found, strict=True))
-        return Scores(z, log_sd, outside, same)
+        rows = np.concatenate([np.zeros(0, dtype=np.intp), *(rows for rows, _ in found)])
+        honest, seen, sd = np.hstack([np.zeros((3, 0)), *(foretold for _, foretold in found)])
+        return LeftOut(
+            self.axes[rows], self.deployment[rows], self.offset[rows], self.main.posterior.y[rows], honest, seen, sd,
+            share=IN_SAMPLE * len(kept) / (len(kept) + FEW), beyond=beyond(self.axes[rows], kept),
+            same=self.accelerator[rows] == accelerator,
+        )  # fmt: skip
 
     def _some(self, rich: list[int], alike: list[int]) -> list[int]:
         if len(rich) <= MAX_DEPLOYMENTS:
@@ -192,10 +248,11 @@ class Calibrator:
         stay[distance.argmin(0)] = True
         return rows[~stay]
 
-    def _block(
-        self, fold: Fold, rows: NDArray[np.intp], kept: FloatArray, accelerator: int
-    ) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.bool_]]:
-        """Scores of the cells of one or more whole deployments, when only those like `kept` are known of them."""
+    def _block(self, fold: Fold, rows: NDArray[np.intp], kept: FloatArray) -> tuple[NDArray[np.intp], FloatArray]:
+        """The cells of one or more whole deployments that are left out when only those like `kept` are known of them.
+
+        Their rows, and (3, k) what is foretold: honestly, by who saw them, and the standard deviation.
+        """
         hidden = np.concatenate(
             [self._hidden(rows[self.deployment[rows] == d], kept) for d in np.unique(self.deployment[rows])]
         )
@@ -205,13 +262,8 @@ class Calibrator:
         # on the scale of the hyperparameters that predict
         seen, variance = self._as_if(self.main, rows, stay, group.astype(np.int64))
         asked = rows[~stay]
-        truth, sd = self.main.posterior.y[asked], np.sqrt(variance)
-        share = IN_SAMPLE * len(kept) / (len(kept) + FEW)
-        z = ((1 - share) * np.abs(truth - honest) + share * np.abs(truth - seen)) / sd
-        outside = beyond(self.axes[asked], kept)
         scored = np.isin(self.deployment[asked], list(fold.members))
-        same = self.accelerator[asked] == accelerator
-        return z[scored], np.log(sd)[scored], outside[scored], same[scored]
+        return asked[scored], np.stack([honest, seen, np.sqrt(variance)])[:, scored]
 
     def _as_if(
         self, fold: Fold, rows: NDArray[np.intp], stay: NDArray[np.bool_], group: IntArray

@@ -4,20 +4,13 @@ Notation: T `ttft_s`, P `tpot_s`, E `e2e_latency_s`, R `throughput_tok_s` of a c
 
     E = T + (oo - 1) P,   R = bb · oo / E
 
-Three processes (`fewmark.models.auto`) answer for log T, log P and log E, with variances a, b and c. Two numbers
-fix a cell, so the three answers are projected onto what the definitions allow, each weighing as much as it is sure:
-
-    minimise (log T - t)²/a + (log P - p)²/b + (log E - e)²/c   subject to E = T + (oo - 1) P
-
-by Gauss-Newton steps on log T and log P. Whichever target is asked for is read off the same point. Intervals keep the
-calibrated factor of the target's own process; a variance that the other two make smaller makes them narrower.
+Three processes (`fewmark.models.auto`) answer for log T, log P and log E; two numbers fix a cell, so the answers are
+projected onto what the definitions allow, each trusted as far as it has earned (`fewmark.models.reconcile`).
 
 In a closed loop the processes also see how far the users outnumber the batch (`fewmark.models.saturation`).
 
-A table whose throughput (or latency) is not what these definitions say, by more than a tenth, means something else by
-that name: its throughput (latency) is then learned by itself.
-
-Source: generalised least squares under a constraint (Rasmussen and Williams 2006, A.6, for one linear observation).
+A table whose throughput (or latency) is not what these definitions say, by more than three in a hundred, means
+something else by that name: its throughput (latency) is then learned by itself.
 """
 
 from __future__ import annotations
@@ -36,21 +29,17 @@ from fewmark.models.auto_inputs import COLUMNS, Encoder, Table
 from fewmark.models.auto_kernel import prior as prior_of_kernel
 from fewmark.models.auto_pool import Hyper
 from fewmark.models.base import FloatArray
-from fewmark.models.calibration import PRIOR_DEGREES
+from fewmark.models.calibration import PRIOR_DEGREES, LeftOut, Scores
 from fewmark.models.facts import load_facts
 from fewmark.models.gp import cholesky, solve
 from fewmark.models.mechanistic import N_TERMS, Mechanistic
 from fewmark.models.prior import ENOUGH, Prior, packaged_prior
+from fewmark.models.reconcile import E2E, LATENCIES, TPOT, TTFT, Verdict, agree, contest
 from fewmark.models.saturation import Saturation, log_waves
 
-TTFT: Final = "ttft_s"
-TPOT: Final = "tpot_s"
-E2E: Final = "e2e_latency_s"
-LATENCIES: Final = (TTFT, TPOT, E2E)
 RATES: Final = ("throughput_tok_s", "total_throughput_tok_s")
 PRESSURE: Final = COLUMNS.index("pressure")
-SAME: Final = 0.1  # log ratio up to which a table's target is what the definitions say
-STEPS: Final = 12
+SAME: Final = 0.03  # log ratio up to which a table's target is what the definitions say
 MOST_DOUBT: Final = 0.15  # more than this is a shape that the stiff model lacks
 
 
@@ -153,25 +142,6 @@ class ConsistentAuto(AutoModel):
         self._condition(table, residual)
         return True
 
-    def predict(self, X: pd.DataFrame) -> FloatArray:
-        own = super().predict(X)
-        if not self._has_companions():
-            return own
-        return np.where(np.isfinite(own), np.exp(self._reconciled(X)[0]), np.nan)
-
-    def predict_interval(self, X: pd.DataFrame, confidence_level: float = 0.9) -> FloatArray:
-        ends = super().predict_interval(X, confidence_level)
-        if self.own_noise_ > 0:
-            middle = 0.5 * np.log(ends[:, 0] * ends[:, 1])
-            own = self.own_noise_ * student_t.ppf(0.5 + confidence_level / 2, PRIOR_DEGREES)
-            half = np.hypot(0.5 * np.log(ends[:, 1] / ends[:, 0]), own)
-            ends = np.exp(np.column_stack([middle - half, middle + half]))
-        if not self._has_companions():
-            return ends
-        middle, shrink = self._reconciled(X)
-        half = 0.5 * np.log(ends[:, 1] / ends[:, 0]) * shrink
-        return np.exp(np.column_stack([middle - half, middle + half]))
-
     def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         state, arrays = super().to_state()
         state["own_noise"] = self.own_noise_
@@ -242,54 +212,63 @@ class ConsistentAuto(AutoModel):
                 self.companions_[name] = model
         return bool(self.companions_)
 
-    def _reconciled(self, X: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
-        """The log of the target, (m,), and its standard deviation's share of that without the others, (m,)."""
+    def _answer(self, X: pd.DataFrame) -> tuple[Table, FloatArray, FloatArray]:
+        if not self._has_companions():
+            return super()._answer(X)
+        logs, sds = {}, {}
+        for name, model in self._processes():
+            table, logs[name], sds[name] = model._latent(X)
+            if model is self:
+                own = table
+        for rows, verdict, _ in self._verdicts(X):
+            if verdict is not None:
+                for name in LATENCIES:
+                    sds[name][rows] *= verdict.stretch[name]
+        found, ratio = agree(logs, {name: sd**2 for name, sd in sds.items()}, _tokens(X)[1])
+        name = _latency_of(self.target)
+        return own, found[name], sds[name] * np.sqrt(ratio[name])
+
+    def _scored(self, X: pd.DataFrame, table: Table) -> list[tuple[NDArray[np.intp], Scores, FloatArray]]:
+        scored = super()._scored(X, table)
+        if not self._has_companions():
+            return scored
+        name = _latency_of(self.target)
+        return [
+            (rows, scores if verdict is None else verdict.scores[name], outside)
+            for (rows, scores, outside), (_, verdict, _) in zip(scored, self._verdicts(X), strict=True)
+        ]
+
+    def _further(self, confidence_level: float) -> float:
+        return self.own_noise_ * float(student_t.ppf(0.5 + confidence_level / 2, PRIOR_DEGREES))
+
+    def _processes(self) -> list[tuple[str, ConsistentAuto]]:
         own = _latency_of(self.target)
-        logs, variances = {}, {}
-        for name in LATENCIES:
-            model: AutoModel = self if name == own else self.companions_[name]
-            _, mean, sd = model._latent(X)
-            logs[name], variances[name] = mean, sd**2
-        ii, oo, load = _tokens(X)
-        log_t, log_p, ratio = project(logs, variances, oo)
-        with np.errstate(divide="ignore"):
-            out = {TTFT: log_t, TPOT: log_p, E2E: np.logaddexp(log_t, np.log(oo - 1) + log_p)}
-        if self.target in RATES:
-            tokens = oo if self.target == RATES[0] else ii + oo
-            return np.log(load * tokens) - out[E2E], np.sqrt(ratio[E2E])
-        return out[self.target], np.sqrt(ratio[self.target])
+        return [(name, self if name == own else self.companions_[name]) for name in LATENCIES]
+
+    def _verdicts(self, X: pd.DataFrame) -> list[tuple[NDArray[np.intp], Verdict | None, FloatArray]]:
+        """For each deployment asked for: its rows, and which of the three latencies to trust."""
+        situations = [(name, model._situations(model._read(X))) for name, model in self._processes()]
+        out = []
+        for each in zip(*(found for _, found in situations), strict=True):
+            left = {name: one[1] for (name, _), one in zip(situations, each, strict=True)}
+            out.append((each[0][0], _verdict(left), each[0][2]))
+        return out
+
+
+def _verdict(left: dict[str, LeftOut]) -> Verdict | None:
+    """The contest over the same cells; None where the processes do not know the same."""
+    one, *others = left.values()
+    if any(not np.array_equal(one.axes, other.axes) for other in others):
+        return None
+    if not all(np.isfinite(each.offset).all() for each in left.values()):
+        return None
+    return contest(left, np.exp2(one.axes[:, 1]))
 
 
 def evidence(y: FloatArray, covariance: FloatArray, noise: float) -> float:
     """log N(y | 0, covariance + noise²), up to a constant."""
     factor = cholesky(covariance + noise**2 * np.eye(len(y)))
     return float(-0.5 * y @ solve(factor, y) - np.log(np.diag(factor)).sum())
-
-
-def project(
-    logs: dict[str, FloatArray], variances: dict[str, FloatArray], output_tokens: FloatArray
-) -> tuple[FloatArray, FloatArray, dict[str, FloatArray]]:
-    """The nearest log T and log P (m,) under the definition of E, and for each latency its variance's share left."""
-    t, p, e = (logs[name] for name in LATENCIES)
-    a, b, c = (variances[name] for name in LATENCIES)
-    log_t, log_p = t.copy(), p.copy()
-    with np.errstate(divide="ignore"):
-        log_tokens = np.log(output_tokens - 1)  # one token: no pace, and E = T
-    for _ in range(STEPS):
-        total = np.logaddexp(log_t, log_tokens + log_p)
-        first = np.exp(log_t - total)
-        rest = 1.0 - first
-        # E linear about the present point: an observation of first · log T + rest · log P
-        seen = e - total + first * log_t + rest * log_p
-        spread = first**2 * a + rest**2 * b
-        gain = (seen - first * t - rest * p) / (spread + c)
-        log_t, log_p = t + a * first * gain, p + b * rest * gain
-    left = {
-        TTFT: 1.0 - a * first**2 / (spread + c),
-        TPOT: 1.0 - b * rest**2 / (spread + c),
-        E2E: spread / (spread + c),
-    }
-    return log_t, log_p, left
 
 
 def latency_and_seconds(X: pd.DataFrame, y: FloatArray, target: str) -> tuple[str, FloatArray]:

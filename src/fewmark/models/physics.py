@@ -75,8 +75,10 @@ class Roofline:
     shares: FloatArray
 
 
-def roofline(ii: FloatArray, oo: FloatArray, bb: FloatArray, hardware: Hardware, latency: str) -> Roofline:
-    """The roofline of each cell for one of `LATENCY_TARGETS`; see the notation above."""
+def roofline(
+    ii: FloatArray, oo: FloatArray, bb: FloatArray, hardware: Hardware, latency: str, loop: NDArray[np.bool_]
+) -> Roofline:
+    """The roofline of each cell for one of `LATENCY_TARGETS`; see the notation above. `loop` (n,): in a closed loop."""
     h = hardware
     bandwidth, flops = MEMORY_SHARE * h.bandwidth, COMPUTE_SHARE * h.flops
     demand = bb * (ii + oo) * h.kv_per_token
@@ -89,7 +91,8 @@ def roofline(ii: FloatArray, oo: FloatArray, bb: FloatArray, hardware: Hardware,
     read = h.weights * (1.0 - h.experts_share + h.experts_share * touched) / bandwidth
     cache = b_eff * h.kv_per_token * (ii + oo / 2) / bandwidth
     arithmetic = 2.0 * h.active_parameters * b_eff / flops
-    prefill_compute = b_eff * (2.0 * h.active_parameters * ii + 2.0 * h.layers * h.hidden * ii**2) / flops
+    attention = 2.0 * h.layers * h.hidden * ii**2
+    prefill_compute = b_eff * (2.0 * h.active_parameters * ii + attention) / flops
     prefill_read = h.weights / bandwidth
     zero = np.zeros_like(bb)
     if latency == "ttft_s":
@@ -101,13 +104,15 @@ def roofline(ii: FloatArray, oo: FloatArray, bb: FloatArray, hardware: Hardware,
     total = parts[0] + parts[1] + parts[2] + parts[3]
     log_latency = np.log(total if latency == "tpot_s" else total * waves)
     # the ratios are those of one decoding step over all: they mean the same for each target
-    features = np.column_stack(
-        [
-            np.log2(ii), np.log2(oo), np.log2(bb), _soft_log2(cache / read),
-            _soft_log2((prefill_compute / oo + arithmetic) / read), _soft_log2(overhead / read),
-            np.log2(waves), _soft_log2(prefill_compute / (oo * (read + cache + arithmetic + overhead))),
-        ]
-    )  # fmt: skip
+    ratios = [
+        cache / read, (prefill_compute / oo + arithmetic) / read, overhead / read,
+        prefill_compute / (oo * (read + cache + arithmetic + overhead)),
+    ]  # fmt: skip
+    if latency == "ttft_s":  # but a batch that starts together has not decoded anything before its first token
+        alone = [zero, prefill_compute / prefill_read, overhead / prefill_read, attention / h.active_parameters / ii]
+        ratios = [np.where(loop, ratio, own) for ratio, own in zip(ratios, alone, strict=True)]
+    kv, compute, launches, decode = (_soft_log2(ratio) for ratio in ratios)
+    features = np.column_stack([np.log2(ii), np.log2(oo), np.log2(bb), kv, compute, launches, np.log2(waves), decode])
     return Roofline(log_latency, features, np.column_stack(parts) / total[:, None])
 
 

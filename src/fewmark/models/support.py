@@ -160,3 +160,25 @@ def spread(z: FloatArray, n_cells: int) -> list[int]:
         best = np.flatnonzero(gaps >= gaps.max() - 1e-9)
         taken.append(int(best[cost[best].argmin()]))
     return taken
+
+
+def greedy(covariance: FloatArray, noise: FloatArray, count: int) -> IntArray:
+    """Rows whose measurement leaves the smallest sum of standard deviations, one after another.
+
+    Parameters
+    ----------
+    covariance : (m, m) of the latent function; noise : (m,) variances
+    """
+    left = covariance.copy()
+    free = np.ones(len(noise), dtype=bool)
+    chosen = []
+    for _ in range(count):
+        variance = np.maximum(np.diag(left), 0.0)
+        after = variance[None, :] - left**2 / (variance + noise)[:, None]
+        remaining = np.sqrt(np.maximum(after, 0.0)).sum(1)
+        remaining[~free] = np.inf
+        best = int(np.argmin(remaining))
+        chosen.append(best)
+        free[best] = False
+        left = left - np.outer(left[:, best], left[best]) / (variance[best] + noise[best])
+    return np.array(chosen, dtype=np.intp)
