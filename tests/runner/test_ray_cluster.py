@@ -1,6 +1,5 @@
 """A run spread over a real Ray cluster of several nodes on this machine: the same results, and a node that is lost."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,9 +15,9 @@ from fewmark.engines.measure import Policy
 from fewmark.runner import RayExecutor, Runner, RunSettings
 from fewmark.store import open_store
 
-pytest.importorskip("ray", reason="needs the extra ray, as the tier of the real engines has it")
 pytestmark = pytest.mark.real_engine
 SETTINGS = RunSettings(policy=Policy(min_repeats=1, max_repeats=1, warmup=0), timeout_s=60)
+STORE = {"object_store_memory": 80 * 2**20}
 PATIENCE = {  # on a busy machine Ray's own processes take long to start
     "RAY_agent_register_timeout_ms": "240000",
     "RAY_raylet_start_wait_time_s": "240",
@@ -35,28 +34,36 @@ def deployments(journal, n, **options):
     ]
 
 
+def lose(cluster, store, which, after):
+    """Kill a node once so many measurements are saved."""
+    deadline = time.monotonic() + 240
+    while store.count() < after and time.monotonic() < deadline:
+        time.sleep(0.05)
+    cluster.remove_node(which(), allow_graceful=False)
+
+
 def grid(deployment, n):
     return [Case(deployment, Workload(8, 2, batch_size=1 + number)) for number in range(n)]
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A head that runs nothing, and two nodes with a CPU each; yields how to add a node, and how to kill one."""
-    os.environ.update(PATIENCE, PYTHONPATH=str(Path(__file__).with_name("plugin")))
-    sys.path.insert(0, os.environ["PYTHONPATH"])
-    import ray
-    from ray.cluster_utils import Cluster
+    """A head that runs nothing, and two nodes with a CPU each; the test may add nodes and kill some."""
+    plugin = str(Path(__file__).with_name("plugin"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (PATIENCE | {"PYTHONPATH": plugin}).items():
+            patch.setenv(name, value)
+        patch.syspath_prepend(plugin)
+        import ray
+        from ray.cluster_utils import Cluster
 
-    small = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
-    made.nodes = [made.add_node(num_cpus=1, object_store_memory=80 * 2**20) for _ in range(2)]
-    made.wait_for_nodes()
-    os.environ["RAY_ADDRESS"] = made.address
-    yield made
-    ray.shutdown()
-    made.shutdown()
-    sys.path.remove(os.environ.pop("PYTHONPATH"))
-    os.environ.pop("RAY_ADDRESS")
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **STORE})
+        made.nodes = [made.add_node(num_cpus=1, **STORE) for _ in range(2)]
+        made.wait_for_nodes()
+        patch.setenv("RAY_ADDRESS", made.address)
+        yield made
+        ray.shutdown()
+        made.shutdown()
 
 
 @pytest.fixture
@@ -86,22 +93,63 @@ def test_the_same_suite_gives_the_same_results_as_locally(cluster, table, tmp_pa
 def test_a_lost_node_costs_nothing_but_time(cluster, store, tmp_path):
     cases = [case for d in deployments(tmp_path / "journal", 2, pause_s=0.3) for case in grid(d, 12)]
 
-    def lose_one():
-        while store.count() < 4:
-            time.sleep(0.05)
-        cluster.remove_node(cluster.nodes.pop(), allow_graceful=False)
-
-    loser = threading.Thread(target=lose_one)
-    loser.start()
+    losing = threading.Thread(target=lose, args=(cluster, store, cluster.nodes.pop, 4))
+    losing.start()
     report = Runner(store, SETTINGS, quiet=True, executor=RayExecutor()).run(cases)
-    loser.join()
+    losing.join()
     assert report.ok and report.n_left == 0, report.to_dict()
     counts = Counter(m.case.case_id for m in store.measurements())
     assert len(counts) == 24 and set(counts.values()) == {1}  # nothing lost, nothing twice
     loads = [line for line in (tmp_path / "journal").read_text().splitlines() if line.startswith("load")]
     assert len(loads) >= 3  # the lost node's deployment was begun again elsewhere
-    cluster.nodes.append(cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20))
+    cluster.nodes.append(cluster.add_node(num_cpus=1, **STORE))
     cluster.wait_for_nodes()
+
+
+def test_the_loss_of_the_only_node_that_has_the_accelerator_leaves_its_cases_for_later(cluster, store, tmp_path):
+    lone = cluster.add_node(num_cpus=1, resources={"H100": 2}, **STORE)
+    cluster.wait_for_nodes()
+    journal = tmp_path / "journal"
+    fast = Deployment("dummy", "fast", accelerator="H100", engine_options={"journal": str(journal), "pause_s": 0.3})
+    cases = [*grid(fast, 12), *grid(*deployments(tmp_path / "other", 1), 3)]
+    losing = threading.Thread(target=lose, args=(cluster, store, lambda: lone, 5))
+    losing.start()
+    report = Runner(store, SETTINGS, quiet=True, executor=RayExecutor()).run(cases)
+    losing.join()
+    ((engine, reason, count),) = report.unavailable
+    assert engine == "dummy" and "H100" in reason and 0 < count == report.n_left < 12
+    assert store.count() == 15 - count and not report.failures
+    again = cluster.add_node(num_cpus=1, resources={"H100": 1}, **STORE)
+    cluster.wait_for_nodes()
+    assert Runner(store, SETTINGS, quiet=True, executor=RayExecutor()).run(cases).ok and store.count() == 15
+    cluster.remove_node(again)
+
+
+def test_a_case_that_brings_down_whatever_it_runs_on_has_crashed_once_and_the_rest_is_measured(
+    cluster, store, tmp_path
+):
+    (deployment,) = deployments(tmp_path / "journal", 1)
+    deadly = Case(deployment, Workload(8, 4, batch_size=1, options={"do": "parent"}))
+    report = Runner(store, SETTINGS, quiet=True, executor=RayExecutor()).run([deadly, *grid(deployment, 6)])
+    assert report.to_dict()["statuses"] == {"ok": 6, "crashed": 1} and report.n_left == 0
+    (failure,) = report.failures
+    assert failure.case == deadly and "lost 2 times" in failure.error
+    assert (tmp_path / "journal").read_text().count("run 4 ") == 2
+
+
+def test_a_real_engine_gives_what_it_gives_locally_on_every_node(cluster, tmp_path):
+    options = {"threads": 1}
+    models = [Deployment("transformers", name, engine_options=options) for name in ("llama-tiny", "opt-tiny")]
+    cases = [Case(model, Workload(16, 8, batch_size=batch)) for model in models for batch in (1, 2, 3)]
+    found = []
+    for name, chosen in (("local", {}), ("ray", {"executor": RayExecutor()})):
+        with open_store(tmp_path / f"{name}.db") as store:
+            report = Runner(store, SETTINGS, quiet=True, **chosen).run(cases)
+            assert report.ok, report.to_dict()
+            found.append(
+                {m.case.case_id: (m.status, m.samples[0].output_tokens, len(m.samples)) for m in store.measurements()}
+            )
+    assert found[0] == found[1] and len(found[0]) == 6
 
 
 def test_a_deployment_that_no_node_can_take_does_not_stop_the_others(cluster, store, tmp_path):
@@ -117,7 +165,7 @@ def test_the_command_stops_at_ctrl_c_with_everything_saved_and_no_worker_left(cl
         "deployments: [{engine: dummy, model: toy, engine_options: "
         f"{{pause_s: 0.3, threads: 1, journal: {tmp_path}/journal}}}}]\n"
         f"cells: [{{grid: {{input_tokens: 8, output_tokens: 2, batch_size: {list(range(1, 60))}}}}}]\n"
-        "settings: {repeats: 1, warmup: 0}\n"
+        "settings: {min_repeats: 1, max_repeats: 1, warmup: 0}\n"
     )
     command = [sys.executable, "-m", "fewmark", "run", "suite.yaml", "--store", "s.db", "--executor", "ray", "--json"]
     process = subprocess.Popen(

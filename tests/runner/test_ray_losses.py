@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fewmark.core import Case, Deployment, Status, Workload
+from fewmark.core import Case, Deployment, EngineError, Status, Workload
 from fewmark.engines.measure import Policy
 from fewmark.runner import RayExecutor, Runner, RunSettings
 
@@ -90,3 +90,19 @@ def test_a_deployment_that_always_loses_its_node_is_given_up(store, ray):
     report = run(store, 6)
     ((_, reason, count),) = report.unavailable
     assert "nodes are lost" in reason and count == 4 and report.n_left == 4
+
+
+def test_what_waits_for_a_node_that_is_gone_is_left_for_later(store, ray, monkeypatch):
+    nodes = [{"Alive": True, "Resources": {"CPU": 1.0}}]
+    cancelled = []
+    fake = sys.modules["ray"]
+
+    def wait(tasks, **_):  # nothing comes any more, and by and by Ray learns why
+        nodes[0]["Alive"] = False
+        return [], tasks
+
+    for name, value in {"nodes": lambda: nodes, "wait": wait, "cancel": cancelled.append}.items():
+        monkeypatch.setattr(fake, name, value)
+    with pytest.raises(EngineError, match="no node of the Ray cluster"):
+        run(store, 3)
+    assert len(cancelled) == 1 and store.count() == 0

@@ -63,6 +63,8 @@ class RayExecutor:
                 ready, _ = ray.wait(list(running), num_returns=1, timeout=POLL_S, fetch_local=True)
                 for results in ready:
                     yield from self._take(ray, results, running, settings, facts, on_start)
+                if not ready:
+                    yield from self._stranded(ray, running)
         finally:
             for results in running:
                 with contextlib.suppress(Exception):  # a task that is over, or whose node is gone
@@ -73,9 +75,8 @@ class RayExecutor:
     def _begin(
         self, ray: Any, job: _Job, running: dict[Any, _Job], settings: RunSettings, facts: Mapping[str, Any]
     ) -> Iterator[Unavailable]:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         try:
-            needs = resources_of(job.deployment, nodes)
+            needs = resources_of(job.deployment, _living(ray))
         except EngineError as error:
             yield Unavailable(job.deployment, error, len(job.waiting))
             return
@@ -85,6 +86,17 @@ class RayExecutor:
             num_returns="streaming", max_retries=0, name=job.deployment.label,
         )  # fmt: skip
         running[task.remote([case.to_dict() for case in job.waiting.values()], settings, dict(facts))] = job
+
+    def _stranded(self, ray: Any, running: dict[Any, _Job]) -> Iterator[Unavailable]:
+        """Tasks that would wait for ever: Ray learns late that a node is gone, and keeps what no other can take."""
+        nodes = _living(ray)
+        for results, job in list(running.items()):
+            try:
+                resources_of(job.deployment, nodes)
+            except EngineError as error:
+                del running[results]
+                ray.cancel(results)
+                yield Unavailable(job.deployment, error, len(job.waiting))
 
     def _take(
         self,
@@ -172,6 +184,11 @@ def connect() -> tuple[Any, bool]:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, heeded)  # Ray puts its own in place, which would end us without a word
     return ray, True
+
+
+def _living(ray: Any) -> list[Mapping[str, float]]:
+    """The resources of each node that lives."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def resources_of(deployment: Deployment, nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -65,6 +65,9 @@ class DummyEngine:
             os._exit(3)
         if how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if how == "parent":  # whatever has started the worker, and with it the worker
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(600)
         if how == "hang":
             child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
             self.note(f"child {child.pid}")
