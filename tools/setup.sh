@@ -2,7 +2,8 @@
 # Create or bring up to date the environment VENV. Usage: setup.sh VENV run|dev|engines
 #   run  fewmark with the transformers engine
 #   dev  what the tests, the checks and the documentation need as well (a headless browser among them)
-#   engines  what the other engines compile with: a C++ compiler, ninja, the headers of Python and of libaio
+#   engines  on top of dev: Ray, and what the other engines compile with (a C++ compiler, ninja, the headers of Python
+#        and of libaio)
 set -eu
 venv=$1
 tier=$2
@@ -33,7 +34,7 @@ if [ ! -x "$venv/bin/pip" ]; then
 fi
 
 pip() { "$venv/bin/python" -m pip install --quiet --constraint requirements.lock "$@"; }
-[ "$tier" = engines ] || say "installing the locked packages ($tier); the first time takes a few minutes"
+say "installing the locked packages ($tier); the first time takes a few minutes"
 case $tier in
 run)
     pip hatchling editables
@@ -57,5 +58,6 @@ engines)
     "$python" -c 'import os, sys, sysconfig
 sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || set -- "$@" python3-dev
     [ $# = 0 ] || apt_install "$@" || { say "the engines are compiled with $*: install them"; exit 1; }
+    pip --no-build-isolation --editable '.[ray]'
     ;;
 esac
