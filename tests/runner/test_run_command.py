@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from fewmark.cli import main
 from fewmark.core import FrozenMap, InputError, Status
 from fewmark.store import open_store
-from fewmark.verbs.run import run, run_settings
+from fewmark.verbs.run import run_settings
 
 DUMMY = """
 deployments: [{engine: dummy, model: toy}]
@@ -128,13 +128,6 @@ def test_settings_of_the_suite_and_of_the_request():
     assert run_settings({}) == run_settings({}, repeats_max=10)
     with pytest.raises(InputError):
         run_settings({}, repeats_max=0)
-
-
-def test_truncated_generation_is_measured_in_full_and_said(suite, plugin):
-    text = DUMMY.replace("warmup: 0", "warmup: 0, truncate: {output_tokens: 2}")
-    report = run(suite(text), store="s.db", quiet=True)
-    assert {m.samples[0].output_tokens for m in report.measurements} == {2, 3}
-    assert "not-truncated" in {advice.code for advice in report.advice}
 
 
 def test_engines_lists_what_there_is_without_importing_torch(plugin):

@@ -195,7 +195,7 @@ def test_a_store_that_fails_stops_the_run_and_ends_the_worker(store, tmp_path):
         def __init__(self):
             self.pids = []
 
-        def case_ids(self, statuses=None):
+        def case_ids(self, statuses=None, *, provenances=None):
             return set()
 
         def add(self, measurements):

@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from fewmark.runner import RunReport
+    from fewmark.runner.truncation import Validation
 
 SHOWN_FAILURES = 5
 
@@ -32,9 +33,8 @@ SHOWN_FAILURES = 5
 @click.option("--target-error", type=float, metavar="FRACTION", help="…until the median error is forecast below: 0.05.")
 @click.option("--target", default="throughput_tok_s", show_default=True, help="The metric to know, with these two.")
 @click.option("--model", default="auto", show_default=True, help="Who predicts what is not measured, with these two.")
-@click.option(
-    "--truncate", type=click.IntRange(min=1), metavar="TOKENS", help="Run shorter generations, with these two."
-)
+@click.option("--truncate", metavar="TOKENS", help="Cut generations short, and project the rest: 64, or auto.")
+@click.option("--full", is_flag=True, help="Cut nothing short; measure in full what was only projected so far.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, help="Deployments side by side, with these two.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
@@ -55,7 +55,8 @@ def command(
     target_error: float | None,
     target: str,
     model: str,
-    truncate: int | None,
+    truncate: str | None,
+    full: bool,
     workers: int,
     quiet: bool,
     as_json: bool,
@@ -74,15 +75,18 @@ def command(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--worker-prefix") from None
     if budget is not None or target_error is not None:
-        if limit is not None or retry is not None or executor != "local":
-            raise click.UsageError("--limit, --retry and --executor do not go with --budget and --target-error")
+        if limit is not None or retry is not None or executor != "local" or full:
+            raise click.UsageError("--limit, --retry, --full and --executor do not go with --budget and --target-error")
+        if truncate is not None and not truncate.isdecimal():
+            raise click.BadParameter("with --budget or --target-error, a number of tokens", param_hint="--truncate")
         from fewmark.cli.campaign import show_campaign, show_step
         from fewmark.verbs.campaign import campaign
 
         done = campaign(
             suite, budget=budget, target_error=target_error, target=target, model=model, store=store,
             engine_python=engine_python, worker_prefix=prefix, repeats_max=repeats_max, timeout_s=timeout_s,
-            truncate=truncate, workers=workers, seed=order_seed, memory_limit=memory_limit, quiet=quiet,
+            truncate=None if truncate is None else int(truncate), workers=workers, seed=order_seed,
+            memory_limit=memory_limit, quiet=quiet,
             on_step=show_step,
         )  # fmt: skip
         if as_json:
@@ -102,6 +106,8 @@ def command(
         memory_limit=memory_limit,
         drift_check=not no_drift_check,
         executor=executor,
+        truncate=truncate,
+        full=full,
         quiet=quiet,
     )
     if as_json:
@@ -109,6 +115,18 @@ def command(
     else:
         _show(report)
     return 0 if report.ok else 1
+
+
+def _validated(held: Validation) -> str:
+    if held.median_error is None:
+        return "projected; no cell was also measured in full: the intervals rest on the runs' own scatter"
+    inside = (
+        "" if held.coverage is None else f", {held.coverage:.0%} inside their {held.confidence_level:.0%} intervals"
+    )
+    return (
+        f"projected against full measurements of {held.n_pairs} cells: median error {held.median_error:.1%}{inside}; "
+        f"{held.projected_s:.1f} s in place of {held.full_s:.1f} s"
+    )
 
 
 def _show(report: RunReport) -> None:
@@ -130,6 +148,8 @@ def _show(report: RunReport) -> None:
         say(f"  {measurement.status}: {measurement.case.deployment.label}, {shape}: {measurement.error}")
     if len(report.failures) > SHOWN_FAILURES:
         say(f"  … and {len(report.failures) - SHOWN_FAILURES} more; --json lists them all")
+    if (held := report.validation) is not None:
+        say(_validated(held))
     for search in report.auto_batch:
         work, won = search.asked.workload, search.chosen
         place = won.case.deployment.to_dict().get("placement") if won else None

@@ -12,6 +12,7 @@ from fewmark.core.errors import (
 )
 from fewmark.core.frozen import FrozenMap, content_hash
 from fewmark.core.metrics import METRICS, Metric, derive_metrics, tpot_s
+from fewmark.core.projection import Projection
 from fewmark.core.table import CANONICAL_COLUMNS, CASE_COLUMNS, DEPLOYMENT_COLUMNS, WORKLOAD_COLUMNS
 from fewmark.core.values import (
     Advice,
@@ -46,6 +47,7 @@ __all__ = [
     "Metric",
     "ModelError",
     "Prediction",
+    "Projection",
     "Sample",
     "Series",
     "Status",

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from fewmark.core.errors import InputError
 from fewmark.core.frozen import FrozenMap, content_hash, thaw
 from fewmark.core.metrics import derive_metrics
+from fewmark.core.projection import Projection, whole
 
 
 class Status(StrEnum):
@@ -215,7 +216,7 @@ class Measurement:
     """A case as it was measured, projected or imported, with the raw samples of every repeat.
 
     `environment` is where it ran (a mapping of facts). `row` is the 1-based data row of an imported file.
-    `extra` carries foreign columns along.
+    `extra` carries foreign columns along. Of what is projected, the samples are those of the generation cut short.
     """
 
     case: Case
@@ -231,8 +232,11 @@ class Measurement:
     measured_at: str | None = None
     n_repeats: int | None = None
     extra: FrozenMap = field(default_factory=FrozenMap)
+    projection: Projection | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.projection, Mapping):
+            object.__setattr__(self, "projection", Projection.from_dict(self.projection))
         try:
             object.__setattr__(self, "status", Status(self.status))
         except ValueError:
@@ -243,6 +247,8 @@ class Measurement:
             )
         for name in ("samples", "flags"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.projection is not None and len(self.projection.e2e_latency_s) != len(self.samples):
+            raise InputError("a projection has one latency for each sample", got=len(self.projection.e2e_latency_s))
         for name in ("environment", "extra"):
             if not isinstance(getattr(self, name), FrozenMap):
                 object.__setattr__(self, name, FrozenMap(getattr(self, name)))
@@ -270,6 +276,7 @@ class Measurement:
                 "measured_at": self.measured_at,
                 "n_repeats": self.n_repeats,
                 "extra": thaw(self.extra),
+                "projection": None if self.projection is None else self.projection.to_dict(),
             }.items()
             if value is not None and value != {} and value != []
         }
@@ -286,10 +293,10 @@ class Measurement:
         return cls(case=case, samples=samples, cost=_build(Cost, rest.pop("cost", {})), **rest)
 
     def values(self, metric: str) -> tuple[float, ...]:
-        """The metric's value in every sample that has or implies it."""
+        """The metric's value in every sample that has or implies it; of a projection, for the full output length."""
         out = []
-        for sample in self.samples:
-            value = self._derived(sample).get(metric)
+        for position in range(len(self.samples)):
+            value = self._derived(position).get(metric)
             if value is not None:
                 out.append(value)
         return tuple(out)
@@ -299,8 +306,20 @@ class Measurement:
         values = self.values(metric)
         return statistics.median(values) if values else None
 
-    def _derived(self, sample: Sample) -> dict[str, float | None]:
-        work = self.case.workload
+    def interval(self, metric: str) -> tuple[float, float] | None:
+        """Where the metric's median of a full measurement lies, in the metric's unit; None without a projection."""
+        held, ttft_s = self.projection, self.median("ttft_s")
+        if held is None or held.low_s is None or held.high_s is None or metric in ("ttft_s", "power_w"):
+            return None
+        ends = [whole(self.case.workload, end, ttft_s).get(metric) for end in (held.low_s, held.high_s)]
+        known = [end for end in ends if end is not None]
+        return (min(known), max(known)) if len(known) == len(ends) else None
+
+    def _derived(self, position: int) -> dict[str, float | None]:
+        sample, work = self.samples[position], self.case.workload
+        if self.provenance == "projected" and (self.projection is not None or sample.token_times_s):
+            latency = None if self.projection is None else self.projection.e2e_latency_s[position]
+            return whole(work, latency, sample.ttft_s) | {"power_w": sample.power_w}
         produced = sample.output_tokens if sample.output_tokens is not None else work.output_tokens
         return derive_metrics(
             sample.to_dict(), input_tokens=work.input_tokens, output_tokens=produced, batch_size=work.batch_size

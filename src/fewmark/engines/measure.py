@@ -59,6 +59,9 @@ class Policy:
         Untimed runs before the first timed one.
     time_limit_s : float or None
         No repeat is begun that would end after this many seconds; at least one is made.
+    truncate : int or None
+        Output tokens after which a longer generation of a static batch is cut short, to be projected; at least 2.
+        Whether the case fits is judged of the whole generation.
     """
 
     min_repeats: int = 3
@@ -67,6 +70,7 @@ class Policy:
     confidence_level: float = 0.95
     warmup: int = 1
     time_limit_s: float | None = None
+    truncate: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("min_repeats", 1), ("max_repeats", 1), ("warmup", 0)):
@@ -84,6 +88,14 @@ class Policy:
             raise InputError("target_half_width must be a fraction of at least 0", got=self.target_half_width)
         if self.time_limit_s is not None and not self.time_limit_s > 0:
             raise InputError("time_limit_s must be positive", got=self.time_limit_s)
+        if self.truncate is not None and (not isinstance(self.truncate, int) or self.truncate < 2):
+            raise InputError("truncate must be a whole number of at least 2 tokens", got=self.truncate)
+
+    def asked(self, workload: Workload) -> Workload:
+        """What is really generated of the workload."""
+        if self.truncate is None or workload.batch_size is None or workload.output_tokens <= self.truncate:
+            return workload
+        return replace(workload, output_tokens=self.truncate)
 
 
 @dataclass(slots=True)
@@ -174,12 +186,13 @@ def measure(
     """
     if isinstance(engine, Recorded):
         return _recorded(engine, workload)
-    outcome = Outcome()
+    asked = policy.asked(workload)
+    outcome = Outcome(provenance="measured" if asked == workload else "projected")
     watch, peak = CpuWatch(), PeakMemory()
     began = time.perf_counter()
     try:
         engine.check(workload)
-        _repeat(engine, workload, policy, seed, outcome, on_sample, began)
+        _repeat(engine, asked, policy, seed, outcome, on_sample, began)
     except CaseFailure as failure:
         outcome.status, outcome.error = failure.status, failure.reason
     except MemoryError as error:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from fewmark.core import CANONICAL_COLUMNS, Case, Deployment, InputError, Measurement, Sample, Workload
+from fewmark.core import CANONICAL_COLUMNS, Case, Deployment, InputError, Measurement, Projection, Sample, Workload
 from fewmark.core.frozen import FrozenMap, thaw
 from fewmark.core.table import METRIC_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
 from fewmark.core.values import MEASUREMENT_PROVENANCES
@@ -101,6 +101,7 @@ def _measurement(cells: dict[str, Any], row: int) -> Measurement:
     provenance = foreign.pop("provenance", "imported")
     if provenance not in MEASUREMENT_PROVENANCES:
         foreign["provenance"], provenance = provenance, "imported"
+    projection = Projection.of_columns(foreign, metrics["e2e_latency_s"]) if provenance == "projected" else None
     flags = str(known("flag") or "").split(FLAG_SEPARATOR)
     n_repeats = known("n_repeats")
     return Measurement(
@@ -113,6 +114,7 @@ def _measurement(cells: dict[str, Any], row: int) -> Measurement:
         row=row,
         n_repeats=None if n_repeats is None else int(n_repeats),
         extra=foreign,  # type: ignore[arg-type]
+        projection=projection,
     )
 
 
@@ -135,6 +137,8 @@ def _row(measurement: Measurement) -> dict[str, Any]:
     for name in METRIC_COLUMNS:
         row[name] = _raw_median(measurement, name) if imported else measurement.median(name)
     n_repeats = measurement.n_repeats
+    if measurement.projection is not None:
+        row |= measurement.projection.columns()
     row["n_repeats"] = len(measurement.samples) if n_repeats is None and not imported else n_repeats
     row["flag"] = FLAG_SEPARATOR.join(measurement.flags) or None
     return row

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, Final
 
-from fewmark.core import Case, EngineError, Measurement, Status
+from fewmark.core import Case, Deployment, EngineError, Measurement, Status
 from fewmark.engines.measure import Outcome, Policy, case_seed
 from fewmark.runner.drift import marked, worth_checking
 from fewmark.runner.launch import Launch
 from fewmark.runner.process import WorkerGoneError, WorkerProcess
 from fewmark.runner.standing import Standing
+from fewmark.runner.truncation import Task, Truncation, Truncator
 
 START_ATTEMPTS: Final = 3
 LOAD_ATTEMPTS: Final = 2
@@ -39,6 +40,8 @@ class RunSettings:
     drift_check : bool
         Measure the first case of a deployment again when all are measured, where they were many or took long; the
         second measurement is marked ``drift-check``.
+    truncation : Truncation, optional
+        How generations are cut short and projected.
     """
 
     policy: Policy = field(default_factory=Policy)
@@ -48,6 +51,7 @@ class RunSettings:
     launch: Launch = field(default_factory=Launch)
     standing: Standing | None = field(default=None, compare=False)
     drift_check: bool = False
+    truncation: Truncation | None = None
 
 
 def measure_deployment(
@@ -72,45 +76,51 @@ def measure_deployment(
     EngineError
         If no worker can be started, or the engine is not installed where the worker runs.
     """
-    waiting = deque(cases)
-    if waiting:
-        launch = settings.launch.for_engine(waiting[0].deployment.engine)
-        settings = replace(settings, launch=launch)
+    if not cases:
+        return
+    deployment = cases[0].deployment
+    truncator = Truncator(settings.truncation, deployment.deployment_id)
+    waiting: deque[Task] = deque(truncator.tasks(cases))
+    settings = replace(settings, launch=settings.launch.for_engine(deployment.engine))
     policy = replace(settings.policy, time_limit_s=SOFT_LIMIT * settings.timeout_s)
     worker: WorkerProcess | None = None
-    if waiting and settings.standing is not None and (kept := settings.standing.take(waiting[0].deployment)):
+    if settings.standing is not None and (kept := settings.standing.take(deployment)):
         worker, environment = kept
         environment["runner"], share = dict(facts), 0.0
     first: Measurement | None = None
+    first_policy = policy
     n_measured, started = 0, perf_counter()
     try:
         while waiting:
             if worker is None or not worker.alive:
                 began = perf_counter()
-                worker, loaded = _start(waiting[0], settings)
+                worker, loaded = _start(deployment, settings)
                 share = (perf_counter() - began) / len(waiting)
                 environment = {"host": worker.host, "runner": dict(facts)}
                 if isinstance(loaded, Outcome):
-                    for case in waiting:
+                    for case in dict.fromkeys(task.case for task in waiting):
                         yield loaded.to_measurement(case, startup_s=share, environment=environment)
                     return
                 environment["engine"] = dict(loaded)
-            case = waiting[0]
+            case = waiting[0].case
             on_start(case)
-            outcome = worker.run(case.workload, policy, case_seed(settings.seed, case), settings.timeout_s)
+            cut = replace(policy, truncate=truncator.tokens(waiting[0], policy.min_repeats))
+            outcome = worker.run(case.workload, cut, case_seed(settings.seed, case), settings.timeout_s)
             waiting.popleft()
             measurement = outcome.to_measurement(case, startup_s=share, environment=environment)
-            if first is None and measurement.status is Status.OK and measurement.provenance == "measured":
-                first = measurement
+            measurement = truncator.finish(measurement)
+            if first is None and worth_repeating(measurement, settings):
+                first, first_policy = measurement, cut
             n_measured += 1
             yield measurement
         worthy = settings.drift_check and worth_checking(n_measured, perf_counter() - started)
         if worthy and first is not None and worker is not None and worker.alive:
             case = first.case
-            outcome = worker.run(case.workload, policy, case_seed(settings.seed, case), settings.timeout_s)
-            yield marked(first, outcome.to_measurement(case, startup_s=None, environment=environment))
+            outcome = worker.run(case.workload, first_policy, case_seed(settings.seed, case), settings.timeout_s)
+            again = outcome.to_measurement(case, startup_s=None, environment=environment)
+            yield marked(first, truncator.finish(again, learn=False))
         if worker is not None and worker.alive and settings.standing is not None:
-            settings.standing.keep(cases[0].deployment, worker, environment)
+            settings.standing.keep(deployment, worker, environment)
             worker = None
         if worker is not None:
             worker.close()
@@ -119,12 +129,18 @@ def measure_deployment(
             worker.kill()
 
 
-def _start(case: Case, settings: RunSettings) -> tuple[WorkerProcess, Mapping[str, Any] | Outcome]:
-    """A worker that has loaded the case's deployment, or the failure that a second attempt met again."""
+def worth_repeating(measurement: Measurement, settings: RunSettings) -> bool:
+    """Whether the drift check may measure it again: where generations are cut short, not one of the whole ones."""
+    kind = "measured" if settings.truncation is None else "projected"
+    return measurement.status is Status.OK and measurement.provenance == kind
+
+
+def _start(deployment: Deployment, settings: RunSettings) -> tuple[WorkerProcess, Mapping[str, Any] | Outcome]:
+    """A worker that has loaded the deployment, or the failure that a second attempt met again."""
     for attempt in range(1, LOAD_ATTEMPTS + 1):
         worker = _new_worker(settings)
         try:
-            loaded = worker.load(case.deployment, settings.load_timeout_s)
+            loaded = worker.load(deployment, settings.load_timeout_s)
         except BaseException:
             worker.kill()
             raise

@@ -8,16 +8,20 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from fewmark.core import Advice, Case, Deployment, Measurement, Status, content_hash
 from fewmark.core.frozen import thaw
+from fewmark.core.values import MEASUREMENT_PROVENANCES
 from fewmark.runner import drift
 from fewmark.runner.auto_batch import AutoBatch
 from fewmark.runner.deployment import RunSettings
 from fewmark.runner.executor import Executor, LocalExecutor, Unavailable
 from fewmark.runner.progress import RunProgress
 from fewmark.runner.surroundings import host_advice, result_advice, run_facts
+from fewmark.runner.truncation import Validation
+
+WHOLE: Final = ("measured", "imported")
 
 
 class ResultStore(Protocol):
@@ -26,8 +30,10 @@ class ResultStore(Protocol):
     def add(self, measurements: Iterable[Measurement]) -> int:
         """Save measurements durably; how many are new."""
 
-    def case_ids(self, statuses: Iterable[Status] | None = None) -> set[str]:
-        """The cases that have a measurement, of any status or of the given ones."""
+    def case_ids(
+        self, statuses: Iterable[Status] | None = None, *, provenances: Iterable[str] | None = None
+    ) -> set[str]:
+        """The cases that have a measurement, of any status and provenance or of the given ones."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,8 @@ class RunReport:
     `n_cases` were asked for; `n_before` of them had a measurement already, `n_failed_before` of those a failed one
     that was not tried again. `unavailable` says which engines were missing and how many cases waited for each.
     `checks` are first cases measured again at the end. `auto_batch` tells of the batch sizes that were searched for;
-    what was tried for them is told there, and not among the measurements.
+    what was tried for them is told there, and not among the measurements. `validation` holds projections against full
+    measurements of the same cases.
     Times in seconds: the run's own, and of the measurements their cost and the engines' starts.
     """
 
@@ -50,6 +57,7 @@ class RunReport:
     advice: tuple[Advice, ...] = ()
     elapsed_s: float = 0.0
     checks: tuple[Measurement, ...] = ()
+    validation: Validation | None = None
     auto_batch: tuple[AutoBatch, ...] = ()
 
     @property
@@ -85,6 +93,7 @@ class RunReport:
             "unavailable": [
                 {"engine": engine, "reason": reason, "n_cases": count} for engine, reason, count in self.unavailable
             ],
+            "projection": None if self.validation is None else self.validation.to_dict(),
             "auto_batch": [search.to_dict() for search in self.auto_batch],
             "advice": [{"code": a.code, "message": a.message, "hint": a.hint} for a in self.advice],
         }
@@ -124,7 +133,10 @@ class Runner:
         """
         began = time.monotonic()
         unique = {case.case_id: case for case in cases}
-        known, good = self.store.case_ids() & set(unique), self.store.case_ids([Status.OK]) & set(unique)
+        # what was projected is done where projections are asked for, and only there
+        counts = MEASUREMENT_PROVENANCES if self.settings.truncation is not None else WHOLE
+        known = self.store.case_ids(provenances=counts) & set(unique)
+        good = self.store.case_ids([Status.OK], provenances=counts) & set(unique)
         skip = good if retry_failed else known
         missing = [case for case_id, case in unique.items() if case_id not in skip]
         groups = self._order(missing, limit)
@@ -144,15 +156,16 @@ class Runner:
                 if drift.FLAG in result.flags:
                     checks.append(result)
                     continue
+                if result.case.case_id not in {m.case.case_id for m in measured}:  # a validated cell comes twice
+                    progress.saved(result)
                 measured.append(result)
-                progress.saved(result)
         if unavailable and not measured and len(unavailable) == len(groups):
             raise unavailable[0].error
         return RunReport(
             n_cases=len(unique),
             n_before=len(skip),
             n_failed_before=len(skip - good),
-            n_left=len(missing) - len(measured),
+            n_left=len(missing) - len({m.case.case_id for m in measured}),
             measurements=tuple(measured),
             unavailable=tuple((item.deployment.engine, str(item.error), item.n_cases) for item in unavailable),
             advice=(*self._advice(measured), *drift.drift_advice(checks)),

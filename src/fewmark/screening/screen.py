@@ -20,8 +20,10 @@ from fewmark.screening.impossible_value import ImpossibleValue
 from fewmark.screening.inconsistent_throughput import InconsistentThroughput
 from fewmark.screening.label_conflict import LabelConflict
 from fewmark.screening.outlier import Outlier
+from fewmark.screening.superseded import Superseded
 
 RULES: Final[tuple[Rule, ...]] = (
+    Superseded(),
     ImpossibleValue(),
     ContradictingTimes(),
     BatchNotBatch(),

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from fewmark.core import CANONICAL_COLUMNS
+from fewmark.core import CANONICAL_COLUMNS, Projection
 from fewmark.core.frozen import canonical_json
 from fewmark.core.table import DEPLOYMENT_COLUMNS, METRIC_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
 from fewmark.store.database import Database
@@ -51,13 +51,18 @@ def read_columns(
     columns |= {name: [row[name] for row in where] for name in DEPLOYMENT_COLUMNS}
     columns |= {name: [float("nan") if value is None else value for value in columns[name]] for name in _REAL}
     workload_options = [text and json.loads(text) for text in columns["options"]]
-    extras = [text and json.loads(text)["extra"] for text in columns["extra"]]
+    extras = [text and _extra(json.loads(text)) for text in columns["extra"]]
     options = {key: json.loads(row["body"]).get("engine_options") for key, row in known.items()}
     out = {name: columns[name] for name in (*CANONICAL_COLUMNS, *names) if name not in ("number", "options", "extra")}
     _spread(out, [options[key] for key in out["deployment_id"]], OPTION_PREFIX)
     _spread(out, workload_options, WORKLOAD_PREFIX)
     _spread(out, extras, "")
     return out
+
+
+def _extra(body: Mapping[str, Any]) -> dict[str, Any]:
+    held = Projection.from_dict(body["projection"]).columns() if "projection" in body else {}
+    return {**body.get("extra", {}), **held}
 
 
 def _spread(columns: dict[str, list[Any]], mappings: Sequence[Mapping[str, Any] | None], prefix: str) -> None:

@@ -72,7 +72,7 @@ class Batch:
                 "added_at": added_at,
                 **_medians(measurement),
                 **{name: _real(getattr(measurement.cost, name)) for name in COST_COLUMNS},
-                "has_extra": int(bool(measurement.extra)),
+                "has_extra": int(bool(measurement.extra) or measurement.projection is not None),
                 "body": _dump(body),
                 **self._add_case(measurement.case),
             }
@@ -198,6 +198,8 @@ def _medians(measurement: Measurement) -> Row:
     """Medians over the samples. Imported values stand as they were found; others are filled in by definition."""
     work = measurement.case.workload
     values: dict[str, list[float]] = {name: [] for name in METRIC_COLUMNS}
+    if measurement.provenance == "projected":
+        return {name: _real(measurement.median(name)) for name in METRIC_COLUMNS}
     for sample in measurement.samples:
         known = {name: getattr(sample, name) for name in METRIC_COLUMNS}
         if measurement.provenance != "imported":

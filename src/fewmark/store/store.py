@@ -167,9 +167,16 @@ class Store:
         conditions = measurement_conditions(deployment, statuses, sources)
         return read_columns(self._database, conditions, case_ids)
 
-    def case_ids(self, statuses: Iterable[str] | None = None, deployment: DeploymentFilter | None = None) -> set[str]:
+    def case_ids(
+        self,
+        statuses: Iterable[str] | None = None,
+        deployment: DeploymentFilter | None = None,
+        provenances: Iterable[str] | None = None,
+    ) -> set[str]:
         """The cases that have a measurement (with one of the statuses, of the deployment). Raises `InputError`."""
         conditions = measurement_conditions(deployment, statuses, None)
+        if provenances is not None:
+            conditions.append(schema.measurements.c.provenance.in_(list(provenances)))
         query = sa.select(schema.measurements.c.case_id).where(*conditions).distinct()
         with self._database.read() as connection:
             return set(connection.execute(query).scalars())

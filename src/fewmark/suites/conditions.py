@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 
 from fewmark.core.frozen import freeze
-from fewmark.core.table import CASE_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
+from fewmark.core.table import CASE_COLUMNS, DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
+from fewmark.core.values import Case
 
 Fields = Mapping[str, Any]
 
@@ -59,6 +60,21 @@ def parse_condition(value: object) -> Condition:
         else:
             tests.append((field, "eq", freeze(test)))
     return Condition(tuple(tests))
+
+
+def matching(cases: Iterable[Case], conditions: Iterable[object]) -> frozenset[str]:
+    """The `case_id` of every case that meets any of the conditions, given as `parse_condition` takes them."""
+    parsed = [parse_condition(condition) for condition in conditions]
+    return frozenset(case.case_id for case in cases if any(one.holds(case_fields(case)) for one in parsed))
+
+
+def case_fields(case: Case) -> Fields:
+    """A case's fields by their names in a suite."""
+    deployment, workload = case.deployment, case.workload
+    cell: dict[str, Any] = {name: getattr(deployment, name) for name in DEPLOYMENT_COLUMNS}
+    cell |= {name: getattr(workload, name) for name in WORKLOAD_COLUMNS}
+    cell |= {f"{OPTION_PREFIX}{name}": value for name, value in deployment.engine_options.items()}
+    return cell | {f"{WORKLOAD_PREFIX}{name}": value for name, value in workload.options.items()}
 
 
 def field_value(cell: Fields, field: str) -> Any:

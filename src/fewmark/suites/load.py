@@ -88,7 +88,8 @@ def _load(path: Path, including: tuple[Path, ...]) -> Suite:
         settings |= part.settings
     settings |= suite.settings.model_dump(exclude_none=True, exclude={"truncate"})
     if suite.settings.truncate is not None:
-        settings["truncate"] = document.value["settings"]["truncate"]
+        given = document.value["settings"]["truncate"]  # conditions stay as they were written
+        settings["truncate"] = suite.settings.truncate.model_dump(exclude={"only"}) | {"only": given.get("only", [])}
     found, found_auto = expand(suite, document, cases, auto)
     return Suite(
         name=path.stem,

@@ -191,8 +191,14 @@ class OverridePart(_Part):
 class TruncatePart(_Part):
     """Generation cut short, the rest to be projected."""
 
-    output_tokens: Annotated[int, Field(ge=2)]
-    """The tokens really generated."""
+    output_tokens: Annotated[int, Field(ge=2)] | Literal["auto"] = "auto"
+    """The tokens really generated; auto: as few as the error allows."""
+    rule: Literal["growth", "mean", "flexllmgen"] = "growth"
+    """How the rest is projected."""
+    target_error: Annotated[float, Field(gt=0, lt=1, strict=False)] = 0.03
+    """The median error that auto keeps below."""
+    validate_cells: Annotated[int, Field(ge=0)] = 3
+    """So many cells of each deployment are also measured in full, to learn from and to check against."""
     only: list[ConditionField] = []
     """Which cells: those that match any of these; left out, all."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -10,15 +11,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from fewmark.core import Advice, EngineError, InputError
+from fewmark.core import EngineError, InputError, Status
+from fewmark.core.frozen import thaw
 from fewmark.engines import engine_names, probe
 from fewmark.engines.environments import environment_python
 from fewmark.engines.measure import Policy
 from fewmark.engines.replay import TABLES_VARIABLE
 from fewmark.runner import Executor, Launch, LocalExecutor, RayExecutor, Runner, RunReport, RunSettings
 from fewmark.runner.auto_batch import auto_batch
+from fewmark.runner.standing import Standing
+from fewmark.runner.truncation import Truncation, Validation
 from fewmark.store import open_store
-from fewmark.suites import Suite, load_suite
+from fewmark.suites import Suite, load_suite, matching
 
 EXECUTORS: Final[Mapping[str, Callable[[], Executor]]] = {"local": LocalExecutor, "ray": RayExecutor}
 
@@ -37,6 +41,8 @@ def run(
     memory_limit: str | None = None,
     drift_check: bool = True,
     executor: str = "local",
+    truncate: str | None = None,
+    full: bool = False,
     quiet: bool = False,
 ) -> RunReport:
     """Measure a suite on its engines; what the store holds already is not measured again.
@@ -63,6 +69,10 @@ def run(
         Measure the first case of a long sweep again at its end.
     executor : {"local", "ray"}
         Where deployments are measured: one after the other here, or spread over the Ray cluster that is found.
+    truncate : str, optional
+        Cut generations short after so many tokens, or ``auto``, and project the rest; instead of the suite's own.
+    full : bool
+        Cut nothing short, and measure in full what was only projected so far.
 
     Raises
     ------
@@ -78,25 +88,46 @@ def run(
         order_seed=order_seed, memory_limit=memory_limit,
     )  # fmt: skip
     settings = replace(settings, drift_check=drift_check)
+    cut = None if full else truncation(chosen, truncate)
     with open_store(store) as opened:
+        if cut is not None:
+            earlier = opened.measurements(case_ids=[case.case_id for case in chosen.cases], statuses=[Status.OK])
+            settings = replace(settings, truncation=replace(cut, known=tuple(earlier)))
         runner = Runner(opened, settings, quiet, executor_named(executor))
         report = runner.run(chosen.cases, retry_failed=retry_failed, limit=limit)
         if chosen.auto:
-            tried = auto_batch(
-                chosen.auto,
-                lambda cases: runner.run(cases, retry_failed=retry_failed).measurements,
-                () if retry_failed else opened.measurements(),
-                **chosen.settings.get("auto_batch", {}),
-            )
+            # A round of the search goes on with the engine that the last one loaded, where that is here.
+            with contextlib.closing(Standing()) as standing:
+                kept = replace(settings, standing=standing if executor == "local" else None)
+                search = replace(runner, settings=kept)
+                tried = auto_batch(
+                    chosen.auto,
+                    lambda cases: search.run(cases, retry_failed=retry_failed).measurements,
+                    () if retry_failed else opened.measurements(),
+                    **chosen.settings.get("auto_batch", {}),
+                )
             report = replace(report, auto_batch=tried)
-    if "truncate" in chosen.settings:
-        advice = Advice(
-            "not-truncated",
-            "the suite asks for generation cut short; it was measured in full",
-            "the results are exact and cost more",
-        )
-        report = replace(report, advice=(*report.advice, advice))
+        if settings.truncation is not None or "truncate" in chosen.settings:
+            held = opened.measurements(case_ids=[case.case_id for case in chosen.cases], statuses=[Status.OK])
+            report = replace(report, validation=Validation.of(held))
     return report
+
+
+def truncation(suite: Suite, tokens: str | None = None) -> Truncation | None:
+    """How the suite's generations are cut short: as it says, or to so many tokens (``auto``). Raises `InputError`."""
+    given = suite.settings.get("truncate", {})
+    if tokens is None and not given:
+        return None
+    asked = tokens if tokens is not None else given["output_tokens"]
+    if asked != "auto" and not str(asked).isdecimal():
+        raise InputError("a generation is cut to a number of tokens, or auto", got=asked, hint="--truncate 64")
+    only = [] if tokens is not None else given["only"]
+    held = {"rule": given["rule"], "target_error": given["target_error"], "n_validated": given["validate_cells"]}
+    return Truncation(
+        output_tokens=None if asked == "auto" else int(asked),
+        only=matching(suite.cases, thaw(only)) if only else None,
+        **(held if given else {}),
+    )
 
 
 def prepare(

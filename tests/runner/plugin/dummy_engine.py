@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import accumulate
 from pathlib import Path
 
 from fewmark.core import Sample, Status
@@ -43,7 +44,9 @@ class DummyEngine:
         noise = workload.options.get("noise", 0.0) * (seed % 1000 / 1000 - 0.5)
         step = 0.001 * workload.load * (1 + noise)
         step *= 10 if workload.options.get("slow_run") == self.runs else 1
-        times = tuple(step * (i + 1) for i in range(produced))
+        growth = self.options.get("growth", 0.0)  # of a step, for each token of the KV cache
+        steps = [step * (1 + growth * (workload.input_tokens + i)) for i in range(produced)]
+        times = tuple(accumulate(steps))
         return Sample(e2e_latency_s=times[-1], ttft_s=times[0], output_tokens=produced, token_times_s=times)
 
     def close(self):

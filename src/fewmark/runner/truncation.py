@@ -1,0 +1,182 @@
+"""Which generations of a run are cut short, which are also run in full, and what came of it.
+
+Before anything is projected, a few cells of the deployment are run both ways, spread over the work that cells ask
+for: the full runs teach how a step grows with its KV cache, and each pair says how far the projection was off that
+knew all of them but its own.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from fewmark.core import Case, InputError, Measurement, Status
+from fewmark.runner.projection import RULES, Pair, Projector
+
+AUTO_TOKENS: Final = (16, 32, 64, 128, 256, 512)  # of these the fewest that reach the error
+
+
+@dataclass(frozen=True, slots=True)
+class Truncation:
+    """How generations are cut short.
+
+    Parameters
+    ----------
+    output_tokens : int, optional
+        Tokens really generated; None: as few as `target_error` allows.
+    rule : str
+        Who projects the rest: ``growth``, ``mean`` or ``flexllmgen``.
+    target_error : float
+        The median error to stay below, a fraction.
+    n_validated : int
+        Cells of each deployment that are also measured in full.
+    only : frozenset of str, optional
+        The cases that may be cut short, by `case_id`; None: all.
+    known : tuple of Measurement
+        What was measured of the deployments before.
+    """
+
+    output_tokens: int | None = None
+    rule: str = "growth"
+    target_error: float = 0.03
+    n_validated: int = 3
+    only: frozenset[str] | None = None
+    known: tuple[Measurement, ...] = field(default=(), repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.output_tokens is not None and self.output_tokens < 2:
+            raise InputError("a truncated generation has at least 2 output tokens", got=self.output_tokens)
+        if self.rule not in RULES:
+            raise InputError("no such rule of projection", got=self.rule, hint=f"one of {', '.join(RULES)}")
+        if not 0 < self.target_error < 1:
+            raise InputError("a projection's error is a fraction between 0 and 1", got=self.target_error)
+        if self.n_validated < 0:
+            raise InputError("the number of validated cells is at least 0", got=self.n_validated)
+
+    def concerns(self, case: Case) -> bool:
+        """Whether a case may be cut short."""
+        short = self.output_tokens if self.output_tokens is not None else AUTO_TOKENS[0]
+        wanted = self.only is None or case.case_id in self.only
+        return wanted and case.workload.batch_size is not None and case.workload.output_tokens > short
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One case to measure: cut to so many tokens, to as many as the projector needs (`auto`), or whole."""
+
+    case: Case
+    tokens: int | None = None
+    auto: bool = False
+
+
+class Truncator:
+    """Cuts the generations of one deployment short and projects them."""
+
+    def __init__(self, truncation: Truncation | None, deployment_id: str) -> None:
+        self.truncation = truncation
+        self.projector = Projector(truncation.rule) if truncation is not None else Projector()
+        self.full: set[str] = set()
+        for earlier in truncation.known if truncation is not None else ():
+            if earlier.case.deployment.deployment_id == deployment_id:
+                self.projector.learn(earlier)
+                if earlier.provenance == "measured" and earlier.status is Status.OK:
+                    self.full.add(earlier.case.case_id)
+
+    def tasks(self, cases: Sequence[Case]) -> list[Task]:
+        """What is run, in this order: the validated cells both ways, then the others."""
+        held = self.truncation
+        if held is None:
+            return [Task(case) for case in cases]
+        concerned = [case for case in cases if held.concerns(case)]
+        both = _spread(concerned, max(0, held.n_validated - len(self.projector.pairs)))
+        rest = [case for case in cases if case not in both]
+        auto = held.output_tokens is None
+
+        def short(case: Case) -> Task:
+            return Task(case, held.output_tokens, auto) if held.concerns(case) else Task(case)
+
+        return [*(Task(case) for case in both), *(short(case) for case in (*both, *rest))]
+
+    def tokens(self, task: Task, repeats: int) -> int | None:
+        """The tokens to generate; None: all of them."""
+        if not task.auto or self.truncation is None:
+            return task.tokens
+        for tokens in AUTO_TOKENS:
+            if tokens >= task.case.workload.output_tokens:
+                return None
+            error = self.projector.expected_error(task.case.workload, tokens, repeats)
+            if error is not None and error <= self.truncation.target_error:
+                return tokens
+        return None
+
+    def finish(self, measurement: Measurement, *, learn: bool = True) -> Measurement:
+        """The measurement with its projection, if it is of a generation cut short; it is learned from."""
+        if self.truncation is None:
+            return measurement
+        if measurement.provenance == "projected" and measurement.status is Status.OK:
+            try:
+                projection = self.projector.project(
+                    measurement.case.workload, measurement.samples, measurement.case.case_id
+                )
+            except InputError as error:
+                return replace(measurement, status=Status.INVALID, error=f"cannot be projected: {error}")
+            measurement = replace(measurement, projection=projection)
+        if learn:
+            self.projector.learn(measurement)
+        return measurement
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Projected against full measurements of the same cases: how far off, how often inside, what it saved.
+
+    `median_error` and `coverage` are fractions, None without pairs or intervals; `confidence_level` is that of the
+    intervals. Seconds are what the pairs.
+    """
+
+    n_pairs: int
+    median_error: float | None
+    coverage: float | None
+    confidence_level: float | None
+    projected_s: float
+    full_s: float
+
+    @classmethod
+    def of(cls, measurements: Iterable[Measurement]) -> Validation | None:
+        """Of the cases that have both; None where nothing was projected."""
+        projectors: dict[str, Projector] = {}
+        levels: list[float] = []
+        for measurement in measurements:
+            if measurement.projection is not None:
+                levels.append(measurement.projection.confidence_level)
+            projectors.setdefault(measurement.case.deployment.deployment_id, Projector()).learn(measurement)
+        if not levels:
+            return None
+        pairs: list[Pair] = [pair for projector in projectors.values() for pair in projector.pairs.values()]
+        inside = [pair.inside for pair in pairs if pair.inside is not None]
+        return cls(
+            n_pairs=len(pairs),
+            median_error=statistics.median(pair.error for pair in pairs) if pairs else None,
+            coverage=sum(inside) / len(inside) if inside else None,
+            confidence_level=statistics.median(levels) if inside else None,
+            projected_s=sum(pair.projected_wall_s or 0.0 for pair in pairs),
+            full_s=sum(pair.full_wall_s or 0.0 for pair in pairs),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def _spread(cases: Sequence[Case], n: int) -> list[Case]:
+    """At most n cases, evenly spread by the work that they ask for, neither the least nor the most."""
+
+    def work(case: Case) -> tuple[float, str]:
+        asked = case.workload
+        return asked.output_tokens * asked.load * (asked.input_tokens + asked.output_tokens / 2), case.case_id
+
+    ordered = sorted(cases, key=work)
+    at = dict.fromkeys(round((i + 1) * len(ordered) / (n + 1) - 0.5) for i in range(n)) if ordered else {}
+    return [ordered[min(position, len(ordered) - 1)] for position in at]
