@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+JOINED = "{} public measurements joined what was measured (--no-prior leaves them away)"
+
 
 @click.command("fit")
 @click.option("--data", metavar="TABLE", help="A file that import reads, or a packaged dataset's name.")
@@ -16,7 +18,7 @@ import click
     "--seed", "random_state", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random."
 )
 @click.option("--no-screen", is_flag=True, help="Learn from faulty rows, too.")
-@click.option("--prior/--no-prior", default=False, help="Join what public measurements teach, if little is measured.")
+@click.option("--prior/--no-prior", default=True, help="Whether public measurements join where little is measured.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The model file.")
 def command(
     data: str | None,
@@ -31,8 +33,10 @@ def command(
     """Fit a model to what was measured, and save it as data."""
     from fewmark.verbs.fit import fit
 
-    fit(
+    fitted = fit(
         data, store=store, model=model, target=target, out=out, screened=not no_screen, random_state=random_state,
         prior=prior,
     )  # fmt: skip
+    if fitted.lent_:
+        click.echo(JOINED.format(fitted.lent_), err=True)
     click.echo(f"wrote {out}", err=True)

@@ -21,7 +21,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     "--seed", "random_state", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random."
 )
 @click.option("--no-screen", is_flag=True, help="Learn from faulty rows, too.")
-@click.option("--prior/--no-prior", default=False, help="Join what public measurements teach, if little is measured.")
+@click.option("--prior/--no-prior", default=True, help="Whether public measurements join where little is measured.")
 @click.option("--out", type=FILE, help="Where to write the predictions (.csv or .parquet); without it, CSV to stdout.")
 def command(
     data: str | None,
@@ -41,6 +41,7 @@ def command(
     Adds value, low, high, provenance, similarity and abstained (the reason, else empty) to the cases' columns. Exits
     with 1 if the model abstains somewhere.
     """
+    from fewmark.cli.fit import JOINED
     from fewmark.interop.write import csv_text
     from fewmark.verbs.predict import predict, written
 
@@ -57,6 +58,8 @@ def command(
         random_state=random_state,
         prior=prior,
     )
+    if predicted.attrs["public_cells"]:
+        click.echo(JOINED.format(predicted.attrs["public_cells"]), err=True)
     silent = int((predicted["abstained"] != "").sum())
     if out is None:
         click.echo(csv_text(written(predicted), list(map(str, predicted))), nl=False)

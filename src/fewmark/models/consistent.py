@@ -55,6 +55,10 @@ class ConsistentAuto(AutoModel):
         Whether a table of few cells, none of them packaged, is joined by what public measurements teach
         (`fewmark.models.prior`); or the priors themselves, by latency.
     parameters : those of `AutoModel`
+
+    Attributes
+    ----------
+    lent_ : how many public cells joined; 0 where the prior was not asked for, or told these cells no better
     """
 
     uses_metrics: ClassVar[bool] = True
@@ -74,6 +78,7 @@ class ConsistentAuto(AutoModel):
 
     def _fit_with(self, X: pd.DataFrame, y: FloatArray, *, again: bool) -> Self:
         self.own_noise_ = 0.0
+        self.lent_ = 0
         self.known_: tuple[pd.DataFrame, dict[str, FloatArray]] | None = None
         before = getattr(self, "companions_", {}) if again else {}
         self.companions_: dict[str, ConsistentAuto] = {}
@@ -140,11 +145,12 @@ class ConsistentAuto(AutoModel):
         if told < alone:
             return False
         self._condition(table, residual)
+        self.lent_ = len(packaged)
         return True
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         state, arrays = super().to_state()
-        state["own_noise"] = self.own_noise_
+        state["own_noise"], state["lent"] = self.own_noise_, self.lent_
         if self.saturation_ is not None:
             state["saturation"], own = self.saturation_.to_state()
             arrays |= {f"saturation/{name}": values for name, values in own.items()}
@@ -160,7 +166,7 @@ class ConsistentAuto(AutoModel):
         model = super().from_state(state, arrays)
         model.known_, model.before_ = None, {}
         model.own_noise_ = float(state.get("own_noise", 0.0))
-        model.saturation_ = None
+        model.saturation_, model.lent_ = None, int(state.get("lent", 0))
         if "saturation" in state:
             model.saturation_ = Saturation.from_state(state["saturation"], _under("saturation", arrays))
         companions = state.get("companions", {})

@@ -24,7 +24,7 @@ def fit(
     out: str | Path | None = None,
     screened: bool = True,
     random_state: int = 0,
-    prior: bool = False,
+    prior: bool = True,
     **parameters: Any,
 ) -> Model:
     """Fit a model to what was measured.

@@ -32,7 +32,7 @@ def predict(
     out: str | Path | None = None,
     screened: bool = True,
     random_state: int = 0,
-    prior: bool = False,
+    prior: bool = True,
 ) -> pd.DataFrame:
     """Predict cases from a table, a store, or a fitted model.
 
@@ -43,7 +43,8 @@ def predict(
     -------
     DataFrame
         The cases' columns and `value`, `low`, `high` (in the target's unit; unknown where the model abstains),
-        `provenance`, `similarity` and `abstained` (the reason, else empty).
+        `provenance`, `similarity` and `abstained` (the reason, else empty). Its `attrs` say how many public cells
+        joined what was measured (`public_cells`).
 
     Raises
     ------
@@ -78,7 +79,9 @@ def predict(
         write_table(written(predicted), out, columns=columns)
     if store is not None or (data is None and model_file is None):
         _keep(predicted, store, fitted.name, target, confidence_level)
-    return predicted[columns]
+    predicted = predicted[columns]
+    predicted.attrs["public_cells"] = fitted.lent_
+    return predicted
 
 
 def written(predicted: pd.DataFrame) -> pd.DataFrame:
