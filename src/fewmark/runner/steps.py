@@ -1,8 +1,9 @@
 """The decode steps of runs as few numbers: means over stretches of steps, against the length of the KV cache.
 
-A scheduler that takes the processor away now and then makes single step times jump by orders of magnitude and gives
-them two modes; what adds up to the latency is their mean. Neighbouring steps share their noise, so that the scatter
-of stretches, not that of steps, tells how well a mean is known.
+A scheduler that takes the processor away now and then makes single steps many times as long, and a client that reads
+late sees one long step and several of no length. What adds up to the latency is the plain mean, but that of few steps
+hangs on whether one of them was hit. A stretch is therefore told by its interquartile mean, and `inflation`, plain
+mean over interquartile mean, by itself: it belongs to the machine more than to the case, and is pooled.
 """
 
 from __future__ import annotations
@@ -33,20 +34,22 @@ def step_times(sample: Sample) -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class Stretches:
-    """Runs of one case: per stretch the mean KV length, the mean step in seconds, the number of steps behind it.
+    """Runs of one case: per stretch the mean KV length, the robust mean step in seconds, the steps behind it.
 
-    `latencies` are those of the repeats, `mean_s` and `kv` the mean step and its KV length over all stretches.
+    `repeats_s` is the robust mean step of each repeat; `inflation` the plain mean of all steps over that of `step_s`.
     """
 
+    case: str
     load: int
     kv_at: FloatArray
     step_s: FloatArray
     count: FloatArray
-    latencies: FloatArray
+    repeats_s: FloatArray
+    inflation: float = 1.0
 
     @property
     def mean_s(self) -> float:
-        """The mean step, seconds."""
+        """The robust mean step, seconds."""
         return float(np.average(self.step_s, weights=self.count))
 
     @property
@@ -54,37 +57,47 @@ class Stretches:
         """The mean KV length, tokens a sequence."""
         return float(np.average(self.kv_at, weights=self.count))
 
+    @property
+    def steps(self) -> float:
+        """The number of steps behind it all."""
+        return float(self.count.sum())
 
-def stretches(workload: Workload, samples: Sequence[Sample]) -> Stretches | None:
+
+def stretches(workload: Workload, samples: Sequence[Sample], case: str = "") -> Stretches | None:
     """What the runs say of the steps; None where they say nothing (one token, or no clock of the first)."""
-    latencies = np.array([s.e2e_latency_s for s in samples if s.e2e_latency_s is not None])
     runs = [gaps for sample in samples if len(gaps := step_times(sample))]
     ii = float(workload.input_tokens)
     if runs and len({len(gaps) for gaps in runs}) == 1:
-        gaps = np.mean(runs, axis=0)
-        first = SKIPPED if len(gaps) >= SKIPPED + SHORTEST else 0
-        parts = np.array_split(np.arange(first, len(gaps)), max(1, min(STRETCHES, (len(gaps) - first) // SHORTEST)))
-        return Stretches(
-            workload.load,
-            np.array([ii + 1 + part.mean() for part in parts]),
-            np.array([gaps[part].mean() for part in parts]),
-            np.array([float(len(part) * len(runs)) for part in parts]),
-            latencies,
-        )
-    means, lengths = [], []
-    for sample in samples:
-        oo, e2e, ttft = sample.output_tokens, sample.e2e_latency_s, sample.ttft_s
-        if oo is not None and oo > 1 and e2e is not None and ttft is not None and e2e > ttft:
-            means.append((e2e - ttft) / (oo - 1))
-            lengths.append(oo)
-    if not means:
+        gaps = np.array(runs)
+        n = gaps.shape[1]
+        first = SKIPPED if n >= SKIPPED + SHORTEST else 0
+        parts = np.array_split(np.arange(first, n), max(1, min(STRETCHES, (n - first) // SHORTEST)))
+        middle = np.array([_interquartile_mean(gaps[:, part].ravel()) for part in parts])
+        count = np.array([float(len(part) * len(runs)) for part in parts])
+        inflation = float(gaps[:, first:].mean() / np.average(middle, weights=count))
+        kv_at = np.array([ii + 1 + part.mean() for part in parts])
+        repeats = np.array([_interquartile_mean(run[first:]) for run in gaps])
+        return Stretches(case, workload.load, kv_at, middle, count, repeats, inflation)
+    told = [
+        ((e2e - ttft) / (oo - 1), oo)
+        for oo, e2e, ttft in ((s.output_tokens, s.e2e_latency_s, s.ttft_s) for s in samples)
+        if oo is not None and oo > 1 and e2e is not None and ttft is not None and e2e > ttft
+    ]
+    if not told:
         return None
-    oo = float(np.mean(lengths))
-    return Stretches(
-        workload.load, np.array([ii + oo / 2]), np.array([np.mean(means)]), np.array([(oo - 1) * len(means)]), latencies
-    )
+    means, lengths = np.array(told).T
+    oo = float(lengths.mean())
+    count = np.array([(oo - 1) * len(told)])
+    return Stretches(case, workload.load, np.array([ii + oo / 2]), np.array([means.mean()]), count, means)
 
 
 def of_measurement(measurement: Measurement) -> Stretches | None:
     """The stretches of a measurement's raw samples."""
-    return stretches(measurement.case.workload, measurement.samples)
+    return stretches(measurement.case.workload, measurement.samples, measurement.case.case_id)
+
+
+def _interquartile_mean(values: FloatArray) -> float:
+    """The mean of the middle half; the plain mean where that would be less than two values, or 0."""
+    cut = len(values) // 4
+    middle = float(np.sort(values)[cut : len(values) - cut].mean()) if len(values) - 2 * cut >= 2 else 0.0
+    return middle if middle > 0 else float(values.mean())
