@@ -7,12 +7,14 @@ V vocabulary, s bytes of a value, bb batch size, ii input tokens, oo output toke
     staging        largest module · s                 on the computing tier, where the weights live elsewhere
     KV cache       2 · L · g · d · s · bb · (ii + oo) on the tier of the cache
     cache growth   2 · KV cache / L                   computing tier: a layer's cache is copied when a token is appended
-    activations    bb · ii · s · (5 h + 2 a d + 2 f)  computing tier: one layer of the prefill at its widest
+    activations    2 · bb · ii · s · (5 h + 2 a d + 2 f)  computing tier: one layer of the prefill at its widest, and as
+                                                      much again that the allocator has not given back
+    scores         3 · bb · a · ii² · 4               computing tier: where attention is computed without fusing
     logits         bb · V · (s + 8)                   computing tier: of the last position, and copies in fp32
     engine         a constant                         host memory: interpreter, libraries, runtime
 
-The arithmetic of tensors is exact; activations and the engine's constant are estimates, and no measured error stands
-behind them yet.
+The arithmetic of tensors is exact; the factors of the activations and the engines' constants are estimates, made to lie
+a little above the peaks that ``benchmarks/memory.py`` compares them with.
 """
 
 from __future__ import annotations
@@ -23,8 +25,13 @@ from typing import Any, Final
 
 TIERS: Final = ("accelerator", "cpu", "disk")  # the lowest first: nearest to the arithmetic
 MIB, GIB = 2**20, 2**30
-# Interpreter, libraries and runtime, as a rule of thumb.
-ENGINE_BYTES: Final[Mapping[str, int]] = {"transformers": 480 * MIB, "deepspeed": 640 * MIB}
+# Interpreter, libraries and runtime, read on CPU builds.
+ENGINE_BYTES: Final[Mapping[str, int]] = {
+    "transformers": 400 * MIB, "deepspeed": 640 * MIB, "vllm": 580 * MIB, "llama.cpp": 56 * MIB,
+}  # fmt: skip
+LIBRARY_BYTES: Final[Mapping[str, int]] = {"transformers": 108 * MIB}  # of these, pages of mapped files
+COPIES: Final = 2  # of the activations of one layer: those in use, and those not given back
+SCORE_COPIES: Final = 3  # the scores, masked, and their softmax
 ITEM_BYTES: Final[Mapping[str, int]] = {
     "fp32": 4, "float32": 4, "fp16": 2, "float16": 2, "bf16": 2, "bfloat16": 2, "fp8": 1, "int8": 1,
 }  # fmt: skip
@@ -128,8 +135,7 @@ def shape_of(config: Mapping[str, Any], parameters: int | None = None) -> Shape 
         biases = (heads + 2 * kv_heads) * width if config.get("model_type") == "qwen2" else 0
         layer = 2 * hidden * (heads + kv_heads) * width + 3 * hidden * feed_forward + 2 * hidden + biases
         rest = hidden
-    tied = config.get("tie_word_embeddings", is_opt)
-    counted = layers * layer + rest + vocabulary * hidden * (1 if tied else 2)
+    counted = layers * layer + rest + vocabulary * hidden * (1 if is_tied(config) else 2)
     return Shape(
         parameters=parameters or counted,
         layers=layers,
@@ -141,6 +147,11 @@ def shape_of(config: Mapping[str, Any], parameters: int | None = None) -> Shape 
         vocabulary=vocabulary,
         largest_module=max(hidden * feed_forward, vocabulary * hidden),
     )
+
+
+def is_tied(config: Mapping[str, Any]) -> bool:
+    """Whether input and output embeddings are the same weights."""
+    return bool(config.get("tie_word_embeddings", config.get("model_type") == "opt"))
 
 
 def tiers_of(placement: Any) -> tuple[str, str]:
@@ -160,6 +171,12 @@ def tiers_of(placement: Any) -> tuple[str, str]:
     return weights, cache
 
 
+def activation_bytes(shape: Shape, item_bytes: int, tokens: float) -> int:
+    """What one forward pass over so many tokens holds besides weights and cache."""
+    widest = 5 * shape.hidden + 2 * shape.heads * shape.head_width + 2 * shape.feed_forward
+    return int(COPIES * tokens * item_bytes * widest)
+
+
 def footprint(
     shape: Shape,
     item_bytes: int,
@@ -170,6 +187,7 @@ def footprint(
     placement: Any = None,
     engine: str = "transformers",
     accelerated: bool = True,
+    fused_attention: bool = True,
 ) -> Footprint:
     """What a case takes of each tier.
 
@@ -179,6 +197,8 @@ def footprint(
         Bytes of one weight, and of one value of the cache.
     accelerated : bool
         Whether there is an accelerator; where there is none, the host's memory takes its place.
+    fused_attention : bool
+        Whether attention never holds the scores of all pairs of positions.
     """
     weights, cache = tiers_of(placement)
     home = "accelerator" if accelerated else "cpu"
@@ -187,15 +207,17 @@ def footprint(
         return home if name == "accelerator" else name
 
     kv = int(shape.kv_bytes_per_token(item_bytes) * batch_size * (input_tokens + output_tokens))
-    widest = 5 * shape.hidden + 2 * shape.heads * shape.head_width + 2 * shape.feed_forward
     parts = [
         Part("weights", tier(weights), shape.parameters * item_bytes),
         Part("KV cache", tier(cache), kv),
         Part("cache growth", home, 2 * kv // shape.layers),
-        Part("activations", home, int(batch_size * input_tokens * item_bytes * widest)),
+        Part("activations", home, activation_bytes(shape, item_bytes, batch_size * input_tokens)),
         Part("logits", home, batch_size * shape.vocabulary * (item_bytes + 8)),
         Part("engine", "cpu", ENGINE_BYTES.get(engine, 0)),
     ]
+    if not fused_attention:
+        scores = SCORE_COPIES * batch_size * shape.heads * int(input_tokens) ** 2 * 4
+        parts.append(Part("attention scores", home, scores))
     if tier(weights) != home:
         parts.insert(1, Part("staging", home, shape.largest_module * item_bytes))
     return Footprint(tuple(parts))

@@ -35,7 +35,15 @@ from fewmark.core.frozen import thaw
 from fewmark.engines.base import Availability, CaseFailure
 from fewmark.engines.host import available_memory_bytes
 from fewmark.engines.memory import Footprint, Shape, footprint, shape_of
-from fewmark.engines.offload import DiskFolder, free_disk_bytes, placed, to_cpu, to_disk, without_storage
+from fewmark.engines.offload import (
+    DiskFolder,
+    free_disk_bytes,
+    give_back_at_once,
+    placed,
+    to_cpu,
+    to_disk,
+    without_storage,
+)
 from fewmark.engines.registry import installed_version
 from fewmark.engines.transformers_model import (
     build,
@@ -202,6 +210,7 @@ class TransformersEngine:
         if weights == "cpu":
             return to_cpu(build(config, checkpoint, dtype, torch.device("cpu"), attention), self._device)
         self._folder = DiskFolder(options.get("offload_folder"), cold=options.get("page_cache", "cold") == "cold")
+        give_back_at_once()
         if checkpoint is None:
             return to_disk(without_storage(config, dtype, attention), self._folder, self._device)
         return to_disk(build(config, checkpoint, dtype, torch.device("cpu"), attention), self._folder, self._device)
@@ -236,6 +245,7 @@ class TransformersEngine:
             placement=dict(zip(("weights", "cache"), self._placement, strict=True)),
             engine=self.name,
             accelerated=self._device.type == "cuda",
+            fused_attention=self._facts.get("attention") != "eager",
         )
 
     def _free(self) -> dict[str, int | None]:
