@@ -28,6 +28,7 @@ MARK: Final = b'{"fewmark": '
 POLL_S: Final = 0.25  # how often a silent worker is checked for being alive
 CLOSE_TIMEOUT_S: Final = 10.0
 LOG_TAIL_BYTES: Final = 2000
+PEAK: Final = "peak_memory_bytes"
 
 
 class WorkerGoneError(Exception):
@@ -132,7 +133,7 @@ class WorkerProcess:
                 spent = True
         if telemetry is not None and outcome.provenance != "imported":
             outcome.energy_j = telemetry.usage.energy_j
-            outcome.extra = {**telemetry.usage.facts(), **outcome.extra}
+            outcome.extra = _together(telemetry.usage.facts(), outcome.extra)
         if spent:
             self.kill()  # if it is not gone, nothing is known about the state that it is in
         return outcome
@@ -255,6 +256,12 @@ class WorkerProcess:
             tail = os.pread(self._log.fileno(), LOG_TAIL_BYTES, max(0, size - LOG_TAIL_BYTES))
             return tail.decode("utf-8", "replace").strip()
         return ""
+
+
+def _together(ours: Mapping[str, Any], its: Mapping[str, Any]) -> dict[str, Any]:
+    """What we saw and what the worker tells, which knows better but for the memory of processes that it started."""
+    peaks = [facts[PEAK] for facts in (ours, its) if facts.get(PEAK) is not None]
+    return {**ours, **its, **({PEAK: max(peaks)} if peaks else {})}
 
 
 def _messages(line: bytes) -> Iterator[dict[str, Any]]:

@@ -23,10 +23,15 @@ def tree(pid: int, proc: Path = PROC) -> list[int]:
     return found
 
 
-def resident_bytes(pids: list[int], proc: Path = PROC) -> int | None:
-    """The sum of the resident memory; pages that processes share count once for each. None where it is not told."""
-    pages = [int(fields[1]) for pid in pids if len(fields := _text(proc / str(pid) / "statm").split()) > 1]
-    return sum(pages) * os.sysconf("SC_PAGE_SIZE") if pages else None
+def resident_bytes(pids: list[int], proc: Path = PROC) -> tuple[int, int] | None:
+    """The sum of the resident memory, and of what of it no file can give back (a mapped file's pages are not counted).
+
+    Pages that processes share count once for each. None where it is not told.
+    """
+    told = [fields for pid in pids if len(fields := _text(proc / str(pid) / "statm").split()) > 2]
+    size = os.sysconf("SC_PAGE_SIZE")
+    resident, shared = (sum(int(fields[place]) for fields in told) * size for place in (1, 2))
+    return (resident, resident - shared) if told else None
 
 
 def cpu_seconds(pids: list[int], proc: Path = PROC) -> dict[int, float]:

@@ -25,6 +25,8 @@ class Usage:
     ----------
     peak_memory_bytes : int or None
         The most resident memory of the worker and its descendants together.
+    peak_private_memory_bytes : int or None
+        The most of it, as far as it was seen, that was not pages of mapped files: those the kernel can take back.
     cpus_busy : float or None
         The mean number of CPUs that they kept busy.
     cpu_energy_j, accelerator_energy_j : float or None
@@ -34,6 +36,7 @@ class Usage:
     """
 
     peak_memory_bytes: int | None = None
+    peak_private_memory_bytes: int | None = None
     cpus_busy: float | None = None
     cpu_energy_j: float | None = None
     accelerator_energy_j: float | None = None
@@ -59,7 +62,7 @@ class Telemetry:
     Parameters
     ----------
     memory_limit_bytes : int, optional
-        Of all of them together.
+        Of all of them together; pages of mapped files do not count.
     on_excess : callable
         Told, once and from another thread, that they hold more.
     """
@@ -77,6 +80,7 @@ class Telemetry:
         self._powercap = powercap
         self._over = threading.Event()
         self._peak: int | None = None
+        self._private: int | None = None
         self._alone = True
         self.usage = Usage()
         self.exceeded = False
@@ -103,6 +107,7 @@ class Telemetry:
         used = sum(now - self._cpu.get(pid, 0.0) for pid, now in self._last_cpu.items())
         self.usage = Usage(
             peak_memory_bytes=peak,
+            peak_private_memory_bytes=self._private,
             cpus_busy=round(used / elapsed, 3) if self._last_cpu and elapsed > 0.1 else None,
             cpu_energy_j=self._energy.read(),
             accelerator_energy_j=self._devices.energy_j(),
@@ -119,12 +124,13 @@ class Telemetry:
     def _look(self) -> None:
         pids = processes.tree(self._pid)
         self._alone &= len(pids) <= 1
-        resident = processes.resident_bytes(pids)
+        held = processes.resident_bytes(pids)
         self._last_cpu |= processes.cpu_seconds(pids)
         self._devices.sample()
-        if resident is None:
+        if held is None:
             return
-        self._peak = max(self._peak or 0, resident)
-        if self._limit is not None and resident > self._limit and not self.exceeded:
+        resident, private = held
+        self._peak, self._private = max(self._peak or 0, resident), max(self._private or 0, private)
+        if self._limit is not None and private > self._limit and not self.exceeded:
             self.exceeded = True
             self._on_excess()
