@@ -59,6 +59,18 @@ def test_what_ran_out_of_memory_before_is_not_tried_again_nor_anything_larger():
     assert asked == [("cpu", 1), ("cpu", 2), ("cpu", 4)] and more.chosen.case.workload.batch_size == 4
 
 
+def test_one_disturbed_measurement_does_not_end_the_search():
+    rates = {1: 100.0, 2: 90.0, 4: 300.0, 8: 301.0, 16: 299.0, 32: 900.0}
+
+    def measure(cases):
+        for asked in cases:
+            latency_s = asked.workload.batch_size * 8 / rates[asked.workload.batch_size]
+            yield Measurement(asked, samples=(Sample(e2e_latency_s=latency_s, output_tokens=8),))
+
+    (found,) = auto_batch([case("cpu")], measure)
+    assert found.chosen.case.workload.batch_size == 8 and [m.case.workload.batch_size for m in found.tried][-1] == 16
+
+
 def test_nothing_fits_anywhere():
     measure, _ = machine({"accelerator": 0, "cpu": 0, "disk": 0}, 1)
     (found,) = auto_batch([case()], measure)

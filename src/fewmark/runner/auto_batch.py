@@ -4,8 +4,8 @@ Each batch tried is an ordinary measurement, saved like any other, and one that 
 again. What fits is the engine's own answer: its memory model refuses a case before time is spent on it, and what runs
 out of memory all the same is remembered, here and in later runs: nothing larger is then tried.
 
-Rules: ``throughput`` doubles the batch while the throughput rises by more than `WORTH`, and takes the best;
-``largest`` (FlexLLMGen's) takes the largest that fits.
+Rules: ``throughput`` doubles the batch until `PATIENCE` doublings in a row have not beaten the best throughput by more
+than `WORTH`, and takes the best; ``largest`` (FlexLLMGen's) takes the largest that fits.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from fewmark.engines.memory import TIERS
 
 RULES: Final = ("throughput", "largest")
 WORTH: Final = 0.02  # a doubled batch that gains less has saturated: what is left is noise and memory
+PATIENCE: Final = 2  # one disturbed measurement must not end the search
 Measure = Callable[[Sequence[Case]], Iterable[Measurement]]
 
 
@@ -125,9 +126,7 @@ def _advance(search: _Search, found: Measurement | None, larger: Measurement | N
         search.tried.append(found)
     failed = found if found is not None and found.status is Status.OUT_OF_MEMORY else larger
     if found is not None and found.status is Status.OK:
-        before = [m.median("throughput_tok_s") or 0.0 for m in search.tried[:-1] if m.status is Status.OK]
-        gained = (found.median("throughput_tok_s") or 0.0) > max(before, default=0.0) * (1 + WORTH)
-        if rule == "throughput" and not gained:
+        if rule == "throughput" and _has_saturated(search.tried):
             search.reason = f"throughput no longer rises at batch {search.batch}"
         elif search.batch * 2 > most:
             search.reason = f"batch {search.batch} is the largest that was allowed to be tried"
@@ -142,6 +141,13 @@ def _advance(search: _Search, found: Measurement | None, larger: Measurement | N
         search.reason = f"batch {search.batch} does not fit: {failed.error}"
     else:
         search.reason = "not measured" if found is None else f"batch {search.batch} is {found.status}: {found.error}"
+
+
+def _has_saturated(tried: Sequence[Measurement]) -> bool:
+    """Whether the last batches gained nothing worth having over the best before them."""
+    rates = [m.median("throughput_tok_s") or 0.0 for m in tried if m.status is Status.OK]
+    before, last = rates[:-PATIENCE], rates[-PATIENCE:]
+    return bool(before) and max(last) <= max(before) * (1 + WORTH)
 
 
 def _ran_out(case: Case, memory: Mapping[str, Measurement]) -> Measurement | None:
