@@ -69,6 +69,20 @@ def test_repeats_are_reduced_to_their_median_and_unknown_values_do_not_count() -
     assert cells["n_rows"].tolist() == [3, 1]
 
 
+def test_projected_is_told_apart_from_measured_and_predicted() -> None:
+    rows = [{TARGET: 100.0 * (i + 1), "batch_size": float(2**i)} for i in range(3)]
+    frame = table(rows).assign(provenance=["measured", "projected", "measured"])
+    cells = reduce_cells(frame, TARGET)
+    assert cells["projected"].tolist() == [False, True, False]
+    card = curves_card(cells, predicted([1.0] * 3, 0.1), TARGET, model="mechanistic")
+    points = {series.name: series for series in card.charts[0].series if series.style == "points"}
+    assert points["128 in · 128 out"].x == (1.0, 4.0)
+    assert points["128 in · 128 out · projected"].x == (2.0,)
+    assert points["128 in · 128 out · projected"].labels[0].startswith("projected at")
+    assert "cut short" in card.text
+    assert dict(summary_card(frame, TARGET, source="here").figures)["projected rows"] == "1"
+
+
 def test_the_summary_counts_cells_not_rows() -> None:
     frame = table([{TARGET: 1.0}, {TARGET: 3.0}, {TARGET: 2.0, "batch_size": 8.0}, {"status": "timeout", "model": "n"}])
     card = summary_card(frame, TARGET, source="here")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import statistics
 import threading
 from collections.abc import Callable
 
@@ -21,6 +22,7 @@ from fewmark.core import (
     InputError,
     Measurement,
     Prediction,
+    Projection,
     Sample,
     Status,
     StoreError,
@@ -359,3 +361,24 @@ def test_any_measurement_comes_back(store: Store, items: list[Measurement]) -> N
         if item.measurement_id not in before:
             assert back.to_dict() in [other.to_dict() for other in items]
     assert len(set(map(len, store.table().values()))) == 1
+
+
+def test_projections_are_kept_told_apart_and_no_truth(store: Store, make_measurement: Make) -> None:
+    projection = Projection("growth", 8, (12.0, 14.0), 11.0, 16.0, 0.9)
+    projected = make_measurement(2, provenance="projected", projection=projection)
+    store.add([make_measurement(1)])
+    store.add_predictions([forecast(projected.case)])
+    assert store.add([projected]) == 1
+    back = list(store.measurements())[1]
+    assert back == projected and back.projection == projection
+    assert back.interval("e2e_latency_s") == (11.0, 16.0)
+    row = pd.DataFrame(store.table()).iloc[1]
+    assert (row["provenance"], row["projection_rule"], row["generated_tokens"]) == ("projected", "growth", 8)
+    assert (row["e2e_latency_s"], row["e2e_latency_s_low"], row["e2e_latency_s_high"]) == (13.0, 11.0, 16.0)
+    load = projected.case.workload.load
+    assert row["throughput_tok_s"] == pytest.approx(statistics.median(load * 64 / t for t in (12.0, 14.0)))
+    assert store.case_ids(provenances=["measured"]) == {make_measurement(1).case.case_id}
+    assert store.case_ids() == {make_measurement(1).case.case_id, projected.case.case_id}
+    assert list(store.outcomes("throughput_tok_s")) == []
+    store.add([make_measurement(2)])
+    assert [item.measurement_id for item in store.outcomes("throughput_tok_s")] == [make_measurement(2).measurement_id]

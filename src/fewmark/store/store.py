@@ -231,6 +231,8 @@ class Store:
     def outcomes(self, metric: str, model: str | None = None) -> Iterator[Outcome]:
         """Stream each forecast of the metric with each good measurement of its case that was added after it.
 
+        What was only projected is no truth to hold a forecast against.
+
         Raises
         ------
         InputError
@@ -293,7 +295,8 @@ class Store:
         later = (
             sa.select(p.c.number, m.c.measurement_id, m.c[metric])
             .join_from(p, m, (p.c.case_id == m.c.case_id) & (m.c.number > p.c.known_number))
-            .where(m.c.status == "ok", m.c[metric].is_not(None), *_forecast_conditions(metric, model))
+            .where(m.c.status == "ok", m.c.provenance != "projected", m.c[metric].is_not(None))
+            .where(*_forecast_conditions(metric, model))
             .order_by(p.c.number, m.c.number)
         )
         for page in pages(self._database, forecasts, p.c.number):

@@ -37,6 +37,7 @@ def summary_card(frame: pd.DataFrame, target: str, *, source: str) -> Card:
         good = part.loc[part["status"] == Status.OK, target].dropna()
         spans = (_span(part[name]) for name in ("input_tokens", "output_tokens", "load"))
         rows.append((label, len(part[cell_columns(frame)].drop_duplicates()), *spans, _least(good), _most(good)))
+    projected = int((frame["provenance"] == "projected").sum()) if "provenance" in frame else 0
     failed = {str(status): int(n) for status, n in frame["status"].value_counts().items() if status != Status.OK}
     advice = tuple(
         Advice(status, f"{count} rows ended as {status.replace('_', ' ')}.", "They count as results, not as speed.")
@@ -53,6 +54,7 @@ def summary_card(frame: pd.DataFrame, target: str, *, source: str) -> Card:
             ("rows", f"{len(frame):,}"),
             *((("models", f"{frame['model'].nunique():,}"),) if frame["model"].nunique() > 1 else ()),
             *((("accelerators", f"{frame['accelerator'].nunique():,}"),) if frame["accelerator"].nunique() > 1 else ()),
+            *((("projected rows", f"{projected:,}"),) if projected else ()),
             *((("failed", f"{sum(failed.values()):,}"),) if failed else ()),
         ),
         tables=(Table("Deployments", (*columns, f"lowest_{target}", f"highest_{target}"), tuple(rows)),),

@@ -14,6 +14,7 @@ from fewmark.verbs.cells import LABEL, load_of, with_labels
 LENGTHS: Final = ("input_tokens", "output_tokens")
 AXES: Final = ("load", *LENGTHS)
 MAX_SERIES: Final = 8
+PROJECTED: Final = "projected"
 _SHOWN: Final = ("kind", "batch_size", "value", "low", "high", "provenance", "n_rows")
 Row = dict[Hashable, Any]
 N_WORST: Final = 10
@@ -22,16 +23,18 @@ N_WORST: Final = 10
 def curves_card(
     measured: pd.DataFrame, predicted: pd.DataFrame, target: str, *, model: str, confidence_level: float = 0.9
 ) -> Card:
-    """Measured points and predicted curves with their bands, a chart for each deployment.
+    """Measured and projected points and predicted curves with their bands, a chart for each deployment.
 
     Parameters
     ----------
     measured : DataFrame
-        Cells with the target's measured values in the column of its name, unknown where not measured.
+        Cells with the target's measured values in the column of its name, unknown where not measured; ``projected``,
+        if there, marks those that come from generations cut short.
     predicted : DataFrame
         Cells with ``value``, ``low``, ``high`` and ``provenance``, as `fewmark predict` writes them.
     """
-    known = measured[measured[target].notna()].assign(kind="measured")
+    known = measured[measured[target].notna()]
+    known = known.assign(kind=np.where(known["projected"], PROJECTED, "measured") if PROJECTED in known else "measured")
     answered = predicted[predicted["value"].notna()].assign(kind="predicted")
     both = with_labels(pd.concat([known, answered], ignore_index=True))
     both = both.assign(load=load_of(both))
@@ -42,10 +45,13 @@ def curves_card(
         for chart in _charts(str(label), part[columns].to_dict("records"), target)
     )
     abstained = len(predicted) - len(answered)
+    points = "Points were measured"
+    if (known["kind"] == PROJECTED).any():
+        points += "; those named 'projected' come from generations cut short"
     return Card(
         "curves",
         "Measured points and predicted curves",
-        f"Points were measured. Lines are what the model '{model}' predicts after learning from them, and the shades "
+        f"{points}. Lines are what the model '{model}' predicts after learning from them, and the shades "
         f"are its {confidence_level:.0%} intervals. Click a name in the legend to hide it, drag to zoom, double-click "
         "to go back.",
         charts=charts,
@@ -172,14 +178,15 @@ def _chart(title: str, rows: list[Row], across: str, others: tuple[str, ...], ta
     for key, some in groups.items():
         fixed = zip(others, key, strict=True)
         name = " · ".join(_axis_text(axis, value, some) for axis, value in fixed) or "mixed lengths"
-        parts = ([row for row in some if row["kind"] == kind] for kind in ("predicted", "measured"))
+        parts = ([row for row in some if row["kind"] == kind] for kind in ("predicted", "measured", PROJECTED))
         series.extend(_series(name, part, across, target) for part in parts if part)
     return Chart(title, _axis_name(across, rows), target, tuple(series), log_x=True, log_y=True, group="Deployment")
 
 
 def _series(name: str, rows: list[Row], across: str, target: str) -> Series:
     x = tuple(row[across] for row in rows)
-    if rows[0]["kind"] == "measured":
+    if (kind := rows[0]["kind"]) != "predicted":
+        name = f"{name} · {PROJECTED}" if kind == PROJECTED else name
         return Series(name, x, tuple(row[target] for row in rows), style="points", labels=tuple(map(_point_text, rows)))
     value, low, high = (tuple(_plain(row[column]) for row in rows) for column in ("value", "low", "high"))
     return Series(name, x, value, low, high, "line", tuple(str(row["provenance"]) for row in rows))
@@ -200,7 +207,7 @@ def _axis_name(axis: str, rows: list[Row]) -> str:
 def _point_text(row: Row) -> str:
     n_rows = row.get("n_rows")
     repeats = "" if n_rows is None or pd.isna(n_rows) or n_rows < 2 else f", median of {n_rows:g} rows"
-    return f"measured at {row['input_tokens']:g} in, {row['output_tokens']:g} out{repeats}"
+    return f"{row['kind']} at {row['input_tokens']:g} in, {row['output_tokens']:g} out{repeats}"
 
 
 def _cell_text(row: Row) -> str:

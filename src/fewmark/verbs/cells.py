@@ -33,10 +33,16 @@ def with_labels(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def reduce_cells(frame: pd.DataFrame, target: str) -> pd.DataFrame:
-    """One row a cell: the target's median over the rows that have it, and in ``n_rows`` how many these are."""
+    """One row a cell: the target's median over the rows that have it, and in ``n_rows`` how many these are.
+
+    ``projected`` says whether any of them comes from a generation cut short.
+    """
     known = frame[frame[target].notna() & (frame[target] > 0)]
-    grouped = known.groupby(cell_columns(frame), dropna=False, sort=False)[target]
-    return grouped.agg(["median", "size"]).rename(columns={"median": target, "size": "n_rows"}).reset_index()
+    projected = known["provenance"] == "projected" if "provenance" in known else False
+    grouped = known.assign(projected=projected).groupby(cell_columns(frame), dropna=False, sort=False)
+    return grouped.agg(
+        **{target: (target, "median"), "n_rows": (target, "size"), "projected": ("projected", "any")}
+    ).reset_index()
 
 
 def load_of(frame: pd.DataFrame) -> pd.Series:
