@@ -122,3 +122,11 @@ def test_a_suite_without_it_is_measured_whole():
     assert truncation(load_suite("fmwork-tiny")) is None
     held = truncation(load_suite("flexllmgen"))
     assert held is not None and held.output_tokens == 5 and held.only is not None
+
+
+def test_checks_in_full_never_cost_more_than_they_save(suite):
+    few = suite.read_text().replace("[64, 256, 1024]", "[64, 256]").replace("[16, 512]", "512")
+    suite.write_text(few.replace("batch_size: [1, 2, 4]", "batch_size: 1"))
+    run(suite, store="s.db", drift_check=False, quiet=True)
+    assert [m.provenance for m in stored()] == ["projected", "projected"]
+    assert all(m.interval("e2e_latency_s") is not None for m in stored())

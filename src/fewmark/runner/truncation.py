@@ -31,7 +31,7 @@ class Truncation:
     target_error : float
         The median error to stay below, a fraction.
     n_validated : int
-        Cells of each deployment that are also measured in full.
+        Cells of each deployment that are also measured in full, at most a third of them.
     only : frozenset of str, optional
         The cases that may be cut short, by `case_id`; None: all.
     known : tuple of Measurement
@@ -90,7 +90,8 @@ class Truncator:
         if held is None:
             return [Task(case) for case in cases]
         concerned = [case for case in cases if held.concerns(case)]
-        both = _spread(concerned, max(0, held.n_validated - len(self.projector.pairs)))
+        # of two cells, one in full as well would cost more than it saves
+        both = _spread(concerned, max(0, min(held.n_validated - len(self.projector.pairs), len(concerned) // 3)))
         rest = [case for case in cases if case not in both]
         auto = held.output_tokens is None
 
@@ -171,12 +172,18 @@ class Validation:
 
 
 def _spread(cases: Sequence[Case], n: int) -> list[Case]:
-    """At most n cases, evenly spread by the work that they ask for, neither the least nor the most."""
+    """At most n cases, spread by the work that they ask for and, of those about alike, by their loads."""
 
     def work(case: Case) -> tuple[float, str]:
         asked = case.workload
         return asked.output_tokens * asked.load * (asked.input_tokens + asked.output_tokens / 2), case.case_id
 
     ordered = sorted(cases, key=work)
-    at = dict.fromkeys(round((i + 1) * len(ordered) / (n + 1) - 0.5) for i in range(n)) if ordered else {}
-    return [ordered[min(position, len(ordered) - 1)] for position in at]
+    n = min(n, len(ordered))
+    out: list[Case] = []
+    for part in range(n):
+        near = ordered[part * len(ordered) // n : (part + 1) * len(ordered) // n]
+        loads = {case.workload.load for case in out}
+        new = [case for case in near if case.workload.load not in loads] or near
+        out.append(new[len(new) // 2])
+    return out

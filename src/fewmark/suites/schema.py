@@ -198,7 +198,7 @@ class TruncatePart(_Part):
     target_error: Annotated[float, Field(gt=0, lt=1, strict=False)] = 0.03
     """The median error that auto keeps below."""
     validate_cells: Annotated[int, Field(ge=0)] = 3
-    """So many cells of each deployment are also measured in full, to learn from and to check against."""
+    """So many cells of each deployment, at most a third, are also measured in full: to learn from and to check."""
     only: list[ConditionField] = []
     """Which cells: those that match any of these; left out, all."""
 
