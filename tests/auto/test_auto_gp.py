@@ -97,3 +97,18 @@ def test_a_dense_deployment_is_compressed_without_loss() -> None:
     dense_mean, dense_variance = post.predict_dense(asked, 0)
     assert np.abs(dense_mean - mean).max() < 3e-3
     assert np.abs(np.sqrt(dense_variance) - np.sqrt(variance)).max() < 3e-3
+
+
+def test_a_block_left_out_under_other_inputs_is_predicted_without_its_cells() -> None:
+    rng = np.random.default_rng(5)
+    inputs, variance, y = _inputs(30, 5), rng.uniform(0.01, 0.1, 30), rng.standard_normal(30)
+    posterior, block = Posterior(KERNEL, THETA, inputs, y, variance), np.array([3, 4, 11, 25])
+    for usual, revised in zip(posterior.without(block), posterior.without(block, inputs.values[block]), strict=True):
+        assert np.allclose(usual, revised, atol=1e-9)
+    others = np.setdiff1d(np.arange(30), block)
+    rest = Posterior(KERNEL, THETA, inputs.take(others), y[others], variance[others])
+    moved = inputs.values[block] + 0.3
+    for expected, revised in zip(
+        rest.joint(Inputs(moved, inputs.codes[block])), posterior.without(block, moved), strict=True
+    ):
+        assert np.allclose(expected, revised, atol=1e-9)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from fewmark.models.calibration import LeftOut
 from fewmark.models.consistent import ConsistentAuto
 from fewmark.models.facts import load_facts
-from fewmark.models.reconcile import project
-from fewmark.models.saturation import Saturation
+from fewmark.models.reconcile import LATENCIES, contest, project
+from fewmark.models.saturation import Saturation, log2_users_of_few
 
 CELL = ["engine", "model", "accelerator", "accelerator_count", "input_tokens", "output_tokens", "concurrency"]
 TARGETS = ("ttft_s", "tpot_s", "e2e_latency_s", "throughput_tok_s", "total_throughput_tok_s")
@@ -94,6 +96,55 @@ def test_the_projection_leaves_the_sure_alone_and_does_nothing_to_what_agrees() 
     assert np.exp(log_t) == pytest.approx([1.0, 2.0, 2.0], rel=1e-4)
     assert np.exp(log_p) == pytest.approx([0.01] * 3, rel=1e-4)
     assert (left["ttft_s"] < 1e-3).all() and all((share <= 1).all() for share in left.values())
+
+
+def left_out(error: dict[str, float], seed: int = 0) -> dict[str, LeftOut]:
+    """Twelve deployments with six cells left out of each, foretold with these errors at a claimed one of 0.05."""
+    rng = np.random.default_rng(seed)
+    n = 72
+    log_t, log_p = np.log(rng.uniform(0.2, 2.0, n)), np.log(rng.uniform(0.01, 0.05, n))
+    truth = {"ttft_s": log_t, "tpot_s": log_p, "e2e_latency_s": np.logaddexp(log_t, np.log(99) + log_p)}
+    out = {}
+    for name, right in truth.items():
+        said = right + error[name] * rng.standard_normal(n)
+        out[name] = LeftOut(
+            np.zeros((n, 3)), np.repeat(np.arange(12), 6), np.zeros(n), right, said, said, np.full(n, 0.05), 0.2,
+            np.zeros((n, 2)), np.ones(n, dtype=bool),
+        )  # fmt: skip
+    return out
+
+
+@pytest.mark.parametrize("wrong", LATENCIES)
+def test_a_process_that_is_wrong_elsewhere_is_not_trusted(wrong: str) -> None:
+    """Whatever deviation it claims; and the intervals are as wide as what is left of the errors."""
+    left = left_out({name: 1.0 if name == wrong else 0.02 for name in LATENCIES})
+    verdict = contest(left, np.full(72, 100.0))
+    assert verdict is not None
+    assert verdict.stretch[wrong] > 3 * max(verdict.stretch[name] for name in LATENCIES if name != wrong)
+    for name in LATENCIES:
+        scores = verdict.scores[name]
+        assert np.median(scores.z * np.exp(scores.log_sd)) < (0.03 if name != wrong else 0.2)
+
+
+def test_all_three_are_trusted_where_all_are_right_and_nobody_where_one_deployment_tells() -> None:
+    left = left_out(dict.fromkeys(LATENCIES, 0.03))
+    verdict = contest(left, np.full(72, 100.0))
+    assert verdict is not None and max(verdict.stretch.values()) < 2
+    assert (
+        contest({name: replace(one, deployment=np.zeros(72, int)) for name, one in left.items()}, np.ones(72)) is None
+    )
+
+
+def test_a_limit_of_users_is_not_known_from_cells_that_are_hidden() -> None:
+    X = served({"A100": 200.0, "H100": 8.0}, noise=0.02)
+    found = Saturation.learn(X, load_facts())
+    assert found is not None
+    own = (X.accelerator.eq("H100") & X.model.eq("llama-2-7b")).to_numpy()
+    told, users = found.told(X)[own], X.concurrency.to_numpy()[own]
+    everything = log2_users_of_few(told, users)
+    assert everything == pytest.approx(found.log2_users(X[own], load_facts())[0], abs=1e-9)
+    told[users > 4, 0] = np.nan
+    assert abs(log2_users_of_few(told, users) - everything) > 0.05
 
 
 def test_the_batch_that_users_fill_is_found_from_few_cells_and_lent_to_relatives() -> None:

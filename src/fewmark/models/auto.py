@@ -209,7 +209,7 @@ class AutoModel(Model):
         for number in np.unique(pools):
             rows = np.flatnonzero(pools == number)
             pool = self.pools_[number]
-            pool.add(table.inputs.take(rows), residual[rows], table.axes[rows], table.log_roofline[rows], noise[rows])
+            pool.add(table.inputs.take(rows), residual[rows], table.axes[rows], table.kept[rows], noise[rows])
         self._index()
         return self
 
@@ -257,7 +257,7 @@ class AutoModel(Model):
         self.pools_ = [
             Pool(
                 self.hypers_[0], self.hypers_[1:], table.inputs.take(rows), residual[rows], table.axes[rows],
-                table.log_roofline[rows], self.random_state,
+                table.kept[rows], self.random_state,
             )
             for rows in (np.flatnonzero(pool == number) for number in np.unique(pool))
         ]  # fmt: skip

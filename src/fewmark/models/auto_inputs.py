@@ -44,6 +44,7 @@ class Table:
     sign: float
     axes: FloatArray
     unusable: NDArray[np.bool_]
+    loop: FloatArray
 
     def __len__(self) -> int:
         return len(self.unusable)
@@ -52,6 +53,11 @@ class Table:
     def deployment(self) -> IntArray:
         """The number of each cell's deployment, (n,)."""
         return self.inputs.codes[:, DEPLOYMENT]
+
+    @property
+    def kept(self) -> FloatArray:
+        """What calibration needs of the cells beside their inputs: the mean function and `loop`, (n, 4)."""
+        return np.column_stack([self.log_roofline, self.loop])
 
     @property
     def accelerator(self) -> IntArray:
@@ -108,7 +114,9 @@ def read_table(X: pd.DataFrame, target: str, facts: Facts, encoder: Encoder) -> 
     axes = np.column_stack(
         [np.log2(ii), np.log2(oo), np.log2(load), *(encoder.codes(c, _texts(X[c])).astype(np.float64) for c in further)]
     )
-    return Table(Inputs(values, codes[position]), roof.log_latency, to_latency, sign, axes, ~usable)
+    return Table(
+        Inputs(values, codes[position]), roof.log_latency, to_latency, sign, axes, ~usable, np.full((len(X), 3), np.nan)
+    )
 
 
 def _deployments(

@@ -84,7 +84,7 @@ class Pool:
     hyper : what predicts; folds : what calibrates
     inputs, residual, axes : the cells, as in `auto_inputs.Table`
     random_state : seed of the calibration's choices
-    offset : (n,) the mean function at the cells, NaN where it was not kept
+    kept : the mean function at the cells (n,) and what a closed loop tells (n, 3), side by side, (n, 4); NaN if unknown
     noise : ((n,), (n,)), optional
         Each row's noise variance and its deployment's noise scale, where they are known already.
     """
@@ -96,13 +96,13 @@ class Pool:
         inputs: Inputs,
         residual: FloatArray,
         axes: FloatArray,
-        offset: FloatArray,
+        kept: FloatArray,
         random_state: int,
         noise: tuple[FloatArray, FloatArray] | None = None,
     ) -> None:
         self.hyper, self.folds, self.random_state = hyper, folds, random_state
         self.kernel = Kernel(parts())
-        self.axes, self.offset = axes, offset
+        self.axes, self.kept = axes, kept
         if noise is None:
             self.posterior, self.noise = self._solve(hyper, inputs, residual)
         else:
@@ -120,16 +120,14 @@ class Pool:
             folds.append(Fold(posterior, hyper.log_scale, noise, hyper.unseen))
         codes = inputs.codes
         return Calibrator(
-            main, folds, self.axes, self.offset, codes[:, DEPLOYMENT], codes[:, ACCELERATOR], self.random_state
+            main, folds, self.axes, self.kept, codes[:, DEPLOYMENT], codes[:, ACCELERATOR], self.random_state
         )
 
-    def add(
-        self, inputs: Inputs, residual: FloatArray, axes: FloatArray, offset: FloatArray, noise: FloatArray
-    ) -> None:
+    def add(self, inputs: Inputs, residual: FloatArray, axes: FloatArray, kept: FloatArray, noise: FloatArray) -> None:
         """Further cells under the same hyperparameters; calibration goes on by the cells that it knew."""
         calibrator = self.__dict__.get("calibrator")
         self.posterior = self.posterior.add(inputs, residual, noise**2)
-        self.axes, self.offset = np.vstack([self.axes, axes]), np.append(self.offset, offset)
+        self.axes, self.kept = np.vstack([self.axes, axes]), np.vstack([self.kept, kept])
         self.noise = np.append(self.noise, noise)
         self.members = rows_by_group(self.posterior.inputs.codes[:, DEPLOYMENT])
         if calibrator is not None:

@@ -40,7 +40,7 @@ def write(
         "values": np.vstack([pool.posterior.inputs.values for pool in pools]),
         "codes": np.vstack([pool.posterior.inputs.codes for pool in pools]),
         "axes": np.vstack([pool.axes for pool in pools]),
-        "offset": np.concatenate([pool.offset for pool in pools]),
+        "kept": np.vstack([pool.kept for pool in pools]),
         "residual": np.concatenate([pool.posterior.y for pool in pools]),
         "variance": np.concatenate([pool.posterior.variance for pool in pools]),
         "noise": np.concatenate([pool.noise for pool in pools]),
@@ -67,7 +67,7 @@ def read(
         ]
         if not hypers or any(hyper.theta.shape != (kernel.size,) for hyper in hypers):
             raise ValueError("hyperparameters of another size")
-        offset = arrays.get("offset", np.full(len(arrays["pool"]), np.nan))  # files of before it was kept
+        kept = arrays.get("kept", np.full((len(arrays["pool"]), 4), np.nan))  # files of before it was kept
         pools = []
         for number in np.unique(arrays["pool"]):
             rows = np.flatnonzero(arrays["pool"] == number)
@@ -76,7 +76,7 @@ def read(
             pools.append(
                 Pool(
                     hypers[0], hypers[1:], inputs, arrays["residual"][rows], arrays["axes"][rows],
-                    offset[rows], int(parameters["random_state"]), noise,
+                    kept[rows], int(parameters["random_state"]), noise,
                 )
             )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:

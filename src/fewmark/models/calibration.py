@@ -7,8 +7,7 @@ deviation of those cells say how far off such predictions are. Scores count by h
 accelerator more, and a standard deviation of the same size, and equally far beyond what is measured.
 
 Notation: z scores; w their weights; level the confidence level. The factor on a standard deviation is the weighted
-quantile of z at (1 + 1/n_eff) level, with scores of a Student t as a prior's worth of data. Scores of one deployment
-are alike, correlated by r, so that n_eff = (sum w)² / ((1 - r) sum w² + r sum over deployments of (sum w)²).
+quantile of z at (1 + 1/n_eff) level, n_eff = (sum w)² / sum w², with scores of a Student t as a prior's worth of data.
 
 Hyperparameters that never saw a deployment have learned from half of the data, so their errors are too large; those of
 the hyperparameters that predict, which did see it, are too small. The error of a score is the .632 estimator's mixture
@@ -29,11 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-from fewmark.models.auto_inputs import OWN
+from fewmark.models.auto_inputs import COLUMNS, OWN
 from fewmark.models.auto_kernel import own as own_covariance
 from fewmark.models.gp import NOISE_STEPS, Noise, cholesky, refresh_noise, solve
 from fewmark.models.kernel import FloatArray, IntArray
 from fewmark.models.posterior import Posterior
+from fewmark.models.saturation import log2_users_of_few, log_waves
 from fewmark.models.strength import is_unusual, strength
 
 PRIOR_WEIGHT = 10.0  # scores' worth of the Student t
@@ -41,26 +41,27 @@ PRIOR_DEGREES = 4.0
 SAME_ACCELERATOR = 6.0  # weight of a score from the same accelerator beside one from another
 SD_BANDWIDTH = 0.8  # of log standard deviation
 BEYOND_BANDWIDTH = 0.75  # octaves
-ALIKE = 0.1  # r
 SD_STEP = 0.1
 BEYOND_STEP = 0.25
 IN_SAMPLE = 0.368
 FEW = 4.0  # cells, at which half of that holds
 MAX_DEPLOYMENTS = 64
 MAX_BLOCK = 600
+MAX_REVISED = 1500  # cells; with more, hiding a few changes little and costs much
+SAME_PRESSURE = 0.02  # octaves
+PRESSURE = COLUMNS.index("pressure")
 _PRIOR_Z = np.abs(student_t.ppf((np.arange(40) + 0.5) / 40, PRIOR_DEGREES))
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
     """Scores of left-out cells: z (k,), log of the predicted standard deviation (k,), octaves beyond what was measured
-    (k, 2) in length and load, whether the accelerator is the asked one's (k,), and the deployment's number (k,)."""
+    (k, 2) in length and load, and whether the accelerator is the asked one's (k,)."""
 
     z: FloatArray
     log_sd: FloatArray
     beyond: FloatArray
     same: NDArray[np.bool_]
-    deployment: IntArray
 
     def weights(self, log_sd: FloatArray, beyond: FloatArray) -> FloatArray:
         """How much each score counts for each of m predictions, (m, k)."""
@@ -73,32 +74,23 @@ class Scores:
         # the weights change slowly: alike situations share one quantile, so that a million rows cost a few hundred
         coarse = np.column_stack([np.round(log_sd / SD_STEP) * SD_STEP, np.round(beyond / BEYOND_STEP) * BEYOND_STEP])
         situations, where = np.unique(coarse, axis=0, return_inverse=True)
-        z, weights, order = self._sorted(situations[:, 0], situations[:, 1:])
+        z, weights = self._sorted(situations[:, 0], situations[:, 1:])
         total = weights.sum(1)
-        effective = total**2 / ((1 - ALIKE) * (weights**2).sum(1) + ALIKE * self._together(weights, order))
+        effective = total**2 / (weights**2).sum(1)
         reach = np.minimum(level * (1 + 1 / effective), 1.0) * total
         at = np.minimum((np.cumsum(weights, axis=1) < reach[:, None]).sum(1), len(z) - 1)
         return np.asarray(z[at][where.ravel()])
 
-    def _together(self, weights: FloatArray, order: IntArray) -> FloatArray:
-        """The sum over deployments of the squared sum of their weights, for each of m predictions (m,)."""
-        _, group = np.unique(self.deployment, return_inverse=True)
-        group = np.append(group, len(self.z) + np.arange(len(_PRIOR_Z)))[order]  # the prior's are independent
-        by_group = np.argsort(group, kind="stable")
-        starts = np.flatnonzero(np.diff(group[by_group], prepend=-1))
-        return np.asarray((np.add.reduceat(weights[:, by_group], starts, axis=1) ** 2).sum(1))
-
-    def _sorted(self, log_sd: FloatArray, beyond: FloatArray) -> tuple[FloatArray, FloatArray, IntArray]:
-        """Scores (k + prior,) in order, their weights for each of m predictions (m, k + prior), and their order."""
+    def _sorted(self, log_sd: FloatArray, beyond: FloatArray) -> tuple[FloatArray, FloatArray]:
         weights = self.weights(log_sd, beyond) if len(self.z) else np.zeros((len(log_sd), 0))
         prior = np.full((len(log_sd), len(_PRIOR_Z)), PRIOR_WEIGHT / len(_PRIOR_Z))
         z = np.concatenate([self.z, _PRIOR_Z])
         order = np.argsort(z)
-        return z[order], np.hstack([weights, prior])[:, order], order
+        return z[order], np.hstack([weights, prior])[:, order]
 
     def median_error(self, log_sd: FloatArray, beyond: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Absolute log errors that m predictions may have and their weights, each (m, k + prior)."""
-        z, weights, _ = self._sorted(log_sd, beyond)
+        z, weights = self._sorted(log_sd, beyond)
         return np.exp(log_sd)[:, None] * z, weights / weights.sum(1, keepdims=True)
 
 
@@ -135,7 +127,7 @@ class LeftOut:
     @property
     def scores(self) -> Scores:
         """The scores of these cells."""
-        return Scores(self.error / self.sd, np.log(self.sd), self.beyond, self.same, self.deployment)
+        return Scores(self.error / self.sd, np.log(self.sd), self.beyond, self.same)
 
 
 def beyond(axes: FloatArray, known: FloatArray) -> FloatArray:
@@ -172,7 +164,7 @@ class Calibrator:
     main : the posterior that predicts
     folds : posteriors over the same n cells, each with the deployments that it scores
     axes : (n, 3 or more) log2 input, output and load of the measured cells
-    offset : (n,) the mean function at the measured cells, NaN where it was not kept
+    kept : (n, 4) `auto_inputs.Table.kept` of the measured cells, NaN where it was not kept
     deployment, accelerator : (n,) numbers of the groups of the measured cells
     random_state : seed of the choice of deployments where there are very many
     """
@@ -182,16 +174,17 @@ class Calibrator:
         main: Fold,
         folds: Sequence[Fold],
         axes: FloatArray,
-        offset: FloatArray,
+        kept: FloatArray,
         deployment: IntArray,
         accelerator: IntArray,
         random_state: int,
     ) -> None:
-        self.main, self.folds, self.axes, self.offset = main, folds, axes, offset
+        self.main, self.folds, self.axes, self.kept = main, folds, axes, kept
         self.deployment, self.accelerator = deployment, accelerator
         self.random_state = random_state
         self.members = rows_by_group(deployment)
         self._latent: dict[tuple[int, int, int], tuple[FloatArray, FloatArray, FloatArray]] = {}
+        self._foretold: dict[tuple[int, int, int, bytes], tuple[FloatArray, FloatArray]] = {}
         self._left_out: dict[tuple[int, int, bytes], LeftOut] = {}
 
     def left_out(self, deployment: int, accelerator: int, known: FloatArray) -> LeftOut:
@@ -226,7 +219,7 @@ class Calibrator:
         rows = np.concatenate([np.zeros(0, dtype=np.intp), *(rows for rows, _ in found)])
         honest, seen, sd = np.hstack([np.zeros((3, 0)), *(foretold for _, foretold in found)])
         return LeftOut(
-            self.axes[rows], self.deployment[rows], self.offset[rows], self.main.posterior.y[rows], honest, seen, sd,
+            self.axes[rows], self.deployment[rows], self.kept[rows, 0], self.main.posterior.y[rows], honest, seen, sd,
             share=IN_SAMPLE * len(kept) / (len(kept) + FEW), beyond=beyond(self.axes[rows], kept),
             same=self.accelerator[rows] == accelerator,
         )  # fmt: skip
@@ -273,10 +266,22 @@ class Calibrator:
         The noise of what stays, and the strength of each deployment's own parts, are estimated anew: the fitted
         ones know the values that are hidden here.
         """
+        asked = (id(fold), int(rows[0]), len(rows), stay.tobytes())
+        if asked not in self._foretold:  # many deployments are known at like cells
+            self._foretold[asked] = self._foretell(fold, rows, stay, group)
+        return self._foretold[asked]
+
+    def _foretell(
+        self, fold: Fold, rows: NDArray[np.intp], stay: NDArray[np.bool_], group: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
         key = (id(fold), int(rows[0]), len(rows))
-        if key not in self._latent:
-            self._latent[key] = self._usual(fold.posterior, rows, group)
-        mean, covariance, own = self._latent[key]
+        values = self._as_known(fold.posterior.inputs.values, rows, stay)
+        if values is not None:
+            mean, covariance, own = self._usual(fold.posterior, rows, group, values)
+        else:
+            if key not in self._latent:
+                self._latent[key] = self._usual(fold.posterior, rows, group)
+            mean, covariance, own = self._latent[key]
         noise = Noise(fold.log_scale, np.ones(int(group.max()) + 1), np.ones(int(stay.sum())))
         if not stay.any():
             return mean, np.diag(covariance) + float(np.median(fold.noise)) ** 2
@@ -298,13 +303,30 @@ class Calibrator:
         variance = np.diag(covariance)[~stay] - explained + scale**2
         return mean[~stay] + across @ solve(factor, y), np.maximum(variance, 1e-12)
 
+    def _as_known(self, inputs: FloatArray, rows: NDArray[np.intp], stay: NDArray[np.bool_]) -> FloatArray | None:
+        """A block's inputs as they would be if only the cells that stay were known; None where that changes nothing.
+
+        How many users a deployment serves at once is learned from its cells, the hidden ones among them.
+        """
+        if len(inputs) > MAX_REVISED or np.isnan(self.kept[rows, 1]).all():
+            return None
+        values = inputs[rows].copy()
+        for number in np.unique(self.deployment[rows]):
+            own = np.flatnonzero(self.deployment[rows] == number)
+            told, users = self.kept[rows[own], 1:], np.exp2(self.axes[rows[own], 2])
+            if np.isnan(told[:, 1]).any() or np.isnan(told[~stay[own], 0]).all():
+                continue
+            told[~stay[own], 0] = np.nan
+            values[own, PRESSURE] = log_waves(users, np.array(log2_users_of_few(told, users))) / np.log(2.0)
+        return values if np.abs(values - inputs[rows]).max() > SAME_PRESSURE else None
+
     @staticmethod
     def _usual(
-        posterior: Posterior, rows: NDArray[np.intp], group: IntArray
+        posterior: Posterior, rows: NDArray[np.intp], group: IntArray, values: FloatArray | None = None
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Mean and covariance of a block given all other cells, with all strengths 1, and the own part of it."""
-        mean, covariance = posterior.without(rows)
-        values = posterior.inputs.values[rows]
+        mean, covariance = posterior.without(rows, values)
+        values = posterior.inputs.values[rows] if values is None else values
         own = own_covariance(posterior.kernel, posterior.theta, values) * (group[:, None] == group)
         return mean, covariance - (values[:, OWN, None] ** 2 - 1) * own, own
 

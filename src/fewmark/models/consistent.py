@@ -195,6 +195,7 @@ class ConsistentAuto(AutoModel):
         if len(rows):
             most = self.saturation_.log2_users(X.iloc[rows], load_facts(tuple(self.facts)))
             table.inputs.values[rows, PRESSURE] = log_waves(users[rows], most) / np.log(2.0)
+            table.loop[rows] = self.saturation_.told(X.iloc[rows])
 
     def _has_companions(self) -> bool:
         """Fit the other two latencies when they are first needed: planning never asks for them."""

@@ -4,7 +4,8 @@ Notation: n measured cells, m asked ones; C = K + diag(S) = L L^T (n, n); y (n,)
 a = C^-1 y; P = C^-1.
 
     predict     mean = k_* a, variance = k(x, x) - |L^-1 k_*|²
-    leave out   a block H at once: mean_H = y_H - P_HH^-1 a_H, covariance P_HH^-1 - diag(S_H)
+    leave out   a block H at once: mean_H = y_H - P_HH^-1 a_H, covariance P_HH^-1 - diag(S_H); if its inputs change,
+                predict by the inverse without H, P_OO - P_OH P_HH^-1 P_HO
     add         a row to L: l = L^-1 k, lambda = sqrt(k(x, x) + S - l·l)
 
 Source: Rasmussen and Williams (2006), equations 2.25-2.26 and 5.12 (one row; the block form follows from the
@@ -100,8 +101,19 @@ class Posterior:
         explained = solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
         return cross @ self.a, self.kernel.matrix(self.theta, inputs) - explained.T @ explained
 
-    def without(self, block: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
-        """Mean (h,) and covariance (h, h) of the latent function at a block of cells, given all cells but these."""
+    def without(self, block: NDArray[np.intp], values: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
+        """Mean (h,) and covariance (h, h) of the latent function at a block of cells, given all cells but these.
+
+        With `values` (h, q) as if those were the block's inputs, which takes the whole inverse.
+        """
+        if values is not None:
+            inner = inverse(cholesky(self.precision[np.ix_(block, block)]))
+            moved, rows = Inputs(values, self.inputs.codes[block]), self.precision[:, block]
+            cross = self.kernel.matrix(self.theta, moved, self.inputs)
+            cross[:, block] = 0.0
+            weights = self.a - rows @ (inner @ self.a[block])
+            solved = self.precision @ cross.T - rows @ (inner @ (rows.T @ cross.T))
+            return cross @ weights, self.kernel.matrix(self.theta, moved) - cross @ solved
         if "precision" in self.__dict__:
             precision = self.precision[np.ix_(block, block)]
         else:  # a few blocks cost less than the whole inverse

@@ -71,7 +71,7 @@ def contest(left: Mapping[str, LeftOut], output_tokens: FloatArray) -> Verdict |
         best, found = each, Verdict(
             stretch,
             {
-                name: Scores(errors[name] / sds[name], np.log(sds[name]), one.beyond, one.same, one.deployment)
+                name: Scores(errors[name] / sds[name], np.log(sds[name]), one.beyond, one.same)
                 for name, one in left.items()
             },
         )  # fmt: skip

@@ -53,30 +53,29 @@ class Saturation:
     keys : the d deployments that it was learned from: model, accelerator, devices, precision
     site_mean, site_variance : (d,) what each says by itself
     own_mean : (d,) its estimate, with what its relatives say
+    others : (d, 2) mean and variance of what its relatives alone say
+    calm : g0
     """
 
     keys: tuple[Key, ...]
     site_mean: FloatArray
     site_variance: FloatArray
     own_mean: FloatArray
+    others: FloatArray
+    calm: float
 
     @classmethod
     def learn(cls, X: pd.DataFrame, facts: Facts) -> Saturation | None:
         """From cells with users, `ttft_s` and `tpot_s`; None where no cell has them."""
         if not {"concurrency", "ttft_s", "tpot_s", "output_tokens"} <= set(map(str, X.columns)):
             return None
-        users, oo, ttft, tpot = (
-            pd.to_numeric(X[name], errors="coerce").to_numpy(float)
-            for name in ("concurrency", "output_tokens", "ttft_s", "tpot_s")
-        )
-        rows = np.flatnonzero((users > 0) & (oo > SHORTEST) & (ttft > 0) & (tpot > 0))
+        users, g = _shares(X)
+        rows = np.flatnonzero(~np.isnan(g))
         if not len(rows):
             return None
-        g = np.log1p(ttft[rows] / ((oo[rows] - 1) * tpot[rows]))
-        users = users[rows]
-        calm = users <= max(FEW_USERS, float(users.min()))
-        off = g[:, None] - float(np.median(g[calm])) - log_waves(users[:, None], GRID)
-        each = -0.5 * (DEGREES + 1) * np.log1p((off / SCALE) ** 2 / DEGREES)
+        g, users = g[rows], users[rows]
+        calm = float(np.median(g[users <= max(FEW_USERS, float(users.min()))]))
+        each = _likelihood(g - calm, users)
         names = _keys(X.iloc[rows])
         keys = tuple(dict.fromkeys(names))
         at = {key: i for i, key in enumerate(keys)}
@@ -90,7 +89,18 @@ class Saturation:
         others = site_mean - precision @ (site_mean - MEAN) / diagonal
         spread = np.maximum(1 / diagonal - site_variance, 0.05)
         own, _ = _moments(likelihood - 0.5 * (GRID - others[:, None]) ** 2 / spread[:, None])
-        return cls(keys, site_mean, site_variance, own)
+        return cls(keys, site_mean, site_variance, own, np.column_stack([others, spread]), calm)
+
+    def told(self, X: pd.DataFrame) -> FloatArray:
+        """What `log2_users_of_few` needs of each cell: g - g0, and its deployment's `others`; NaN if not known."""
+        out = np.full((len(X), 3), np.nan)
+        if {"concurrency", "ttft_s", "tpot_s", "output_tokens"} <= set(map(str, X.columns)):
+            out[:, 0] = _shares(X)[1] - self.calm
+        at = {key: i for i, key in enumerate(self.keys)}
+        for row, key in enumerate(_keys(X)):
+            if key in at:
+                out[row, 1:] = self.others[at[key]]
+        return out
 
     def log2_users(self, X: pd.DataFrame, facts: Facts) -> FloatArray:
         """The estimate of log2 B for each row, (n,)."""
@@ -106,13 +116,39 @@ class Saturation:
     def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """JSON-ready values and arrays."""
         arrays = {"site_mean": self.site_mean, "site_variance": self.site_variance, "own_mean": self.own_mean}
-        return {"keys": [list(key) for key in self.keys]}, arrays
+        return {"keys": [list(key) for key in self.keys], "calm": self.calm}, arrays | {"others": self.others}
 
     @classmethod
     def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Saturation:
         """What `to_state` gave."""
         keys = tuple((str(m), str(a), float(n), str(p)) for m, a, n, p in state["keys"])
-        return cls(keys, arrays["site_mean"], arrays["site_variance"], arrays["own_mean"])
+        others = arrays.get("others", np.full((len(keys), 2), np.nan))  # files of before it was kept
+        means = arrays["site_mean"], arrays["site_variance"], arrays["own_mean"]
+        return cls(keys, *means, others, float(state.get("calm", 0.0)))
+
+
+def log2_users_of_few(told: FloatArray, users: FloatArray) -> float:
+    """The estimate of log2 B of a deployment by these cells (and its relatives), as `Saturation.told` tells of them."""
+    use = ~np.isnan(told[:, 0])
+    likelihood = _likelihood(told[use, 0], users[use]).sum(0)
+    return float(_moments((likelihood - 0.5 * (GRID - told[0, 1]) ** 2 / told[0, 2])[None, :])[0][0])
+
+
+def _shares(X: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
+    """The users of each cell, and g, NaN where it is not known; each (n,)."""
+    users, oo, ttft, tpot = (
+        pd.to_numeric(X[name], errors="coerce").to_numpy(float)
+        for name in ("concurrency", "output_tokens", "ttft_s", "tpot_s")
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        known = (users > 0) & (oo > SHORTEST) & (ttft > 0) & (tpot > 0)
+        return users, np.where(known, np.log1p(ttft / ((oo - 1) * tpot)), np.nan)
+
+
+def _likelihood(excess: FloatArray, users: FloatArray) -> FloatArray:
+    """The log likelihood of each B of the grid by each cell, (n, b)."""
+    off = excess[:, None] - log_waves(users[:, None], GRID)
+    return np.asarray(-0.5 * (DEGREES + 1) * np.log1p((off / SCALE) ** 2 / DEGREES))
 
 
 def log_waves(users: FloatArray, log2_most: FloatArray) -> FloatArray:
