@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import platform
 import statistics
 from collections.abc import Iterator
 from dataclasses import replace
@@ -131,7 +132,9 @@ def main() -> None:
             least = min(errors)
             print(f"{plan:19} {len(errors)} cases: median |error| {median:.1%}, worst {worst:+.1%}, least {least:+.1%}")
     if arguments.json:
-        arguments.json.write_text(json.dumps({"summary": summary, "rows": found}, indent=1) + "\n")
+        about = {"platform": platform.platform(), "python": platform.python_version()}
+        told = {"environment": about, "models": MODELS, "summary": summary, "rows": found}
+        arguments.json.write_text(json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":

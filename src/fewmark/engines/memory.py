@@ -4,11 +4,12 @@ Notation: P parameters, L layers, h hidden width, f feed-forward width, d head w
 V vocabulary, s bytes of a value, bb batch size, ii input tokens, oo output tokens.
 
     weights        P · s                              on the tier of the weights
-    staging        largest module · s                 on the computing tier, where the weights live elsewhere
+    staging        largest module · s, twice if tied  on the computing tier, where the weights live elsewhere
     KV cache       2 · L · g · d · s · bb · (ii + oo) on the tier of the cache
     cache growth   2 · KV cache / L                   computing tier: a layer's cache is copied when a token is appended
     activations    2 · bb · ii · s · (5 h + 2 a d + 2 f)  computing tier: one layer of the prefill at its widest, and as
-                                                      much again that the allocator has not given back
+                                                      much again that the allocator has not given back (¾
+                                                      in place of 2 with weights on disk: all is given back at once)
     scores         3 · bb · a · ii² · 4               computing tier: where attention is computed without fusing
     logits         bb · V · (s + 8)                   computing tier: of the last position, and copies in fp32
     engine         a constant                         host memory: interpreter, libraries, runtime
@@ -27,10 +28,11 @@ TIERS: Final = ("accelerator", "cpu", "disk")  # the lowest first: nearest to th
 MIB, GIB = 2**20, 2**30
 # Interpreter, libraries and runtime, read on CPU builds.
 ENGINE_BYTES: Final[Mapping[str, int]] = {
-    "transformers": 400 * MIB, "deepspeed": 640 * MIB, "vllm": 580 * MIB, "llama.cpp": 56 * MIB,
+    "transformers": 400 * MIB, "deepspeed": 410 * MIB, "vllm": 580 * MIB, "llama.cpp": 56 * MIB,
 }  # fmt: skip
 LIBRARY_BYTES: Final[Mapping[str, int]] = {"transformers": 108 * MIB}  # of these, pages of mapped files
 COPIES: Final = 2  # of the activations of one layer: those in use, and those not given back
+COPIES_GIVEN_BACK: Final = 0.75  # where all is given back at once, as with weights on disk; not all live together
 SCORE_COPIES: Final = 3  # the scores, masked, and their softmax
 ITEM_BYTES: Final[Mapping[str, int]] = {
     "fp32": 4, "float32": 4, "fp16": 2, "float16": 2, "bf16": 2, "bfloat16": 2, "fp8": 1, "int8": 1,
@@ -39,7 +41,10 @@ ITEM_BYTES: Final[Mapping[str, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The numbers of a model that decide what memory it takes; `largest_module` in parameters."""
+    """The numbers of a model that decide what memory it takes.
+
+    `largest_module` in parameters; `tied`: input and output embeddings are the same weights.
+    """
 
     parameters: int
     layers: int
@@ -50,6 +55,7 @@ class Shape:
     feed_forward: int
     vocabulary: int
     largest_module: int
+    tied: bool = False
 
     def kv_bytes_per_token(self, item_bytes: int) -> int:
         """Bytes of keys and values for each token of each sequence."""
@@ -146,6 +152,7 @@ def shape_of(config: Mapping[str, Any], parameters: int | None = None) -> Shape 
         feed_forward=feed_forward,
         vocabulary=vocabulary,
         largest_module=max(hidden * feed_forward, vocabulary * hidden),
+        tied=is_tied(config),
     )
 
 
@@ -171,10 +178,10 @@ def tiers_of(placement: Any) -> tuple[str, str]:
     return weights, cache
 
 
-def activation_bytes(shape: Shape, item_bytes: int, tokens: float) -> int:
+def activation_bytes(shape: Shape, item_bytes: int, tokens: float, copies: float = COPIES) -> int:
     """What one forward pass over so many tokens holds besides weights and cache."""
     widest = 5 * shape.hidden + 2 * shape.heads * shape.head_width + 2 * shape.feed_forward
-    return int(COPIES * tokens * item_bytes * widest)
+    return int(copies * tokens * item_bytes * widest)
 
 
 def footprint(
@@ -206,12 +213,13 @@ def footprint(
     def tier(name: str) -> str:
         return home if name == "accelerator" else name
 
+    copies = COPIES_GIVEN_BACK if weights == "disk" else COPIES
     kv = int(shape.kv_bytes_per_token(item_bytes) * batch_size * (input_tokens + output_tokens))
     parts = [
         Part("weights", tier(weights), shape.parameters * item_bytes),
         Part("KV cache", tier(cache), kv),
         Part("cache growth", home, 2 * kv // shape.layers),
-        Part("activations", home, activation_bytes(shape, item_bytes, batch_size * input_tokens)),
+        Part("activations", home, activation_bytes(shape, item_bytes, batch_size * input_tokens, copies)),
         Part("logits", home, batch_size * shape.vocabulary * (item_bytes + 8)),
         Part("engine", "cpu", ENGINE_BYTES.get(engine, 0)),
     ]
@@ -219,5 +227,6 @@ def footprint(
         scores = SCORE_COPIES * batch_size * shape.heads * int(input_tokens) ** 2 * 4
         parts.append(Part("attention scores", home, scores))
     if tier(weights) != home:
-        parts.insert(1, Part("staging", home, shape.largest_module * item_bytes))
+        # Tied embeddings are held once as the input's and once as the output's.
+        parts.insert(1, Part("staging", home, shape.largest_module * item_bytes * (2 if shape.tied else 1)))
     return Footprint(tuple(parts))

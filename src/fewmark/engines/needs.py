@@ -25,7 +25,6 @@ from fewmark.engines.memory import (
     Shape,
     activation_bytes,
     footprint,
-    is_tied,
     shape_of,
 )
 from fewmark.engines.model_source import ModelSource, model_source
@@ -69,7 +68,7 @@ def needs(deployment: Deployment, workload: Workload, *, accelerated: bool) -> F
     if deployment.engine in _RESERVING:
         tokens = workload.load * workload.input_tokens
         found = _RESERVING[deployment.engine](shape, item_bytes, tokens, _reserved(source, options), accelerated)
-        if deployment.engine == "vllm" and not accelerated and is_tied(source.fields):
+        if deployment.engine == "vllm" and not accelerated and shape.tied:
             head = Part("output head", "cpu", shape.vocabulary * shape.hidden * item_bytes)  # a packed copy
             found = Footprint((*found.parts, head))
         return found
