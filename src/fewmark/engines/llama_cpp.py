@@ -41,7 +41,7 @@ from fewmark.core.frozen import thaw
 from fewmark.engines.base import Availability, CaseFailure
 from fewmark.engines.exhaustion import speaks_of_memory
 from fewmark.engines.gguf import ARCHITECTURES, TYPES, write_random
-from fewmark.engines.model_source import check_workload, model_source, unsupported, whole
+from fewmark.engines.model_source import check_single, check_workload, model_source, unsupported, whole
 from fewmark.engines.recipe import Build, Recipe
 
 OPTIONS: Final = frozenset({"config", "weights", "threads", "slots", "slot_tokens", "gpu_layers"})
@@ -97,6 +97,7 @@ class LlamaCppEngine:
     def load(self, deployment: Deployment) -> None:
         """Write the model where it is random, and start the server. Raises `CaseFailure`."""
         options = thaw(deployment.engine_options)
+        check_single(options, "llama.cpp")
         if unknown := set(options) - OPTIONS:
             raise unsupported(f"unknown engine options {sorted(unknown)}; known: {', '.join(sorted(OPTIONS))}")
         if deployment.placement not in (None, "accelerator", "cpu"):

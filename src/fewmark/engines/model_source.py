@@ -10,11 +10,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fewmark.core import Status, Workload
 from fewmark.engines.base import CaseFailure
 from fewmark.engines.shapes import SHAPES
+
+SINGLE: Final = frozenset({"num_nodes", "accelerators_per_node"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,13 @@ def model_source(model: str, options: Mapping[str, Any]) -> ModelSource:
     if "model_type" not in source.fields:
         raise unsupported("the configuration names no model_type")
     return source
+
+
+def check_single(options: dict[str, Any], engine: str) -> None:
+    """Take out what suites for clusters say of nodes. Raises `CaseFailure` where it is more than one of them."""
+    for name in sorted(SINGLE & set(options)):
+        if (count := options.pop(name)) != 1:
+            raise unsupported(f"{engine} runs here on one node and one accelerator of it: {name} is {count!r}")
 
 
 def check_workload(workload: Workload, context: int | None, engine: str) -> None:

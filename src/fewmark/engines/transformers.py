@@ -35,6 +35,7 @@ from fewmark.core.frozen import thaw
 from fewmark.engines.base import Availability, CaseFailure
 from fewmark.engines.host import available_memory_bytes
 from fewmark.engines.memory import Footprint, Shape, footprint, shape_of
+from fewmark.engines.model_source import check_single
 from fewmark.engines.offload import (
     DiskFolder,
     free_disk_bytes,
@@ -55,7 +56,6 @@ from fewmark.engines.transformers_model import (
     unsupported,
 )
 
-SINGLE: Final = frozenset({"num_nodes", "accelerators_per_node"})  # of suites for clusters; here always one
 INSTALL: Final = "pip install 'fewmark[transformers]'"
 
 
@@ -91,7 +91,7 @@ class TransformersEngine:
 
         options = self._options = thaw(deployment.engine_options)
         self._placement = placed(thaw(deployment.placement))
-        self._check_nodes(options)
+        check_single(options, self.name)
         if unknown := set(options) - self.options:
             raise unsupported(f"unknown engine options {sorted(unknown)}; known: {', '.join(sorted(self.options))}")
         if options.get("page_cache", "cold") not in ("cold", "warm"):
@@ -214,11 +214,6 @@ class TransformersEngine:
         if checkpoint is None:
             return to_disk(without_storage(config, dtype, attention), self._folder, self._device)
         return to_disk(build(config, checkpoint, dtype, torch.device("cpu"), attention), self._folder, self._device)
-
-    def _check_nodes(self, options: dict[str, Any]) -> None:
-        for name in sorted(SINGLE & set(options)):
-            if (count := options.pop(name)) != 1:
-                raise unsupported(f"this engine runs on one node and one accelerator, not {name} = {count!r}")
 
     def _check_weights(self, parameters: int, dtype: Any, *, from_checkpoint: bool) -> None:
         """Refuse weights that cannot fit where they are to live, before time is spent on them."""

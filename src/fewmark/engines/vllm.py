@@ -29,7 +29,7 @@ from typing import Any, Final
 from fewmark.core import Deployment, Sample, Status, Workload
 from fewmark.core.frozen import thaw
 from fewmark.engines.base import Availability, CaseFailure
-from fewmark.engines.model_source import check_workload, model_source, unsupported, whole
+from fewmark.engines.model_source import check_single, check_workload, model_source, unsupported, whole
 from fewmark.engines.recipe import Recipe
 from fewmark.engines.registry import installed_version
 
@@ -76,6 +76,7 @@ class VllmEngine:
     def load(self, deployment: Deployment) -> None:
         """Start the engine. Raises `CaseFailure` for what it or this machine cannot run."""
         options = thaw(deployment.engine_options)
+        check_single(options, "vllm")
         if unknown := set(options) - OPTIONS:
             raise unsupported(f"unknown engine options {sorted(unknown)}; known: {', '.join(sorted(OPTIONS))}")
         source = model_source(deployment.model, options)
