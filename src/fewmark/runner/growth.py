@@ -5,16 +5,18 @@ its steps:
 
     y_is = (interquartile mean step of the stretch) / m(B_i)      m(B) = the median over the visits with load B
     x_is                                                          mean KV length, tokens a sequence
-    y_is = α(B_i) + (b0 + b1·B_i)/m(B_i) · x_is + c_i + v_i + ε_is
+    y_is = α(B_i) + (b0 + b1·B_i)/m(B_i) · x_is + c_i + v_i + d_i·z_is + ε_is
     c_i ~ N(0, κ²): what the case has of its own;  v_i ~ N(0, τ²): what a visit meets of the machine;
+    d_i ~ N(0, δ²): by how much it changes from one end of a run (z = −½) to the other (z = ½);
     ε_is ~ N(0, σ²/count_is);  g_i = plain mean step / interquartile mean step, log g_i ~ N(log g, σ_g²/count_i)
 
-A step reads the weights once and the cache of every sequence, hence the growth b0 + b1·B, both at least 0. One short
-run says next to nothing of its own growth; the cases of a deployment, with inputs of many lengths, and full runs say a
-lot. α has a flat prior, the growth over the longest KV length one of sd `PRIOR_GROWTH` (a ridge). Generalised least
-squares: V is diagonal plus (κ² + τ²)·11ᵀ for each visit (Sherman & Morrison 1950), visits far off weigh less (Student's
-t with `ROBUST_DF` degrees of freedom). κ² + τ² comes from what is left of the visits, τ² from visits of the same case
-and from the repeats of each, both with priors worth `PRIOR_DF` observations.
+A step reads the weights once and the cache of every sequence, hence the growth b0 + b1·B, both at least 0, and b0 the
+lesser part. One short run says next to nothing of its own growth; the cases of a deployment, with inputs of many
+lengths, and full runs say a lot, a full run less where the machine drifts while it lasts. α has a flat prior, the
+growth over the longest KV length one of sd `PRIOR_COMMON` (b0) and `PRIOR_GROWTH` (b1, of the least load). Generalised
+least squares: V is diagonal plus (κ² + τ²)·11ᵀ + δ²·zzᵀ for each visit; visits far off weigh less (Student's t with
+`ROBUST_DF` degrees of freedom). δ comes from the repeats, which differ as the ends of a run do, κ² + τ² from what is
+left of the visits, τ² from visits of the same case, both with priors worth `PRIOR_DF` observations.
 
 Of a case's own level above the fit only the share κ²/(κ² + τ² + σ²/count) is the case's: on a quiet machine all of
 it, on a noisy one little, and what the deployment's other cases say counts for more.
@@ -31,6 +33,7 @@ import numpy as np
 from fewmark.runner.steps import FloatArray, Stretches
 
 PRIOR_GROWTH: Final = 1.0
+PRIOR_COMMON: Final = 0.15
 PRIOR_SIGMA: Final = 0.1  # of one step
 PRIOR_CASE: Final = 0.03
 PRIOR_TAU: Final = 0.007
@@ -114,11 +117,12 @@ def fit_growth(runs: Sequence[Stretches]) -> Growth:
     sigma = _sigma(values, counts)
     known = np.array([sigma**2 / run.steps for run in runs])
     scatter = _scatter(runs, sigma)
-    ridge = np.concatenate([np.zeros(len(loads)), np.full(2, PRIOR_GROWTH**-2)])
+    ridge = np.concatenate([np.zeros(len(loads)), [PRIOR_COMMON**-2, PRIOR_GROWTH**-2]])
+    drifts = [_drift(run, scatter) for run in runs]
     weight, between = np.ones(len(runs)), PRIOR_CASE**2 + PRIOR_TAU**2
     theta, covariance, own = np.zeros(0), np.zeros((0, 0)), np.zeros(len(runs))
     for _ in range(ROUNDS):
-        theta, covariance = _solve(designs, values, counts, sigma, between / weight, ridge, len(loads))
+        theta, covariance = _solve(designs, values, counts, sigma, between / weight, drifts, ridge, len(loads))
         left = [v - d @ theta for v, d in zip(values, designs, strict=True)]
         own = np.array([np.average(r, weights=c) for r, c in zip(left, counts, strict=True)])
         excess = max(0.0, float((weight * own**2 - known).sum()))
@@ -141,18 +145,18 @@ def _solve(
     counts: list[FloatArray],
     sigma: float,
     between: FloatArray,
+    drifts: Sequence[FloatArray],
     ridge: FloatArray,
     n_loads: int,
 ) -> tuple[FloatArray, FloatArray]:
     """Coefficients and their covariance; a growth below zero is none."""
     n = len(ridge)
     precision, right = np.diag(ridge), np.zeros(n)
-    for design, value, count, share in zip(designs, values, counts, between, strict=True):
-        weight = count / sigma**2
-        total = weight @ design
-        shrink = 1.0 / (1 / share + weight.sum())
-        precision += (design.T * weight) @ design - shrink * np.outer(total, total)
-        right += (design.T * weight) @ value - shrink * total * (weight @ value)
+    for design, value, count, share, drift in zip(designs, values, counts, between, drifts, strict=True):
+        shared = np.column_stack([np.full(len(value), np.sqrt(share)), drift])
+        inverse = np.linalg.inv(np.diag(sigma**2 / count) + shared @ shared.T)
+        precision += design.T @ inverse @ design
+        right += design.T @ inverse @ value
     free = np.ones(n, dtype=bool)
     while True:
         theta, covariance = np.zeros(n), np.zeros((n, n))
@@ -163,6 +167,13 @@ def _solve(
         if not below:
             return theta, covariance
         free[min(below, key=lambda k: theta[k])] = False
+
+
+def _drift(run: Stretches, scatter: float) -> FloatArray:
+    """The sd of what a visit's steps drift by from its middle, (stretches,): as repeats differ, so do its ends."""
+    span = np.ptp(run.kv_at)
+    along = (run.kv_at - run.kv) / span if span else np.zeros(len(run.kv_at))
+    return np.asarray(along * 2 * np.sqrt(PRIOR_TAU**2 + scatter**2 / max(1, len(run.repeats_s))))
 
 
 def _sigma(values: list[FloatArray], counts: list[FloatArray]) -> float:
