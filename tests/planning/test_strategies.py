@@ -187,3 +187,12 @@ def test_annealing_settles_on_a_product_of_lengths_and_loads_within_its_share(gr
     lengths, loads = np.unique(grid.space.input_tokens[order]), np.unique(grid.space.load[order])
     assert len(order) == len(lengths) * len(loads)
     assert order == run_out(grid, "annealing(iterations=30,share=0.3)", random_state=0)
+
+
+def test_an_error_out_of_reach_does_not_make_it_choose_the_cheapest(make_grid: Any) -> None:
+    grid = make_grid(noise=0.2)
+    asked = planner(grid, "adaptive", target_error=0.001)
+    picks = asked.choose(5)
+    cheapest = np.argsort(asked.cost_s(), kind="stable")[:5]
+    assert set(picks) != set(cheapest)
+    assert asked.belief.gains(picks).sum() > asked.belief.gains(cheapest).sum()

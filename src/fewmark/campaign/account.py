@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from fewmark.core import Case, Measurement
 from fewmark.evaluate.meta import PlanCost, accelerators
 from fewmark.planning.belief import Forecast
 from fewmark.planning.space import Space
+
+CHECKED: Final = 8  # forecasts that are looked at again before a campaign ends
+CHECKED_FROM_CELLS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +89,16 @@ def plan_cost(space: Space, positions: Sequence[int], measurements: Sequence[Mea
         accelerator_hours=hours,
         energy_j=sum(e for e in energy if e is not None) if energy and None not in energy else None,
     )
+
+
+def borne_out(scores: Sequence[float], error: float | None, n_cells: int) -> bool:
+    """Whether what was foretold of the latest cells, before they were measured, came true to that median error.
+
+    `scores` are the errors of such forecasts, fractions, oldest first. Of a small space no cell is spent on it.
+    """
+    if error is None:
+        return False
+    latest = scores[-CHECKED:]
+    if n_cells < CHECKED_FROM_CELLS:
+        return True
+    return len(latest) == CHECKED and statistics.median(latest) <= error

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from fewmark.campaign.account import LedgerEntry, Step, plan_cost, spent
+from fewmark.campaign.account import LedgerEntry, Step, borne_out, plan_cost, spent
 from fewmark.core import Advice, Case, InputError, Measurement, Prediction, Status
 from fewmark.evaluate.meta import Account, Charges, coverage, price_plan
 from fewmark.interop import from_measurements
@@ -25,13 +25,13 @@ from fewmark.planning.planner import COST, Planner, Proposal
 from fewmark.planning.prefix import prefix_latency_s, shorter, tells_prefixes, truncated
 from fewmark.planning.propose import PRIORITY, make_planner
 from fewmark.planning.space import RATES
+from fewmark.runner.projection import Projector
 from fewmark.screening import apply, screen
 from fewmark.store import Store
 
 STEP_CELLS: Final = 4
 MAX_STEP_CELLS: Final = 12  # however long an engine takes to start, the plan is looked at again after so many
-SETTLED_RUNS: Final = 16  # before a campaign says that it cannot know better
-NEAR_REPEATABILITY: Final = 0.01  # an error this close to what the machine repeats to cannot be brought down further
+SETTLED_RUNS: Final = 24  # before a campaign says that it cannot know better
 
 
 class Report(Protocol):
@@ -184,7 +184,10 @@ class _Loop:
         self.done: list[Measurement] = [m for m in before if m.provenance != "imported"]
         self.model_name = "roofline" if model is None else model.name
         self.ledger: list[LedgerEntry] = []
-        self.telling: set[int] = set()
+        mine = (o for o in store.outcomes(target) if o.prediction.case.case_id in self.position)
+        self.scores = [abs(o.prediction.value / o.actual - 1) for o in mine if o.prediction.value and o.actual > 0]
+        self.projectors: dict[int, Projector] = {}
+        self.runs: dict[int, Measurement] = {}
         self.too_dear = False
         self._learn_loads(self.done)
         self._pass_through(self.done)
@@ -200,7 +203,7 @@ class _Loop:
         # nothing, the cheapest cells are always the best bargain, and nothing large is ever learned.
         self.planner.loaded = set()
         self.too_dear = False
-        if self.planner.reached() or not len(self.planner.open_positions()):
+        if self._reached() or not len(self.planner.open_positions()):
             return []
         load_s = self.planner.charges.load_s
         affordable = self.planner.cost_s() + load_s <= left_s
@@ -228,18 +231,18 @@ class _Loop:
 
     def ended(self, batch: list[Proposal]) -> str | None:
         """Why the campaign is over, if it is."""
-        if self.planner.reached():
+        if self._reached():
             return "reached"
         if batch:
-            belief = self.planner.belief
             # a few runs made one after the other may all have met the same bad moment of the machine
-            runs = sum(m.status is Status.OK for m in self.done)
-            enough = runs >= min(SETTLED_RUNS, len(self.asked) // 2)
-            known = belief.n_told >= MIN_TOLD and enough and self.planner.covers_every_deployment()
-            near = self.planner.forecast().median_ape <= belief.repeatability + NEAR_REPEATABILITY
+            enough = sum(m.status is Status.OK for m in self.done) >= min(SETTLED_RUNS, len(self.asked) // 2)
             # with a budget alone there is more to learn than the median
-            return "settled" if known and near and self.planner.target_error is not None else None
+            known = enough and self.planner.belief.n_told >= MIN_TOLD and self.planner.settled()
+            return "settled" if known and borne_out(self.scores, self.planner.goal, len(self.asked)) else None
         return "budget" if self.too_dear else "exhausted"
+
+    def _reached(self) -> bool:
+        return self.planner.reached() and borne_out(self.scores, self.planner.target_error, len(self.asked))
 
     def measure(self, batch: list[Proposal]) -> bool:
         """Save the forecasts, measure, tell. False if nothing of the batch came back."""
@@ -262,6 +265,7 @@ class _Loop:
                 guess = forecasts[case_id]
                 assert guess.value is not None and guess.low is not None and guess.high is not None
                 cost_s = spent([measurement])
+                self.scores.append(abs(guess.value / value - 1))
                 self.ledger.append(
                     LedgerEntry(measurement.case, guess.value, guess.low, guess.high, value, costs[case_id], cost_s)
                 )
@@ -270,20 +274,38 @@ class _Loop:
         return bool(came)
 
     def _pass_through(self, came: Iterable[Measurement]) -> None:
-        """Tell what runs say of the shorter generations that they passed through."""
+        """Tell what runs say of the shorter generations that they passed through, and of longer ones."""
         telling = [m for m in came if m.case.case_id in self.position and tells_prefixes(m)]
         if not telling or self.target not in (*RATES, COST):
             return
         planner, space = self.planner, self.planner.space
-        self.telling |= {int(space.deployment[self.position[m.case.case_id]]) for m in telling}
-        reveals = shorter(space, sorted(self.telling))
+        for measurement in telling:
+            code = int(space.deployment[self.position[measurement.case.case_id]])
+            self.projectors.setdefault(code, Projector()).learn(measurement)
+            self.runs[self.position[measurement.case.case_id]] = measurement
+        reveals = shorter(space, sorted(self.projectors))
         planner.belief = replace(planner.belief, reveals=reveals)
         for measurement in telling:
             run = self.position[measurement.case.case_id]
             for position in np.flatnonzero(reveals[run] & ~planner.observed):
                 latency_s = prefix_latency_s(measurement, space.output_tokens[position])
-                value = float(space.value(self.target, np.full(len(space), latency_s))[position])
-                planner.tell(int(position), value, latency_s=latency_s, run=run)
+                planner.tell(int(position), self._implied(int(position), latency_s), latency_s=latency_s, run=run)
+        for run, measurement in self.runs.items():
+            longer = np.flatnonzero(reveals[:, run] & ~planner.observed)
+            planner.project({int(p): self._projected(int(p), run, measurement) for p in longer}, run)
+
+    def _implied(self, position: int, latency_s: float) -> float:
+        """The target of a cell if one run of it takes so long."""
+        space = self.planner.space
+        return float(space.value(self.target, np.full(len(space), latency_s))[position])
+
+    def _projected(self, position: int, run: int, measurement: Measurement) -> tuple[float, float]:
+        """What a shorter run makes of a cell's target, and the relative standard deviation of that."""
+        projector = self.projectors[int(self.planner.space.deployment[run])]
+        found = projector.project(self.cases[position].workload, measurement.samples)
+        assert found.low_s is not None and found.high_s is not None
+        sd = math.log(found.high_s / found.low_s) / (2 * norm.ppf(0.5 + found.confidence_level / 2))
+        return self._implied(position, float(np.median(found.e2e_latency_s))), sd
 
     def step(self, batch: list[Proposal]) -> Step:
         """What to show now."""

@@ -38,8 +38,9 @@ from fewmark.models.kernel import Kernel
 from fewmark.planning.space import BoolArray, FloatArray, IntArray, Space
 
 NOISE_SD: Final = 0.01
-NOISE_FACTORS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+NOISE_FACTORS: Final = tuple(2.0 ** (k / 2) for k in range(11))
 NOISE_PRIOR_SD: Final = 1.0  # of the log of the factor
+NOISE_PRIOR_SD_AFRESH: Final = 1.5  # on a machine of today, which may be busy; records were chosen by who made them
 SHARED: Final = 0.9  # of the variance of noise: between values that one run gave
 MIN_TOLD: Final = 4  # measurements before noise is told from signal
 JITTER: Final = 1e-10
@@ -86,8 +87,9 @@ class Told:
 class Belief:
     """See the notation above. `observed` (n,) marks measured cells: their value stands.
 
-    `afresh` tells what errors are held against: a reference that is measured afresh, from which even measured cells
-    differ by the noise of two measurements, or (the default) one that has these very measurements in it.
+    `afresh` tells what errors are held against: a reference that is measured afresh, so that a measured cell is
+    answered by the posterior like any other (its neighbours even out the noise of its own measurement), or (the
+    default) one that has these very measurements in it, so that a measured cell is right.
     `noise` (n,) is s of each cell; the reference that errors are held against has it, too. `told` is what came since
     `start`, the belief before it. `reveals` (n, n), if any, says whether measuring cell j also gives the value of i.
     """
@@ -110,10 +112,15 @@ class Belief:
         return (self.trust + self.surprise) / (self.trust + self.n_told)
 
     @property
+    def settled(self) -> BoolArray:
+        """Cells whose answer cannot be wrong, (n,): what is measured is the reference itself, unless that is afresh."""
+        return np.zeros_like(self.observed) if self.afresh else self.observed
+
+    @property
     def sd(self) -> FloatArray:
-        """Standard deviation of each cell's log target, (n,); 0 where measured."""
+        """Standard deviation of each cell's log target, (n,); 0 where settled."""
         variance = np.maximum(np.diag(self.covariance), 0.0) * self.scale
-        return np.where(self.observed, 0.0, np.sqrt(variance))
+        return np.where(self.settled, 0.0, np.sqrt(variance))
 
     @property
     def repeatability(self) -> float:
@@ -154,7 +161,7 @@ class Belief:
             white = np.linalg.solve(root, residual)
             surprise = float(white @ white)
             likelihood = -np.log(np.diag(root)).sum() - 0.5 * (self.trust + len(at)) * np.log1p(surprise / self.trust)
-            likelihood -= 0.5 * np.log(factor) ** 2 / NOISE_PRIOR_SD**2
+            likelihood -= 0.5 * (np.log(factor) / (NOISE_PRIOR_SD_AFRESH if self.afresh else NOISE_PRIOR_SD)) ** 2
             if likelihood > best:
                 best, chosen = likelihood, (factor, root, white, surprise)
         assert chosen is not None
@@ -162,10 +169,12 @@ class Belief:
         explained = np.linalg.solve(root, start.covariance[at])
         mean = start.mean + explained.T @ white
         observed = start.observed.copy()
-        mean[at[exact]], observed[at[exact]] = values[exact], True
+        observed[at[exact]] = True
+        if not self.afresh:
+            mean[at[exact]] = values[exact]
         return replace(
             self,
-            mean=np.where(start.observed, start.mean, mean),
+            mean=np.where(start.settled, start.mean, mean),
             covariance=start.covariance - explained.T @ explained,
             observed=observed,
             noise=factor * start.noise,
@@ -194,15 +203,16 @@ class Belief:
     def gains(self, candidates: IntArray, weights: FloatArray | None = None) -> FloatArray:
         """The drop in the (weighted) mean error, in log units, from measuring each candidate, (m,)."""
         variance = np.maximum(np.diag(self.covariance), 0.0)
-        hidden = np.flatnonzero(~self.observed)
+        hidden = np.flatnonzero(~self.settled)
         share = np.ones(len(variance)) if weights is None else weights
         share = share / share.sum()
         columns = self.covariance[np.ix_(hidden, candidates)]
         total = variance[candidates] + self.noise[candidates] ** 2
         after = np.sqrt(np.maximum(variance[hidden, None] - columns**2 / total, 0.0))
         # of what a run gives besides, only its own value counts here, not what that says of others
-        given = np.eye(len(variance), dtype=bool) if self.reveals is None else self.reveals
-        after[given[np.ix_(candidates, hidden)].T] = 0.0
+        if not self.afresh:
+            given = np.eye(len(variance), dtype=bool) if self.reveals is None else self.reveals
+            after[given[np.ix_(candidates, hidden)].T] = 0.0
         drop = np.sqrt(variance[hidden])[:, None] - after
         return np.asarray(np.sqrt(self.scale) * (share[hidden] @ drop))
 
@@ -216,11 +226,8 @@ class Belief:
         if len(rows) > MAX_DRAWN:
             rows = rows[np.linspace(0, len(rows) - 1, MAX_DRAWN).astype(int)]
         rng = np.random.default_rng(random_state)
-        hidden = ~self.observed[rows]
+        hidden = ~self.settled[rows]
         errors = np.zeros((N_DRAWS, len(rows)))
-        if self.afresh:
-            drawn = np.sqrt(2) * self.noise[rows] * rng.standard_normal((N_DRAWS, len(rows)))
-            errors = np.abs(np.expm1(np.clip(-drawn, -20, 20)))
         if hidden.any():
             at = rows[hidden]
             values, vectors = np.linalg.eigh(self.covariance[np.ix_(at, at)] + np.diag(self.noise[at] ** 2))

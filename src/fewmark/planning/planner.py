@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
 from fewmark.evaluate.meta import Charges
-from fewmark.planning.belief import Belief, Forecast, Told, prior_belief
+from fewmark.planning.belief import MIN_TOLD, Belief, Forecast, Told, prior_belief
 from fewmark.planning.space import BoolArray, FloatArray, Space
 from fewmark.planning.strategies import State, Strategy
 from fewmark.planning.strategies.base import groups
 
 COST: Final = "e2e_latency_s"
+NEAR_REPEATABILITY: Final = 0.01  # an error this close to what the machine repeats to cannot be brought down further
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +184,25 @@ class Planner:
 
         Never before anything of each deployment was measured: a forecast without a check is an opinion.
         """
-        if self.target_error is None or not self.observed.any() or not self.covers_every_deployment():
+        return self.target_error is not None and self._below(self.target_error)
+
+    def _below(self, error: float) -> bool:
+        if not self.observed.any() or not self.covers_every_deployment():
             return False
         forecast = self.forecast()
-        bound = forecast.mean_ape_bound if self.mean_error else forecast.median_ape_bound
-        return bound <= self.target_error
+        return (forecast.mean_ape_bound if self.mean_error else forecast.median_ape_bound) <= error
+
+    @property
+    def goal(self) -> float | None:
+        """The error worth working for: the one asked for, or what the machine's own repeatability leaves of it."""
+        if self.target_error is None or not self.belief.afresh or self.belief.n_told < MIN_TOLD:
+            return self.target_error
+        return max(self.target_error, self.belief.repeatability + NEAR_REPEATABILITY)
+
+    def settled(self) -> bool:
+        """Whether the machine's own noise, not what is unknown, is what keeps the error above the one asked for."""
+        goal = self.goal
+        return goal is not None and self._below(goal)
 
     def covers_every_deployment(self) -> bool:
         """Whether each deployment that has open cells has at least one that was tried."""
@@ -228,7 +243,7 @@ class Planner:
             latency_s=self.latency_s,
             ttft_s=self.ttft_s,
             weights=self.weights,
-            target_error=self.target_error,
+            target_error=self.goal,
             mean_error=self.mean_error,
             random_state=self.random_state,
             loaded=frozenset(self.loaded),

@@ -51,13 +51,12 @@ class Adaptive(Strategy):
             candidates = candidates[cheap[np.linspace(0, len(cheap) - 1, MAX_CANDIDATES).astype(int)]]
         if state.target_error is None:
             return self._play(state, candidates, n, self.cost_exponent)[0]
-        best: IntArray | None = None
-        lowest = np.inf
+        # where no sequence reaches the error, the plain rule
+        best, lowest = candidates[:0], np.inf
         for exponent in EXPONENTS:
             picks, cost_s = self._play(state, candidates, max(n, MAX_PLAYED), exponent, until=state.target_error)
-            if cost_s < lowest or best is None:
+            if cost_s < lowest:
                 best, lowest = picks, cost_s
-        assert best is not None
         if len(best) < n:  # the target is met before n: fill up by the plain rule
             more = self._play(state, candidates, n, self.cost_exponent)[0]
             best = np.concatenate([best, more[~np.isin(more, best)]])
