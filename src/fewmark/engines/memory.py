@@ -4,7 +4,7 @@ Notation: P parameters, L layers, h hidden width, f feed-forward width, d head w
 V vocabulary, s bytes of a value, bb batch size, ii input tokens, oo output tokens.
 
     weights        P · s                              on the tier of the weights
-    staging        largest module · s, twice if tied  on the computing tier, where the weights live elsewhere
+    staging        largest module · s                 on the computing tier, where the weights live elsewhere
     KV cache       2 · L · g · d · s · bb · (ii + oo) on the tier of the cache
     cache growth   2 · KV cache / L                   computing tier: a layer's cache is copied when a token is appended
     activations    2 · bb · ii · s · (5 h + 2 a d + 2 f)  computing tier: one layer of the prefill at its widest, and as
@@ -227,6 +227,5 @@ def footprint(
         scores = SCORE_COPIES * batch_size * shape.heads * int(input_tokens) ** 2 * 4
         parts.append(Part("attention scores", home, scores))
     if tier(weights) != home:
-        # Tied embeddings are held once as the input's and once as the output's.
-        parts.insert(1, Part("staging", home, shape.largest_module * item_bytes * (2 if shape.tied else 1)))
+        parts.insert(1, Part("staging", home, shape.largest_module * item_bytes))
     return Footprint(tuple(parts))
