@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from fewmark.models.cells import cell_columns
 from fewmark.models.consistent import ConsistentAuto
 from fewmark.models.prior import PACKAGED, VERSION, measured_in_public, packaged_prior
 from fewmark.verbs.evaluate import evaluate
+from fewmark.verbs.predict import predict
 
 
 def mine(factor: float = 1.0) -> tuple[pd.DataFrame, np.ndarray]:
@@ -76,3 +78,15 @@ def test_a_table_of_many_cells_speaks_for_itself() -> None:
     model = ConsistentAuto(prior=True)
     assert model._prior_for(many, np.tile(y, 18)) is None
     assert model._prior_for(X, y) is not None
+
+
+def test_prediction_from_a_small_table_says_whether_public_cells_joined(tmp_path: Path) -> None:
+    X, y = mine(0.83)
+    mine_path, public_path = tmp_path / "mine.csv", tmp_path / "public.csv"
+    X.head(2).assign(throughput_tok_s=y[:2]).to_csv(mine_path, index=False)
+    public, values = mine()
+    public.head(2).assign(throughput_tok_s=values[:2]).to_csv(public_path, index=False)
+    asked = X.iloc[3:6]
+    assert predict(asked, data=mine_path).attrs["public_cells"] > 100
+    assert predict(asked, data=mine_path, prior=False).attrs["public_cells"] == 0
+    assert predict(asked, data=public_path).attrs["public_cells"] == 0
