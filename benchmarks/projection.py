@@ -32,7 +32,6 @@ from fewmark.runner.truncation import Truncation
 from fewmark.store import open_store
 
 INPUTS, BATCHES = (16, 32, 64, 96, 128, 192, 256, 384), (1, 2, 4, 8)
-N_CELLS = 24
 N_BLOCKS = 4
 BAR, POINT = 0.03, 0.01
 MODELS: dict[str, dict[str, Any]] = {
@@ -41,18 +40,18 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
-def cells(engine: str, output_tokens: int, seed: int) -> list[Case]:
+def cells(engine: str, output_tokens: int, n_cells: int, seed: int) -> list[Case]:
     """Cells at random from the grid, one deployment."""
     options = MODELS.get(engine, {})
     deployment = Deployment(engine=engine, model="llama-tiny", precision="float32", engine_options=options)  # type: ignore[arg-type]
     grid = [(ii, bb) for ii in INPUTS for bb in BATCHES]
-    picks = np.random.default_rng(seed).permutation(len(grid))[:N_CELLS]
+    picks = np.random.default_rng(seed).permutation(len(grid))[:n_cells]
     return [Case(deployment, Workload(grid[i][0], output_tokens, batch_size=grid[i][1])) for i in picks]
 
 
 def measure(engine: str, folder: Path, options: argparse.Namespace) -> None:
     """The three passes into three stores; what is there is not measured again."""
-    cases = cells(engine, options.output_tokens, options.seed)
+    cases = cells(engine, options.output_tokens, options.cells, options.seed)
     launch = Launch(options.engine_python.get(engine))
     policy = Policy(min_repeats=options.repeats, max_repeats=options.repeats)
     cut = Truncation(output_tokens=options.tokens, n_validated=3)
@@ -67,9 +66,7 @@ def measure(engine: str, folder: Path, options: argparse.Namespace) -> None:
                 settings = RunSettings(policy=policy, seed=number, launch=launch, standing=standing)
                 if kind == "short":
                     settings = replace(settings, truncation=replace(cut, known=tuple(store.measurements())))
-                # the cells that are also run in full come first, spread over all
-                part = cases if kind == "short" and block == 0 else cases[block::N_BLOCKS]
-                Runner(store, settings, quiet=True, executor=LocalExecutor()).run(part)
+                Runner(store, settings, quiet=True, executor=LocalExecutor()).run(cases[block::N_BLOCKS])
 
 
 def read(folder: Path, engine: str, kind: str) -> list[Measurement]:
@@ -137,6 +134,7 @@ def main() -> None:
     parser.add_argument("--engines", nargs="*", default=["transformers", "vllm", "llama.cpp", "deepspeed"])
     parser.add_argument("--engine-python", nargs="*", default=[], metavar="ENGINE=PATH")
     parser.add_argument("--folder", type=Path, help="kept; run again to go on")
+    parser.add_argument("--cells", type=int, default=24)
     parser.add_argument("--output-tokens", type=int, default=256)
     parser.add_argument("--tokens", type=int, default=32, help="really generated")
     parser.add_argument("--repeats", type=int, default=2)
