@@ -199,6 +199,7 @@ class ConsistentAuto(AutoModel):
 
     def _has_companions(self) -> bool:
         """Fit the other two latencies when they are first needed: planning never asks for them."""
+        self._require_fitted()
         if self.known_ is not None and not self.companions_:
             X, latencies = self.known_
             for name in LATENCIES:
