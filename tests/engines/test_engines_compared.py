@@ -88,9 +88,10 @@ def test_every_token_is_counted_and_its_time_agrees_with_the_whole(compared):
                 times = sample.token_times_s
                 assert sample.ttft_s == times[0] and list(times) == sorted(times)
                 assert times[-1] <= sample.e2e_latency_s
-            e2e, ttft, tpot = (measurement.median(name) for name in ("e2e_latency_s", "ttft_s", "tpot_s"))
-            assert measurement.median("throughput_tok_s") == pytest.approx(batch * n_out / e2e, rel=0.5)
-            assert ttft + tpot * (n_out - 1) == pytest.approx(e2e, rel=0.5)
+            told = [measurement.values(name) for name in ("e2e_latency_s", "ttft_s", "tpot_s", "throughput_tok_s")]
+            for e2e, ttft, tpot, throughput in zip(*told, strict=True):  # repeat by repeat: a first one may be slow
+                assert throughput == pytest.approx(batch * n_out / e2e)
+                assert ttft + tpot * (n_out - 1) == pytest.approx(e2e)
             assert measurement.extra["peak_memory_bytes"] > 0 and measurement.cost.startup_s > 0
 
 
