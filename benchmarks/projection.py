@@ -36,6 +36,8 @@ N_BLOCKS = 4
 BAR, POINT = 0.03, 0.01
 MODELS: dict[str, dict[str, Any]] = {
     "transformers": {"threads": 1, "config": {"num_hidden_layers": 4}},
+    "vllm": {"threads": 1},
+    "llama.cpp": {"threads": 1},
     "deepspeed": {"threads": 1},
 }
 
@@ -80,7 +82,8 @@ def report(engine: str, folder: Path, options: argparse.Namespace) -> dict[str, 
     again = {m.case.case_id: m for m in read(folder, engine, "again")}
     held = read(folder, engine, "short")
     checked = {m.case.case_id for m in held if m.provenance == "measured"}
-    short = [m for m in held if m.provenance == "projected" and m.case.case_id in full.keys() - checked]
+    latest = {m.case.case_id: m for m in held if m.provenance == "projected"}  # projected anew when more was known
+    short = [m for key, m in latest.items() if key in full.keys() - checked]
     if len(short) < 5:
         return None
     truth = [_seconds(full[m.case.case_id]) for m in short]

@@ -113,6 +113,7 @@ def measure_deployment(
                 first, first_policy = measurement, cut
             n_measured += 1
             yield measurement
+        yield from truncator.refreshed()
         worthy = settings.drift_check and worth_checking(n_measured, perf_counter() - started)
         if worthy and first is not None and worker is not None and worker.alive:
             case = first.case

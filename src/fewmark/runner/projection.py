@@ -108,6 +108,10 @@ class Projector:
         if full is not None and projected is not None and projected.projection is not None:
             self.pairs[case_id] = _pair(projected, full)
 
+    def projected(self) -> list[Measurement]:
+        """What was learned that a projection was made of, each case once."""
+        return [held for held in self._held.values() if held.projection is not None]
+
     def project(self, workload: Workload, samples: Sequence[Sample], case_id: str | None = None) -> Projection:
         """The full latency of each run, and the interval of their median.
 

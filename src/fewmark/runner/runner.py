@@ -7,7 +7,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from fewmark.core import Advice, Case, Deployment, Measurement, Status, content_hash
@@ -19,7 +19,7 @@ from fewmark.runner.deployment import RunSettings
 from fewmark.runner.executor import Executor, LocalExecutor, Unavailable
 from fewmark.runner.progress import RunProgress
 from fewmark.runner.surroundings import host_advice, result_advice, run_facts
-from fewmark.runner.truncation import Validation
+from fewmark.runner.truncation import REFRESHED, Validation
 
 WHOLE: Final = ("measured", "imported")
 
@@ -156,6 +156,9 @@ class Runner:
                 if drift.FLAG in result.flags:
                     checks.append(result)
                     continue
+                if REFRESHED in result.flags:
+                    measured = [_newest(held, result) for held in measured]
+                    continue
                 if result.case.case_id not in {m.case.case_id for m in measured}:  # a validated cell comes twice
                     progress.saved(result)
                 measured.append(result)
@@ -194,3 +197,9 @@ class Runner:
                 for advice in host_advice(deployment, environment.get("host", {}), environment.get("engine", {})):
                     seen.setdefault(advice.code, advice)  # a worker that was restarted says it again in other numbers
         return [*seen.values(), *result_advice(measured)]
+
+
+def _newest(held: Measurement, refreshed: Measurement) -> Measurement:
+    """What was held, with the projection that was made of it anew, if it is the one."""
+    same = held.projection is not None and held.case.case_id == refreshed.case.case_id
+    return replace(held, projection=refreshed.projection) if same else held

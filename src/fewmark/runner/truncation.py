@@ -12,9 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from fewmark.core import Case, InputError, Measurement, Status
+from fewmark.core import Case, Cost, InputError, Measurement, Projection, Status
 from fewmark.runner.projection import RULES, Pair, Projector
 
+REFRESHED: Final = "projected-anew"
+SAME: Final = 0.01  # relative; two projections this close are one
 AUTO_TOKENS: Final = (16, 32, 64, 128, 256, 512)  # of these the fewest that reach the error
 
 
@@ -77,12 +79,9 @@ class Truncator:
     def __init__(self, truncation: Truncation | None, deployment_id: str) -> None:
         self.truncation = truncation
         self.projector = Projector(truncation.rule) if truncation is not None else Projector()
-        self.full: set[str] = set()
         for earlier in truncation.known if truncation is not None else ():
             if earlier.case.deployment.deployment_id == deployment_id:
                 self.projector.learn(earlier)
-                if earlier.provenance == "measured" and earlier.status is Status.OK:
-                    self.full.add(earlier.case.case_id)
 
     def tasks(self, cases: Sequence[Case]) -> list[Task]:
         """What is run, in this order: the validated cells both ways, then the others."""
@@ -128,6 +127,20 @@ class Truncator:
             self.projector.learn(measurement)
         return measurement
 
+    def refreshed(self) -> list[Measurement]:
+        """What was projected before all was known, projected anew; where it is no other than before, it is left out.
+
+        The samples are the same; they were paid for once.
+        """
+        if self.truncation is None:
+            return []
+        out = []
+        for measurement in self.projector.projected():
+            anew = self.finish(measurement, learn=False)
+            if _apart(measurement.projection, anew.projection):
+                out.append(replace(anew, cost=Cost(), flags=tuple(dict.fromkeys((*anew.flags, REFRESHED)))))
+        return out
+
 
 @dataclass(frozen=True, slots=True)
 class Validation:
@@ -169,6 +182,16 @@ class Validation:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+def _apart(one: Projection | None, other: Projection | None) -> bool:
+    if one is None or other is None:
+        return one is not other
+
+    def told(projection: Projection) -> list[float]:
+        return [statistics.median(projection.e2e_latency_s), projection.low_s or 1.0, projection.high_s or 1.0]
+
+    return any(abs(a / b - 1) > SAME for a, b in zip(told(one), told(other), strict=True))
 
 
 def _spread(cases: Sequence[Case], n: int) -> list[Case]:

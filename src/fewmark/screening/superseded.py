@@ -1,4 +1,4 @@
-"""Projections of cells that were measured in full as well."""
+"""Projections that something better came after."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from fewmark.screening.grid import deployment_codes, workload_codes
 
 
 class Superseded:
-    """What a generation cut short was projected to gives way to a full measurement of the same cell."""
+    """What a generation cut short was projected to gives way to a full measurement of the same cell, and to what it was
+    projected to later, when more was known."""
 
     name = "superseded"
-    description = "a projection of a cell that was also measured in full"
+    description = "a projection of a cell that was also measured in full, or projected anew"
 
     def find(self, frame: pd.DataFrame) -> Iterable[Finding]:
         """Exclude the projections."""
@@ -28,3 +29,6 @@ class Superseded:
         full = set(cells[~projected & (frame["status"] == "ok").to_numpy()])
         for label in frame.index[projected & np.array([cell in full for cell in cells])]:
             yield Finding(int(label) + 1, self.name, "the same cell was also measured in full", "exclude")
+        left = cells[projected & np.array([cell not in full for cell in cells])]
+        for label in left.index[left.duplicated(keep="last")]:
+            yield Finding(int(label) + 1, self.name, "the same cell was projected anew, when more was known", "exclude")
