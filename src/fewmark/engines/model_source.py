@@ -41,9 +41,9 @@ def model_source(model: str, options: Mapping[str, Any]) -> ModelSource:
         source = ModelSource(dict(SHAPES[model]))
     elif path.is_dir():
         has_weights = any(path.glob("*.safetensors"))
-        source = ModelSource(_read(path / "config.json"), path if has_weights and weights != "random" else None)
+        source = ModelSource(read_config(path / "config.json"), path if has_weights and weights != "random" else None)
     elif path.is_file():
-        source = ModelSource(_read(path))
+        source = ModelSource(read_config(path))
     else:
         raise unsupported(
             f"{str(path)!r} is neither a named shape ({', '.join(SHAPES)}) nor a config.json or a checkpoint directory"
@@ -86,7 +86,8 @@ def whole(options: Mapping[str, Any], name: str, default: int) -> int:
     return value
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """The fields of a config.json. Raises `CaseFailure` (``unsupported``) where it is none."""
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fewmark.engines.memory import tiers_of
-from fewmark.engines.transformers_model import unsupported
+from fewmark.engines.model_source import unsupported
 
 IN_MEMORY: Final = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 M_MMAP_THRESHOLD: Final = -3

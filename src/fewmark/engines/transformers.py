@@ -35,7 +35,7 @@ from fewmark.core.frozen import thaw
 from fewmark.engines.base import Availability, CaseFailure
 from fewmark.engines.host import available_memory_bytes
 from fewmark.engines.memory import Footprint, Shape, footprint, shape_of
-from fewmark.engines.model_source import check_single
+from fewmark.engines.model_source import check_single, unsupported
 from fewmark.engines.offload import (
     DiskFolder,
     free_disk_bytes,
@@ -53,7 +53,6 @@ from fewmark.engines.transformers_model import (
     first_line,
     is_out_of_memory,
     resolve,
-    unsupported,
 )
 
 INSTALL: Final = "pip install 'fewmark[transformers]'"

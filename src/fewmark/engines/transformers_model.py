@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from fewmark.core import Status
-from fewmark.engines.base import CaseFailure
+from fewmark.engines.model_source import read_config, unsupported
 from fewmark.engines.shapes import SHAPES
 
 DTYPES: Final[Mapping[str, str]] = {
@@ -68,7 +66,7 @@ def resolve(model: str, options: Mapping[str, Any]) -> tuple[Any, Path | None]:
     elif given is None and model in SHAPES:
         fields = dict(SHAPES[model])
     elif path.is_file():
-        fields = _read_config(path)
+        fields = read_config(path)
     if fields is not None:
         if weights == "checkpoint":
             raise unsupported("weights 'checkpoint' needs the directory of a checkpoint as model or config")
@@ -91,16 +89,6 @@ def resolve(model: str, options: Mapping[str, Any]) -> tuple[Any, Path | None]:
             "engine option weights: random"
         )
     return config, path if tensors else None
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise unsupported(f"{path} is not a readable config.json: {first_line(error)}") from None
-    if not isinstance(fields, dict):
-        raise unsupported(f"{path} is not a config.json: it must hold an object")
-    return fields
 
 
 def _config_of(path: Path) -> Any:
@@ -156,10 +144,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return bool(re.search(r"(?i)out of memory|can't allocate memory|not enough memory", str(error)))
-
-
-def unsupported(reason: str) -> CaseFailure:
-    return CaseFailure(Status.UNSUPPORTED, reason)
 
 
 def first_line(error: BaseException) -> str:

@@ -141,7 +141,9 @@ class Runner:
         missing = [case for case_id, case in unique.items() if case_id not in skip]
         groups = self._order(missing, limit)
         measured: list[Measurement] = []
+        saved: set[str] = set()
         checks: list[Measurement] = []
+        anew: dict[str, Measurement] = {}
         unavailable: list[Unavailable] = []
         facts = run_facts()
         with (
@@ -157,18 +159,20 @@ class Runner:
                     checks.append(result)
                     continue
                 if REFRESHED in result.flags:
-                    measured = [_newest(held, result) for held in measured]
+                    anew[result.case.case_id] = result
                     continue
-                if result.case.case_id not in {m.case.case_id for m in measured}:  # a validated cell comes twice
+                if result.case.case_id not in saved:  # a validated cell comes twice
                     progress.saved(result)
+                saved.add(result.case.case_id)
                 measured.append(result)
+        measured = [_newest(held, anew) for held in measured]
         if unavailable and not measured and len(unavailable) == len(groups):
             raise unavailable[0].error
         return RunReport(
             n_cases=len(unique),
             n_before=len(skip),
             n_failed_before=len(skip - good),
-            n_left=len(missing) - len({m.case.case_id for m in measured}),
+            n_left=len(missing) - len(saved),
             measurements=tuple(measured),
             unavailable=tuple((item.deployment.engine, str(item.error), item.n_cases) for item in unavailable),
             advice=(*self._advice(measured), *drift.drift_advice(checks)),
@@ -199,7 +203,8 @@ class Runner:
         return [*seen.values(), *result_advice(measured)]
 
 
-def _newest(held: Measurement, refreshed: Measurement) -> Measurement:
-    """What was held, with the projection that was made of it anew, if it is the one."""
-    same = held.projection is not None and held.case.case_id == refreshed.case.case_id
-    return replace(held, projection=refreshed.projection) if same else held
+def _newest(held: Measurement, anew: Mapping[str, Measurement]) -> Measurement:
+    """What was held, with the projection that was made of it anew, if there is one."""
+    if held.projection is None or held.case.case_id not in anew:
+        return held
+    return replace(held, projection=anew[held.case.case_id].projection)
