@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--format", "name", default="auto", show_default=True, help="The files' format, if not by detection.")
 @click.option("--store", metavar="URL", help="Where to  [default: FEWMARK_STORE or sqlite:///fewmark.db].")
+@click.option(
+    "--projection-rule", "rule", metavar="RULE", default="growth", show_default=True,
+    help="Who projects what a worker cut short: growth, mean or flexllmgen.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(files: tuple[str, ...], name: str, store: str | None, as_json: bool) -> None:
+def command(files: tuple[str, ...], name: str, store: str | None, rule: str, as_json: bool) -> None:
     """Read measurements from result files into the store; importing a file again adds nothing.
 
     All files are read before anything is stored, so a malformed one leaves the store as it was. What the screen
@@ -25,7 +29,8 @@ def command(files: tuple[str, ...], name: str, store: str | None, as_json: bool)
     """
     from fewmark.verbs.import_files import import_files
 
-    results = import_files(files, format=name, store=store, progress=lambda text: click.echo(f"{text} …", err=True))
+    say = lambda text: click.echo(f"{text} …", err=True)  # noqa: E731
+    results = import_files(files, format=name, store=store, rule=rule, progress=say)
     if as_json:
         click.echo(json.dumps([_plain(result) for result in results], indent=2))
         return

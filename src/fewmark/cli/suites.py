@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
+from fewmark.core import InputError
 from fewmark.core.frozen import canonical_json
 from fewmark.suites import Suite, load_suite
 from fewmark.suites.expand import flatten
@@ -16,12 +18,21 @@ from fewmark.suites.expand import flatten
 @click.argument("suite", metavar="[SUITE]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, every case included.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of suite files.")
-def command(suite: str | None, as_json: bool, schema: bool) -> None:
+@click.option(
+    "--write-cases", "cases", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Write the suite's cases as JSON lines, for the worker program (fewmark engines --write-worker).",
+)  # fmt: skip
+def command(suite: str | None, as_json: bool, schema: bool, cases: Path | None) -> None:
     """List the suites that there are, or show one: a name of the list, or a suite file of your own."""
     from fewmark.verbs import suites as verb
 
     if schema:
         click.echo(json.dumps(verb.suite_schema(), indent=2))
+        return
+    if cases is not None:
+        if suite is None:
+            raise InputError("cases are written of one suite", hint="fewmark suites SUITE --write-cases cases.jsonl")
+        click.echo(f"{cases}: {verb.write_cases(load_suite(suite), cases)} cases", err=True)
         return
     chosen = [load_suite(suite)] if suite else verb.list_suites()
     if as_json:

@@ -317,7 +317,8 @@ class Measurement:
 
     def _derived(self, position: int) -> dict[str, float | None]:
         sample, work = self.samples[position], self.case.workload
-        if self.provenance == "projected" and (self.projection is not None or sample.token_times_s):
+        cut = bool(sample.token_times_s) or (sample.output_tokens or math.inf) < work.output_tokens
+        if self.provenance == "projected" and (self.projection is not None or cut):
             latency = None if self.projection is None else self.projection.e2e_latency_s[position]
             return whole(work, latency, sample.ttft_s) | {"power_w": sample.power_w}
         produced = sample.output_tokens if sample.output_tokens is not None else work.output_tokens

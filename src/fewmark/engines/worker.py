@@ -48,6 +48,15 @@ from fewmark.engines.measure import Policy, measure
 
 PROTOCOL: Final = 1
 PR_SET_PDEATHSIG: Final = 1
+POLICY_HELP: Final = {
+    "min_repeats": "the fewest timed runs of a case",
+    "max_repeats": "the most",
+    "target_half_width": "enough runs are made when the median is known to this fraction",
+    "confidence_level": "of the median's interval",
+    "warmup": "untimed runs before",
+    "time_limit_s": "of a case: no run is begun that would end later",
+    "truncate": "cut longer generations short after so many output tokens; the import projects the rest",
+}
 
 
 def serve() -> int:
@@ -128,13 +137,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="what the prompts are drawn from")
     for item in fields(Policy):
         kind = float if item.name in ("target_half_width", "confidence_level", "time_limit_s") else int
-        parser.add_argument(f"--{item.name.replace('_', '-')}", type=kind, default=item.default)
+        parser.add_argument(
+            f"--{item.name.replace('_', '-')}", type=kind, default=item.default, help=POLICY_HELP[item.name]
+        )
+    parser.add_argument(
+        "--validate-cells", type=int, default=3, metavar="N",
+        help="with --truncate: so many cells of each deployment, a third at most, are also run in full",
+    )  # fmt: skip
     options = parser.parse_args(argv)
     sys.path[:0] = options.path
     try:
         policy = Policy(**{item.name: getattr(options, item.name) for item in fields(Policy)})
         cases = read_cases(options.cases)
-        failed = sum(m.status != Status.OK for m in run_batch(cases, options.out, policy, options.seed))
+        results = run_batch(cases, options.out, policy, options.seed, options.validate_cells)
+        failed = sum(m.status != Status.OK for m in results)
     except FewmarkError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -7,12 +7,14 @@ knew all of them but its own.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from fewmark.core import Case, Cost, InputError, Measurement, Projection, Status
+from fewmark.engines.spread import in_full_as_well
 from fewmark.runner.projection import RULES, Pair, Projector
 
 REFRESHED: Final = "projected-anew"
@@ -89,8 +91,7 @@ class Truncator:
         if held is None:
             return [Task(case) for case in cases]
         concerned = [case for case in cases if held.concerns(case)]
-        # of two cells, one in full as well would cost more than it saves
-        both = _spread(concerned, max(0, min(held.n_validated - len(self.projector.pairs), len(concerned) // 3)))
+        both = in_full_as_well(concerned, held.n_validated - len(self.projector.pairs))
         rest = [case for case in cases if case not in both]
         auto = held.output_tokens is None
 
@@ -140,6 +141,49 @@ class Truncator:
             if _apart(measurement.projection, anew.projection):
                 out.append(replace(anew, cost=Cost(), flags=tuple(dict.fromkeys((*anew.flags, REFRESHED)))))
         return out
+
+
+def awaits_projection(measurement: Measurement) -> bool:
+    """Whether it is of a generation cut short that nobody has projected yet: a worker alone cannot."""
+    cut = any((s.output_tokens or math.inf) < measurement.case.workload.output_tokens for s in measurement.samples)
+    projected = measurement.provenance == "projected" and measurement.status is Status.OK
+    return cut and projected and measurement.projection is None
+
+
+def project_all(
+    measurements: Sequence[Measurement], rule: str = "growth", known: Iterable[Measurement] = ()
+) -> list[Measurement]:
+    """The measurements, those that await it with a projection, as a run that cuts them short makes it at its end.
+
+    All of a deployment is learned first, `known` of what was measured before included; what was run both ways
+    calibrates the intervals. A generation that cannot be projected is ``invalid``.
+
+    Raises
+    ------
+    InputError
+        If there is no such rule.
+    """
+    truncation = Truncation(rule=rule, n_validated=0, known=tuple(known))
+    groups: dict[str, list[int]] = {}
+    for position, measurement in enumerate(measurements):
+        groups.setdefault(measurement.case.deployment.deployment_id, []).append(position)
+    out = list(measurements)
+    for deployment_id, positions in groups.items():
+        waiting = [position for position in positions if awaits_projection(out[position])]
+        if not waiting:
+            continue
+        truncator = Truncator(truncation, deployment_id)
+        for position in positions:
+            truncator.projector.learn(out[position])
+        for _ in range(2):  # the second time with what the pairs of the first say of the error
+            for position in waiting:
+                out[position] = truncator.finish(measurements[position], learn=False)
+            before = len(truncator.projector.pairs)
+            for position in waiting:
+                truncator.projector.learn(out[position])
+            if len(truncator.projector.pairs) == before:
+                break
+    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,21 +236,3 @@ def _apart(one: Projection | None, other: Projection | None) -> bool:
         return [statistics.median(projection.e2e_latency_s), projection.low_s or 1.0, projection.high_s or 1.0]
 
     return any(abs(a / b - 1) > SAME for a, b in zip(told(one), told(other), strict=True))
-
-
-def _spread(cases: Sequence[Case], n: int) -> list[Case]:
-    """At most n cases, spread by the work that they ask for and, of those about alike, by their loads."""
-
-    def work(case: Case) -> tuple[float, str]:
-        asked = case.workload
-        return asked.output_tokens * asked.load * (asked.input_tokens + asked.output_tokens / 2), case.case_id
-
-    ordered = sorted(cases, key=work)
-    n = min(n, len(ordered))
-    out: list[Case] = []
-    for part in range(n):
-        near = ordered[part * len(ordered) // n : (part + 1) * len(ordered) // n]
-        loads = {case.workload.load for case in out}
-        new = [case for case in near if case.workload.load not in loads] or near
-        out.append(new[len(new) // 2])
-    return out

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from fewmark.core import FrozenMap, InputError, Measurement
-from fewmark.interop import get_format, is_complete, read_table, to_measurements
+from fewmark.core import FrozenMap, InputError, Measurement, Status
+from fewmark.interop import is_complete, read_table, to_measurements
+from fewmark.runner.projection import RULES
+from fewmark.runner.truncation import awaits_projection, project_all
 from fewmark.screening import Finding, screen
-from fewmark.store import Annotation, open_store
+from fewmark.store import Annotation, Store, open_store
+from fewmark.verbs.results import table_of, whole_measurements
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,14 @@ def import_files(
     *,
     format: str = "auto",  # noqa: A002  the option's own word
     store: str | None = None,
+    rule: str = "growth",
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Imported]:
     """Read files, screen them, and add their rows to the store with what the screen found as marks.
 
-    All files are read and checked before anything is stored. Importing a file again adds nothing.
+    All files are read and checked before anything is stored. Importing a file again adds nothing. What a worker cut
+    short is projected by `rule`, all that the files and the store hold of its deployment learned first; a run that the
+    store holds a projection of already keeps that.
 
     Raises
     ------
@@ -47,17 +53,22 @@ def import_files(
     StoreError
         If the store cannot be opened or written.
     """
-    prepared = []
+    if rule not in RULES:
+        raise InputError("no such rule of projection", got=rule, hint=f"one of {', '.join(RULES)}")
+    files = []
     for path in paths:
         progress(f"reading {path}")
-        prepared.append(_prepare(Path(path), format))
+        files.append(_read(Path(path), format))
     out = []
     with open_store(store) as opened:
-        for path, frame, findings, measurements, left_out in prepared:
-            progress(f"storing {path}")
-            added = opened.add(measurements.values())
-            opened.annotate(mark(measurements[f.row - 1], f) for f in findings if f.row - 1 in measurements)
-            out.append(Imported(path, frame.attrs["format"], len(frame), added, tuple(findings), left_out))
+        for file in _projected(files, opened, rule):
+            progress(f"storing {file.path}")
+            findings = screen(file.frame)
+            added = opened.add(file.measurements.values())
+            marks = (mark(file.measurements[f.row - 1], f) for f in findings if f.row - 1 in file.measurements)
+            opened.annotate(marks)
+            name, n_rows = file.frame.attrs["format"], len(file.frame)
+            out.append(Imported(file.path, name, n_rows, added, tuple(findings), file.left_out))
     return out
 
 
@@ -68,9 +79,18 @@ def mark(measurement: Measurement, finding: Finding) -> Annotation:
     )
 
 
-def _prepare(
-    path: Path, name: str
-) -> tuple[Path, pd.DataFrame, list[Finding], dict[int, Measurement], tuple[int, ...]]:
+@dataclass
+class _File:
+    """What was read of a file: the table, and its measurements by position; `whole` where it held them itself."""
+
+    path: Path
+    frame: pd.DataFrame
+    measurements: dict[int, Measurement]
+    left_out: tuple[int, ...]
+    whole: bool
+
+
+def _read(path: Path, name: str) -> _File:
     frame = read_table(path, name)
     complete = is_complete(frame)
     if not complete.any():
@@ -80,8 +100,33 @@ def _prepare(
         )
     kept = frame[complete]
     # A format that holds whole measurements gives them with every sample; a table's rows become measurements.
-    whole = getattr(get_format(frame.attrs["format"]), "read_measurements", None)
-    found = to_measurements(kept) if whole is None else whole(path)
+    whole = whole_measurements(path, frame)
+    found = to_measurements(kept) if whole is None else whole
     measurements = dict(zip(kept.index.tolist(), found, strict=True))
     left_out = tuple(int(label) + 1 for label in frame.index[~complete])
-    return path, frame, screen(frame), measurements, left_out
+    return _File(path, frame, measurements, left_out, whole is not None)
+
+
+def _projected(files: list[_File], store: Store, rule: str) -> list[_File]:
+    """The files with what awaits a projection projected; files are no bounds to what is learned from."""
+    read = [(file, position) for file in files if file.whole for position in file.measurements]
+    measurements = [file.measurements[position] for file, position in read]
+    waiting = [m for m in measurements if awaits_projection(m)]
+    if not waiting:
+        return files
+    known: list[Measurement] = []
+    for deployment in dict.fromkeys(m.case.deployment for m in waiting):
+        known += store.measurements(deployment, statuses=[Status.OK])
+    held = {_run_of(m): m for m in reversed(known) if m.projection is not None}
+    settled = [held.get(_run_of(m), m) if awaits_projection(m) else m for m in measurements]
+    for (file, position), measurement in zip(read, project_all(settled, rule, known), strict=True):
+        file.measurements[position] = measurement
+    for file in files:
+        if file.whole:
+            file.frame = table_of(list(file.measurements.values()), file.frame)
+    return files
+
+
+def _run_of(measurement: Measurement) -> tuple[object, ...]:
+    """What tells one run of a case from all others."""
+    return measurement.case.case_id, measurement.measured_at, measurement.samples

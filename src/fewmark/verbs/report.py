@@ -15,7 +15,7 @@ import pandas as pd
 from fewmark import datasets
 from fewmark.core import Advice, Card, InputError, Measurement, ModelError, Status
 from fewmark.core.metrics import TARGETS
-from fewmark.interop import from_measurements, is_complete, read_table, to_measurements
+from fewmark.interop import from_measurements, is_complete, to_measurements
 from fewmark.models.base import Model
 from fewmark.models.registry import make_model
 from fewmark.report import RENDERERS
@@ -25,6 +25,7 @@ from fewmark.verbs.cards_overview import cost_card, environment_card, faults_car
 from fewmark.verbs.cards_prediction import accuracy_card, curves_card, has_load_curves
 from fewmark.verbs.cells import cell_columns, deployment_columns, reduce_cells
 from fewmark.verbs.ledger import Ledger, read_ledger
+from fewmark.verbs.results import read_results
 
 DEFAULT_MODEL: Final = "auto"
 N_FOLDS: Final = 5
@@ -228,7 +229,7 @@ def _read(store: str | None, data: str | None, target: str | None) -> _Source:
         if store is not None:
             raise InputError("a report is about a store or about a file, not both", got={"store": store, "data": data})
         packaged = data in datasets.names()
-        frame = datasets.load(data) if packaged else read_table(data)
+        frame = datasets.load(data) if packaged else read_results(data)
         name = frame.attrs["title"] if packaged else Path(data).name
         return _Source(name, frame, tuple(to_measurements(frame[is_complete(frame)])), _target(frame, target))
     with open_store(store, create=False) as opened:

@@ -9,11 +9,12 @@ from typing import Any
 
 from fewmark import datasets
 from fewmark.core import InputError
-from fewmark.interop import from_measurements, read_table
+from fewmark.interop import from_measurements
 from fewmark.screening import RULES, Finding
 from fewmark.screening import screen as find_faults
 from fewmark.store import Annotation, open_store
 from fewmark.verbs.import_files import mark
+from fewmark.verbs.results import read_results
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def screen(data: str | Path | None = None, *, store: str | None = None) -> Scree
         if not Path(data).exists() and str(data) in datasets.names():
             frame = datasets.load(str(data))
         else:
-            frame = read_table(data)
+            frame = read_results(data)
         return Screened(str(data), len(frame), tuple(find_faults(frame)))
     with open_store(store, create=False) as opened:
         measurements = list(opened.measurements())

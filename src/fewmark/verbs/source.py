@@ -15,6 +15,7 @@ from fewmark.interop.csv_text import canonical_name, header_of
 from fewmark.models.cells import deployment_columns
 from fewmark.screening import apply, screen
 from fewmark.store import open_store
+from fewmark.verbs.results import read_results
 
 
 def read_source(data: str | Path | None = None, *, store: str | None = None, screened: bool = True) -> pd.DataFrame:
@@ -28,7 +29,7 @@ def read_source(data: str | Path | None = None, *, store: str | None = None, scr
     if data is not None:
         if store is not None:
             raise InputError("name a file or a store, not both", got={"data": str(data), "store": store})
-        table = datasets.load(str(data)) if str(data) in datasets.names() else read_table(data)
+        table = datasets.load(str(data)) if str(data) in datasets.names() else read_results(data)
     else:
         with open_store(store, create=False) as opened:
             table = pd.DataFrame(opened.table())

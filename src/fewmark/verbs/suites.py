@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+from fewmark.core import InputError
 from fewmark.core.frozen import thaw
 from fewmark.suites import Suite, load_suite, suite_names, suite_schema
 
-__all__ = ["describe_suite", "list_suites", "suite_schema"]
+__all__ = ["describe_suite", "list_suites", "suite_schema", "write_cases"]
 
 
 def list_suites() -> list[Suite]:
@@ -25,3 +28,12 @@ def describe_suite(suite: Suite) -> dict[str, Any]:
         "n_cases": len(suite.cases),
         "cases": [{"case_id": case.case_id, **case.to_dict()} for case in suite.cases],
     }
+
+
+def write_cases(suite: Suite, path: Path) -> int:
+    """Write the suite's cases as the worker program reads them, one a line; how many. Raises `InputError`."""
+    try:
+        path.write_text("".join(json.dumps(case.to_dict()) + "\n" for case in suite.cases), encoding="utf-8")
+    except OSError as error:
+        raise InputError("cannot write the cases", got=f"{path}: {error.strerror}") from None
+    return len(suite.cases)

@@ -1,0 +1,33 @@
+"""Result files as tables; what a worker cut short, where nobody could project it, is projected when it is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from fewmark.core import Measurement
+from fewmark.interop import from_measurements, get_format, read_table
+from fewmark.runner.truncation import awaits_projection, project_all
+
+
+def read_results(path: str | Path, name: str = "auto") -> pd.DataFrame:
+    """A result file as the canonical table; parameters and errors are those of `fewmark.interop.read_table`."""
+    frame = read_table(path, name)
+    measurements = whole_measurements(path, frame)
+    if measurements is None or not any(map(awaits_projection, measurements)):
+        return frame
+    return table_of(project_all(measurements), frame)
+
+
+def whole_measurements(path: str | Path, frame: pd.DataFrame) -> list[Measurement] | None:
+    """The measurements of a file that was read as `frame`, with every sample; None where its format is a table's."""
+    reader = getattr(get_format(frame.attrs["format"]), "read_measurements", None)
+    return None if reader is None else list(reader(Path(path)))
+
+
+def table_of(measurements: list[Measurement], frame: pd.DataFrame) -> pd.DataFrame:
+    """The table of these measurements in place of one that was read."""
+    made = from_measurements(measurements)
+    made.attrs.update(frame.attrs)
+    return made
