@@ -1,11 +1,11 @@
 """The whole loop live, on a real engine on this machine, against the full grid measured twice.
 
-    python benchmarks/live_loop.py --folder FOLDER [grid] [campaign] [report] [--suite SUITE] [--json OUT]
+    python benchmarks/live_loop.py --folder FOLDER [measure] [report] [--campaigns 3] [--suite SUITE] [--json OUT]
 
-`grid` measures every cell in two passes, block by block in turn, each pass in a random order of its own, so that both
-see the same hours of the machine. `campaign` runs `fewmark run SUITE --target-error …` live. `report` prints what each
-plan took and how far its answers are from the first pass. Each result is kept in FOLDER as soon as it exists: stop it
-by any means and run it again to go on. Without a step's name all three run.
+`measure` runs every cell in two passes, block by block in turn, each pass in a random order of its own, and between
+the blocks the campaigns, `fewmark run SUITE --target-error …` with seeds 0, 1, …: all see the same hours of the
+machine. `report` prints what each plan took and how far its answers are from the first pass. Each result is kept in
+FOLDER as soon as it exists: stop it by any means and run it again to go on. Without a step's name both run.
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ def store_url(folder: Path, name: str) -> str:
     return f"sqlite:///{folder / name}.db"
 
 
-def measure_grid(suite: str, folder: Path, second: float) -> None:
-    """A pass over every cell and one over a random share of them; what is there already is not measured again."""
+def measure(suite: str, folder: Path, second: float, n_campaigns: int, target_error: float) -> None:
+    """A pass over every cell, one over a random share of them, and campaigns after blocks in the middle of it all; what
+    is there already is not measured again."""
+    after = (np.arange(n_campaigns) + 0.5) * (N_BLOCKS - 1) / max(n_campaigns, 1)
     chosen, _ = prepare(suite)
     orders = [np.random.default_rng(seed).permutation(len(chosen.cases)) for seed in (1, 2)]
     orders[1] = orders[1][: round(second * len(chosen.cases))]
@@ -54,6 +56,9 @@ def measure_grid(suite: str, folder: Path, second: float) -> None:
             with open_store(store_url(folder, f"pass{number}")) as store:
                 report = Runner(store, settings, quiet=True).run(cases)
             print(f"block {block + 1} of {N_BLOCKS}, pass {number}: {report.elapsed_s:.0f} s", flush=True)
+        for seed in np.flatnonzero(after.astype(int) == block):
+            if not (folder / f"campaign{seed}.csv").exists():
+                run_live(suite, folder, target_error, int(seed))
 
 
 def run_live(suite: str, folder: Path, target_error: float, seed: int) -> None:
@@ -146,20 +151,20 @@ def report(suite: str, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("steps", nargs="*", choices=["grid", "campaign", "report", []])
+    parser.add_argument("steps", nargs="*", choices=["measure", "report", []])
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--suite", default=str(Path(__file__).with_suffix(".yaml")))
     parser.add_argument("--second", type=float, default=1.0, help="share of the cells that are measured a second time")
     parser.add_argument("--target-error", type=float, default=0.034, help="of the campaign")
-    parser.add_argument("--seed", type=int, default=0, help="of the campaign; each seed is a campaign of its own")
+    parser.add_argument("--campaigns", type=int, default=3, help="how many, each with a seed of its own")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    steps = arguments.steps or ["grid", "campaign", "report"]
-    if "grid" in steps:
-        measure_grid(arguments.suite, arguments.folder, arguments.second)
-    if "campaign" in steps:
-        run_live(arguments.suite, arguments.folder, arguments.target_error, arguments.seed)
+    steps = arguments.steps or ["measure", "report"]
+    if "measure" in steps:
+        measure(
+            arguments.suite, arguments.folder, arguments.second, arguments.campaigns, arguments.target_error
+        )  # fmt: skip
     if "report" in steps:
         found = report(arguments.suite, arguments.folder)
         if arguments.json:

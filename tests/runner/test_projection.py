@@ -131,3 +131,21 @@ def test_without_a_time_of_each_token_the_totals_must_do():
     assert projection.low_s < projection.e2e_latency_s[0] < projection.high_s
     with pytest.raises(InputError, match="no time of the first token"):
         Projector().project(case.workload, [Sample(e2e_latency_s=0.1, output_tokens=32)])
+
+
+def test_a_learned_run_is_extended_with_its_visit_counted_once():
+    rng = np.random.default_rng(3)
+    growth, visit = (1e-6, 1e-6), 0.05
+    projector = Projector()
+    for other in GRID[4:]:
+        projector.learn(Measurement(other, samples=runs(other, FULL, 2, growth, rng, visit)))
+    short = Case(TOY, Workload(64, CUT, batch_size=1))
+    run = Measurement(short, samples=runs(short, CUT, 3, growth, rng, visit))
+    alone = projector.project(GRID[4].workload, run.samples, short.case_id)
+    with pytest.raises(InputError, match="only a run that was learned"):
+        projector.extend(run, GRID[4].workload)
+    projector.learn(run)
+    once, twice = projector.extend(run, GRID[4].workload), projector.project(GRID[4].workload, run.samples)
+    assert once.e2e_latency_s == pytest.approx(alone.e2e_latency_s)
+    assert (once.low_s, once.high_s) == pytest.approx((alone.low_s, alone.high_s))
+    assert abs(twice.e2e_latency_s[0] / once.e2e_latency_s[0] - 1) > 1e-4

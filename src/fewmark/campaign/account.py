@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 
-from fewmark.core import Case, Measurement
-from fewmark.evaluate.meta import PlanCost, accelerators
+from fewmark.core import Advice, Case, Measurement
+from fewmark.evaluate.meta import Account, PlanCost, accelerators
 from fewmark.planning.belief import Forecast
 from fewmark.planning.space import Space
 
@@ -63,6 +64,41 @@ class LedgerEntry:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {"case_id": self.case.case_id, **{k: v for k, v in asdict(self).items() if k != "case"}, "ape": self.ape}
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What a campaign came to.
+
+    `ended`: ``reached`` | ``budget`` | ``exhausted`` (every cell measured or failed) | ``settled`` (as accurate as the
+    machine repeats itself) | ``stalled`` (the runner could not measure what was asked). `table` is the space with
+    value, low, high and kind (measured, projected, predicted, or empty: failed); `account` compares what was spent with
+    what every cell would cost, as predicted.
+    """
+
+    target: str
+    ended: str
+    steps: tuple[Step, ...]
+    ledger: tuple[LedgerEntry, ...]
+    table: pd.DataFrame
+    account: Account
+    advice: tuple[Advice, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether it did what was asked: the error reached, or the budget used to some purpose."""
+        return not any(advice.code in ("nothing-known", "not-reached", "stalled") for advice in self.advice)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "target": self.target,
+            "ended": self.ended,
+            "steps": [step.to_dict() for step in self.steps],
+            "ledger": [entry.to_dict() for entry in self.ledger],
+            "account": self.account.to_dict(),
+            "advice": [{"code": a.code, "message": a.message, "hint": a.hint} for a in self.advice],
+        }
 
 
 def spent(measurements: Iterable[Measurement]) -> float:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from dataclasses import replace
+from typing import Final, Protocol
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from fewmark.campaign.account import LedgerEntry, Step, borne_out, plan_cost, spent
+from fewmark.campaign.account import Campaign, LedgerEntry, Step, borne_out, plan_cost, spent
 from fewmark.core import Advice, Case, InputError, Measurement, Prediction, Status
 from fewmark.evaluate.meta import Account, Charges, coverage, price_plan
 from fewmark.interop import from_measurements
@@ -31,7 +31,11 @@ from fewmark.store import Store
 
 STEP_CELLS: Final = 4
 MAX_STEP_CELLS: Final = 12  # however long an engine takes to start, the plan is looked at again after so many
-SETTLED_RUNS: Final = 24  # before a campaign says that it cannot know better
+# A few runs made one after the other may all have met the same bad moment of the machine: so many before a campaign
+# says that it cannot know better; or, where they have cost that share of what every cell would, the fewer
+SETTLED_RUNS: Final = 32
+SETTLED_RUNS_DEAR: Final = 24
+SETTLED_SHARE: Final = 0.03
 
 
 class Report(Protocol):
@@ -45,41 +49,6 @@ class Executor(Protocol):
     """What measures cases and saves each result in the store: `fewmark.runner.Runner`."""
 
     def run(self, cases: Iterable[Case]) -> Report: ...
-
-
-@dataclass(frozen=True)
-class Campaign:
-    """What a campaign came to.
-
-    `ended`: ``reached`` | ``budget`` | ``exhausted`` (every cell measured or failed) | ``settled`` (as accurate as the
-    machine repeats itself) | ``stalled`` (the runner could not measure what was asked). `table` is the space with
-    value, low, high and kind (measured, projected, predicted, or empty: failed); `account` compares what was spent with
-    what every cell would cost, as predicted.
-    """
-
-    target: str
-    ended: str
-    steps: tuple[Step, ...]
-    ledger: tuple[LedgerEntry, ...]
-    table: pd.DataFrame
-    account: Account
-    advice: tuple[Advice, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether it did what was asked: the error reached, or the budget used to some purpose."""
-        return not any(advice.code in ("nothing-known", "not-reached", "stalled") for advice in self.advice)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {
-            "target": self.target,
-            "ended": self.ended,
-            "steps": [step.to_dict() for step in self.steps],
-            "ledger": [entry.to_dict() for entry in self.ledger],
-            "account": self.account.to_dict(),
-            "advice": [{"code": a.code, "message": a.message, "hint": a.hint} for a in self.advice],
-        }
 
 
 def run_campaign(
@@ -234,12 +203,16 @@ class _Loop:
         if self._reached():
             return "reached"
         if batch:
-            # a few runs made one after the other may all have met the same bad moment of the machine
-            enough = sum(m.status is Status.OK for m in self.done) >= min(SETTLED_RUNS, len(self.asked) // 2)
             # with a budget alone there is more to learn than the median
-            known = enough and self.planner.belief.n_told >= MIN_TOLD and self.planner.settled()
+            known = self._enough() and self.planner.belief.n_told >= MIN_TOLD and self.planner.settled()
             return "settled" if known and borne_out(self.scores, self.planner.goal, len(self.asked)) else None
         return "budget" if self.too_dear else "exhausted"
+
+    def _enough(self) -> bool:
+        """Whether so much was run that going on would be only more of the same."""
+        n_runs = sum(m.status is Status.OK for m in self.done)
+        dear = self.spent_s >= SETTLED_SHARE * float(self.planner.cost_s()[self.asked].sum())
+        return n_runs >= min(SETTLED_RUNS_DEAR if dear else SETTLED_RUNS, len(self.asked) // 2)
 
     def _reached(self) -> bool:
         return self.planner.reached() and borne_out(self.scores, self.planner.target_error, len(self.asked))
@@ -302,7 +275,7 @@ class _Loop:
     def _projected(self, position: int, run: int, measurement: Measurement) -> tuple[float, float]:
         """What a shorter run makes of a cell's target, and the relative standard deviation of that."""
         projector = self.projectors[int(self.planner.space.deployment[run])]
-        found = projector.project(self.cases[position].workload, measurement.samples)
+        found = projector.extend(measurement, self.cases[position].workload)
         assert found.low_s is not None and found.high_s is not None
         sd = math.log(found.high_s / found.low_s) / (2 * norm.ppf(0.5 + found.confidence_level / 2))
         return self._implied(position, float(np.median(found.e2e_latency_s))), sd

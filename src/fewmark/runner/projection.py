@@ -135,7 +135,25 @@ class Projector:
         own = stretches(workload, samples, case_id or "")
         if own is None:
             raise InputError("the engine told no time of the first token: nothing can be projected")
-        growth = self._with(case_id, own)
+        return self._grown(workload, samples, int(generated), own, self._with(case_id, own))
+
+    def extend(self, measurement: Measurement, workload: Workload) -> Projection:
+        """What a learned run of a shorter generation makes of a longer one of the same prompts and batch, by growth.
+
+        Raises
+        ------
+        InputError
+            If the run was not learned, or told no time of the first token.
+        """
+        own = self._runs.get((measurement.case.case_id, measurement.provenance))
+        tokens = {sample.output_tokens for sample in measurement.samples}
+        if own is None or len(tokens) != 1 or (generated := next(iter(tokens))) is None:
+            raise InputError("only a run that was learned can be extended", got=measurement.case.case_id)
+        return self._grown(workload, measurement.samples, int(generated), own, self.growth)
+
+    def _grown(
+        self, workload: Workload, samples: Sequence[Sample], generated: int, own: Stretches, growth: Growth
+    ) -> Projection:
         oo, ii = float(workload.output_tokens), float(workload.input_tokens)
         level = growth.level(own, ii + (generated + oo - 1) / 2)
         left = oo - generated
@@ -144,7 +162,7 @@ class Projector:
         sd = self._sd(growth, left * level.step_s / middle, level.sd, left, len(samples))
         half = float(student.ppf((1 + self.confidence_level) / 2, PRIOR_DF + len(self._z))) * sd
         low_s, high_s = middle * math.exp(-half), middle * math.exp(half)
-        return Projection("growth", int(generated), latencies, low_s, high_s, self.confidence_level)
+        return Projection("growth", generated, latencies, low_s, high_s, self.confidence_level)
 
     def expected_error(self, workload: Workload, generated: int, repeats: int) -> float | None:
         """The median relative error to expect of a projection from so many tokens; None before a step was seen."""
