@@ -11,7 +11,7 @@ share a pool, so that little is lost.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -154,7 +154,7 @@ class Pool:
 
     def _solve(self, hyper: Hyper, inputs: Inputs, residual: FloatArray) -> tuple[Posterior, FloatArray]:
         """The posterior, with each deployment's noise and the strength of what it has for itself; noise scales (n,)."""
-        inputs = Inputs(inputs.values.copy(), inputs.codes)
+        inputs = replace(inputs, values=inputs.values.copy())
         inputs.values[:, OWN] = 1.0
         _, group = np.unique(inputs.codes[:, DEPLOYMENT], return_inverse=True)
         group = group.astype(np.int64)

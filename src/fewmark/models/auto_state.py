@@ -45,6 +45,10 @@ def write(
         "variance": np.concatenate([pool.posterior.variance for pool in pools]),
         "noise": np.concatenate([pool.noise for pool in pools]),
     }
+    doubts = [pool.posterior.inputs.doubt for pool in pools]
+    if any(doubt is not None for doubt in doubts):
+        shares = zip(doubts, pools, strict=True)
+        arrays["doubt"] = np.concatenate([np.zeros(len(p.axes)) if doubt is None else doubt for doubt, p in shares])
     return state, arrays
 
 
@@ -71,7 +75,8 @@ def read(
         pools = []
         for number in np.unique(arrays["pool"]):
             rows = np.flatnonzero(arrays["pool"] == number)
-            inputs = Inputs(arrays["values"][rows], arrays["codes"][rows].astype(np.int64))
+            doubt = arrays["doubt"][rows] if "doubt" in arrays else None
+            inputs = Inputs(arrays["values"][rows], arrays["codes"][rows].astype(np.int64), doubt)
             noise = (arrays["variance"][rows], arrays["noise"][rows])
             pools.append(
                 Pool(

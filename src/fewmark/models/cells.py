@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
 
 from fewmark.core.errors import ModelError
 from fewmark.core.metrics import TARGETS
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
+INTERVAL: Final = ("e2e_latency_s_low", "e2e_latency_s_high", "projection_confidence_level")
+DEFAULT_LEVEL: Final = 0.9  # of an interval that does not say
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,22 @@ def cell_columns(X: pd.DataFrame) -> list[str]:
 
 
 def learned_columns(X: pd.DataFrame, model: Model) -> list[str]:
-    """The columns of X that a model is given to learn from: those of the cells, and metrics where it uses them."""
-    metrics = [name for name in map(str, X) if name in TARGETS] if model.uses_metrics else []
+    """The columns of X that a model is given to learn from: those of the cells, and metrics where it uses them, with
+    what is known of their error."""
+    metrics = [name for name in map(str, X) if name in (*TARGETS, *INTERVAL)] if model.uses_metrics else []
     return [*cell_columns(X), *metrics]
+
+
+def log_sd(X: pd.DataFrame) -> FloatArray:
+    """The standard deviation of the log of each row's end-to-end latency, as its interval tells; 0 without one, (n,).
+
+    A row that was projected from a generation cut short has an interval (`fewmark.core.Projection`).
+    """
+    low, high, level = (_numbers(X, name) for name in INTERVAL)
+    level = np.where((level > 0) & (level < 1), level, DEFAULT_LEVEL)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sd = np.log(high / low) / (2 * norm.ppf((1 + level) / 2))
+    return np.where(np.isfinite(sd) & (low > 0) & (sd > 0), sd, 0.0)
 
 
 def read_cells(X: pd.DataFrame) -> Cells:
@@ -153,11 +169,22 @@ def check_target(y: ArrayLike, n: int) -> FloatArray:
 
 
 def median_of_repeats(X: pd.DataFrame, y: ArrayLike) -> tuple[pd.DataFrame, FloatArray]:
-    """One row a cell, in the order of first appearance, with the median of its repeats' values."""
+    """One row a cell, in the order of first appearance, with the median of its repeats' values.
+
+    A cell of which a row has no interval was measured: then none of its rows' intervals counts.
+    """
     values = check_target(y, len(X))
     cell, first = group_codes(X, cell_columns(X))
     medians = np.asarray(pd.Series(values).groupby(cell).median(), float)
-    return X.iloc[first], medians
+    told = [name for name in INTERVAL if name in X]
+    if not told or len(first) == len(X):
+        return X.iloc[first], medians
+    sd = log_sd(X)
+    alone = np.asarray(pd.Series(sd).groupby(cell).min(), float) == 0
+    kept = X.iloc[first].copy()
+    for name in told:
+        kept[name] = np.where(alone, np.nan, _numbers(kept, name))
+    return kept, medians
 
 
 def tidy(X: pd.DataFrame) -> pd.DataFrame:
@@ -169,6 +196,12 @@ def tidy(X: pd.DataFrame) -> pd.DataFrame:
         for name in X
     }
     return pd.DataFrame(out, index=X.index)
+
+
+def _numbers(X: pd.DataFrame, name: str) -> FloatArray:
+    if name not in X:
+        return np.full(len(X), np.nan)
+    return np.asarray(pd.to_numeric(X[name], errors="coerce"), float)
 
 
 def _column(X: pd.DataFrame, name: str) -> FloatArray:

@@ -30,6 +30,7 @@ from fewmark.models.auto_kernel import prior as prior_of_kernel
 from fewmark.models.auto_pool import Hyper
 from fewmark.models.base import FloatArray
 from fewmark.models.calibration import PRIOR_DEGREES, LeftOut, Scores
+from fewmark.models.cells import log_sd
 from fewmark.models.facts import load_facts
 from fewmark.models.gp import cholesky, solve
 from fewmark.models.mechanistic import N_TERMS, Mechanistic
@@ -40,6 +41,7 @@ from fewmark.models.saturation import Saturation, log_waves
 RATES: Final = ("throughput_tok_s", "total_throughput_tok_s")
 PRESSURE: Final = COLUMNS.index("pressure")
 SAME: Final = 0.03  # log ratio up to which a table's target is what the definitions say
+SMALLEST_SHARE: Final = 0.1  # of a projected latency that is decoding
 MOST_DOUBT: Final = 0.15  # more than this is a shape that the stiff model lacks
 
 
@@ -178,7 +180,22 @@ class ConsistentAuto(AutoModel):
     def _learnable(self, X: pd.DataFrame, y: FloatArray, encoder: Encoder) -> tuple[Table, FloatArray]:
         table, residual = super()._learnable(X, y, encoder)
         self._saturate(table, X)
+        doubt = self._projected_variance(X)
+        if doubt.any():
+            table = replace(table, inputs=replace(table.inputs, doubt=doubt))
         return table, residual
+
+    def _projected_variance(self, X: pd.DataFrame) -> FloatArray:
+        """What the log latency that is learned may be off by where it was projected, a variance; else 0, (n,)."""
+        sd, latency = log_sd(X), _latency_of(self.target)
+        if latency == E2E or not sd.any():
+            return sd**2
+        if latency == TTFT or not {TTFT, E2E} <= set(map(str, X.columns)):
+            return np.zeros(len(sd)) if latency == TTFT else sd**2
+        # the first token was measured, so that the error is the decoding's
+        first, last = (pd.to_numeric(X[name], errors="coerce").to_numpy(float) for name in (TTFT, E2E))
+        share = np.clip(np.nan_to_num(1 - first / last, nan=1.0), SMALLEST_SHARE, 1.0)
+        return np.asarray((sd / share) ** 2)
 
     def _read(self, X: pd.DataFrame) -> Table:
         table = super()._read(X)

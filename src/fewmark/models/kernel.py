@@ -30,21 +30,30 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the covariance sees of n cells: numbers (n, q) and group codes (n, g); equal codes mean the same group."""
+    """What the covariance sees of n cells: numbers (n, q) and group codes (n, g); equal codes mean the same group.
+
+    `doubt` (n,) is the variance of what each learned value is off by for itself, beside the noise, where it is known to
+    be off: a part of the covariance that no cell shares with another. None: of no cell.
+    """
 
     values: FloatArray
     codes: IntArray
+    doubt: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.values)
 
     def take(self, index: Any) -> Inputs:
         """The cells at these positions."""
-        return Inputs(self.values[index], self.codes[index])
+        return Inputs(self.values[index], self.codes[index], None if self.doubt is None else self.doubt[index])
 
     def join(self, other: Inputs) -> Inputs:
         """These cells and then the other ones."""
-        return Inputs(np.vstack([self.values, other.values]), np.vstack([self.codes, other.codes]))
+        values, codes = np.vstack([self.values, other.values]), np.vstack([self.codes, other.codes])
+        if self.doubt is None and other.doubt is None:
+            return Inputs(values, codes)
+        doubts = (np.zeros(len(each)) if each.doubt is None else each.doubt for each in (self, other))
+        return Inputs(values, codes, np.concatenate(list(doubts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +82,14 @@ class Kernel:
         self.size = int(ends[-1])
 
     def matrix(self, theta: FloatArray, a: Inputs, b: Inputs | None = None) -> FloatArray:
-        """The covariance of each cell of a with each of b, (n, m); of a with itself without b."""
+        """The covariance of each cell of a with each of b, (n, m); of a with itself, its doubts included, without b."""
         other = a if b is None else b
         out = np.zeros((len(a), len(other)))
         for part, at in zip(self.parts, self.slices, strict=True):
             for rows, columns in _blocks(part, a, other):
                 out[np.ix_(rows, columns)] += _block(part, theta[at], a.values[rows], other.values[columns])
+        if b is None and a.doubt is not None:
+            out[np.diag_indices(len(a))] += a.doubt
         return out
 
     def within(
@@ -92,7 +103,7 @@ class Kernel:
         return out
 
     def diagonal(self, theta: FloatArray, a: Inputs) -> FloatArray:
-        """The prior variance of each cell, (n,)."""
+        """The prior variance of each cell, without doubts, (n,)."""
         out = np.zeros(len(a))
         for part, at in zip(self.parts, self.slices, strict=True):
             if part.linear:
@@ -112,7 +123,7 @@ class Pairs:
 
     def __init__(self, kernel: Kernel, inputs: Inputs) -> None:
         self.kernel = kernel
-        self.n = len(inputs)
+        self.n, self.doubt = len(inputs), inputs.doubt
         lower_i, lower_j = np.tril_indices(self.n)
         self._flat = lower_i * self.n + lower_j
         self._parts: list[tuple[Any, FloatArray]] = []
@@ -143,9 +154,11 @@ class Pairs:
                 np.exp(value, out=value)
             self._kept.append(value)
             total[where] += value
-        out = np.zeros(self.n * self.n)
-        out[self._flat] = total
-        return out.reshape(self.n, self.n)
+        out = np.zeros((self.n, self.n))
+        out.reshape(-1)[self._flat] = total
+        if self.doubt is not None:
+            out[np.diag_indices(self.n)] += self.doubt
+        return out
 
     def gradient(self, theta: FloatArray, weights: FloatArray) -> FloatArray:
         """d/dtheta of sum_ij weights_ij K_ij for a symmetric `weights` (n, n), at the theta of the last `matrix`."""

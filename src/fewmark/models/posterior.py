@@ -14,6 +14,7 @@ partitioned inverse, their A.11); Golub and Van Loan (2013), section 6.5.4, for 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -108,7 +109,7 @@ class Posterior:
         """
         if values is not None:
             inner = inverse(cholesky(self.precision[np.ix_(block, block)]))
-            moved, rows = Inputs(values, self.inputs.codes[block]), self.precision[:, block]
+            moved, rows = replace(self.inputs.take(block), values=values), self.precision[:, block]
             cross = self.kernel.matrix(self.theta, moved, self.inputs)
             cross[:, block] = 0.0
             weights = self.a - rows @ (inner @ self.a[block])
