@@ -43,6 +43,7 @@ from fewmark.engines.exhaustion import speaks_of_memory
 from fewmark.engines.gguf import ARCHITECTURES, TYPES, write_random
 from fewmark.engines.model_source import check_single, check_workload, model_source, unsupported, whole
 from fewmark.engines.recipe import Build, Recipe
+from fewmark.engines.room import require_room_for_file, require_room_to_load
 
 OPTIONS: Final = frozenset({"config", "weights", "threads", "slots", "slot_tokens", "gpu_layers"})
 PROGRAM: Final = "llama-server"
@@ -105,9 +106,9 @@ class LlamaCppEngine:
         asked = deployment.accelerator
         if asked is not None and "cpu" not in asked.lower() and "gpu_layers" not in options:
             raise unsupported(f"to run on {asked}, say with gpu_layers how many layers go there")
+        self._slots, _ = whole(options, "slots", 16), whole(options, "slot_tokens", 4096)
         self._folder = Path(tempfile.mkdtemp(prefix="fewmark-llama-"))
         context = self._prepare(deployment, options)
-        self._slots = whole(options, "slots", 16)
         self._length = whole(options, "slot_tokens", min(context or 4096, 4096))
         if context is not None and self._length > context:
             raise unsupported(f"slot_tokens {self._length} exceeds the model's context of {context} tokens")
@@ -177,10 +178,12 @@ class LlamaCppEngine:
         """Make the model's file ready; the model's context, where it is known."""
         assert self._folder is not None
         self._facts = {"engine_version": self.probe().version, "threads": options.get("threads")}
-        given = Path(deployment.model)
+        given, on_device = Path(deployment.model), "gpu_layers" in options  # whose memory only the server can tell
         if given.suffix == ".gguf":
             if not given.is_file():
                 raise unsupported(f"there is no file {deployment.model}")
+            if not on_device:
+                require_room_for_file(given, "llama.cpp")
             (self._folder / "model.gguf").symlink_to(given.absolute())
             self._facts["weights"] = "checkpoint"
             return None
@@ -192,6 +195,8 @@ class LlamaCppEngine:
             raise unsupported(f"precision {deployment.precision!r} is not available here: fp32, fp16 or bf16")
         if source.fields["model_type"] not in ARCHITECTURES:
             raise unsupported(f"no random weights of type {source.fields['model_type']!r}: {', '.join(ARCHITECTURES)}")
+        if not on_device:
+            require_room_to_load(deployment)
         try:
             parameters = write_random(self._folder / "model.gguf", source.fields, precision)
         except KeyError as error:

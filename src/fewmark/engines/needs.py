@@ -33,6 +33,7 @@ LENGTH: Final = 4096  # of a sequence, and how many of them, where nothing is sa
 SEQUENCES: Final = 16
 LLAMA_PASS: Final = 512  # tokens: llama.cpp's physical batch
 VLLM_PASS: Final = 4096  # tokens: vLLM's most of one step
+AT_START: Final = ("weights", "KV cache", "output head", "activations at start", "engine")  # whatever a case asks
 LIKE_TRANSFORMERS: Final = frozenset({"transformers", "deepspeed"})
 
 
@@ -101,7 +102,8 @@ def _vllm(shape: Shape, item_bytes: int, tokens: float, reserved: int, accelerat
         (
             Part("weights", home, shape.parameters * item_bytes),
             Part("KV cache", home, cache if accelerated else math.ceil(cache / GIB) * GIB),
-            Part("activations", home, activation_bytes(shape, item_bytes, VLLM_PASS + min(tokens, VLLM_PASS))),
+            Part("activations at start", home, activation_bytes(shape, item_bytes, VLLM_PASS)),
+            Part("activations", home, activation_bytes(shape, item_bytes, min(tokens, VLLM_PASS))),
             Part("engine", "cpu", ENGINE_BYTES["vllm"]),
         )
     )

@@ -19,7 +19,7 @@ class PeakMemory:
         with contextlib.suppress(OSError):
             CLEAR_REFS.write_text("5", encoding="ascii")  # 5: only the peak of the resident memory (Linux 4.0)
             self.reset = True
-        self._before = _resident("VmRSS")
+        self._before = resident_bytes()
         if (cuda := _cuda()) is not None:
             cuda.reset_peak_memory_stats()
 
@@ -29,7 +29,7 @@ class PeakMemory:
         Where the mark could not be reset, the peak is that of the process's life and says so.
         """
         facts: dict[str, Any] = {}
-        if (peak := _resident("VmHWM")) is not None:
+        if (peak := resident_bytes("VmHWM")) is not None:
             facts["peak_memory_bytes"] = peak
             if not self.reset:
                 facts["peak_memory_of"] = "process"
@@ -40,7 +40,8 @@ class PeakMemory:
         return facts
 
 
-def _resident(name: str) -> int | None:
+def resident_bytes(name: str = "VmRSS") -> int | None:
+    """Resident memory of this process, now or (``VmHWM``) at its highest; None where it cannot be known."""
     try:
         lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:

@@ -32,6 +32,7 @@ from fewmark.engines.base import Availability, CaseFailure
 from fewmark.engines.model_source import check_single, check_workload, model_source, unsupported, whole
 from fewmark.engines.recipe import Recipe
 from fewmark.engines.registry import installed_version
+from fewmark.engines.room import require_room_to_load, require_room_to_run
 
 OPTIONS: Final = frozenset({"config", "weights", "threads", "max_model_len", "max_num_seqs"})
 DTYPES: Final = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -63,6 +64,8 @@ class VllmEngine:
     def __init__(self) -> None:
         self._llm: Any = None
         self._folder: str | None = None
+        self._known: Deployment | None = None
+        self._on_cpu = True
         self._length = self._sequences = self._vocabulary = self._batches = 0
         self._facts: dict[str, Any] = {}
 
@@ -94,6 +97,11 @@ class VllmEngine:
         self._sequences = whole(options, "max_num_seqs", DEFAULT_SEQUENCES)
         self._vocabulary = int(fields.get("vocab_size", 32000))
         on_cpu = _on_cpu(deployment)
+        # of other types, and of parts of a model, the number of parameters is not told by the configuration
+        self._known = deployment if kind in ARCHITECTURES and (deployment.tensor_parallel_size or 1) == 1 else None
+        if self._known is not None:
+            require_room_to_load(deployment, device_bytes=None if on_cpu else _free_device_bytes())
+        self._on_cpu = on_cpu
         cache = self._length * self._sequences * kv_bytes(fields, 4 if precision == "float32" else 2)
         if on_cpu:
             os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, math.ceil(cache / 2**30)))
@@ -133,12 +141,14 @@ class VllmEngine:
         }
 
     def check(self, workload: Workload) -> None:
-        """Refuse what exceeds the longest sequence, or the most sequences at once."""
+        """Refuse what exceeds the longest sequence, the most sequences at once, or the host's memory."""
         if workload.batch_size is None:
             raise unsupported("vllm in process runs static batches: give a batch_size, not a concurrency")
         check_workload(workload, self._length, "vllm")
         if workload.load > self._sequences:
             raise unsupported(f"{workload.load} sequences at once exceed max_num_seqs = {self._sequences}")
+        if self._known is not None and self._on_cpu:
+            require_room_to_run(self._known, workload)
 
     def run(self, workload: Workload, *, seed: int) -> Sample:
         """One batch of exactly the asked length on fresh random prompts, all sequences sent at once.
@@ -189,6 +199,12 @@ def kv_bytes(fields: Mapping[str, Any], itemsize: int) -> int:
     heads = int(fields["num_attention_heads"])
     width = int(fields.get("head_dim") or fields["hidden_size"] // heads)
     return 2 * int(fields["num_hidden_layers"]) * int(fields.get("num_key_value_heads") or heads) * width * itemsize
+
+
+def _free_device_bytes() -> int:
+    import torch
+
+    return int(torch.cuda.mem_get_info()[0])
 
 
 def _on_cpu(deployment: Deployment) -> bool:
