@@ -80,7 +80,20 @@ def test_projected_is_told_apart_from_measured_and_predicted() -> None:
     assert points["128 in · 128 out · projected"].x == (2.0,)
     assert points["128 in · 128 out · projected"].labels[0].startswith("projected at")
     assert "cut short" in card.text
-    assert dict(summary_card(frame, TARGET, source="here").figures)["projected rows"] == "1"
+    assert dict(summary_card(frame, TARGET, source="here").figures)["projected cells"] == "1"
+
+
+def test_what_was_projected_anew_or_measured_in_full_as_well_counts_once() -> None:
+    anew = {TARGET: 2.0, "provenance": "projected", "flag": "projected-anew"}
+    rows = [{TARGET: 1.0, "provenance": "projected"}, anew, {TARGET: 3.0, "provenance": "projected", "batch_size": 8.0}]
+    figures = dict(summary_card(table(rows), TARGET, source="here").figures)
+    assert (figures["cells"], figures["projected cells"]) == ("2", "2")
+    both = table([*rows, {TARGET: 1.5, "provenance": "measured"}, {"status": "crashed", "provenance": "projected"}])
+    assert dict(summary_card(both, TARGET, source="here").figures)["projected cells"] == "1"
+    told = replace(measurement("a", wall_s=10.0, host="h"), provenance="projected")
+    again = replace(told, cost=Cost(), flags=("projected-anew",))
+    assert cost_card([told, again]).tables[0].rows == (("a · replay", 1, 10.0, 1.0),)
+    assert "with 1 measurements" in environment_card([told, again]).text
 
 
 def test_the_summary_counts_cells_not_rows() -> None:

@@ -111,3 +111,12 @@ def test_many_marks_are_advised_upon_and_few_are_not(flag, code):
     assert not list(result_advice([*good, measured(1, flags=[flag])]))
     (advice,) = result_advice([*good, *[measured(1, flags=[flag])] * 4])
     assert advice.code == code and advice.hint
+
+
+@pytest.mark.parametrize("provenance", ["measured", "projected"])
+def test_a_busy_machine_is_told_of_whether_generations_are_cut_short_or_not(provenance):
+    busy = [measured(1, 1, 1, provenance=provenance, extra={"other_cpus_busy": 5.0}) for _ in range(3)]
+    calm = [measured(1, 1, 1, extra={"other_cpus_busy": 0.0}) for _ in range(3)]
+    (advice,) = result_advice([*calm, *busy])
+    assert advice.code == "busy-machine" and "3 of 6" in advice.message
+    assert not list(result_advice([*calm, dataclasses.replace(busy[0], provenance="imported")]))

@@ -196,7 +196,7 @@ class Runner:
         seen: dict[str, Advice] = {}
         for measurement in measured:
             environment = thaw(measurement.environment)
-            if measurement.provenance == "measured" and measurement.status is Status.OK:
+            if measurement.provenance in ("measured", "projected") and measurement.status is Status.OK:
                 deployment = measurement.case.deployment.to_dict()
                 for advice in host_advice(deployment, environment.get("host", {}), environment.get("engine", {})):
                     seen.setdefault(advice.code, advice)  # a worker that was restarted says it again in other numbers

@@ -33,8 +33,8 @@ def host_advice(deployment: Mapping[str, Any], host: Mapping[str, Any], engine: 
 
 
 def result_advice(measurements: Iterable[Measurement]) -> Iterable[Advice]:
-    """What speaks against the results of one run."""
-    live = [m for m in measurements if m.status is Status.OK and m.provenance == "measured"]
+    """What speaks against the results of one run, generations cut short included."""
+    live = [m for m in measurements if m.status is Status.OK and m.provenance in ("measured", "projected")]
     if not live:
         return
     imprecise = sum("imprecise" in m.flags for m in live)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from fewmark.core import Advice, Card, Chart, Deployment, Measurement, Series, Status, Table
 from fewmark.core.frozen import thaw
+from fewmark.runner.truncation import REFRESHED
 from fewmark.screening import Finding
 from fewmark.verbs.cells import LABEL, cell_columns, load_of, with_labels
 
@@ -37,7 +38,7 @@ def summary_card(frame: pd.DataFrame, target: str, *, source: str) -> Card:
         good = part.loc[part["status"] == Status.OK, target].dropna()
         spans = (_span(part[name]) for name in ("input_tokens", "output_tokens", "load"))
         rows.append((label, len(part[cell_columns(frame)].drop_duplicates()), *spans, _least(good), _most(good)))
-    projected = int((frame["provenance"] == "projected").sum()) if "provenance" in frame else 0
+    projected = _n_projected(frame)
     failed = {str(status): int(n) for status, n in frame["status"].value_counts().items() if status != Status.OK}
     advice = tuple(
         Advice(status, f"{count} rows ended as {status.replace('_', ' ')}.", "They count as results, not as speed.")
@@ -54,7 +55,7 @@ def summary_card(frame: pd.DataFrame, target: str, *, source: str) -> Card:
             ("rows", f"{len(frame):,}"),
             *((("models", f"{frame['model'].nunique():,}"),) if frame["model"].nunique() > 1 else ()),
             *((("accelerators", f"{frame['accelerator'].nunique():,}"),) if frame["accelerator"].nunique() > 1 else ()),
-            *((("projected rows", f"{projected:,}"),) if projected else ()),
+            *((("projected cells", f"{projected:,}"),) if projected else ()),
             *((("failed", f"{sum(failed.values()):,}"),) if failed else ()),
         ),
         tables=(Table("Deployments", (*columns, f"lowest_{target}", f"highest_{target}"), tuple(rows)),),
@@ -97,7 +98,7 @@ def faults_card(frame: pd.DataFrame, findings: Sequence[Finding]) -> Card:
 
 def cost_card(measurements: Iterable[Measurement]) -> Card:
     """What measuring cost: time, accelerator time and energy, start-up apart, by deployment."""
-    by_deployment = _by_deployment(measurements)
+    by_deployment = _by_deployment(each_run_once(measurements))
     parts = {label: _cost(part) for label, part in by_deployment.items()}
     total = {name: _sum(part[name] for part in parts.values()) for name in _COSTS}
     if total["wall_s"] is None:
@@ -140,7 +141,7 @@ def environment_card(measurements: Iterable[Measurement]) -> Card:
     """Where it ran: each fact, and how it varied over the measurements."""
     facts: dict[str, Counter[Any]] = {}
     n_known = 0
-    for measurement in measurements:
+    for measurement in each_run_once(measurements):
         n_known += bool(measurement.environment)
         for name, value in _flatten(thaw(measurement.environment)):
             facts.setdefault(name, Counter())[value] += 1
@@ -153,6 +154,11 @@ def environment_card(measurements: Iterable[Measurement]) -> Card:
         f"Where it ran, as recorded with {n_known:,} measurements.",
         tables=(Table("Facts", ("fact", "value"), rows),),
     )
+
+
+def each_run_once(measurements: Iterable[Measurement]) -> list[Measurement]:
+    """The measurements without those that are projections made anew of samples that others hold already."""
+    return [measurement for measurement in measurements if REFRESHED not in measurement.flags]
 
 
 _COSTS: Final = {
@@ -216,6 +222,16 @@ def _values(seen: Counter[Any]) -> str:
     common = [str(value) for value, _ in seen.most_common(MAX_VALUES)]
     rest = len(seen) - len(common)
     return "; ".join(common) + (f"; and {rest} more" if rest else "")
+
+
+def _n_projected(frame: pd.DataFrame) -> int:
+    """How many cells were projected and never measured in full, however often they were projected."""
+    if "provenance" not in frame:
+        return 0
+    columns, projected = cell_columns(frame), frame["provenance"] == "projected"
+    full = frame.loc[~projected & (frame["status"] == Status.OK), columns].drop_duplicates()
+    cut = frame.loc[projected & (frame["status"] == Status.OK), columns].drop_duplicates()
+    return len(cut) - len(cut.merge(full, on=columns))
 
 
 def _origin(frame: pd.DataFrame) -> str:
