@@ -138,6 +138,7 @@ class _Loop:
         table = from_measurements(Measurement(case) for case in cases.values())
         if probes:
             table[PRIORITY] = asked.astype(float)
+        expired = store.expired()
         known = pd.DataFrame(store.table())
         known = known if known.empty else apply(known, screen(known))
         self.planner: Planner = make_planner(
@@ -149,7 +150,7 @@ class _Loop:
         self.cases = {int(position): case for position, case in zip(where, cases.values(), strict=True)}
         self.position = {case.case_id: position for position, case in self.cases.items()}
         self.asked = np.sort(where[asked])
-        before = list(store.measurements(case_ids=list(cases)))
+        before = [m for m in store.measurements(case_ids=list(cases)) if m.measurement_id not in expired]
         self.done: list[Measurement] = [m for m in before if m.provenance != "imported"]
         self.model_name = "roofline" if model is None else model.name
         self.ledger: list[LedgerEntry] = []

@@ -36,6 +36,7 @@ SHOWN_FAILURES = 5
 @click.option("--truncate", metavar="TOKENS", help="Cut generations short, and project the rest: 64, or auto.")
 @click.option("--full", is_flag=True, help="Cut nothing short; measure in full what was only projected so far.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, help="Deployments side by side, with these two.")
+@click.option("--sentinels", type=click.IntRange(min=2), metavar="N", help="Has the system changed? Measure N again.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 def command(
@@ -58,6 +59,7 @@ def command(
     truncate: str | None,
     full: bool,
     workers: int,
+    sentinels: int | None,
     quiet: bool,
     as_json: bool,
 ) -> int:
@@ -67,6 +69,9 @@ def command(
 
     With --budget or --target-error it measures few of the cases and predicts the others: it shows the forecast error
     after each step and stops by its own estimate.
+
+    With --sentinels it measures N cells of each deployment again, tests whether anything has changed since (a new
+    version of the engine, another driver), and marks the results that no longer hold: the next run measures them again.
     """
     from fewmark.verbs.run import run
 
@@ -74,6 +79,20 @@ def command(
         prefix = shlex.split(worker_prefix)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--worker-prefix") from None
+    if sentinels is not None:
+        if budget or target_error or limit or retry or truncate or full or executor != "local":
+            raise click.UsageError("--sentinels goes with no option that says what else to measure, or how")
+        from fewmark.cli.sentinels import show_checked
+        from fewmark.verbs.sentinels import check_sentinels
+
+        checked = check_sentinels(
+            suite, sentinels, store=store, engine_python=engine_python, worker_prefix=prefix, timeout_s=timeout_s,
+            memory_limit=memory_limit, quiet=quiet,
+        )  # fmt: skip
+        if as_json:
+            click.echo(json.dumps([one.to_dict() for one in checked], indent=2, allow_nan=False))
+        show_checked(checked)
+        return 0 if checked else 1
     if budget is not None or target_error is not None:
         if limit is not None or retry is not None or executor != "local" or full:
             raise click.UsageError("--limit, --retry, --full and --executor do not go with --budget and --target-error")

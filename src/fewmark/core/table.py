@@ -41,4 +41,6 @@ NUMERIC_COLUMNS: Final[frozenset[str]] = frozenset(
     ("accelerator_count", "tensor_parallel_size", "n_repeats", *WORKLOAD_COLUMNS, *METRIC_COLUMNS)
 )
 OPTION_PREFIX: Final = "option."
+FLAG_SEPARATOR: Final = ";"
+EXPIRED: Final = "expired"  # the flag of a measurement that no longer holds, since the system has changed
 WORKLOAD_PREFIX: Final = "workload."

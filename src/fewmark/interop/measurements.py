@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final
 
 import pandas as pd
 
 from fewmark.core import CANONICAL_COLUMNS, Case, Deployment, InputError, Measurement, Projection, Sample, Workload
 from fewmark.core.frozen import FrozenMap, thaw
-from fewmark.core.table import METRIC_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
+from fewmark.core.table import EXPIRED, FLAG_SEPARATOR, METRIC_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
 from fewmark.core.values import MEASUREMENT_PROVENANCES
 from fewmark.interop.cells import cell_to_option, is_unknown, option_to_cell
 from fewmark.interop.frame import build_frame
 
 UNKNOWN: Final = "unknown"  # a deployment must name an engine and a model; a table need not
-FLAG_SEPARATOR: Final = ";"
 
 
 def is_complete(frame: pd.DataFrame) -> pd.Series:
@@ -52,13 +51,13 @@ def to_measurements(frame: pd.DataFrame) -> Iterator[Measurement]:
         yield _measurement(dict(zip(names, cells, strict=True)), row)
 
 
-def from_measurements(measurements: Iterable[Measurement]) -> pd.DataFrame:
+def from_measurements(measurements: Iterable[Measurement], expired: Collection[str] = ()) -> pd.DataFrame:
     """The canonical table, one row a measurement, its metrics the medians over the samples.
 
     What was imported comes back as the file had it; of what was measured or projected here, metrics that follow by
-    definition are filled in.
+    definition are filled in. Measurements whose id is in `expired` are flagged so.
     """
-    rows = [_row(measurement) for measurement in measurements]
+    rows = [_row(m, (EXPIRED,) if expired and m.measurement_id in expired else ()) for m in measurements]
     foreign = {name: None for row in rows for name in row if name not in CANONICAL_COLUMNS}
     names = [*CANONICAL_COLUMNS, *sorted(foreign)]
     if not rows:
@@ -118,7 +117,7 @@ def _measurement(cells: dict[str, Any], row: int) -> Measurement:
     )
 
 
-def _row(measurement: Measurement) -> dict[str, Any]:
+def _row(measurement: Measurement, marks: tuple[str, ...] = ()) -> dict[str, Any]:
     deployment, workload = measurement.case.deployment, measurement.case.workload
     row: dict[str, Any] = {"source": measurement.source, "status": str(measurement.status)}
     for name in ("engine", "model"):
@@ -140,7 +139,7 @@ def _row(measurement: Measurement) -> dict[str, Any]:
     if measurement.projection is not None:
         row |= measurement.projection.columns()
     row["n_repeats"] = len(measurement.samples) if n_repeats is None and not imported else n_repeats
-    row["flag"] = FLAG_SEPARATOR.join(measurement.flags) or None
+    row["flag"] = FLAG_SEPARATOR.join((*measurement.flags, *marks)) or None
     return row
 
 

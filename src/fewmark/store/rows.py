@@ -26,11 +26,16 @@ from fewmark.core import (
     derive_metrics,
 )
 from fewmark.core.frozen import canonical_json, thaw
-from fewmark.core.table import DEPLOYMENT_COLUMNS, METRIC_COLUMNS, NUMERIC_COLUMNS, WORKLOAD_COLUMNS
+from fewmark.core.table import (
+    DEPLOYMENT_COLUMNS,
+    FLAG_SEPARATOR,
+    METRIC_COLUMNS,
+    NUMERIC_COLUMNS,
+    WORKLOAD_COLUMNS,
+)
 from fewmark.store.annotations import Annotation
 from fewmark.store.schema import COST_COLUMNS
 
-FLAG_SEPARATOR: Final = ";"
 _REMEMBERED: Final = 10_000
 _PREDICTION_NUMBERS: Final = ("value", "low", "high", "confidence_level", "similarity")
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from fewmark.core import Deployment, FrozenMap, InputError, Measurement, Prediction
-from fewmark.core.table import METRIC_COLUMNS
+from fewmark.core.table import EXPIRED, FLAG_SEPARATOR, METRIC_COLUMNS
 from fewmark.store import schema
 from fewmark.store.annotations import Annotation
 from fewmark.store.columns import read_columns
@@ -162,10 +162,16 @@ class Store:
         Much faster than going through `measurements`. Beside the canonical columns: `measurement_id`, `case_id`,
         `deployment_id`, `provenance`, what it cost (`wall_s`, `accelerator_s`, `energy_j`, `startup_s`), every
         ``option.NAME`` and ``workload.NAME``, and the extra columns that measurements carry. Unknown numbers are
-        NaN, other unknown values None. Raises `InputError`.
+        NaN, other unknown values None. What has expired has a `flag` that says so. Raises `InputError`.
         """
         conditions = measurement_conditions(deployment, statuses, sources)
-        return read_columns(self._database, conditions, case_ids)
+        columns = read_columns(self._database, conditions, case_ids)
+        if expired := self.expired():
+            marked = zip(columns["measurement_id"], columns["flag"], strict=True)
+            columns["flag"] = [
+                FLAG_SEPARATOR.join(filter(None, [flag, EXPIRED])) if key in expired else flag for key, flag in marked
+            ]
+        return columns
 
     def case_ids(
         self,
@@ -173,8 +179,12 @@ class Store:
         deployment: DeploymentFilter | None = None,
         provenances: Iterable[str] | None = None,
     ) -> set[str]:
-        """The cases that have a measurement (with one of the statuses, of the deployment). Raises `InputError`."""
+        """The cases that have a measurement (with one of the statuses, of the deployment) that has not expired.
+
+        Raises `InputError`.
+        """
         conditions = measurement_conditions(deployment, statuses, None)
+        conditions.append(schema.measurements.c.measurement_id.not_in(_expired()))
         if provenances is not None:
             conditions.append(schema.measurements.c.provenance.in_(list(provenances)))
         query = sa.select(schema.measurements.c.case_id).where(*conditions).distinct()
@@ -280,6 +290,11 @@ class Store:
                 found += _marks(connection, keys, history=history)
         return found if history else [item for item in found if item.action != "clear"]
 
+    def expired(self) -> set[str]:
+        """The ids of the measurements that are marked as expired: the system has changed since."""
+        with self._database.read() as connection:
+            return set(connection.execute(_expired()).scalars())
+
     def _read_measurements(self, query: sa.Select[Any], case_ids: Iterable[str] | None) -> Iterator[Measurement]:
         table, reader = schema.measurements, Reader()
         environments: dict[str | None, FrozenMap | None] = {None: None}
@@ -330,6 +345,15 @@ def _forecast_conditions(metric: str | None, model: str | None) -> list[Conditio
     p = schema.predictions
     wanted = ((p.c.metric, metric), (p.c.model, model))
     return [column == column_text(value) for column, value in wanted if value is not None]
+
+
+def _expired() -> sa.Select[Any]:
+    table = schema.annotations
+    later = table.alias()
+    same = (later.c.measurement_id == table.c.measurement_id) & (later.c.rule == EXPIRED)
+    return sa.select(table.c.measurement_id).where(
+        table.c.rule == EXPIRED, table.c.action != "clear", ~sa.exists().where(same, later.c.number > table.c.number)
+    )
 
 
 def _marks(connection: sa.Connection, keys: list[str] | None, *, history: bool = False) -> list[Annotation]:

@@ -74,7 +74,7 @@ def screen(data: str | Path | None = None, *, store: str | None = None) -> Scree
                 got=opened.url,
                 hint="fewmark run, fewmark import, or screen --data FILE",
             )
-        findings = find_faults(from_measurements(measurements))
+        findings = find_faults(from_measurements(measurements, opened.expired()))
         marks = {(m.measurement_id, m.rule): m for m in (mark(measurements[f.row - 1], f) for f in findings)}
         known = {rule.name for rule in RULES}
         for old in opened.annotations():

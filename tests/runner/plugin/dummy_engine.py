@@ -44,6 +44,8 @@ class DummyEngine:
         noise = workload.options.get("noise", 0.0) * (seed % 1000 / 1000 - 0.5)
         step = 0.001 * workload.load * (1 + noise)
         step *= 10 if workload.options.get("slow_run") == self.runs else 1
+        _, slower, from_batch = _version()
+        step *= slower if workload.load >= from_batch else 1
         growth = self.options.get("growth", 0.0)  # of a step, for each token of the KV cache
         steps = [step * (1 + growth * (workload.input_tokens + i)) for i in range(produced)]
         times = tuple(accumulate(steps))
@@ -53,7 +55,7 @@ class DummyEngine:
         self.note("close")
 
     def environment(self):
-        return {"pid": os.getpid(), "threads": 1}
+        return {"pid": os.getpid(), "threads": 1, "engine_version": _version()[0]}
 
     def misbehave(self, how):
         once = self.options.get("once")
@@ -96,6 +98,12 @@ class DummyEngine:
         if journal is not None:
             with Path(journal).open("a") as file:
                 file.write(line + "\n")
+
+
+def _version():
+    """A new version of the engine, as the environment has it: "2.0 1.3 4" is 1.3 times slower from batch 4 on."""
+    version, slower, from_batch = os.environ.get("DUMMY_VERSION", "1.0 1 1").split()
+    return version, float(slower), int(from_batch)
 
 
 class MissingEngine(DummyEngine):

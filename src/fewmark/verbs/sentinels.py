@@ -1,0 +1,208 @@
+"""`fewmark run SUITE --sentinels N`: whether the system has changed since it was measured, and what expires."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from fewmark.core import Case, InputError, Measurement, Status
+from fewmark.core.table import EXPIRED
+from fewmark.interop import from_measurements
+from fewmark.planning.drift import MEASURED_SD, Drift, detect_drift, sentinels
+from fewmark.planning.space import Space
+from fewmark.runner import Runner
+from fewmark.runner.drift import FLAG as DRIFT_CHECK
+from fewmark.screening.expired import REASON
+from fewmark.store import Annotation, Store, open_store
+from fewmark.suites import Suite
+from fewmark.verbs.run import prepare
+
+METRIC: Final = "e2e_latency_s"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the sentinels of one deployment say of its old measurements.
+
+    `ratio` is the median over the old cells of new over old end-to-end latency, `low` and `high` of their 90%
+    intervals' ends; `noise` the relative standard deviation of a measurement that the test went by; `before` and `now`
+    the engine's versions, where they are known; `expired` the `case_id` of each old cell not to be believed any more.
+    """
+
+    deployment: str
+    before: str | None
+    now: str | None
+    n_old: int
+    n_sentinels: int
+    n_failed: int
+    noise: float
+    p_value: float
+    changed: bool
+    ratio: float
+    low: float
+    high: float
+    expired: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+class _Anew:
+    """The store for a runner that is to measure again what is there."""
+
+    def __init__(self, store: Store) -> None:
+        self.add = store.add
+
+    def case_ids(
+        self, statuses: Iterable[Status] | None = None, *, provenances: Iterable[str] | None = None
+    ) -> set[str]:
+        return set()
+
+
+def check_sentinels(
+    suite: str | Path | Suite,
+    n: int,
+    *,
+    store: str | None = None,
+    engine_python: str | None = None,
+    worker_prefix: Sequence[str] = (),
+    timeout_s: float | None = None,
+    memory_limit: str | None = None,
+    quiet: bool = False,
+) -> tuple[Checked, ...]:
+    """Measure n cells of each deployment again that the store has, and mark as expired what no longer holds.
+
+    What is expired counts as not measured: a run measures it again, and no model learns from it.
+
+    Parameters
+    ----------
+    n : sentinels of a deployment, at least 2; at most as many as it has measured cells
+    suite, store, engine_python, worker_prefix, timeout_s, memory_limit : as `verbs.run.run` takes them
+
+    Raises
+    ------
+    InputError
+        If n is less than 2, or the store has no deployment of the suite with two cells measured here.
+    SuiteError, StoreError, EngineError
+        If the request is wrong, or no engine of the suite can be used.
+    """
+    if n < 2:
+        raise InputError("a check needs at least 2 sentinels a deployment", got=n)
+    chosen, settings = prepare(
+        suite, engine_python=engine_python, worker_prefix=worker_prefix, timeout_s=timeout_s, memory_limit=memory_limit
+    )
+    with open_store(store, create=False) as opened:
+        held = _old(opened, chosen.cases)
+        if not held:
+            raise InputError(
+                "no deployment of the suite has two cells that were measured here",
+                got=opened.url,
+                hint="fewmark run first",
+            )
+        spaces = {label: Space.from_table(from_measurements(old)) for label, old in held.items()}
+        picks = {label: _picked(spaces[label], old, n) for label, old in held.items()}
+        again = [held[label][at].case for label, chosen_at in picks.items() for at in chosen_at]
+        runner = Runner(_Anew(opened), replace(settings, drift_check=False), quiet)
+        came = {m.case.case_id: m for m in runner.run(again).measurements}
+        noise = noise_of(opened.measurements(case_ids=[c.case_id for c in chosen.cases], statuses=[Status.OK]))
+        found = tuple(
+            checked
+            for label, old in held.items()
+            if (checked := _checked(label, spaces[label], old, [old[at].case for at in picks[label]], came, noise))
+        )
+        gone = {case_id for checked in found for case_id in checked.expired}
+        marks = [m.measurement_id for old in held.values() for m in old if m.case.case_id in gone]
+        opened.annotate(Annotation(key, EXPIRED, "exclude", REASON) for key in marks + _earlier(opened, gone, came))
+    return found
+
+
+def noise_of(measurements: Iterable[Measurement]) -> float:
+    """The relative sd of one measurement: what repeats within it and drift checks after it tell, at least 1%."""
+    within, visits = [], []
+    for measurement in measurements:
+        values = np.log([v for v in measurement.values(METRIC) if v > 0])
+        if len(values) > 1:
+            within.append(values.var(ddof=1) / len(values))
+        drift = measurement.extra.get("drift")
+        if DRIFT_CHECK in measurement.flags and isinstance(drift, float) and drift > -1:
+            visits.append(math.log1p(drift) ** 2 / 2)
+    least = MEASURED_SD**2
+    return math.sqrt(max(least, np.mean(within) if within else 0.0, np.mean(visits) if visits else 0.0))
+
+
+def _old(store: Store, cases: Iterable[Case]) -> dict[str, list[Measurement]]:
+    """The latest good measurement of each cell by deployment, in the store's order; of those with two cells or more."""
+    expired = store.expired()
+    latest: dict[str, dict[str, Measurement]] = {}
+    for m in store.measurements(case_ids=[case.case_id for case in cases], statuses=[Status.OK]):
+        good = m.provenance == "measured" and DRIFT_CHECK not in m.flags and m.median(METRIC)
+        if good and not (expired and m.measurement_id in expired):
+            latest.setdefault(m.case.deployment.deployment_id, {})[m.case.case_id] = m
+    return {key: list(held.values()) for key, held in latest.items() if len(held) > 1}
+
+
+def _picked(space: Space, old: Sequence[Measurement], n: int) -> list[int]:
+    cost = np.array([m.median(METRIC) for m in old], dtype=float)
+    return [int(at) for at in sentinels(space, cost, min(n, len(old)))]
+
+
+def _checked(
+    deployment_id: str,
+    space: Space,
+    old: Sequence[Measurement],
+    asked: Collection[Case],
+    came: Mapping[str, Measurement],
+    noise: float,
+) -> Checked | None:
+    """What came of one deployment's sentinels; None where none of them could be measured."""
+    new = np.full(len(old), np.nan)
+    results = [came[case.case_id] for case in asked if case.case_id in came]
+    for at, m in enumerate(old):
+        again = came.get(m.case.case_id)
+        if again is not None and again.status is Status.OK and (value := again.median(METRIC)):
+            new[at] = value
+    good = [m for m in results if m.status is Status.OK]
+    if not good:
+        return None
+    before = np.array([m.median(METRIC) for m in old], dtype=float)
+    drift: Drift = detect_drift(space, before, new, noise_sd=noise)
+    return Checked(
+        deployment=old[0].case.deployment.label,
+        before=_version(old),
+        now=_version(good),
+        n_old=len(old),
+        n_sentinels=len(asked),
+        n_failed=len(asked) - len(good),
+        noise=noise,
+        p_value=drift.p_value,
+        changed=drift.changed,
+        ratio=float(np.median(drift.ratio)),
+        low=float(np.median(drift.low)),
+        high=float(np.median(drift.high)),
+        expired=tuple(m.case.case_id for m, gone in zip(old, drift.expired, strict=True) if gone),
+    )
+
+
+def _earlier(store: Store, gone: Collection[str], came: Mapping[str, Measurement]) -> list[str]:
+    """Every other measurement of the expired cells but the new ones."""
+    new = {m.measurement_id for m in came.values()}
+    held = store.measurements(case_ids=list(gone)) if gone else ()
+    return [m.measurement_id for m in held if m.measurement_id not in new]
+
+
+def _version(measurements: Iterable[Measurement]) -> str | None:
+    """The engine's version that the measurements agree on, as they recorded it."""
+    found = {_recorded(m) for m in measurements}
+    return found.pop() if len(found) == 1 else None
+
+
+def _recorded(measurement: Measurement) -> str | None:
+    engine = measurement.environment.get("engine")
+    told = engine.get("engine_version") if isinstance(engine, Mapping) else None
+    return str(told) if told is not None else measurement.case.deployment.engine_version
