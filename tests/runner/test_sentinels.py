@@ -1,6 +1,7 @@
 """A new version of an engine: a few cells measured again tell whether it changed, and which old results expire."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +69,16 @@ def test_a_slower_version_expires_what_it_changed_and_the_next_run_measures_that
     assert main(["screen", "--store", "s.db"]) == 0
     with open_store("s.db") as store:
         assert len(store.expired()) == len(checked["expired"])
+
+
+def test_a_run_that_goes_on_with_another_version_says_so(measured, capsys, monkeypatch):
+    monkeypatch.setenv("DUMMY_VERSION", "2.0 1 1")
+    wider = SUITE.replace("[8, 32, 128]", "[8, 32, 128, 256]")
+    for said in (True, False):
+        Path("wider.yaml").write_text(wider)
+        assert main(["run", "wider.yaml", "--store", "s.db", "--quiet", "--json"]) == 0
+        codes = [advice["code"] for advice in json.loads(capsys.readouterr().out)["advice"]]
+        assert ("engine-version" in codes) is said
 
 
 def test_what_cannot_be_checked_is_said(tmp_path, monkeypatch, plugin, capsys):

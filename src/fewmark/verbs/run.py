@@ -23,6 +23,7 @@ from fewmark.runner.standing import Standing
 from fewmark.runner.truncation import Truncation, Validation
 from fewmark.store import open_store
 from fewmark.suites import Suite, load_suite, matching
+from fewmark.verbs.versions import version_advice
 
 EXECUTORS: Final[Mapping[str, Callable[[], Executor]]] = {"local": LocalExecutor, "ray": RayExecutor}
 
@@ -95,6 +96,9 @@ def run(
             settings = replace(settings, truncation=replace(cut, known=tuple(earlier)))
         runner = Runner(opened, settings, quiet, executor_named(executor))
         report = runner.run(chosen.cases, retry_failed=retry_failed, limit=limit)
+        if report.n_before and report.measurements:
+            warned = version_advice(opened, chosen.cases, report.measurements)
+            report = replace(report, advice=(*report.advice, *warned))
         if chosen.auto:
             # A round of the search goes on with the engine that the last one loaded, where that is here.
             with contextlib.closing(Standing()) as standing:

@@ -21,6 +21,7 @@ from fewmark.screening.expired import REASON
 from fewmark.store import Annotation, Store, open_store
 from fewmark.suites import Suite
 from fewmark.verbs.run import prepare
+from fewmark.verbs.versions import engine_version
 
 METRIC: Final = "e2e_latency_s"
 
@@ -174,8 +175,8 @@ def _checked(
     drift: Drift = detect_drift(space, before, new, noise_sd=noise)
     return Checked(
         deployment=old[0].case.deployment.label,
-        before=_version(old),
-        now=_version(good),
+        before=engine_version(old),
+        now=engine_version(good),
         n_old=len(old),
         n_sentinels=len(asked),
         n_failed=len(asked) - len(good),
@@ -194,15 +195,3 @@ def _earlier(store: Store, gone: Collection[str], came: Mapping[str, Measurement
     new = {m.measurement_id for m in came.values()}
     held = store.measurements(case_ids=list(gone)) if gone else ()
     return [m.measurement_id for m in held if m.measurement_id not in new]
-
-
-def _version(measurements: Iterable[Measurement]) -> str | None:
-    """The engine's version that the measurements agree on, as they recorded it."""
-    found = {_recorded(m) for m in measurements}
-    return found.pop() if len(found) == 1 else None
-
-
-def _recorded(measurement: Measurement) -> str | None:
-    engine = measurement.environment.get("engine")
-    told = engine.get("engine_version") if isinstance(engine, Mapping) else None
-    return str(told) if told is not None else measurement.case.deployment.engine_version
