@@ -29,7 +29,10 @@ def read_source(data: str | Path | None = None, *, store: str | None = None, scr
     if data is not None:
         if store is not None:
             raise InputError("name a file or a store, not both", got={"data": str(data), "store": store})
-        table = datasets.load(str(data)) if str(data) in datasets.names() else read_results(data)
+        packaged = datasets.names()
+        if str(data) not in packaged and not Path(data).exists():
+            raise InputError("there is no such file", got=str(data), hint=f"packaged are {', '.join(packaged)}")
+        table = datasets.load(str(data)) if str(data) in packaged else read_results(data)
     else:
         with open_store(store, create=False) as opened:
             table = pd.DataFrame(opened.table())
