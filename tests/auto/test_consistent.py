@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewmark.models.calibration import LeftOut
 from fewmark.models.consistent import ConsistentAuto
 from fewmark.models.facts import load_facts
 from fewmark.models.reconcile import LATENCIES, contest, project
 from fewmark.models.saturation import Saturation, log2_users_of_few
+from fewmark.models.scores import LeftOut
 
 CELL = ["engine", "model", "accelerator", "accelerator_count", "input_tokens", "output_tokens", "concurrency"]
 TARGETS = ("ttft_s", "tpot_s", "e2e_latency_s", "throughput_tok_s", "total_throughput_tok_s")
@@ -109,7 +109,7 @@ def left_out(error: dict[str, float], seed: int = 0) -> dict[str, LeftOut]:
         said = right + error[name] * rng.standard_normal(n)
         out[name] = LeftOut(
             np.zeros((n, 3)), np.repeat(np.arange(12), 6), np.zeros(n), right, said, said, np.full(n, 0.05), 0.2,
-            np.zeros((n, 2)), np.ones(n, dtype=bool),
+            np.zeros((n, 2)), np.ones(n),
         )  # fmt: skip
     return out
 

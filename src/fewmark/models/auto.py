@@ -24,8 +24,9 @@ from fewmark.models import auto_state
 from fewmark.models.auto_inputs import OWN, Encoder, Table, read_table
 from fewmark.models.auto_pool import Pool, deal, learn_hyper
 from fewmark.models.base import FloatArray, Model
-from fewmark.models.calibration import LeftOut, Scores, beyond, rows_by_group
+from fewmark.models.calibration import DEVICES, beyond, rows_by_group
 from fewmark.models.facts import load_facts
+from fewmark.models.scores import LeftOut, Scores
 from fewmark.models.support import anchors, greedy
 
 FOLDS: Final = 2
@@ -157,6 +158,7 @@ class AutoModel(Model):
         table, _, sd = self._latent(X)
         errors, weights = [], []
         silent = self._silent(table, sd)
+        sd = self._stretched(table, sd)
         for rows, left, outside in self._situations(table):
             answered = ~silent[rows]
             if answered.any():
@@ -359,12 +361,24 @@ class AutoModel(Model):
             out.append((rows, pool, pool.axes[pool.members.get(code, np.zeros(0, dtype=np.intp))]))
         return out
 
+    def _stretched(self, table: Table, sd: FloatArray) -> FloatArray:
+        """Standard deviations (m,) as wide as what is known of each deployment is surprising."""
+        out = sd.copy()
+        for rows, pool, _ in self._by_deployment(table):
+            out[rows] *= pool.stretch(int(table.deployment[rows[0]]))
+        return out
+
     def _situations(self, table: Table) -> list[tuple[NDArray[np.intp], LeftOut, FloatArray]]:
         """For each deployment asked for: the asked rows, cells left out alike, and how far beyond the known."""
         return [
             (
                 rows,
-                pool.calibrator.left_out(int(table.deployment[rows[0]]), int(table.accelerator[rows[0]]), known),
+                pool.calibrator.left_out(
+                    int(table.deployment[rows[0]]),
+                    int(table.accelerator[rows[0]]),
+                    float(table.inputs.values[rows[0], DEVICES]),
+                    known,
+                ),
                 beyond(table.axes[rows], known),
             )
             for rows, pool, known in self._by_deployment(table)
@@ -374,7 +388,8 @@ class AutoModel(Model):
 
     def _answer(self, X: pd.DataFrame) -> tuple[Table, FloatArray, FloatArray]:
         """Log latency (m,) and the standard deviation that intervals are made of."""
-        return self._latent(X)
+        table, mean, sd = self._latent(X)
+        return table, mean, self._stretched(table, sd)
 
     def _scored(self, X: pd.DataFrame, table: Table) -> list[tuple[NDArray[np.intp], Scores, FloatArray]]:
         """For each deployment asked for: the asked rows, the scores that apply, and how far beyond the known."""

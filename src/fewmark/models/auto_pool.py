@@ -22,7 +22,7 @@ from fewmark.models import gp
 from fewmark.models.auto_inputs import ACCELERATOR, DEPLOYMENT, OWN
 from fewmark.models.auto_kernel import own as own_covariance
 from fewmark.models.auto_kernel import parts, prior
-from fewmark.models.calibration import Calibrator, Fold, rows_by_group
+from fewmark.models.calibration import Calibrator, Fold, rows_by_group, stretch
 from fewmark.models.kernel import FloatArray, Inputs, IntArray, Kernel
 from fewmark.models.posterior import Posterior
 from fewmark.models.strength import is_unusual, strength
@@ -108,6 +108,7 @@ class Pool:
         else:
             self.posterior, self.noise = Posterior(self.kernel, hyper.theta, inputs, residual, noise[0]), noise[1]
         self.members = rows_by_group(inputs.codes[:, DEPLOYMENT])
+        self._stretches: dict[int, float] = {}
 
     @cached_property
     def calibrator(self) -> Calibrator:
@@ -130,8 +131,18 @@ class Pool:
         self.axes, self.kept = np.vstack([self.axes, axes]), np.vstack([self.kept, kept])
         self.noise = np.append(self.noise, noise)
         self.members = rows_by_group(self.posterior.inputs.codes[:, DEPLOYMENT])
+        self._stretches = {}
         if calibrator is not None:
             self.__dict__["calibrator"] = calibrator
+
+    def stretch(self, deployment: int) -> float:
+        """What a deployment's standard deviations are stretched by, as unlike its relatives as it is; 1 if unknown."""
+        if deployment not in self.members:
+            return 1.0
+        if deployment not in self._stretches:
+            rows = self.members[deployment]
+            self._stretches[deployment] = stretch(self.posterior.surprise(rows), len(rows))
+        return self._stretches[deployment]
 
     def kinship(self, codes: IntArray) -> float:
         """How much of the pool is related to a deployment with these group codes."""

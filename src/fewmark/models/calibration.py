@@ -4,19 +4,25 @@ The process's own standard deviations rank predictions well but not at the right
 cells T are measured, every other deployment is looked at as if only cells like T of it were: its other cells are left
 out (all at once, by the block formula of `fewmark.models.posterior`) and predicted. The scores |residual| / standard
 deviation of those cells say how far off such predictions are. Scores count by how alike the situation is: the same
-accelerator more, and a standard deviation of the same size, and equally far beyond what is measured.
+accelerator more, and as many devices, a standard deviation of the same size, and equally far beyond what is measured.
 
-Notation: z scores; w their weights; level the confidence level. The factor on a standard deviation is the weighted
-quantile of z at (1 + 1/n_eff) level, n_eff = (sum w)² / sum w², with scores of a Student t as a prior's worth of data.
+A Gaussian process's standard deviation does not depend on the values that were measured, so a deployment unlike its
+relatives would get the same interval as one like them. How surprising its known cells are given all others tells the
+two apart: with a common unknown scale of what is not known of a deployment, of precision Gamma(DEGREES/2, DEGREES/2),
+the process is a Student t, and n known cells of squared Mahalanobis distance b stretch its standard deviations by
+
+    sqrt((DEGREES + b) / (DEGREES + n)),
+
+of the left-out cells as of the asked ones.
 
 Hyperparameters that never saw a deployment have learned from half of the data, so their errors are too large; those of
-the hyperparameters that predict, which did see it, are too small. The error of a score is the .632 estimator's mixture
-of the two, the more so the more cells of the deployment itself are known: what is not known of it comes from the other
-deployments, and for that nothing replaces one that was never seen.
+the hyperparameters that predict, which did see it, are too small. The error of a score is a mixture of the two, as the
+.632 estimator's, up to half and half the more cells of the deployment itself are known: what is not known of it comes
+from the other deployments, and for that nothing replaces one that was never seen.
 
 Source: the .632 estimator (Efron 1983, section 6); split conformal prediction with weights for shift (Tibshirani et al.
 2019, equation 7) on leave-out scores (Vehtari et al. 2017 for the block formulas); exchangeable are deployments under
-one pattern, not cells.
+one pattern, not cells. The stretch: Student-t processes (Shah, Wilson and Ghahramani 2014, section 3).
 """
 
 from __future__ import annotations
@@ -26,108 +32,35 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student_t
 
 from fewmark.models.auto_inputs import COLUMNS, OWN
 from fewmark.models.auto_kernel import own as own_covariance
-from fewmark.models.gp import NOISE_STEPS, Noise, cholesky, refresh_noise, solve
+from fewmark.models.gp import NOISE_STEPS, Noise, cholesky, inverse, refresh_noise, solve
 from fewmark.models.kernel import FloatArray, IntArray
 from fewmark.models.posterior import Posterior
 from fewmark.models.saturation import log2_users_of_few, log_waves
+from fewmark.models.scores import LeftOut
 from fewmark.models.strength import is_unusual, strength
 
-PRIOR_WEIGHT = 10.0  # scores' worth of the Student t
-PRIOR_DEGREES = 4.0
 SAME_ACCELERATOR = 6.0  # weight of a score from the same accelerator beside one from another
-SD_BANDWIDTH = 0.8  # of log standard deviation
-BEYOND_BANDWIDTH = 0.75  # octaves
-SD_STEP = 0.1
-BEYOND_STEP = 0.25
-IN_SAMPLE = 0.368
+DEVICES_BANDWIDTH = 1.5  # octaves
+DEGREES = 4.0  # of the common scale of what is not known of a deployment
+IN_SAMPLE = 0.5
 FEW = 4.0  # cells, at which half of that holds
 MAX_DEPLOYMENTS = 64
 MAX_BLOCK = 600
 MAX_REVISED = 1500  # cells; with more, hiding a few changes little and costs much
 SAME_PRESSURE = 0.02  # octaves
 PRESSURE = COLUMNS.index("pressure")
-_PRIOR_Z = np.abs(student_t.ppf((np.arange(40) + 0.5) / 40, PRIOR_DEGREES))
+DEVICES = COLUMNS.index("log2_devices")
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Scores of left-out cells: z (k,), log of the predicted standard deviation (k,), octaves beyond what was measured
-    (k, 2) in length and load, and whether the accelerator is the asked one's (k,)."""
+def stretch(distance: float, n_known: int) -> float:
+    """What to multiply a block's standard deviations with, by how surprising its n known cells are.
 
-    z: FloatArray
-    log_sd: FloatArray
-    beyond: FloatArray
-    same: NDArray[np.bool_]
-
-    def weights(self, log_sd: FloatArray, beyond: FloatArray) -> FloatArray:
-        """How much each score counts for each of m predictions, (m, k)."""
-        distance = ((log_sd[:, None] - self.log_sd) / SD_BANDWIDTH) ** 2
-        distance = distance + (((beyond[:, None, :] - self.beyond) / BEYOND_BANDWIDTH) ** 2).sum(-1)
-        return np.asarray(np.exp(-0.5 * distance) * np.where(self.same, SAME_ACCELERATOR, 1.0))
-
-    def factor(self, log_sd: FloatArray, beyond: FloatArray, level: float) -> FloatArray:
-        """What to multiply each of m standard deviations with for an interval at this level, (m,)."""
-        # the weights change slowly: alike situations share one quantile, so that a million rows cost a few hundred
-        coarse = np.column_stack([np.round(log_sd / SD_STEP) * SD_STEP, np.round(beyond / BEYOND_STEP) * BEYOND_STEP])
-        situations, where = np.unique(coarse, axis=0, return_inverse=True)
-        z, weights = self._sorted(situations[:, 0], situations[:, 1:])
-        total = weights.sum(1)
-        effective = total**2 / (weights**2).sum(1)
-        reach = np.minimum(level * (1 + 1 / effective), 1.0) * total
-        at = np.minimum((np.cumsum(weights, axis=1) < reach[:, None]).sum(1), len(z) - 1)
-        return np.asarray(z[at][where.ravel()])
-
-    def _sorted(self, log_sd: FloatArray, beyond: FloatArray) -> tuple[FloatArray, FloatArray]:
-        weights = self.weights(log_sd, beyond) if len(self.z) else np.zeros((len(log_sd), 0))
-        prior = np.full((len(log_sd), len(_PRIOR_Z)), PRIOR_WEIGHT / len(_PRIOR_Z))
-        z = np.concatenate([self.z, _PRIOR_Z])
-        order = np.argsort(z)
-        return z[order], np.hstack([weights, prior])[:, order]
-
-    def median_error(self, log_sd: FloatArray, beyond: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Absolute log errors that m predictions may have and their weights, each (m, k + prior)."""
-        z, weights = self._sorted(log_sd, beyond)
-        return np.exp(log_sd)[:, None] * z, weights / weights.sum(1, keepdims=True)
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """k cells left out of what is known, and what was foretold of them.
-
-    `axes` (k, 3 or more) and `deployment` (k,) say which cells; `truth`, `honest` and `seen` (k,) are their residuals,
-    measured, foretold by hyperparameters that never saw their deployment, and by those that predict; `sd` (k,) is the
-    predicted standard deviation, `share` how much `seen` counts, `offset` (k,) the mean function, NaN where it was not
-    kept; `beyond` and `same` as in `Scores`.
+    `distance` is the squared Mahalanobis distance of their values from what all other cells foretell of them.
     """
-
-    axes: FloatArray
-    deployment: IntArray
-    offset: FloatArray
-    truth: FloatArray
-    honest: FloatArray
-    seen: FloatArray
-    sd: FloatArray
-    share: float
-    beyond: FloatArray
-    same: NDArray[np.bool_]
-
-    def mixed(self, honest: FloatArray, seen: FloatArray) -> FloatArray:
-        """The .632 estimator's mixture of two errors, (k,)."""
-        return np.asarray((1 - self.share) * honest + self.share * seen)
-
-    @property
-    def error(self) -> FloatArray:
-        """The absolute log error of each cell, (k,)."""
-        return self.mixed(np.abs(self.truth - self.honest), np.abs(self.truth - self.seen))
-
-    @property
-    def scores(self) -> Scores:
-        """The scores of these cells."""
-        return Scores(self.error / self.sd, np.log(self.sd), self.beyond, self.same)
+    return float(np.sqrt((DEGREES + distance) / (DEGREES + n_known)))
 
 
 def beyond(axes: FloatArray, known: FloatArray) -> FloatArray:
@@ -185,20 +118,20 @@ class Calibrator:
         self.members = rows_by_group(deployment)
         self._latent: dict[tuple[int, int, int], tuple[FloatArray, FloatArray, FloatArray]] = {}
         self._foretold: dict[tuple[int, int, int, bytes], tuple[FloatArray, FloatArray]] = {}
-        self._left_out: dict[tuple[int, int, bytes], LeftOut] = {}
+        self._left_out: dict[tuple[int, int, float, bytes], LeftOut] = {}
 
-    def left_out(self, deployment: int, accelerator: int, known: FloatArray) -> LeftOut:
+    def left_out(self, deployment: int, accelerator: int, log2_devices: float, known: FloatArray) -> LeftOut:
         """Cells of others left out as if of each only cells like those at axes `known` were known.
 
         For a deployment by its number, any other if new, of which these are known.
         """
         kept = np.unique(known[:, :3], axis=0)
-        key = (deployment, accelerator, kept.tobytes())
+        key = (deployment, accelerator, log2_devices, kept.tobytes())
         if key not in self._left_out:
-            self._left_out[key] = self._leave_out(deployment, accelerator, kept)
+            self._left_out[key] = self._leave_out(deployment, accelerator, log2_devices, kept)
         return self._left_out[key]
 
-    def _leave_out(self, deployment: int, accelerator: int, kept: FloatArray) -> LeftOut:
+    def _leave_out(self, deployment: int, accelerator: int, log2_devices: float, kept: FloatArray) -> LeftOut:
         enough = max(6, len(kept) + 1)
         rich = [d for d, rows in self.members.items() if d != deployment and len(rows) >= enough]
         alike = [d for d in rich if self.accelerator[self.members[d][0]] == accelerator]
@@ -218,10 +151,12 @@ class Calibrator:
         ]
         rows = np.concatenate([np.zeros(0, dtype=np.intp), *(rows for rows, _ in found)])
         honest, seen, sd = np.hstack([np.zeros((3, 0)), *(foretold for _, foretold in found)])
+        apart = (self.main.posterior.inputs.values[rows, DEVICES] - log2_devices) / DEVICES_BANDWIDTH
+        kinship = np.where(self.accelerator[rows] == accelerator, SAME_ACCELERATOR, 1.0) * np.exp(-0.5 * apart**2)
         return LeftOut(
             self.axes[rows], self.deployment[rows], self.kept[rows, 0], self.main.posterior.y[rows], honest, seen, sd,
             share=IN_SAMPLE * len(kept) / (len(kept) + FEW), beyond=beyond(self.axes[rows], kept),
-            same=self.accelerator[rows] == accelerator,
+            kinship=kinship,
         )  # fmt: skip
 
     def _some(self, rich: list[int], alike: list[int]) -> list[int]:
@@ -261,7 +196,7 @@ class Calibrator:
     def _as_if(
         self, fold: Fold, rows: NDArray[np.intp], stay: NDArray[np.bool_], group: IntArray
     ) -> tuple[FloatArray, FloatArray]:
-        """Mean and variance (with noise) of the cells that do not stay, given those that do and all other deployments.
+        """Mean and stretched variance (with noise) of the cells that do not stay, given those that do and all others'.
 
         The noise of what stays, and the strength of each deployment's own parts, are estimated anew: the fitted
         ones know the values that are hidden here.
@@ -298,10 +233,17 @@ class Calibrator:
             covariance = covariance + (found**2 - 1) * own * (group == number)[:, None]
         known, across = covariance[np.ix_(stay, stay)], covariance[np.ix_(~stay, stay)]
         factor = cholesky(known + np.diag(noise.variance(group[stay])))
+        weights, inner = solve(factor, y), inverse(factor)
+        unlike = np.ones(len(noise.factor))  # what each deployment's standard deviations are stretched by
+        for number in np.unique(group[stay]):
+            own_rows = np.flatnonzero(group[stay] == number)
+            own_weights = weights[own_rows]
+            distance = own_weights @ solve(cholesky(inner[np.ix_(own_rows, own_rows)]), own_weights)
+            unlike[number] = stretch(float(distance), len(own_rows))
         scale = np.exp(noise.log_scale) * noise.factor[group[~stay]]
         explained = (across * solve(factor, np.asfortranarray(across.T)).T).sum(1)
         variance = np.diag(covariance)[~stay] - explained + scale**2
-        return mean[~stay] + across @ solve(factor, y), np.maximum(variance, 1e-12)
+        return mean[~stay] + across @ weights, np.maximum(variance, 1e-12) * unlike[group[~stay]] ** 2
 
     def _as_known(self, inputs: FloatArray, rows: NDArray[np.intp], stay: NDArray[np.bool_]) -> FloatArray | None:
         """A block's inputs as they would be if only the cells that stay were known; None where that changes nothing.

@@ -29,7 +29,6 @@ from fewmark.models.auto_inputs import COLUMNS, Encoder, Table
 from fewmark.models.auto_kernel import prior as prior_of_kernel
 from fewmark.models.auto_pool import Hyper
 from fewmark.models.base import FloatArray
-from fewmark.models.calibration import PRIOR_DEGREES, LeftOut, Scores
 from fewmark.models.cells import log_sd
 from fewmark.models.facts import load_facts
 from fewmark.models.gp import cholesky, solve
@@ -37,6 +36,7 @@ from fewmark.models.mechanistic import N_TERMS, Mechanistic
 from fewmark.models.prior import ENOUGH, Prior, packaged_prior
 from fewmark.models.reconcile import E2E, LATENCIES, TPOT, TTFT, Verdict, agree, contest
 from fewmark.models.saturation import Saturation, log_waves
+from fewmark.models.scores import PRIOR_DEGREES, LeftOut, Scores
 
 RATES: Final = ("throughput_tok_s", "total_throughput_tok_s")
 PRESSURE: Final = COLUMNS.index("pressure")
@@ -242,7 +242,8 @@ class ConsistentAuto(AutoModel):
             return super()._answer(X)
         logs, sds = {}, {}
         for name, model in self._processes():
-            table, logs[name], sds[name] = model._latent(X)
+            table, logs[name], sd = model._latent(X)
+            sds[name] = model._stretched(table, sd)
             if model is self:
                 own = table
         for rows, verdict, _ in self._verdicts(X):

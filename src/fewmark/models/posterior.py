@@ -126,6 +126,11 @@ class Posterior:
         covariance[np.diag_indices(len(block))] -= self.variance[block]
         return mean, covariance
 
+    def surprise(self, block: NDArray[np.intp]) -> float:
+        """The squared Mahalanobis distance of a block's values from what all other cells foretell of them."""
+        mean, _ = self.without(block)
+        return float(self.a[block] @ (self.y[block] - mean))
+
     def add(self, inputs: Inputs, y: FloatArray, variance: FloatArray) -> Posterior:
         """This posterior with further cells measured: one row of the factor each, hyperparameters kept."""
         cross = self.kernel.matrix(self.theta, self.inputs, inputs)

@@ -26,7 +26,7 @@ import numpy as np
 from scipy.stats import norm
 
 from fewmark.models.base import FloatArray
-from fewmark.models.calibration import LeftOut, Scores
+from fewmark.models.scores import LeftOut, Scores
 
 TTFT: Final = "ttft_s"
 TPOT: Final = "tpot_s"
@@ -71,7 +71,7 @@ def contest(left: Mapping[str, LeftOut], output_tokens: FloatArray) -> Verdict |
         best, found = each, Verdict(
             stretch,
             {
-                name: Scores(errors[name] / sds[name], np.log(sds[name]), one.beyond, one.same)
+                name: Scores(errors[name] / sds[name], np.log(sds[name]), one.beyond, one.kinship, one.deployment)
                 for name, one in left.items()
             },
         )  # fmt: skip
