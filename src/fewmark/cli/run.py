@@ -22,6 +22,7 @@ SHOWN_FAILURES = 5
 @click.option("--engine-python", metavar="PATH", help="The Python that has the engine, where it is not this one.")
 @click.option("--worker-prefix", metavar="COMMAND", default="", help="Start workers behind a command: 'ssh gpu-host'.")
 @click.option("--repeats-max", type=click.IntRange(min=1), metavar="N", help="Most repeats of a case.")
+@click.option("--rounds", type=click.IntRange(min=1), metavar="N", help="Make the repeats in N rounds over the cells.")
 @click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Give a case up after this long.")
 @click.option("--retry", type=click.Choice(["failed"]), help="Measure the cases again that have failed so far.")
 @click.option("--order", "order_seed", type=int, metavar="SEED", help="Seed of the random order and of the prompts.")
@@ -45,6 +46,7 @@ def command(
     engine_python: str | None,
     worker_prefix: str,
     repeats_max: int | None,
+    rounds: int | None,
     timeout_s: float | None,
     retry: str | None,
     order_seed: int | None,
@@ -80,7 +82,7 @@ def command(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--worker-prefix") from None
     if sentinels is not None:
-        if budget or target_error or limit or retry or truncate or full or executor != "local":
+        if budget or target_error or limit or retry or truncate or full or rounds or executor != "local":
             raise click.UsageError("--sentinels goes with no option that says what else to measure, or how")
         from fewmark.cli.sentinels import show_checked
         from fewmark.verbs.sentinels import check_sentinels
@@ -94,8 +96,10 @@ def command(
         show_checked(checked)
         return 0 if checked else 1
     if budget is not None or target_error is not None:
-        if limit is not None or retry is not None or executor != "local" or full:
-            raise click.UsageError("--limit, --retry, --full and --executor do not go with --budget and --target-error")
+        if limit is not None or retry is not None or executor != "local" or full or rounds is not None:
+            raise click.UsageError(
+                "--limit, --retry, --full, --rounds and --executor do not go with --budget and --target-error"
+            )
         if truncate is not None and not truncate.isdecimal():
             raise click.BadParameter("with --budget or --target-error, a number of tokens", param_hint="--truncate")
         from fewmark.cli.campaign import show_campaign, show_step
@@ -127,6 +131,7 @@ def command(
         executor=executor,
         truncate=truncate,
         full=full,
+        rounds=rounds,
         quiet=quiet,
     )
     if as_json:

@@ -8,16 +8,18 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, Final
 
-from fewmark.core import Case, Deployment, EngineError, Measurement, Status
+from fewmark.core import Case, Deployment, EngineError, InputError, Measurement, Status
 from fewmark.engines.measure import Outcome, Policy, case_seed
 from fewmark.runner.drift import marked, worth_checking
 from fewmark.runner.launch import Launch
 from fewmark.runner.process import WorkerGoneError, WorkerProcess
 from fewmark.runner.standing import Standing
-from fewmark.runner.truncation import Task, Truncation, Truncator
+from fewmark.runner.truncation import Truncation, Truncator
+from fewmark.runner.visits import Visits, as_visit
 
 START_ATTEMPTS: Final = 3
 LOAD_ATTEMPTS: Final = 2
+VISIT_STRIDE: Final = 1_000_003
 SOFT_LIMIT: Final = 0.8  # of the time-out: no repeat is begun that would run into it
 
 
@@ -42,6 +44,10 @@ class RunSettings:
         second measurement is marked ``drift-check``.
     truncation : Truncation, optional
         How generations are cut short and projected.
+    rounds : int
+        In how many rounds over a deployment's cases the repeats are made; see `fewmark.runner.visits`.
+    visits : tuple of Measurement
+        Of a run in rounds that was stopped.
     """
 
     policy: Policy = field(default_factory=Policy)
@@ -52,6 +58,12 @@ class RunSettings:
     standing: Standing | None = field(default=None, compare=False)
     drift_check: bool = False
     truncation: Truncation | None = None
+    rounds: int = 1
+    visits: tuple[Measurement, ...] = field(default=(), repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise InputError("a case is visited in at least 1 round", got=self.rounds)
 
 
 def measure_deployment(
@@ -61,6 +73,8 @@ def measure_deployment(
     on_start: Callable[[Case], None] = lambda case: None,
 ) -> Generator[Measurement, None, None]:
     """Measure cases of one deployment, in the order given; each measurement is yielded when it exists.
+
+    In more rounds than one, each visit of a case is yielded as well, flagged as one (`fewmark.runner.visits`).
 
     Parameters
     ----------
@@ -80,13 +94,16 @@ def measure_deployment(
         return
     deployment = cases[0].deployment
     truncator = Truncator(settings.truncation, deployment.deployment_id)
-    waiting: deque[Task] = deque(truncator.tasks(cases))
+    waiting = deque(Visits(task) for task in truncator.tasks(cases))
+    earlier: dict[str, list[Measurement]] = {}
+    for visit in settings.visits:
+        earlier.setdefault(visit.case.case_id, []).append(visit)
     settings = replace(settings, launch=settings.launch.for_engine(deployment.engine))
     policy = replace(settings.policy, time_limit_s=SOFT_LIMIT * settings.timeout_s)
     worker: WorkerProcess | None = None
     if settings.standing is not None and (kept := settings.standing.take(deployment)):
         worker, environment = kept
-        environment["runner"], share = dict(facts), 0.0
+        environment["runner"] = dict(facts)
     first: Measurement | None = None
     first_policy = policy
     n_measured, started = 0, perf_counter()
@@ -96,25 +113,41 @@ def measure_deployment(
                 began = perf_counter()
                 worker, loaded = _start(deployment, settings)
                 share = (perf_counter() - began) / len(waiting)
+                for entry in waiting:
+                    entry.owed_s = share
                 environment = {"host": worker.host, "runner": dict(facts)}
                 if isinstance(loaded, Outcome):
-                    for case in dict.fromkeys(task.case for task in waiting):
+                    for case in dict.fromkeys(entry.task.case for entry in waiting):
                         yield loaded.to_measurement(case, startup_s=share, environment=environment)
                     return
                 environment["engine"] = dict(loaded)
-            case = waiting[0].case
-            on_start(case)
-            cut = replace(policy, truncate=truncator.tokens(waiting[0], policy.min_repeats))
-            outcome = worker.run(case.workload, cut, case_seed(settings.seed, case), settings.timeout_s)
+            entry = waiting[0]
+            case = entry.task.case
+            if not entry.held:
+                entry.tokens = truncator.tokens(entry.task, policy.min_repeats)
+                entry.resume(earlier.get(case.case_id, ()), environment)
+            if not entry.held or not entry.complete(policy, settings.rounds):
+                on_start(case)
+                cut = entry.policy(policy, settings.rounds)
+                seed = case_seed(settings.seed + VISIT_STRIDE * len(entry.held), case)  # each visit, prompts of its own
+                outcome = worker.run(case.workload, cut, seed, settings.timeout_s)
+                entry.held.append(outcome.to_measurement(case, startup_s=entry.owed_s, environment=environment))
+                entry.owed_s = 0.0
             waiting.popleft()
-            measurement = outcome.to_measurement(case, startup_s=share, environment=environment)
+            measurement = entry.merged(policy)
+            if not entry.complete(policy, settings.rounds):
+                truncator.learn(measurement)
+                waiting.append(entry)
+                yield as_visit(entry.held[-1])
+                continue
             measurement = truncator.finish(measurement)
             if first is None and worth_repeating(measurement, settings):
-                first, first_policy = measurement, cut
+                first, first_policy = measurement, replace(policy, truncate=entry.tokens)
             n_measured += 1
             yield measurement
         yield from truncator.refreshed()
-        worthy = settings.drift_check and worth_checking(n_measured, perf_counter() - started)
+        # in rounds every case is measured at all times of the run
+        worthy = settings.drift_check and settings.rounds == 1 and worth_checking(n_measured, perf_counter() - started)
         if worthy and first is not None and worker is not None and worker.alive:
             case = first.case
             outcome = worker.run(case.workload, first_policy, case_seed(settings.seed, case), settings.timeout_s)

@@ -21,6 +21,7 @@ from fewmark.engines.base import Recorded
 from fewmark.engines.registry import engine_class
 from fewmark.runner.deployment import RunSettings, measure_deployment
 from fewmark.runner.executor import Results, Unavailable
+from fewmark.runner.visits import VISIT
 
 POLL_S: Final = 0.5  # how often Ctrl-C is heeded while nothing comes
 MOST_LOSSES: Final = 2  # of nodes under one case
@@ -127,7 +128,8 @@ class RayExecutor:
             job.waiting = {}
         else:
             measurement = Measurement.from_dict(content)
-            job.waiting.pop(measurement.case.case_id, None)
+            if VISIT not in measurement.flags:
+                job.waiting.pop(measurement.case.case_id, None)
             job.losses = 0
             yield measurement
             if job.waiting:

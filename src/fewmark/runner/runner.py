@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from fewmark.core import Advice, Case, Deployment, Measurement, Status, content_hash
 from fewmark.core.frozen import thaw
@@ -20,6 +20,7 @@ from fewmark.runner.executor import Executor, LocalExecutor, Unavailable
 from fewmark.runner.progress import RunProgress
 from fewmark.runner.surroundings import host_advice, result_advice, run_facts
 from fewmark.runner.truncation import REFRESHED, Validation
+from fewmark.runner.visits import VISIT, left_over
 
 WHOLE: Final = ("measured", "imported")
 
@@ -34,6 +35,19 @@ class ResultStore(Protocol):
         self, statuses: Iterable[Status] | None = None, *, provenances: Iterable[str] | None = None
     ) -> set[str]:
         """The cases that have a measurement, of any status and provenance or of the given ones."""
+
+
+class RoundsStore(ResultStore, Protocol):
+    """What it needs besides where cases are visited in rounds."""
+
+    def add_visits(self, visits: Iterable[Measurement]) -> None:
+        """Keep visits of cases durably, apart from the measurements."""
+
+    def visits(self, case_ids: Iterable[str] | None = None) -> Iterable[Measurement]:
+        """The visits of these cases, in the order they were added."""
+
+    def measurements(self, *, case_ids: Iterable[str] | None = None) -> Iterable[Measurement]:
+        """The measurements of these cases."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +118,8 @@ class Runner:
     """Executes cases and saves every measurement in `store`.
 
     A case is measured unless the store has it (by `case_id`), so that a run that was stopped, by whatever means, goes
-    on where it was. The order is random but follows from the settings' seed and the cases alone.
+    on where it was; in rounds, with the visits that were made. The order is random but follows from the settings' seed
+    and the cases alone.
     """
 
     store: ResultStore
@@ -139,7 +154,7 @@ class Runner:
         good = self.store.case_ids([Status.OK], provenances=counts) & set(unique)
         skip = good if retry_failed else known
         missing = [case for case_id, case in unique.items() if case_id not in skip]
-        groups = self._order(missing, limit)
+        groups, settings = self._order(missing, limit), self._going_on(missing)
         measured: list[Measurement] = []
         saved: set[str] = set()
         checks: list[Measurement] = []
@@ -148,11 +163,14 @@ class Runner:
         facts = run_facts()
         with (
             RunProgress(itertools.chain(*groups.values()), quiet=self.quiet) as progress,
-            contextlib.closing(self.executor.execute(groups, self.settings, facts, progress.started)) as results,
+            contextlib.closing(self.executor.execute(groups, settings, facts, progress.started)) as results,
         ):
             for result in results:
                 if isinstance(result, Unavailable):
                     unavailable.append(result)
+                    continue
+                if VISIT in result.flags:
+                    cast(RoundsStore, self.store).add_visits([result])
                     continue
                 self.store.add([result])
                 if drift.FLAG in result.flags:
@@ -191,6 +209,15 @@ class Runner:
         for case in ordered[:limit]:
             groups.setdefault(case.deployment, []).append(case)
         return groups
+
+    def _going_on(self, missing: Iterable[Case]) -> RunSettings:
+        """The settings, with the visits that a run in rounds which was stopped has left of these cases."""
+        if self.settings.rounds == 1:
+            return self.settings
+        store = cast(RoundsStore, self.store)
+        visits = list(store.visits([case.case_id for case in missing]))
+        measured = store.measurements(case_ids={visit.case.case_id for visit in visits}) if visits else ()
+        return replace(self.settings, visits=left_over(visits, measured))
 
     def _advice(self, measured: list[Measurement]) -> Iterable[Advice]:
         seen: dict[str, Advice] = {}

@@ -128,6 +128,10 @@ class Truncator:
             self.projector.learn(measurement)
         return measurement
 
+    def learn(self, measurement: Measurement) -> None:
+        """Learn from what was measured of a case so far."""
+        self.projector.learn(measurement)
+
     def refreshed(self) -> list[Measurement]:
         """What was projected before all was known, projected anew; where it is no other than before, it is left out.
 

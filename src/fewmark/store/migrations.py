@@ -121,6 +121,19 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
             "CREATE INDEX annotations_measurement ON annotations (measurement_id, rule, number)",
         ),
     ),
+    Migration(
+        "visits",
+        (
+            """CREATE TABLE visits (
+                number {key},
+                visit_id TEXT NOT NULL UNIQUE,
+                case_id TEXT NOT NULL,
+                added_at TEXT NOT NULL,
+                body TEXT NOT NULL
+            )""",
+            "CREATE INDEX visits_case ON visits (case_id, number)",
+        ),
+    ),
 )
 
 _RECORDS: Final = "fewmark_migrations"

@@ -62,3 +62,9 @@ annotations: Final = sa.Table(
     sa.Column("number", sa.BigInteger, primary_key=True),
     *(sa.Column(name, sa.Text) for name in ("measurement_id", "rule", "action", "added_at", "body")),
 )
+visits: Final = sa.Table(
+    "visits",
+    _metadata,
+    sa.Column("number", sa.BigInteger, primary_key=True),
+    *(sa.Column(name, sa.Text) for name in ("visit_id", "case_id", "added_at", "body")),
+)

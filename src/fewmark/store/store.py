@@ -30,6 +30,7 @@ from fewmark.store.queries import (
     read_environments,
 )
 from fewmark.store.rows import Batch, Reader, annotation_row, column_text, read_annotation, read_prediction
+from fewmark.store.visits import add_visits, read_visits
 
 BATCH: Final = 2_000  # rows a transaction: long enough to be fast, short enough that other writers get their turn
 
@@ -190,6 +191,14 @@ class Store:
         query = sa.select(schema.measurements.c.case_id).where(*conditions).distinct()
         with self._database.read() as connection:
             return set(connection.execute(query).scalars())
+
+    def add_visits(self, visits: Iterable[Measurement]) -> None:
+        """Keep parts of measurements that are not finished, durably; nothing but `visits` sees them."""
+        add_visits(self._database, self._insert, visits)
+
+    def visits(self, case_ids: Iterable[str] | None = None) -> Iterator[Measurement]:
+        """Stream these parts, in the order they were added."""
+        return read_visits(self._database, case_ids)
 
     def deployments(self) -> list[Deployment]:
         """Every deployment that a measurement or a prediction is about, by engine, model and accelerator."""

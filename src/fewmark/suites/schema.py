@@ -221,7 +221,9 @@ class SettingsPart(_Part):
     target_half_width: Annotated[float, Field(gt=0, lt=1, strict=False)] | None = None
     """Repeat until the relative confidence half-width of the median is this small."""
     warmup: Annotated[int, Field(ge=0)] | None = None
-    """Runs that are thrown away before the first repeat of a case."""
+    """Runs that are thrown away before the first repeat of a case, or of each visit."""
+    rounds: Count | None = None
+    """In how many rounds over the cells of a deployment the repeats are made; one: each cell's one after the other."""
     timeout_s: Annotated[float, Field(gt=0, strict=False)] | None = None
     """Seconds after which a case is given up."""
     load_timeout_s: Annotated[float, Field(gt=0, strict=False)] | None = None

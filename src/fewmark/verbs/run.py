@@ -44,6 +44,7 @@ def run(
     executor: str = "local",
     truncate: str | None = None,
     full: bool = False,
+    rounds: int | None = None,
     quiet: bool = False,
 ) -> RunReport:
     """Measure a suite on its engines; what the store holds already is not measured again.
@@ -74,6 +75,8 @@ def run(
         Cut generations short after so many tokens, or ``auto``, and project the rest; instead of the suite's own.
     full : bool
         Cut nothing short, and measure in full what was only projected so far.
+    rounds : int, optional
+        In how many rounds over a deployment's cases the repeats are made; instead of the suite's own.
 
     Raises
     ------
@@ -88,7 +91,7 @@ def run(
         suite, engine_python=engine_python, worker_prefix=worker_prefix, repeats_max=repeats_max, timeout_s=timeout_s,
         order_seed=order_seed, memory_limit=memory_limit,
     )  # fmt: skip
-    settings = replace(settings, drift_check=drift_check)
+    settings = replace(settings, drift_check=drift_check, rounds=rounds or chosen.settings.get("rounds", 1))
     cut = None if full else truncation(chosen, truncate)
     with open_store(store) as opened:
         if cut is not None:
@@ -102,7 +105,7 @@ def run(
         if chosen.auto:
             # A round of the search goes on with the engine that the last one loaded, where that is here.
             with contextlib.closing(Standing()) as standing:
-                kept = replace(settings, standing=standing if executor == "local" else None)
+                kept = replace(settings, standing=standing if executor == "local" else None, rounds=1)
                 search = replace(runner, settings=kept)
                 tried = auto_batch(
                     chosen.auto,
