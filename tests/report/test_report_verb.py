@@ -167,3 +167,22 @@ def test_data_that_nothing_can_be_learned_from_still_make_a_report(tmp_path: Pat
     cards = read(out)
     assert cards["summary"]["figures"]
     assert "curves" in cards
+
+
+def test_public_measurements_join_a_small_table_and_the_report_says_so(tmp_path: Path) -> None:
+    rows = []
+    for length, batch in ((128, 1), (128, 16), (1024, 1), (1024, 16)):
+        e2e = 0.9 * length * (0.012 + 0.0002 * batch)
+        work = {"input_tokens": length, "output_tokens": length, "batch_size": batch, "e2e_latency_s": e2e}
+        own = {"engine": "vllm", "model": "meta-llama/Llama-2-7b-hf", "accelerator": "A100", "accelerator_count": 1}
+        rows.append(own | work | {"throughput_tok_s": length * batch / e2e})
+    path = tmp_path / "small.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+
+    def told(*options: str) -> bool:
+        out = tmp_path / "out.md"
+        assert main(["report", str(out), "--data", str(path), "--model", "auto", *options]) == 0
+        return "public measurements joined" in out.read_text(encoding="utf-8")
+
+    assert told()
+    assert not told("--no-prior")

@@ -16,9 +16,17 @@ import click
 @click.option(
     "--confidence-level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.9, show_default=True
 )
+@click.option("--prior/--no-prior", default=True, help="Whether public measurements join where little is measured.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def command(
-    out: Path, store: str | None, data: str | None, model: str, target: str | None, confidence_level: float, seed: int
+    out: Path,
+    store: str | None,
+    data: str | None,
+    model: str,
+    target: str | None,
+    confidence_level: float,
+    prior: bool,
+    seed: int,
 ) -> None:
     """Write one file that shows it all: OUT.html (or .md, .json, .csv).
 
@@ -35,6 +43,7 @@ def command(
         target=target,
         confidence_level=confidence_level,
         random_state=seed,
+        prior=prior,
         progress=lambda text: click.echo(f"{text} …", err=True),
     )
     click.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)", err=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +52,7 @@ def report(
     target: str | None = None,
     confidence_level: float = 0.9,
     random_state: int = 0,
+    prior: bool = True,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Card]:
     """Write a report on a store's measurements, or on a file's, and return its cards.
@@ -68,6 +69,8 @@ def report(
         The model that predicts.
     target : str, optional
         The metric; by default the first of `TARGETS` of which there is the most.
+    prior : bool
+        Whether a small table is joined by what public measurements teach (`fewmark.models.prior`); the report says so.
 
     Raises
     ------
@@ -86,7 +89,7 @@ def report(
     cards = [summary_card(source.frame, target, source=source.name)]
     try:
         progress(f"fitting {model}")
-        cards += _prediction_cards(cells, source, model, confidence_level, random_state)
+        cards += _prediction_cards(cells, source, model, confidence_level, random_state, prior=prior)
     except ModelError as error:
         advice = Advice("no-model", error.what, error.hint or "Measure more cells, or choose another model.")
         cards.append(
@@ -163,7 +166,13 @@ def predict_cells(fitted: Model, cells: pd.DataFrame, confidence_level: float) -
 
 
 def cross_validate(
-    cells: pd.DataFrame, target: str, model: str, *, confidence_level: float = 0.9, random_state: int = 0
+    cells: pd.DataFrame,
+    target: str,
+    model: str,
+    *,
+    confidence_level: float = 0.9,
+    random_state: int = 0,
+    prior: bool = False,
 ) -> pd.DataFrame:
     """Each cell predicted by a model that learned from the others: in each deployment a fifth is hidden at a time."""
     rng = np.random.default_rng(random_state)
@@ -175,7 +184,7 @@ def cross_validate(
         known, hidden = cells[fold != number], cells[fold == number]
         if known.empty:
             raise ModelError("too few cells to hide any from the model", got=f"{len(cells)} cells")
-        fitted = make_model(model, target=target, random_state=random_state)
+        fitted = make_model(model, target=target, random_state=random_state, prior=prior)
         fitted.fit(known[columns].reset_index(drop=True), known[target].to_numpy(float))
         told = predict_cells(fitted, hidden[columns].reset_index(drop=True), confidence_level)
         parts.append(told.assign(**{target: hidden[target].to_numpy(float)}))
@@ -183,15 +192,20 @@ def cross_validate(
 
 
 def _prediction_cards(
-    cells: pd.DataFrame, source: _Source, model: str, confidence_level: float, random_state: int
+    cells: pd.DataFrame, source: _Source, model: str, confidence_level: float, random_state: int, *, prior: bool
 ) -> list[Card]:
     target = source.target
     if cells.empty:
         raise ModelError("no sound row says enough to learn from", got=target)
-    fitted = make_model(model, target=target, random_state=random_state)
+    fitted = make_model(model, target=target, random_state=random_state, prior=prior)
     fitted.fit(cells[cell_columns(cells)], cells[target].to_numpy(float))
     predicted = predict_cells(fitted, curve_cells(cells), confidence_level)
-    cards = [curves_card(cells, predicted, target, model=model, confidence_level=confidence_level)]
+    curves = curves_card(cells, predicted, target, model=model, confidence_level=confidence_level)
+    if fitted.lent_:
+        message = f"{fitted.lent_:,} public measurements joined what was measured here, and are not shown."
+        advice = Advice("public-measurements", message, "--no-prior leaves them away.")
+        curves = replace(curves, advice=(*curves.advice, advice))
+    cards = [curves]
     stored = _forecasts(source)
     if len(stored):
         how = "Each prediction was kept in the store before its cell was measured."
@@ -199,7 +213,9 @@ def _prediction_cards(
             accuracy_card(stored, target, how=how, confidence_level=float(stored["confidence_level"].median()))
         )
     else:
-        checked = cross_validate(cells, target, model, confidence_level=confidence_level, random_state=random_state)
+        checked = cross_validate(
+            cells, target, model, confidence_level=confidence_level, random_state=random_state, prior=prior
+        )
         how = (
             f"Each cell was predicted by '{model}' after learning from four fifths of the others, itself not included."
         )
