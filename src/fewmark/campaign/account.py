@@ -73,7 +73,7 @@ class Campaign:
     `ended`: ``reached`` | ``budget`` | ``exhausted`` (every cell measured or failed) | ``settled`` (as accurate as the
     machine repeats itself) | ``stalled`` (the runner could not measure what was asked). `table` is the space with
     value, low, high and kind (measured, projected, predicted, or empty: failed); `account` compares what was spent with
-    what every cell would cost, as predicted.
+    what every cell would cost, as predicted; `n_relatives` counts what was known to begin with of what others measured.
     """
 
     target: str
@@ -83,6 +83,7 @@ class Campaign:
     table: pd.DataFrame
     account: Account
     advice: tuple[Advice, ...]
+    n_relatives: int = 0
 
     @property
     def ok(self) -> bool:
@@ -97,6 +98,7 @@ class Campaign:
             "steps": [step.to_dict() for step in self.steps],
             "ledger": [entry.to_dict() for entry in self.ledger],
             "account": self.account.to_dict(),
+            "n_relatives": self.n_relatives,
             "advice": [{"code": a.code, "message": a.message, "hint": a.hint} for a in self.advice],
         }
 

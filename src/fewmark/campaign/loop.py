@@ -21,6 +21,7 @@ from fewmark.evaluate.meta import Account, Charges, coverage, price_plan
 from fewmark.interop import from_measurements
 from fewmark.models.base import Model
 from fewmark.planning.belief import INTERVAL_LEVEL, MIN_TOLD
+from fewmark.planning.known import joined
 from fewmark.planning.planner import COST, Planner, Proposal
 from fewmark.planning.prefix import prefix_latency_s, shorter, tells_prefixes, truncated
 from fewmark.planning.propose import PRIORITY, make_planner
@@ -64,6 +65,7 @@ def run_campaign(
     charges: Charges | None = None,
     step_cells: int = STEP_CELLS,
     truncate: int | None = None,
+    relatives: pd.DataFrame | None = None,
     random_state: int = 0,
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> Campaign:
@@ -81,6 +83,7 @@ def run_campaign(
     step_cells : cells a step; more, up to 12, where its engine's start takes longer than they do
     truncate : besides the cells, generations of so many output tokens may be run in place of longer ones, where that
         teaches more a second; they are no part of the space
+    relatives : a canonical table of what others measured, to begin with where the store has too little for the model
     on_step : told after each step
 
     Raises
@@ -102,7 +105,7 @@ def run_campaign(
     probes = {} if truncate is None else {case.case_id: case for case in truncated(asked.values(), truncate)}
     loop = _Loop(
         asked, {key: case for key, case in probes.items() if key not in asked}, store, runner, model, target, strategy,
-        charges or Charges(), target_error, random_state,
+        charges or Charges(), target_error, relatives, random_state,
     )  # fmt: skip
     steps: list[Step] = []
     while True:
@@ -130,6 +133,7 @@ class _Loop:
         strategy: str,
         charges: Charges,
         target_error: float | None,
+        relatives: pd.DataFrame | None,
         random_state: int,
     ) -> None:
         self.store, self.runner, self.target = store, runner, target
@@ -141,6 +145,7 @@ class _Loop:
         expired = store.expired()
         known = pd.DataFrame(store.table())
         known = known if known.empty else apply(known, screen(known))
+        known, self.n_relatives = joined(known, relatives if model is not None else None, target)
         self.planner: Planner = make_planner(
             known, table.drop(columns=["status", "provenance"], errors="ignore"), model, target=target,
             strategy=strategy, charges=charges, target_error=target_error, random_state=random_state,
@@ -310,8 +315,9 @@ class _Loop:
             forecast=True,
         )
         return Campaign(
-            self.target, ended, steps, tuple(self.ledger), table, account, tuple(self._advice(ended, budget_s))
-        )
+            self.target, ended, steps, tuple(self.ledger), table, account, tuple(self._advice(ended, budget_s)),
+            self.n_relatives,
+        )  # fmt: skip
 
     def _prediction(self, position: int) -> Prediction:
         belief = self.planner.belief

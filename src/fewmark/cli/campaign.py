@@ -33,6 +33,8 @@ def show_step(step: Step) -> None:
 def show_campaign(done: Campaign) -> None:
     """How it ended, what it cost, how its forecasts fared."""
     plan, reference = done.account.plan, done.account.reference
+    if done.n_relatives:
+        click.echo(f"began with {done.n_relatives} public measurements of relatives (--no-prior: without)", err=True)
     click.echo(f"ended: {ENDED.get(done.ended, done.ended)}", err=True)
     if done.account.speed_up is not None:
         click.echo(

@@ -22,7 +22,7 @@ import click
 @click.option("--warmup", type=int, default=1, show_default=True, help="Warm-up runs a cell.")
 @click.option("--repeats", type=int, default=3, show_default=True, help="Measured runs a cell.")
 @click.option("--no-screen", is_flag=True, help="Believe every row, faulty ones too.")
-@click.option("--prior/--no-prior", default=False, help="Join what public measurements teach, if little is measured.")
+@click.option("--prior/--no-prior", default=True, help="Whether public measurements join where little is measured.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--json", "as_json", is_flag=True, help="Print the next cells as JSON.")
 def command(

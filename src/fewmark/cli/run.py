@@ -34,6 +34,7 @@ SHOWN_FAILURES = 5
 @click.option("--target-error", type=float, metavar="FRACTION", help="…until the median error is forecast below: 0.05.")
 @click.option("--target", default="throughput_tok_s", show_default=True, help="The metric to know, with these two.")
 @click.option("--model", default="auto", show_default=True, help="Who predicts what is not measured, with these two.")
+@click.option("--prior/--no-prior", default=True, help="Begin with what is public of relatives, with these two.")
 @click.option("--truncate", metavar="TOKENS", help="Cut generations short, and project the rest: 64, or auto.")
 @click.option("--full", is_flag=True, help="Cut nothing short; measure in full what was only projected so far.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, help="Deployments side by side, with these two.")
@@ -58,6 +59,7 @@ def command(
     target_error: float | None,
     target: str,
     model: str,
+    prior: bool,
     truncate: str | None,
     full: bool,
     workers: int,
@@ -109,7 +111,7 @@ def command(
             suite, budget=budget, target_error=target_error, target=target, model=model, store=store,
             engine_python=engine_python, worker_prefix=prefix, repeats_max=repeats_max, timeout_s=timeout_s,
             truncate=None if truncate is None else int(truncate), workers=workers, seed=order_seed,
-            memory_limit=memory_limit, quiet=quiet,
+            memory_limit=memory_limit, prior=prior, quiet=quiet,
             on_step=show_step,
         )  # fmt: skip
         if as_json:

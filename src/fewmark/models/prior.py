@@ -126,6 +126,25 @@ def measured_in_public(X: pd.DataFrame, y: FloatArray, target: str) -> bool:
     return found is not None and found.has_seen(X, seconds)
 
 
+def public_relatives(X: pd.DataFrame, target: str) -> pd.DataFrame:
+    """Public measurements to begin with where nothing was measured: a canonical table with the target, no row or some.
+
+    The nearest relatives of the deployments in X, if any of those runs on an accelerator that is public: on one that
+    is not, the roofline foretells as well.
+    """
+    from fewmark.models.consistent import latency_and_seconds
+    from fewmark.models.facts import load_facts
+
+    found = packaged_prior(latency_and_seconds(X, np.ones(len(X)), target)[0])
+    if found is None or "accelerator" not in X:
+        return pd.DataFrame()
+    cells, rows = found.related(X, load_facts())
+    if not set(cells["accelerator"].dropna()) & set(X["accelerator"].dropna()):
+        return pd.DataFrame()
+    _, values = latency_and_seconds(cells, found.seconds[rows], target)  # a rate and its latency turn alike
+    return cells.reset_index(drop=True).assign(**{target: values})
+
+
 @lru_cache(maxsize=1)
 def _document(path: Path) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

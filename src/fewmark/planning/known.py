@@ -84,6 +84,15 @@ def fit(model: Model | None, known: pd.DataFrame, target: str) -> Model | None:
         return None
 
 
+def joined(known: pd.DataFrame, relatives: pd.DataFrame | None, target: str) -> tuple[pd.DataFrame, int]:
+    """What is known, with relatives measured elsewhere where it is too little to fit a model on; how many joined."""
+    if relatives is None or relatives.empty or (len(known) and len(measured_cells(known, target)) >= MIN_ROWS):
+        return known, 0
+    if known.empty:
+        return relatives, len(relatives)
+    return pd.concat([known.astype(object), relatives.astype(object)], ignore_index=True), len(relatives)
+
+
 def believe(space: Space, known: pd.DataFrame, target: str, fitted: Model | None) -> Belief:
     """What is believed of a space by a model fitted on `known`; the space's cells among them are marked as measured.
 

@@ -7,11 +7,16 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
+
+import pandas as pd
 
 from fewmark.campaign import Campaign, SideBySide, Step, run_campaign
 from fewmark.campaign.loop import STEP_CELLS
-from fewmark.core import InputError
+from fewmark.core import Case, InputError, Measurement
 from fewmark.evaluate.meta import Charges
+from fewmark.interop import from_measurements
+from fewmark.models.prior import public_relatives
 from fewmark.models.registry import make_model
 from fewmark.runner import Runner
 from fewmark.runner.executor import LocalExecutor
@@ -21,6 +26,7 @@ from fewmark.suites import Suite
 from fewmark.verbs.plan import NO_MODEL
 from fewmark.verbs.run import prepare
 
+REPLAYED: Final = "replay"  # recorded measurements must not be foretold by themselves
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -31,6 +37,12 @@ def seconds(text: str) -> float:
     if "".join(number + unit for number, unit in parts) != text.strip() or not 0 < total < 1e9:
         raise InputError("a budget is a positive duration", got=text, hint="as in 90s, 30m, 1h30m")
     return total
+
+
+def public(cases: Sequence[Case], target: str) -> pd.DataFrame:
+    """Public measurements of relatives of the cases' deployments; none of what is only replayed."""
+    real = [Measurement(case) for case in cases if case.deployment.engine != REPLAYED]
+    return public_relatives(from_measurements(real), target) if len(real) == len(cases) else pd.DataFrame()
 
 
 def campaign(
@@ -50,6 +62,7 @@ def campaign(
     workers: int = 1,
     seed: int | None = None,
     memory_limit: str | None = None,
+    prior: bool = True,
     quiet: bool = False,
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> Campaign:
@@ -62,6 +75,7 @@ def campaign(
     target_error : median error over the suite to reach, a fraction
     truncate : output tokens of generations that may be run in place of longer ones
     workers : deployments measured side by side on this machine; a step then has so many times the cells
+    prior : whether public measurements of relatives are known to begin with, where little was measured
     target, model, strategy : the metric, who predicts what is not measured ("none": a roofline), who chooses
 
     Raises
@@ -74,6 +88,7 @@ def campaign(
         order_seed=seed, memory_limit=memory_limit,
     )  # fmt: skip
     policy = settings.policy
+    who = None if model == NO_MODEL else make_model(model, target=target, random_state=settings.seed, prior=prior)
     standing = Standing()
     if (
         workers == 1
@@ -84,7 +99,8 @@ def campaign(
             chosen.cases,
             opened,
             Runner(opened, settings, quiet, SideBySide(workers) if workers > 1 else LocalExecutor()),
-            model=None if model == NO_MODEL else make_model(model, target=target, random_state=settings.seed),
+            model=who,
+            relatives=public(chosen.cases, target) if prior else None,
             target=target,
             strategy=strategy,
             budget_s=None if budget is None else seconds(budget),

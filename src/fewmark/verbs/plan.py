@@ -11,7 +11,9 @@ import pandas as pd
 from fewmark.core import FewmarkError, InputError
 from fewmark.evaluate.meta import Charges
 from fewmark.interop import write_table
+from fewmark.models.prior import public_relatives
 from fewmark.models.registry import make_model
+from fewmark.planning.known import joined
 from fewmark.planning.planner import Planner
 from fewmark.planning.propose import COLUMNS, make_planner, propose
 from fewmark.verbs.source import named_columns, read_cases, read_source
@@ -34,7 +36,7 @@ def plan(
     charges: Charges | None = None,
     screened: bool = True,
     seed: int = 0,
-    prior: bool = False,
+    prior: bool = True,
 ) -> tuple[pd.DataFrame, Planner]:
     """The next cells, best first (none once it is accurate enough), and the planner; writes the cells to `out`.
 
@@ -44,7 +46,7 @@ def plan(
     data : a table of measurements in any known format, or a packaged dataset's name; else what the store holds
     ask : how many cells
     model : a model's name, or "none" for nothing but smoothness
-    prior : whether a small table is joined by what public measurements teach
+    prior : whether what public measurements teach joins a small table; where nothing is known, they are what is known
 
     Raises
     ------
@@ -56,6 +58,8 @@ def plan(
     known = read_known(data, store, screened=screened)
     fitted = None if model == NO_MODEL else make_model(model, target=target, random_state=seed, prior=prior)
     cells = read_cases(space, known)
+    if prior and fitted is not None:
+        known, _ = joined(known, public_relatives(cells, target), target)
     planner = make_planner(
         known, cells, fitted, target=target, strategy=strategy, charges=charges,
         target_error=target_error, forbid=forbid, random_state=seed,
