@@ -363,10 +363,10 @@ class AutoModel(Model):
 
     def _stretched(self, table: Table, sd: FloatArray) -> FloatArray:
         """Standard deviations (m,) as wide as what is known of each deployment is surprising."""
-        out = sd.copy()
-        for rows, pool, _ in self._by_deployment(table):
-            out[rows] *= pool.stretch(int(table.deployment[rows[0]]))
-        return out
+        codes, position = np.unique(table.deployment, return_inverse=True)
+        places = [(self.place_.get(int(code)), int(code)) for code in codes]
+        factors = [1.0 if place is None else self.pools_[place].stretch(code) for place, code in places]
+        return np.asarray(sd * np.array(factors)[position]) if len(codes) else sd
 
     def _situations(self, table: Table) -> list[tuple[NDArray[np.intp], LeftOut, FloatArray]]:
         """For each deployment asked for: the asked rows, cells left out alike, and how far beyond the known."""
