@@ -6,6 +6,9 @@ Every cell is measured three times over, block by block in turn on one loaded en
 the machine: cut short to so many tokens (with a few cells in full, as in any run), in full, and in full again. Printed
 are each rule's errors against the first full pass, how often the intervals hold, the seconds, and what two full passes
 differ by: no projection can be nearer than that. An engine that is not installed is told and left out.
+
+``--rounds 3`` makes the repeats of every pass in rounds over the cells of a block (``--blocks 1``: of all), and
+``--simulated`` says what that gives on a machine of two speeds, simulated (`benchmarks/moody_machine.py`).
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from fewmark.runner.projection import RULES, Projector
 from fewmark.runner.standing import Standing
 from fewmark.runner.truncation import Truncation
 from fewmark.store import open_store
+from moody_machine import report as simulated
 
 INPUTS, BATCHES = (16, 32, 64, 96, 128, 192, 256, 384), (1, 2, 4, 8)
 N_BLOCKS = 4
@@ -63,12 +67,14 @@ def measure(engine: str, folder: Path, options: argparse.Namespace) -> None:
             kind: stack.enter_context(open_store(f"sqlite:///{folder / f'{engine}-{kind}.db'}"))
             for kind in ("short", "full", "again")
         }
-        for block in range(N_BLOCKS):
+        for block in range(options.blocks):
             for number, (kind, store) in enumerate(stores.items()):
-                settings = RunSettings(policy=policy, seed=number, launch=launch, standing=standing)
+                settings = RunSettings(
+                    policy=policy, seed=number, launch=launch, standing=standing, rounds=options.rounds
+                )
                 if kind == "short":
                     settings = replace(settings, truncation=replace(cut, known=tuple(store.measurements())))
-                Runner(store, settings, quiet=True, executor=LocalExecutor()).run(cases[block::N_BLOCKS])
+                Runner(store, settings, quiet=True, executor=LocalExecutor()).run(cases[block :: options.blocks])
 
 
 def read(folder: Path, engine: str, kind: str) -> list[Measurement]:
@@ -142,8 +148,14 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=32, help="really generated")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=1, help="in which the repeats are made")
+    parser.add_argument("--blocks", type=int, default=N_BLOCKS, help="in which the three passes take turns")
+    parser.add_argument("--simulated", type=int, nargs="?", const=40, metavar="SWEEPS", help="no engine: a simulation")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.simulated is not None:
+        simulated(options.simulated)
+        return
     options.engine_python = _pythons(options.engine_python)
     out = []
     with contextlib.ExitStack() as stack:

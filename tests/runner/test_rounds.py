@@ -1,10 +1,12 @@
 """Repeats in rounds: spread over the sweep, every visit kept, put together to one measurement, come what may."""
 
+import importlib.util
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fewmark.cli import main
@@ -97,7 +99,7 @@ def test_a_worker_that_dies_between_visits_costs_nothing_that_was_measured(store
 
 def test_a_killed_run_goes_on_with_the_visits_that_it_made(plugin, tmp_path):
     (tmp_path / "suite.yaml").write_text(
-        "deployments: [{engine: dummy, model: toy, engine_options: {pause_s: 0.02, journal: journal}}]\n"
+        "deployments: [{engine: dummy, model: toy, engine_options: {pause_s: 0.1, journal: journal}}]\n"
         "cells: [{grid: {input_tokens: 8, output_tokens: 4, batch_size: [1, 2, 3, 4, 5, 6]}}]\n"
         "settings: {min_repeats: 3, max_repeats: 3, warmup: 0, rounds: 3}\n"
     )
@@ -162,6 +164,10 @@ def test_only_visits_of_the_same_task_on_the_same_machine_are_gone_on_with():
         entry = Visits(task)
         entry.resume([short], here)
         assert len(entry.held) == n_held and entry.tokens == (16 if n_held else None)
+    full = visit(2.0, "2", tokens=64, case=long)
+    whole, auto = Visits(Task(long)), Visits(Task(long, None, True))  # a validated case: in full first
+    assert not auto.resume(whole.resume([short, full], here), here)
+    assert [entry.held[0].provenance for entry in (whole, auto)] == ["measured", "projected"]
 
 
 def test_visits_that_a_measurement_holds_already_are_not_used_again():
@@ -185,3 +191,19 @@ def test_a_suite_and_a_person_may_ask_for_rounds(plugin, tmp_path, monkeypatch):
     assert main(["run", "s.yaml", "--store", "c.db", "--rounds", "0"]) == 2
     with pytest.raises(InputError):
         settings(0)
+
+
+def test_on_a_machine_of_two_speeds_rounds_tell_the_projection_of_both():
+    path = Path(__file__).parents[2] / "benchmarks" / "moody_machine.py"
+    spec = importlib.util.spec_from_file_location("moody_machine", path)
+    machine = importlib.util.module_from_spec(spec)
+    sys.modules["moody_machine"] = machine  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(machine)
+        one, three = (machine.sweeps(1.33, 2.0, rounds, 8) for rounds in (1, 3))
+    finally:
+        del sys.modules["moody_machine"]
+    assert np.quantile(three.errors, 0.9) < 0.9 * np.quantile(one.errors, 0.9)
+    assert np.median(three.errors) < np.median(one.errors)
+    assert np.mean(three.inside) >= 0.9
+    assert three.seconds < 1.2 * one.seconds  # each visit warms up

@@ -125,7 +125,7 @@ def measure_deployment(
             case = entry.task.case
             if not entry.held:
                 entry.tokens = truncator.tokens(entry.task, policy.min_repeats)
-                entry.resume(earlier.get(case.case_id, ()), environment)
+                earlier[case.case_id] = entry.resume(earlier.get(case.case_id, ()), environment)
             if not entry.held or not entry.complete(policy, settings.rounds):
                 on_start(case)
                 cut = entry.policy(policy, settings.rounds)

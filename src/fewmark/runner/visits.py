@@ -86,20 +86,27 @@ class Visits:
             n_repeats=len(samples),
         )  # fmt: skip
 
-    def resume(self, earlier: Iterable[Measurement], environment: Mapping[str, Any]) -> None:
-        """Go on from visits that a run which was stopped has left, if they are of this task and of this machine."""
-        work = self.task.case.workload
-        whole = self.task.tokens is None and not self.task.auto
+    def resume(self, earlier: Iterable[Measurement], environment: Mapping[str, Any]) -> list[Measurement]:
+        """Go on from visits that a run which was stopped has left; those not of this task and machine are returned."""
+        left = []
         for visit in earlier:
             lengths = {sample.output_tokens for sample in visit.samples}
-            cut = lengths != {work.output_tokens} and visit.provenance == "projected"
-            fits = not cut if whole else len(lengths) == 1 and (self.task.auto or lengths == {self.task.tokens})
-            if fits and visit.status is Status.OK and _place(visit.environment) == _place(environment):
-                (length,) = lengths
-                if not self.held:
-                    self.tokens = int(length) if cut and length is not None else None
-                if cut == (self.tokens is not None):
-                    self.held.append(replace(visit, flags=tuple(flag for flag in visit.flags if flag != VISIT)))
+            same = visit.status is Status.OK and _place(visit.environment) == _place(environment)
+            if same and len(lengths) == 1 and self._is_alike(length := lengths.pop(), visit.provenance == "projected"):
+                if not self.held and visit.provenance == "projected":
+                    self.tokens = int(length or 0)
+                elif not self.held:
+                    self.tokens = None
+                self.held.append(replace(visit, flags=tuple(flag for flag in visit.flags if flag != VISIT)))
+            else:
+                left.append(visit)
+        return left
+
+    def _is_alike(self, length: float | None, is_cut: bool) -> bool:
+        """Whether a visit of this length, cut short or not, belongs to the task and to what was taken of it before."""
+        if self.held:
+            return is_cut == (self.tokens is not None) and (not is_cut or length == self.tokens)
+        return self.task.auto or ((length == self.task.tokens) if is_cut else self.task.tokens is None)
 
 
 def is_precise(visits: Sequence[Measurement], policy: Policy) -> bool:
