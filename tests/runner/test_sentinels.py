@@ -16,7 +16,7 @@ SUITE = """
 deployments: [{engine: dummy, model: toy}]
 cells:
   - grid: {input_tokens: [8, 32, 128], output_tokens: [8, 32], batch_size: [1, 2, 4, 8, 16, 32], workload.noise: 0.01}
-settings: {max_repeats: 3, warmup: 0}
+settings: {max_repeats: 3, warmup: 0, rounds: 2}
 """
 N_CELLS = 36
 

@@ -109,7 +109,7 @@ def check_sentinels(
         spaces = {label: Space.from_table(from_measurements(old)) for label, old in held.items()}
         picks = {label: _picked(spaces[label], old, n) for label, old in held.items()}
         again = [held[label][at].case for label, chosen_at in picks.items() for at in chosen_at]
-        runner = Runner(_Anew(opened), replace(settings, drift_check=False), quiet)
+        runner = Runner(_Anew(opened), replace(settings, drift_check=False, rounds=1), quiet)
         came = {m.case.case_id: m for m in runner.run(again).measurements}
         noise = noise_of(opened.measurements(case_ids=[c.case_id for c in chosen.cases], statuses=[Status.OK]))
         found = tuple(
