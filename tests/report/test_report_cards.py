@@ -83,6 +83,14 @@ def test_projected_is_told_apart_from_measured_and_predicted() -> None:
     assert dict(summary_card(frame, TARGET, source="here").figures)["projected cells"] == "1"
 
 
+def test_a_cell_keeps_the_interval_of_its_projection_unless_it_was_measured_too() -> None:
+    ends = {"provenance": "projected", "e2e_latency_s_low": 1.0, "e2e_latency_s_high": 2.0}
+    frame = table([{TARGET: 1.0, **ends}, {TARGET: 2.0, "batch_size": 8.0, **ends}, {TARGET: 3.0}])
+    cells = reduce_cells(frame, TARGET)
+    assert cells["e2e_latency_s_high"].isna().tolist() == [True, False]
+    assert cells[TARGET].tolist() == [2.0, 2.0]
+
+
 def test_what_was_projected_anew_or_measured_in_full_as_well_counts_once() -> None:
     anew = {TARGET: 2.0, "provenance": "projected", "flag": "projected-anew"}
     rows = [{TARGET: 1.0, "provenance": "projected"}, anew, {TARGET: 3.0, "provenance": "projected", "batch_size": 8.0}]

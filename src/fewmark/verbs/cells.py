@@ -8,7 +8,7 @@ from typing import Any, Final
 import pandas as pd
 
 from fewmark.core.table import OPTION_PREFIX
-from fewmark.models.cells import cell_columns, deployment_columns
+from fewmark.models.cells import INTERVAL, cell_columns, deployment_columns, log_sd
 
 __all__ = ["LABEL", "cell_columns", "deployment_columns", "load_of", "reduce_cells", "with_labels"]
 
@@ -35,14 +35,21 @@ def with_labels(frame: pd.DataFrame) -> pd.DataFrame:
 def reduce_cells(frame: pd.DataFrame, target: str) -> pd.DataFrame:
     """One row a cell: the target's median over the rows that have it, and in ``n_rows`` how many these are.
 
-    ``projected`` says whether any of them comes from a generation cut short.
+    ``projected`` says whether any of them comes from a generation cut short. Intervals of projections come along where
+    no row of the cell was measured.
     """
     known = frame[frame[target].notna() & (frame[target] > 0)]
     projected = known["provenance"] == "projected" if "provenance" in known else False
-    grouped = known.assign(projected=projected).groupby(cell_columns(frame), dropna=False, sort=False)
-    return grouped.agg(
-        **{target: (target, "median"), "n_rows": (target, "size"), "projected": ("projected", "any")}
-    ).reset_index()
+    told = [name for name in INTERVAL if name in known]
+    sd = log_sd(known)
+    known = known.assign(projected=projected, measured=sd == 0)
+    cells = known.groupby(cell_columns(frame), dropna=False, sort=False).agg(
+        **{target: (target, "median"), "n_rows": (target, "size"), "projected": ("projected", "any")},
+        measured=("measured", "any"),
+        **{name: (name, "first") for name in told},
+    )
+    cells.loc[cells.pop("measured"), told] = None
+    return cells.reset_index()
 
 
 def load_of(frame: pd.DataFrame) -> pd.Series:

@@ -17,6 +17,7 @@ from fewmark.core import Advice, Card, InputError, Measurement, ModelError, Stat
 from fewmark.core.metrics import TARGETS
 from fewmark.interop import from_measurements, is_complete, to_measurements
 from fewmark.models.base import Model
+from fewmark.models.cells import INTERVAL
 from fewmark.models.registry import make_model
 from fewmark.report import RENDERERS
 from fewmark.screening import apply, screen
@@ -179,13 +180,13 @@ def cross_validate(
     fold = np.empty(len(cells), dtype=int)
     for positions in cells.groupby(deployment_columns(cells), dropna=False, sort=False).indices.values():
         fold[rng.permutation(positions)] = np.arange(len(positions)) % N_FOLDS
-    columns, parts = cell_columns(cells), []
+    columns, intervals, parts = cell_columns(cells), [name for name in INTERVAL if name in cells], []
     for number in np.unique(fold):
         known, hidden = cells[fold != number], cells[fold == number]
         if known.empty:
             raise ModelError("too few cells to hide any from the model", got=f"{len(cells)} cells")
         fitted = make_model(model, target=target, random_state=random_state, prior=prior)
-        fitted.fit(known[columns].reset_index(drop=True), known[target].to_numpy(float))
+        fitted.fit(known[[*columns, *intervals]].reset_index(drop=True), known[target].to_numpy(float))
         told = predict_cells(fitted, hidden[columns].reset_index(drop=True), confidence_level)
         parts.append(told.assign(**{target: hidden[target].to_numpy(float)}))
     return pd.concat(parts, ignore_index=True)
@@ -198,7 +199,8 @@ def _prediction_cards(
     if cells.empty:
         raise ModelError("no sound row says enough to learn from", got=target)
     fitted = make_model(model, target=target, random_state=random_state, prior=prior)
-    fitted.fit(cells[cell_columns(cells)], cells[target].to_numpy(float))
+    intervals = [name for name in INTERVAL if name in cells]
+    fitted.fit(cells[[*cell_columns(cells), *intervals]], cells[target].to_numpy(float))
     predicted = predict_cells(fitted, curve_cells(cells), confidence_level)
     curves = curves_card(cells, predicted, target, model=model, confidence_level=confidence_level)
     if fitted.lent_:
