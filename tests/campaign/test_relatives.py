@@ -29,7 +29,9 @@ def mine() -> dict[Case, float]:
     X, y = prepare(table[chosen], "e2e_latency_s")
     deployment = Deployment(engine="vllm", model="Qwen2-7B", accelerator="H100-SXM5-80GB", accelerator_count=1)
     rows = zip(X.input_tokens, X.output_tokens, X.batch_size, y, strict=True)
-    return {Case(deployment, Workload(ii, oo, batch_size=int(bb))): SLOWER * float(seconds) for ii, oo, bb, seconds in rows}
+    return {
+        Case(deployment, Workload(ii, oo, batch_size=int(bb))): SLOWER * float(seconds) for ii, oo, bb, seconds in rows
+    }
 
 
 class Machine:
