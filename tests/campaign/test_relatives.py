@@ -88,6 +88,7 @@ def test_a_plan_of_what_nobody_measured_begins_with_them_too(tmp_path: Any) -> N
     for prior in (False, True):
         _, planner = plan(wanted, data=_one_row(tmp_path), prior=prior)
         error[prior] = planner.forecast().median_ape
+        assert (planner.n_relatives > 0) is prior
     assert error[True] < 0.5 * error[False]
 
 

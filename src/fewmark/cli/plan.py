@@ -66,6 +66,8 @@ def command(
         click.echo(json.dumps(json.loads(chosen.to_json(orient="records")), indent=2))
     elif out is None and len(chosen):
         click.echo(table.to_string(index=False))
+    if planner.n_relatives:
+        click.echo(f"{planner.n_relatives} public measurements of relatives joined (--no-prior: without)", err=True)
     n = len(planner.space)
     click.echo(f"{int(planner.observed.sum())} of {n} cells are measured, {int(planner.failed.sum())} failed", err=True)
     forecast = planner.forecast()

@@ -84,6 +84,7 @@ class Planner:
         self.latency_s, self.ttft_s = np.full(n, np.nan), np.full(n, np.nan)
         self.passed = np.zeros(n, dtype=bool)
         self.loaded: set[int] = set()
+        self.n_relatives = 0  # measurements of others among what the belief began with, as far as it was told
 
     @property
     def observed(self) -> BoolArray:

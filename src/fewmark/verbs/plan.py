@@ -58,12 +58,14 @@ def plan(
     known = read_known(data, store, screened=screened)
     fitted = None if model == NO_MODEL else make_model(model, target=target, random_state=seed, prior=prior)
     cells = read_cases(space, known)
+    n_lent = 0
     if prior and fitted is not None:
-        known, _ = joined(known, public_relatives(cells, target), target)
+        known, n_lent = joined(known, public_relatives(cells, target), target)
     planner = make_planner(
         known, cells, fitted, target=target, strategy=strategy, charges=charges,
         target_error=target_error, forbid=forbid, random_state=seed,
     )  # fmt: skip
+    planner.n_relatives = n_lent or getattr(fitted, "lent_", 0)
     chosen = propose(planner, ask if not planner.reached() else 0)
     if out is not None:
         own = [name for name in named_columns(space, cells) if name not in COLUMNS]
