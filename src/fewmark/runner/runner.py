@@ -127,7 +127,9 @@ class Runner:
     quiet: bool = False
     executor: Executor = field(default_factory=LocalExecutor)
 
-    def run(self, cases: Iterable[Case], *, retry_failed: bool = False, limit: int | None = None) -> RunReport:
+    def run(
+        self, cases: Iterable[Case], *, retry_failed: bool = False, limit: int | None = None, again: bool = False
+    ) -> RunReport:
         """Measure the cases that the store does not hold.
 
         Parameters
@@ -138,6 +140,8 @@ class Runner:
             Measure cases again that have failed measurements only.
         limit : int, optional
             Measure at most this many.
+        again : bool
+            Measure every case, whatever the store holds.
 
         Raises
         ------
@@ -150,8 +154,9 @@ class Runner:
         unique = {case.case_id: case for case in cases}
         # what was projected is done where projections are asked for, and only there
         counts = MEASUREMENT_PROVENANCES if self.settings.truncation is not None else WHOLE
-        known = self.store.case_ids(provenances=counts) & set(unique)
-        good = self.store.case_ids([Status.OK], provenances=counts) & set(unique)
+        wanted = set() if again else set(unique)
+        known = self.store.case_ids(provenances=counts) & wanted
+        good = self.store.case_ids([Status.OK], provenances=counts) & wanted
         skip = good if retry_failed else known
         missing = [case for case_id, case in unique.items() if case_id not in skip]
         groups, settings = self._order(missing, limit), self._going_on(missing)

@@ -18,7 +18,7 @@ from fewmark.planning.space import Space
 from fewmark.runner import Runner
 from fewmark.runner.drift import FLAG as DRIFT_CHECK
 from fewmark.screening.expired import REASON
-from fewmark.store import Annotation, Store, open_store
+from fewmark.store import Annotation, open_store
 from fewmark.suites import Suite
 from fewmark.verbs.run import prepare
 from fewmark.verbs.versions import engine_version
@@ -54,18 +54,6 @@ class Checked:
         return asdict(self)
 
 
-class _Anew:
-    """The store for a runner that is to measure again what is there."""
-
-    def __init__(self, store: Store) -> None:
-        self.add = store.add
-
-    def case_ids(
-        self, statuses: Iterable[Status] | None = None, *, provenances: Iterable[str] | None = None
-    ) -> set[str]:
-        return set()
-
-
 def check_sentinels(
     suite: str | Path | Suite,
     n: int,
@@ -99,7 +87,8 @@ def check_sentinels(
         suite, engine_python=engine_python, worker_prefix=worker_prefix, timeout_s=timeout_s, memory_limit=memory_limit
     )
     with open_store(store, create=False) as opened:
-        held = _old(opened, chosen.cases)
+        before = list(opened.measurements(case_ids=[case.case_id for case in chosen.cases]))
+        held = _old(before, opened.expired())
         if not held:
             raise InputError(
                 "no deployment of the suite has two cells that were measured here",
@@ -109,17 +98,17 @@ def check_sentinels(
         spaces = {label: Space.from_table(from_measurements(old)) for label, old in held.items()}
         picks = {label: _picked(spaces[label], old, n) for label, old in held.items()}
         again = [held[label][at].case for label, chosen_at in picks.items() for at in chosen_at]
-        runner = Runner(_Anew(opened), replace(settings, drift_check=False, rounds=1), quiet)
-        came = {m.case.case_id: m for m in runner.run(again).measurements}
-        noise = noise_of(opened.measurements(case_ids=[c.case_id for c in chosen.cases], statuses=[Status.OK]))
+        runner = Runner(opened, replace(settings, drift_check=False, rounds=1), quiet)
+        came = {m.case.case_id: m for m in runner.run(again, again=True).measurements}
+        noise = noise_of([*before, *came.values()])
         found = tuple(
             checked
             for label, old in held.items()
             if (checked := _checked(label, spaces[label], old, [old[at].case for at in picks[label]], came, noise))
         )
         gone = {case_id for checked in found for case_id in checked.expired}
-        marks = [m.measurement_id for old in held.values() for m in old if m.case.case_id in gone]
-        opened.annotate(Annotation(key, EXPIRED, "exclude", REASON) for key in marks + _earlier(opened, gone, came))
+        old_ones = (m for m in before if m.case.case_id in gone)
+        opened.annotate(Annotation(m.measurement_id, EXPIRED, "exclude", REASON) for m in old_ones)
     return found
 
 
@@ -127,6 +116,8 @@ def noise_of(measurements: Iterable[Measurement]) -> float:
     """The relative sd of one measurement: what repeats within it and drift checks after it tell, at least 1%."""
     within, visits = [], []
     for measurement in measurements:
+        if measurement.status is not Status.OK:
+            continue
         values = np.log([v for v in measurement.values(METRIC) if v > 0])
         if len(values) > 1:
             within.append(values.var(ddof=1) / len(values))
@@ -137,12 +128,11 @@ def noise_of(measurements: Iterable[Measurement]) -> float:
     return math.sqrt(max(least, np.mean(within) if within else 0.0, np.mean(visits) if visits else 0.0))
 
 
-def _old(store: Store, cases: Iterable[Case]) -> dict[str, list[Measurement]]:
+def _old(before: Iterable[Measurement], expired: Collection[str]) -> dict[str, list[Measurement]]:
     """The latest good measurement of each cell by deployment, in the store's order; of those with two cells or more."""
-    expired = store.expired()
     latest: dict[str, dict[str, Measurement]] = {}
-    for m in store.measurements(case_ids=[case.case_id for case in cases], statuses=[Status.OK]):
-        good = m.provenance == "measured" and DRIFT_CHECK not in m.flags and m.median(METRIC)
+    for m in before:
+        good = m.status is Status.OK and m.provenance == "measured" and DRIFT_CHECK not in m.flags and m.median(METRIC)
         if good and not (expired and m.measurement_id in expired):
             latest.setdefault(m.case.deployment.deployment_id, {})[m.case.case_id] = m
     return {key: list(held.values()) for key, held in latest.items() if len(held) > 1}
@@ -188,10 +178,3 @@ def _checked(
         high=float(np.median(drift.high)),
         expired=tuple(m.case.case_id for m, gone in zip(old, drift.expired, strict=True) if gone),
     )
-
-
-def _earlier(store: Store, gone: Collection[str], came: Mapping[str, Measurement]) -> list[str]:
-    """Every other measurement of the expired cells but the new ones."""
-    new = {m.measurement_id for m in came.values()}
-    held = store.measurements(case_ids=list(gone)) if gone else ()
-    return [m.measurement_id for m in held if m.measurement_id not in new]
