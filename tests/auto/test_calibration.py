@@ -1,14 +1,16 @@
-"""What intervals are made of: stretches, weights of scores, and how many scores there are when cells err together."""
+"""What intervals are made of: stretches, weights of scores, and what a deployment that is left out says of them."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from fewmark.models.calibration import DEGREES, stretch
 from fewmark.models.kernel import Inputs, Kernel, Part
 from fewmark.models.posterior import Posterior
-from fewmark.models.scores import Scores, correlation
+from fewmark.models.scores import Scores, left_out_coverage
 
 KNOWN, ASKED = slice(0, 4), slice(4, 12)
 
@@ -45,29 +47,41 @@ def test_surprise_is_the_distance_from_what_all_others_foretell() -> None:
     assert np.isclose(posterior.surprise(block), residual @ np.linalg.solve(covariance, residual))
 
 
-def test_cells_that_are_off_together_are_told_from_independent_ones() -> None:
+def test_the_coverage_of_a_left_out_deployment_is_what_leaving_each_out_in_turn_gives() -> None:
     rng = np.random.default_rng(2)
-    member = np.repeat(np.arange(200), 10)
-    assert correlation(rng.random(2000) < 0.1, member) < 0.03
-    assert correlation((rng.random(200) < 0.1)[member], member) > 0.97
-    assert correlation(np.array([True, False]), np.array([0, 1])) == 0.0
-    assert correlation(np.zeros(4, dtype=bool), np.array([0, 0, 1, 1])) == 0.0
+    member = rng.integers(0, 7, 90)
+    z, weight = np.abs(rng.standard_normal(90)), rng.uniform(0.5, 2.0, 90)
+    covered = 0.0
+    for number in range(7):
+        own, others = member == number, member != number
+        order = np.argsort(z[others])
+        reached = np.cumsum(weight[others][order]) >= 0.8 * weight[others].sum()
+        covered += weight[own][z[own] <= z[others][order][reached.argmax()]].sum()
+    assert np.isclose(left_out_coverage(z, weight, member, 0.8), covered / weight.sum())
 
 
-def test_a_new_deployment_is_covered_where_cells_of_a_deployment_err_together() -> None:
+@pytest.mark.parametrize("n_deployments", [5, 20, 60])
+@pytest.mark.parametrize("unlike", [0.0, 0.3, 0.6])
+def test_a_new_deployment_is_covered_where_cells_of_a_deployment_err_together(
+    n_deployments: int, unlike: float
+) -> None:
     rng = np.random.default_rng(3)
     here = (np.zeros(1), np.zeros((1, 2)))
-    together, apart = np.repeat(np.arange(20), 25), np.arange(500)
-    covered: dict[str, list[float]] = {"together": [], "apart": []}
-    for _ in range(150):
-        scale = np.exp(0.5 * rng.standard_normal(21))
-        z = np.abs(scale[together] * rng.standard_normal(500))
-        new = np.abs(scale[20] * rng.standard_normal(500))
-        for name, deployment in (("together", together), ("apart", apart)):
-            scores = Scores(z, np.zeros(500), np.zeros((500, 2)), np.ones(500), deployment)
-            covered[name].append(float((new <= scores.factor(*here, 0.9)).mean()))
-    assert np.mean(covered["apart"]) < np.mean(covered["together"]) < 0.93
-    assert np.mean(covered["together"]) > 0.885
+    deployment = np.repeat(np.arange(n_deployments), 25)
+    covered = []
+    for _ in range(300):
+        scale = np.exp(unlike * rng.standard_normal(n_deployments + 1))
+        z = np.abs(scale[deployment] * rng.standard_normal(len(deployment)))
+        scores = Scores(z, np.zeros(len(z)), np.zeros((len(z), 2)), np.ones(len(z)), deployment)
+        factor = scores.factor(*here, 0.9)[0]
+        covered.append(2 * norm.cdf(factor / scale[-1]) - 1)
+    assert 0.88 < np.mean(covered) < 0.92
+
+
+def test_one_deployment_alone_is_calibrated_by_its_cells() -> None:
+    z = np.abs(np.random.default_rng(4).standard_normal(300))
+    scores = Scores(z, np.zeros(300), np.zeros((300, 2)), np.ones(300), np.zeros(300, dtype=np.int64))
+    assert np.isclose(scores.factor(np.zeros(1), np.zeros((1, 2)), 0.9)[0], norm.ppf(0.95), atol=0.25)
 
 
 def test_scores_of_kin_count_more() -> None:

@@ -32,7 +32,8 @@ class Status(StrEnum):
 
 _Value = TypeVar("_Value")
 
-MEASUREMENT_PROVENANCES = ("measured", "projected", "imported")
+RUN_PROVENANCES = ("measured", "projected")  # of what a runner ran, whole or cut short
+MEASUREMENT_PROVENANCES = (*RUN_PROVENANCES, "imported")
 PREDICTION_PROVENANCES = ("measured", "interpolated", "extrapolated", "transferred", "abstained")
 
 

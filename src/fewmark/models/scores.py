@@ -1,14 +1,18 @@
 """Scores of cells that were left out, and the factors on standard deviations that they make.
 
-Notation: z scores; w their weights; level the confidence level. The factor on a standard deviation is the weighted
-quantile of z at (1 + 1/n_eff) level, with scores of a Student t as a prior's worth of data. Cells of one deployment
-tend to be off together, so that n_eff counts them by how much they are, with W the weight of a deployment's cells and
-rho the intraclass correlation of "beyond the quantile at that level":
+Notation: z scores; w their weights, W those of a deployment added up; level the confidence level. The factor on a
+standard deviation is a weighted quantile of z, with scores of a Student t as a prior's worth of data. Cells of one
+deployment tend to be off together, so that the quantile of some deployments' scores covers fewer of another's. How many
+fewer, each deployment says when it is left out: the quantile of all others covers level - short of its scores, in the
+mean. One over the number of deployments is the order of that, so a situation in which only
 
-    n_eff = (sum w)² / ((1 - rho) sum w² + rho sum W²)
+    K = (sum W)² / sum W²
 
-Source: split conformal prediction with weights for shift (Tibshirani et al. 2019, equation 7); effective sizes of
-samples of clusters (Kish 1965, section 5.4); the correlation by analysis of variance (Donner and Koval 1980).
+of the deployments count, K_all when scores count by kinship alone, takes the quantile at level + short · K_all / K.
+
+Source: split conformal prediction with weights for shift (Tibshirani et al. 2019, equation 7); exchangeable are
+deployments, not cells, and left out are whole ones (Dunn, Wasserman and Ramdas 2022, section 3); effective sizes of
+samples of clusters (Kish 1965, section 5.4).
 """
 
 from __future__ import annotations
@@ -55,21 +59,21 @@ class Scores:
         situations, where = np.unique(coarse, axis=0, return_inverse=True)
         z, weights = self._sorted(situations[:, 0], situations[:, 1:])
         total = weights.sum(1)
-        effective = total**2 / self._spent(situations[:, 0], situations[:, 1:], weights, level)
-        reach = np.minimum(level * (1 + 1 / effective), 1.0) * total
+        reach = np.minimum(level + self._short(situations[:, 0], situations[:, 1:], level), 1.0) * total
         at = np.minimum((np.cumsum(weights, axis=1) < reach[:, None]).sum(1), len(z) - 1)
         return np.asarray(z[at][where.ravel()])
 
-    def _spent(self, log_sd: FloatArray, beyond: FloatArray, weights: FloatArray, level: float) -> FloatArray:
-        """The sum of squared weights (m,), those of a deployment's cells added up as far as they are off together."""
-        alone = (weights**2).sum(1)
+    def _short(self, log_sd: FloatArray, beyond: FloatArray, level: float) -> FloatArray:
+        """By how much quantiles at this level are too low for a new deployment, (m,)."""
         if not len(self.z):
-            return np.asarray(alone)
+            return np.zeros(len(log_sd))
         _, member = np.unique(self.deployment, return_inverse=True)
-        own = self.weights(log_sd, beyond)
-        of_deployments = np.stack([np.bincount(member, row) for row in own])
-        rho = correlation(self.z > np.quantile(self.z, level), member)
-        return np.asarray(alone + rho * ((of_deployments**2).sum(1) - (own**2).sum(1)))
+        if not member.any():  # one deployment alone: as if its cells were independent
+            member = np.arange(len(member))
+        short = max(0.0, level - left_out_coverage(self.z, self.kinship, member, level))
+        here = np.stack([np.bincount(member, row) for row in self.weights(log_sd, beyond)])
+        everywhere = np.bincount(member, self.kinship)
+        return np.asarray(short * _how_many(everywhere) / np.maximum(_how_many(here), 1.0))
 
     def _sorted(self, log_sd: FloatArray, beyond: FloatArray) -> tuple[FloatArray, FloatArray]:
         weights = self.weights(log_sd, beyond) if len(self.z) else np.zeros((len(log_sd), 0))
@@ -120,19 +124,26 @@ class LeftOut:
         return Scores(self.error / self.sd, np.log(self.sd), self.beyond, self.kinship, self.deployment)
 
 
-def correlation(outside: NDArray[np.bool_], member: NDArray[np.intp]) -> float:
-    """How much cells of one deployment are off together, the intraclass correlation in [0, 1].
+def left_out_coverage(z: FloatArray, weight: FloatArray, member: NDArray[np.intp], level: float) -> float:
+    """The share of a deployment's scores up to the quantile of all other deployments' at this level, in the mean.
 
-    `outside` (k,) says which cells are off, `member` (k,) the deployment of each, from 0 on.
+    `z`, `weight` and `member` (k,): scores, how much each counts, and the number of its deployment, from 0 on, of at
+    least two.
     """
-    size = np.bincount(member)
-    k, n = len(size), len(member)
-    if k < 2 or n == k:
-        return 0.0
-    mean = np.bincount(member, outside) / size
-    between = float((size * (mean - outside.mean()) ** 2).sum()) / (k - 1)
-    within = float(((outside - mean[member]) ** 2).sum()) / (n - k)
-    typical = (n - float((size**2).sum()) / n) / (k - 1)
-    if between <= within:
-        return 0.0
-    return (between - within) / (between + (typical - 1) * within)
+    order = np.argsort(z)
+    weight, member = weight[order], member[order]
+    cumulative = np.cumsum(weight)
+    covered = 0.0
+    for number in range(int(member.max()) + 1):
+        own = np.where(member == number, weight, 0.0)
+        others = cumulative - np.cumsum(own)
+        # up to the first score of another at which that much of the others' weight is reached
+        last = int(np.searchsorted(others, level * others[-1] * (1 - 1e-12)))
+        covered += float(own[: last + 1].sum())
+    return covered / float(cumulative[-1])
+
+
+def _how_many(weight: FloatArray) -> FloatArray:
+    """As how many equal ones the weights (…, k) count."""
+    total = np.maximum(weight.sum(-1), np.finfo(float).tiny)
+    return np.asarray(total**2 / np.maximum((weight**2).sum(-1), np.finfo(float).tiny))

@@ -43,6 +43,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from fewmark.core import InputError, Measurement, Projection, Sample, Status, Workload
+from fewmark.core.values import RUN_PROVENANCES
 from fewmark.runner.drift import FLAG as DRIFT_CHECK
 from fewmark.runner.growth import Growth, fit_growth
 from fewmark.runner.steps import SKIPPED, Stretches, of_measurement, step_times, stretches
@@ -96,7 +97,7 @@ class Projector:
 
     def learn(self, measurement: Measurement) -> None:
         """Take in a measurement of the deployment; what failed or has no clock says nothing."""
-        live = measurement.provenance in ("measured", "projected") and DRIFT_CHECK not in measurement.flags
+        live = measurement.provenance in RUN_PROVENANCES and DRIFT_CHECK not in measurement.flags
         if measurement.status is not Status.OK or not live:
             return
         case_id = measurement.case.case_id

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, cast
 
 from fewmark.core import Advice, Case, Deployment, Measurement, Status, content_hash
 from fewmark.core.frozen import thaw
-from fewmark.core.values import MEASUREMENT_PROVENANCES
+from fewmark.core.values import MEASUREMENT_PROVENANCES, RUN_PROVENANCES
 from fewmark.runner import drift
 from fewmark.runner.auto_batch import AutoBatch
 from fewmark.runner.deployment import RunSettings
@@ -228,7 +228,7 @@ class Runner:
         seen: dict[str, Advice] = {}
         for measurement in measured:
             environment = thaw(measurement.environment)
-            if measurement.provenance in ("measured", "projected") and measurement.status is Status.OK:
+            if measurement.provenance in RUN_PROVENANCES and measurement.status is Status.OK:
                 deployment = measurement.case.deployment.to_dict()
                 for advice in host_advice(deployment, environment.get("host", {}), environment.get("engine", {})):
                     seen.setdefault(advice.code, advice)  # a worker that was restarted says it again in other numbers

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from fewmark import __version__
 from fewmark.core import Advice, Measurement, Status
+from fewmark.core.values import RUN_PROVENANCES
 from fewmark.engines.doctor import BAD, WARN, Finding, deployment_findings
 from fewmark.engines.quality import OUTLIER_FLAG, WARM_UP_FLAG
 
@@ -34,7 +35,7 @@ def host_advice(deployment: Mapping[str, Any], host: Mapping[str, Any], engine: 
 
 def result_advice(measurements: Iterable[Measurement]) -> Iterable[Advice]:
     """What speaks against the results of one run, generations cut short included."""
-    live = [m for m in measurements if m.status is Status.OK and m.provenance in ("measured", "projected")]
+    live = [m for m in measurements if m.status is Status.OK and m.provenance in RUN_PROVENANCES]
     if not live:
         return
     imprecise = sum("imprecise" in m.flags for m in live)
