@@ -18,6 +18,7 @@ samples of clusters (Kish 1965, section 5.4).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +73,7 @@ class Scores:
             member = np.arange(len(member))
         short = max(0.0, level - left_out_coverage(self.z, self.kinship, member, level))
         here = np.stack([np.bincount(member, row) for row in self.weights(log_sd, beyond)])
-        everywhere = np.bincount(member, self.kinship)
+        everywhere = np.asarray(np.bincount(member, self.kinship), dtype=np.float64)
         return np.asarray(short * _how_many(everywhere) / np.maximum(_how_many(here), 1.0))
 
     def _sorted(self, log_sd: FloatArray, beyond: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -143,7 +144,7 @@ def left_out_coverage(z: FloatArray, weight: FloatArray, member: NDArray[np.intp
     return covered / float(cumulative[-1])
 
 
-def _how_many(weight: FloatArray) -> FloatArray:
+def _how_many(weight: NDArray[Any]) -> FloatArray:
     """As how many equal ones the weights (…, k) count."""
     total = np.maximum(weight.sum(-1), np.finfo(float).tiny)
     return np.asarray(total**2 / np.maximum((weight**2).sum(-1), np.finfo(float).tiny))

@@ -49,6 +49,9 @@ MEAN_DOUBT: Final = 2 / 3  # single wild cells, which these draws do not know, m
 N_DRAWS: Final = 300
 MAX_DRAWN: Final = 600  # cells whose joint draw is affordable; beyond, an even sample of them stands for all
 INTERVAL_LEVEL: Final = 0.9
+STEP_SD: Final = 0.06  # of what one load of a deployment has for itself: engines choose their kernels by it
+STEP_OCTAVES: Final = 0.3  # loads nearer than this run the same kernels
+STEP_LENGTHS: Final = 4.0  # octaves of length that they do so over
 
 
 @runtime_checkable
@@ -257,13 +260,22 @@ def _noise(sd: FloatArray, runs: FloatArray | IntArray) -> FloatArray:
 def prior_belief(space: Space, target: str) -> Belief:
     """What is believed of a space of which nothing is measured: a roofline, right in its shape more than in its level.
 
-    Mean and covariance are those that the model `auto` starts from before it has learned anything.
+    Mean and covariance are those that the model `auto` starts from before it has learned anything, and beside it what
+    is no smooth function of the load: from one batch size to the next an engine may run other kernels.
     """
     kernel = Kernel(parts())
     table = read_table(space.cells, target, load_facts(), Encoder())
     mean = table.sign * (table.log_roofline - table.to_latency)
-    covariance = kernel.matrix(prior(kernel).mean, table.inputs)
+    covariance = kernel.matrix(prior(kernel).mean, table.inputs) + steps(space)
     return Belief(mean, covariance, np.zeros(len(space), dtype=bool), np.full(len(space), NOISE_SD))
+
+
+def steps(space: Space) -> FloatArray:
+    """The covariance of what each load has for itself within a deployment, at about the same lengths, (n, n)."""
+    x = space.octaves
+    squared = (x[:, None, :] - x[None, :, :]) ** 2
+    distance = (squared[..., 0] + squared[..., 1]) / STEP_LENGTHS**2 + squared[..., 2] / STEP_OCTAVES**2
+    return np.asarray(STEP_SD**2 * np.exp(-0.5 * distance) * _same_curve(space))
 
 
 def model_belief(space: Space, model: Model) -> Belief:
@@ -305,5 +317,10 @@ def structure(space: Space, *, level: float, slope: float, long: float, short: f
     distance = ((x[:, None, :] - x[None, :, :]) ** 2).sum(axis=2)
     out = level**2 + slope**2 * (x @ x.T) + long**2 * np.exp(-distance / (2 * 3.0**2))
     out += short**2 * np.exp(-distance / (2 * 1.0**2))
-    same = (space.deployment[:, None] == space.deployment[None, :]) & (space.online[:, None] == space.online[None, :])
-    return np.asarray(out * same)
+    return np.asarray(out * _same_curve(space))
+
+
+def _same_curve(space: Space) -> BoolArray:
+    """Whether two cells are of one deployment under one kind of load, (n, n)."""
+    same = space.deployment[:, None] == space.deployment[None, :]
+    return np.asarray(same & (space.online[:, None] == space.online[None, :]))
