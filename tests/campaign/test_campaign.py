@@ -97,6 +97,22 @@ def test_it_reaches_the_error_for_little_and_the_claim_is_true() -> None:
         json.dumps(campaign.to_dict(), allow_nan=False)
 
 
+def test_a_claim_about_a_large_grid_is_not_made_from_one_moment_of_the_machine() -> None:
+    deployment = grid()[0].deployment
+    cases = [
+        Case(deployment, Workload(ii, oo, batch_size=bb))
+        for ii in (32, 128, 512, 2048) for oo in (64, 256, 1024, 4096) for bb in (1, 4, 16, 64)
+    ]  # fmt: skip
+    whole_s = sum(4 * latency(case) for case in cases)
+    with open_store(":memory:") as store:
+        campaign = run_campaign(cases, store, Machine(store), model=None, target_error=0.25)
+        assert campaign.ended == "reached"
+        early = [step for step in campaign.steps if step.forecast.median_ape_bound <= 0.25]
+        assert len(early) > 1
+        assert early[0].spent_s < 0.02 * whole_s
+        assert campaign.account.plan.n_cells >= 24 or campaign.account.plan.time_s >= 0.015 * whole_s
+
+
 def test_a_budget_is_kept_and_what_was_measured_stays() -> None:
     cases = grid()
     with open_store(":memory:") as store:

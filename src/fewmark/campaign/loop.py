@@ -37,6 +37,7 @@ MAX_STEP_CELLS: Final = 12  # however long an engine takes to start, the plan is
 SETTLED_RUNS: Final = 32
 SETTLED_RUNS_DEAR: Final = 24
 SETTLED_SHARE: Final = 0.03
+REACHED_SHARE: Final = 0.02  # for the same reason: while all runs cost less, the fewer are made before all is known
 
 
 class Report(Protocol):
@@ -216,12 +217,21 @@ class _Loop:
 
     def _enough(self) -> bool:
         """Whether so much was run that going on would be only more of the same."""
-        n_runs = sum(m.status is Status.OK for m in self.done)
-        dear = self.spent_s >= SETTLED_SHARE * float(self.planner.cost_s()[self.asked].sum())
-        return n_runs >= min(SETTLED_RUNS_DEAR if dear else SETTLED_RUNS, len(self.asked) // 2)
+        least = SETTLED_RUNS_DEAR if self._has_cost(SETTLED_SHARE) else SETTLED_RUNS
+        return self._n_runs >= min(least, len(self.asked) // 2)
+
+    @property
+    def _n_runs(self) -> int:
+        return sum(m.status is Status.OK for m in self.done)
+
+    def _has_cost(self, share: float) -> bool:
+        """Whether so large a share of what every cell is predicted to cost is spent."""
+        return self.spent_s >= share * float(self.planner.cost_s()[self.asked].sum())
 
     def _reached(self) -> bool:
-        return self.planner.reached() and borne_out(self.scores, self.planner.target_error, len(self.asked))
+        if not self.planner.reached() or not borne_out(self.scores, self.planner.target_error, len(self.asked)):
+            return False
+        return self._n_runs >= min(SETTLED_RUNS_DEAR, len(self.asked) // 2) or self._has_cost(REACHED_SHARE)
 
     def measure(self, batch: list[Proposal]) -> bool:
         """Save the forecasts, measure, tell. False if nothing of the batch came back."""
