@@ -33,11 +33,12 @@ from fewmark.store import Store
 STEP_CELLS: Final = 4
 MAX_STEP_CELLS: Final = 12  # however long an engine takes to start, the plan is looked at again after so many
 # A few runs made one after the other may all have met the same bad moment of the machine: so many before a campaign
-# says that it cannot know better; or, where they have cost that share of what every cell would, the fewer
+# says that it cannot know better; or, where they have cost that share of what every cell would, the fewer. Nor does it
+# say with fewer that it is there, unless they have cost the other share
 SETTLED_RUNS: Final = 32
 SETTLED_RUNS_DEAR: Final = 24
 SETTLED_SHARE: Final = 0.03
-REACHED_SHARE: Final = 0.02  # for the same reason: while all runs cost less, the fewer are made before all is known
+REACHED_SHARE: Final = 0.02
 
 
 class Report(Protocol):
@@ -217,12 +218,11 @@ class _Loop:
 
     def _enough(self) -> bool:
         """Whether so much was run that going on would be only more of the same."""
-        least = SETTLED_RUNS_DEAR if self._has_cost(SETTLED_SHARE) else SETTLED_RUNS
-        return self._n_runs >= min(least, len(self.asked) // 2)
+        return self._has_made(SETTLED_RUNS_DEAR if self._has_cost(SETTLED_SHARE) else SETTLED_RUNS)
 
-    @property
-    def _n_runs(self) -> int:
-        return sum(m.status is Status.OK for m in self.done)
+    def _has_made(self, n_runs: int) -> bool:
+        """Whether so many runs, or half of the cells, are made."""
+        return sum(m.status is Status.OK for m in self.done) >= min(n_runs, len(self.asked) // 2)
 
     def _has_cost(self, share: float) -> bool:
         """Whether so large a share of what every cell is predicted to cost is spent."""
@@ -231,7 +231,7 @@ class _Loop:
     def _reached(self) -> bool:
         if not self.planner.reached() or not borne_out(self.scores, self.planner.target_error, len(self.asked)):
             return False
-        return self._n_runs >= min(SETTLED_RUNS_DEAR, len(self.asked) // 2) or self._has_cost(REACHED_SHARE)
+        return self._has_made(SETTLED_RUNS_DEAR) or self._has_cost(REACHED_SHARE)
 
     def measure(self, batch: list[Proposal]) -> bool:
         """Save the forecasts, measure, tell. False if nothing of the batch came back."""

@@ -58,34 +58,33 @@ class Scores:
         # the weights change slowly: alike situations share one quantile, so that a million rows cost a few hundred
         coarse = np.column_stack([np.round(log_sd / SD_STEP) * SD_STEP, np.round(beyond / BEYOND_STEP) * BEYOND_STEP])
         situations, where = np.unique(coarse, axis=0, return_inverse=True)
-        z, weights = self._sorted(situations[:, 0], situations[:, 1:])
-        total = weights.sum(1)
-        reach = np.minimum(level + self._short(situations[:, 0], situations[:, 1:], level), 1.0) * total
+        own = self.weights(situations[:, 0], situations[:, 1:])
+        z, weights = self._sorted(own)
+        reach = np.minimum(level + self._short(own, level), 1.0) * weights.sum(1)
         at = np.minimum((np.cumsum(weights, axis=1) < reach[:, None]).sum(1), len(z) - 1)
         return np.asarray(z[at][where.ravel()])
 
-    def _short(self, log_sd: FloatArray, beyond: FloatArray, level: float) -> FloatArray:
-        """By how much quantiles at this level are too low for a new deployment, (m,)."""
+    def _short(self, weights: FloatArray, level: float) -> FloatArray:
+        """By how much quantiles at this level of scores with these weights (m, k) are too low for a new deployment."""
         if not len(self.z):
-            return np.zeros(len(log_sd))
+            return np.zeros(len(weights))
         _, member = np.unique(self.deployment, return_inverse=True)
         if not member.any():  # one deployment alone: as if its cells were independent
             member = np.arange(len(member))
         short = max(0.0, level - left_out_coverage(self.z, self.kinship, member, level))
-        here = np.stack([np.bincount(member, row) for row in self.weights(log_sd, beyond)])
+        here = np.stack([np.bincount(member, row) for row in weights])
         everywhere = np.asarray(np.bincount(member, self.kinship), dtype=np.float64)
         return np.asarray(short * _how_many(everywhere) / np.maximum(_how_many(here), 1.0))
 
-    def _sorted(self, log_sd: FloatArray, beyond: FloatArray) -> tuple[FloatArray, FloatArray]:
-        weights = self.weights(log_sd, beyond) if len(self.z) else np.zeros((len(log_sd), 0))
-        prior = np.full((len(log_sd), len(_PRIOR_Z)), PRIOR_WEIGHT / len(_PRIOR_Z))
+    def _sorted(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        prior = np.full((len(weights), len(_PRIOR_Z)), PRIOR_WEIGHT / len(_PRIOR_Z))
         z = np.concatenate([self.z, _PRIOR_Z])
         order = np.argsort(z)
         return z[order], np.hstack([weights, prior])[:, order]
 
     def median_error(self, log_sd: FloatArray, beyond: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Absolute log errors that m predictions may have and their weights, each (m, k + prior)."""
-        z, weights = self._sorted(log_sd, beyond)
+        z, weights = self._sorted(self.weights(log_sd, beyond))
         return np.exp(log_sd)[:, None] * z, weights / weights.sum(1, keepdims=True)
 
 

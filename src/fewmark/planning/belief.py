@@ -30,11 +30,11 @@ import pandas as pd
 from scipy.stats import norm
 
 from fewmark.core.errors import InputError
-from fewmark.models.auto_inputs import Encoder, read_table
+from fewmark.models.auto_inputs import COLUMNS, DEPLOYMENT, Encoder, read_table
 from fewmark.models.auto_kernel import parts, prior
 from fewmark.models.base import Model
 from fewmark.models.facts import load_facts
-from fewmark.models.kernel import Kernel
+from fewmark.models.kernel import Kernel, Part
 from fewmark.planning.space import BoolArray, FloatArray, IntArray, Space
 
 NOISE_SD: Final = 0.01
@@ -49,9 +49,10 @@ MEAN_DOUBT: Final = 2 / 3  # single wild cells, which these draws do not know, m
 N_DRAWS: Final = 300
 MAX_DRAWN: Final = 600  # cells whose joint draw is affordable; beyond, an even sample of them stands for all
 INTERVAL_LEVEL: Final = 0.9
-STEP_SD: Final = 0.06  # of what one load of a deployment has for itself: engines choose their kernels by it
-STEP_OCTAVES: Final = 0.3  # loads nearer than this run the same kernels
-STEP_LENGTHS: Final = 4.0  # octaves of length that they do so over
+# What one load of a deployment has for itself, at about the same lengths: engines choose their kernels by it. The sd,
+# and the octaves of input, output and load over which it stays the same.
+STEPS: Final = Part("steps", (DEPLOYMENT,), tuple(map(COLUMNS.index, ("log2_input", "log2_output", "log2_load"))))
+STEPS_THETA: Final = np.log([0.06, 4.0, 4.0, 0.3])
 
 
 @runtime_checkable
@@ -263,19 +264,12 @@ def prior_belief(space: Space, target: str) -> Belief:
     Mean and covariance are those that the model `auto` starts from before it has learned anything, and beside it what
     is no smooth function of the load: from one batch size to the next an engine may run other kernels.
     """
-    kernel = Kernel(parts())
+    smooth = Kernel(parts())
     table = read_table(space.cells, target, load_facts(), Encoder())
     mean = table.sign * (table.log_roofline - table.to_latency)
-    covariance = kernel.matrix(prior(kernel).mean, table.inputs) + steps(space)
+    theta = np.append(prior(smooth).mean, STEPS_THETA)
+    covariance = Kernel((*smooth.parts, STEPS)).matrix(theta, table.inputs)
     return Belief(mean, covariance, np.zeros(len(space), dtype=bool), np.full(len(space), NOISE_SD))
-
-
-def steps(space: Space) -> FloatArray:
-    """The covariance of what each load has for itself within a deployment, at about the same lengths, (n, n)."""
-    x = space.octaves
-    squared = (x[:, None, :] - x[None, :, :]) ** 2
-    distance = (squared[..., 0] + squared[..., 1]) / STEP_LENGTHS**2 + squared[..., 2] / STEP_OCTAVES**2
-    return np.asarray(STEP_SD**2 * np.exp(-0.5 * distance) * _same_curve(space))
 
 
 def model_belief(space: Space, model: Model) -> Belief:
@@ -317,10 +311,5 @@ def structure(space: Space, *, level: float, slope: float, long: float, short: f
     distance = ((x[:, None, :] - x[None, :, :]) ** 2).sum(axis=2)
     out = level**2 + slope**2 * (x @ x.T) + long**2 * np.exp(-distance / (2 * 3.0**2))
     out += short**2 * np.exp(-distance / (2 * 1.0**2))
-    return np.asarray(out * _same_curve(space))
-
-
-def _same_curve(space: Space) -> BoolArray:
-    """Whether two cells are of one deployment under one kind of load, (n, n)."""
-    same = space.deployment[:, None] == space.deployment[None, :]
-    return np.asarray(same & (space.online[:, None] == space.online[None, :]))
+    same = (space.deployment[:, None] == space.deployment[None, :]) & (space.online[:, None] == space.online[None, :])
+    return np.asarray(out * same)
