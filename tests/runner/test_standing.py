@@ -5,6 +5,7 @@ import pytest
 from fewmark.core import Case, Deployment, Status, Workload
 from fewmark.runner import Runner, RunSettings
 from fewmark.runner.standing import Standing
+from fewmark.store import open_store
 from fewmark.verbs.campaign import campaign
 
 
@@ -61,9 +62,14 @@ def test_a_campaign_loads_its_engine_once_for_many_steps(plugin, tmp_path, monke
     (tmp_path / "suite.yaml").write_text(
         "deployments: [{engine: dummy, model: toy, engine_options: {journal: journal, pause_s: 0.002}}]\n"
         "cells: [{grid: {input_tokens: [8, 16, 32], output_tokens: [2, 4, 8], batch_size: [1, 2, 4, 8]}}]\n"
-        "settings: {max_repeats: 1, warmup: 0}\n"
+        "settings: {min_repeats: 3, max_repeats: 3, warmup: 0}\n"
     )
     steps = []
     campaign("suite.yaml", budget="20s", model="none", store="sqlite:///c.db", quiet=True, on_step=steps.append)
     assert len(steps) > 3
     assert len(loads(tmp_path, "journal")) == 1
+    with open_store("sqlite:///c.db") as store:
+        assert {len(m.samples) for m in store.measurements()} == {1}  # another cell teaches more than a repeat
+    campaign("suite.yaml", budget="30s", model="none", store="sqlite:///d.db", quiet=True, repeats_max=3)
+    with open_store("sqlite:///d.db") as store:
+        assert {len(m.samples) for m in store.measurements()} == {3}

@@ -35,8 +35,8 @@ MAX_STEP_CELLS: Final = 12  # however long an engine takes to start, the plan is
 # A few runs made one after the other may all have met the same bad moment of the machine: so many before a campaign
 # says that it cannot know better; or, where they have cost that share of what every cell would, the fewer. Nor does it
 # say with fewer that it is there, unless they have cost the other share
-SETTLED_RUNS: Final = 32
-SETTLED_RUNS_DEAR: Final = 24
+SETTLED_RUNS: Final = 128
+SETTLED_RUNS_DEAR: Final = 96
 SETTLED_SHARE: Final = 0.03
 REACHED_SHARE: Final = 0.02
 
@@ -221,8 +221,9 @@ class _Loop:
         return self._has_made(SETTLED_RUNS_DEAR if self._has_cost(SETTLED_SHARE) else SETTLED_RUNS)
 
     def _has_made(self, n_runs: int) -> bool:
-        """Whether so many runs, or half of the cells, are made."""
-        return sum(m.status is Status.OK for m in self.done) >= min(n_runs, len(self.asked) // 2)
+        """Whether so many runs are made, warm-ups included, or half of the cells."""
+        n_cells = sum(m.status is Status.OK for m in self.done)
+        return n_cells * self.planner.charges.runs >= n_runs or n_cells >= len(self.asked) // 2
 
     def _has_cost(self, share: float) -> bool:
         """Whether so large a share of what every cell is predicted to cost is spent."""
@@ -311,7 +312,7 @@ class _Loop:
         """The result."""
         planner, space = self.planner, self.planner.space
         value, kind = planner.estimate()
-        sd = np.where(planner.observed, 0.0, planner.belief.sd_of_measurement)
+        sd = np.where(planner.belief.settled, 0.0, planner.belief.sd_later)
         half = norm.ppf(0.5 + INTERVAL_LEVEL / 2) * sd
         table = space.cells.assign(value=value, low=value * np.exp(-half), high=value * np.exp(half), kind=kind)
         table = table.iloc[self.asked].drop(columns=PRIORITY, errors="ignore").reset_index(drop=True)

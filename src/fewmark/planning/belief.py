@@ -7,6 +7,7 @@ as a standard deviation of the log; nu0: how many measurements' worth the stated
     noise N             s_i² + e_i² on the diagonal, e_i what projecting adds; SHARED (s_i s_j + e_i e_j) between two
                         values of one run (`planning.prefix`); else 0
     scale               q = (nu0 + r K^-1 r) / (nu0 + k) after k measurements: how much wider or narrower it was
+    later               against a reference of another time of a machine: + q MINUTE² s_i s_j, for all cells alike
     noise               s = f s_0, f of `NOISE_FACTORS` by the likelihood of the told cells (Student-t with nu0 degrees)
                         times a log-normal prior around 1: a busy machine is noisier than any model learned
     posterior           multivariate Student-t with nu0 + k degrees, mean m, covariance q C
@@ -41,6 +42,8 @@ NOISE_SD: Final = 0.01
 NOISE_FACTORS: Final = tuple(2.0 ** (k / 2) for k in range(11))
 NOISE_PRIOR_SD: Final = 1.0  # of the log of the factor
 NOISE_PRIOR_SD_AFRESH: Final = 1.5  # on a machine of today, which may be busy; records were chosen by who made them
+# What all runs of a campaign are off from another time of the machine, over what one is off from the next
+MINUTE: Final = 1.0
 SHARED: Final = 0.9  # of the variance of noise: between values that one run gave
 MIN_TOLD: Final = 4  # measurements before noise is told from signal
 JITTER: Final = 1e-10
@@ -128,14 +131,20 @@ class Belief:
 
     @property
     def repeatability(self) -> float:
-        """The median error of measuring the space twice, a fraction: no plan's accuracy is better than this."""
-        return float(np.expm1(norm.ppf(0.75) * np.sqrt(2) * np.median(self.noise)))
+        """The median error of measuring the space twice at about the same time, a fraction."""
+        return float(np.expm1(norm.ppf(0.75) * np.sqrt(2 * self.scale) * np.median(self.noise)))
 
     @property
     def sd_of_measurement(self) -> FloatArray:
         """Standard deviation of what a measurement of each cell would give, its noise included, (n,)."""
         variance = np.maximum(np.diag(self.covariance), 0.0) + self.noise**2
         return np.asarray(np.sqrt(variance * self.scale))
+
+    @property
+    def sd_later(self) -> FloatArray:
+        """Standard deviation of what a measurement at another time would give, (n,); the same if not `afresh`."""
+        shared = MINUTE * self.noise * float(self.afresh)
+        return np.asarray(np.sqrt(self.sd_of_measurement**2 + shared**2 * self.scale))
 
     def tell(self, position: int, log_value: float) -> Belief:
         """The belief after measuring one cell. Raises `InputError` if the value is not finite."""
@@ -221,9 +230,15 @@ class Belief:
         return np.asarray(np.sqrt(self.scale) * (share[hidden] @ drop))
 
     def forecast(
-        self, *, assurance: float = 0.85, random_state: int = 0, weights: FloatArray | None = None
+        self,
+        *,
+        assurance: float = 0.85,
+        random_state: int = 0,
+        weights: FloatArray | None = None,
+        later: bool = False,
     ) -> Forecast:
-        """The errors to expect over the space if every cell that is not measured is answered by the mean."""
+        """The errors to expect over the space if every cell that is not measured is answered by the mean; `later`:
+        against a reference that, if `afresh`, is measured at another time."""
         n = len(self.mean)
         # errors are over the cells that matter; a weight of 0 says that a cell does not
         rows = np.flatnonzero(np.ones(n) if weights is None else weights > 0)
@@ -237,7 +252,10 @@ class Belief:
             values, vectors = np.linalg.eigh(self.covariance[np.ix_(at, at)] + np.diag(self.noise[at] ** 2))
             root = vectors * np.sqrt(np.maximum(values, 0.0))
             heavy = np.sqrt((self.trust + self.n_told) / rng.chisquare(self.trust + self.n_told, size=(N_DRAWS, 1)))
-            drawn = np.sqrt(self.scale) * heavy * (rng.standard_normal((N_DRAWS, len(at))) @ root.T)
+            drawn = rng.standard_normal((N_DRAWS, len(at))) @ root.T
+            if later and self.afresh:
+                drawn += MINUTE * self.noise[at] * rng.standard_normal((N_DRAWS, 1))
+            drawn *= np.sqrt(self.scale) * heavy
             # reference = estimate · e^drawn, so that |estimate - reference| / reference = |e^-drawn - 1|
             errors[:, hidden] = np.abs(np.expm1(np.clip(-drawn, -20, 20)))
         medians, means = np.median(errors, axis=1), errors.mean(axis=1)

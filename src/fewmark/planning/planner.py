@@ -174,10 +174,10 @@ class Planner:
         self.belief = self.belief.tell_all([Told(p, float(np.log(value)), run, sd) for p, (value, sd) in new.items()])
         self.passed[list(new)] = True
 
-    def forecast(self, belief: Belief | None = None) -> Forecast:
-        """The errors to expect over the space, of the belief now or of another one."""
+    def forecast(self, belief: Belief | None = None, *, later: bool = True) -> Forecast:
+        """The errors to expect over the space, of the belief now or of another one (`Belief.forecast`)."""
         return (belief or self.belief).forecast(
-            assurance=self.assurance, random_state=self.random_state, weights=self.weights
+            assurance=self.assurance, random_state=self.random_state, weights=self.weights, later=later
         )
 
     def reached(self) -> bool:
@@ -185,12 +185,12 @@ class Planner:
 
         Never before anything of each deployment was measured: a forecast without a check is an opinion.
         """
-        return self.target_error is not None and self._below(self.target_error)
+        return self.target_error is not None and self._below(self.target_error, later=True)
 
-    def _below(self, error: float) -> bool:
+    def _below(self, error: float, *, later: bool) -> bool:
         if not self.observed.any() or not self.covers_every_deployment():
             return False
-        forecast = self.forecast()
+        forecast = self.forecast(later=later)
         return (forecast.mean_ape_bound if self.mean_error else forecast.median_ape_bound) <= error
 
     @property
@@ -203,7 +203,7 @@ class Planner:
     def settled(self) -> bool:
         """Whether the machine's own noise, not what is unknown, is what keeps the error above the one asked for."""
         goal = self.goal
-        return goal is not None and self._below(goal)
+        return goal is not None and self._below(goal, later=False)
 
     def covers_every_deployment(self) -> bool:
         """Whether each deployment that has open cells has at least one that was tried."""

@@ -26,6 +26,7 @@ from fewmark.suites import Suite
 from fewmark.verbs.plan import NO_MODEL
 from fewmark.verbs.run import prepare
 
+REPEATS: Final = 1  # of a cell: what another cell teaches besides is worth more than the same once more
 REPLAYED: Final = "replay"  # recorded measurements must not be foretold by themselves
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -70,7 +71,8 @@ def campaign(
 
     Parameters
     ----------
-    suite, store, engine_python, worker_prefix, repeats_max, timeout_s, memory_limit : as `verbs.run.run` takes them
+    suite, store, engine_python, worker_prefix, timeout_s, memory_limit : as `verbs.run.run` takes them
+    repeats_max : most repeats of a cell; by default one, since another cell teaches more than the same once more
     budget : a duration, as in "30m"; what was spent on these cells before counts
     target_error : median error over the suite to reach, a fraction
     truncate : output tokens of generations that may be run in place of longer ones
@@ -84,8 +86,8 @@ def campaign(
         If the request is wrong, or no engine of the suite can be used.
     """
     chosen, settings = prepare(
-        suite, engine_python=engine_python, worker_prefix=worker_prefix, repeats_max=repeats_max, timeout_s=timeout_s,
-        order_seed=seed, memory_limit=memory_limit,
+        suite, engine_python=engine_python, worker_prefix=worker_prefix, timeout_s=timeout_s, order_seed=seed,
+        repeats_max=REPEATS if repeats_max is None else repeats_max, memory_limit=memory_limit,
     )  # fmt: skip
     policy = settings.policy
     who = None if model == NO_MODEL else make_model(model, target=target, random_state=settings.seed, prior=prior)
