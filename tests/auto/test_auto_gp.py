@@ -68,6 +68,18 @@ def test_learning_recovers_scales_and_noise_despite_outliers() -> None:
     assert noise.precision[::40].max() < 0.1 * np.median(noise.precision)
 
 
+def test_a_search_that_strays_is_turned_back_without_a_warning() -> None:
+    inputs = _inputs(30, 3)
+    prior = gp.Prior(THETA, np.ones(len(THETA)), np.log(0.02), 1.0)
+    y = np.random.default_rng(1).standard_normal(30)
+
+    def objective(away: float) -> float:
+        packed = np.append(THETA + away, np.log(0.02))
+        return gp._negative_log_posterior(packed, Pairs(KERNEL, inputs), prior, y, np.ones(30))[0]
+
+    assert objective(0.0) < objective(3.0) < objective(-400.0) == objective(400.0) < np.inf
+
+
 def test_leaving_a_block_out_equals_conditioning_on_the_rest() -> None:
     post = _posterior()
     block = np.array([3, 4, 17, 41])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -93,3 +95,21 @@ def test_scores_of_kin_count_more() -> None:
         return float(scores.factor(*here, 0.5)[0])
 
     assert factor(np.repeat([6.0, 1.0], 200)) < 1.0 < factor(np.repeat([1.0, 6.0], 200))
+
+
+@pytest.mark.parametrize("n_known", [1, 2, 4])
+def test_an_unknown_accelerator_is_covered_by_what_few_others_say(n_known: int) -> None:
+    """Accelerators have scales of their own (of precision Gamma(2, 2)), which few of them do not show."""
+    rng = np.random.default_rng(5)
+    deployment = np.repeat(np.arange(15 * n_known), 10)
+    accelerator = deployment // 15
+    here = (np.zeros(1), np.zeros((1, 2)))
+    covered, narrow = [], []
+    for _ in range(300):
+        scale = np.sqrt(1 / rng.gamma(2, 1 / 2, size=n_known + 1))
+        z = np.abs(scale[accelerator] * rng.standard_normal(len(deployment)))
+        scores = Scores(z, np.zeros(len(z)), np.zeros((len(z), 2)), np.ones(len(z)), deployment, n_known)
+        covered.append(2 * norm.cdf(scores.factor(*here, 0.9)[0] / scale[-1]) - 1)
+        narrow.append(2 * norm.cdf(replace(scores, n_foreign=0).factor(*here, 0.9)[0] / scale[-1]) - 1)
+    assert 0.86 < np.mean(covered) < 0.93
+    assert np.mean(narrow) < np.mean(covered) - 0.008

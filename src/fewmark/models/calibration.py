@@ -136,11 +136,13 @@ class Calibrator:
         rich = [d for d, rows in self.members.items() if d != deployment and len(rows) >= enough]
         alike = [d for d in rich if self.accelerator[self.members[d][0]] == accelerator]
         if alike or not rich:
-            blocks = [self.members[d] for d in self._some(rich, alike)]
+            blocks, n_foreign = [self.members[d] for d in self._some(rich, alike)], 0
         else:
             # nothing is well measured on this accelerator: leave out another one whole, as it is with this one
             blocks = []
-            for other in sorted({int(self.accelerator[self.members[d][0]]) for d in rich}):
+            others = sorted({int(self.accelerator[self.members[d][0]]) for d in rich})
+            n_foreign = len(others)
+            for other in others:
                 whole = [rows for rows in self.members.values() if self.accelerator[rows[0]] == other]
                 blocks.append(np.concatenate(whole)[:MAX_BLOCK])
         found = [
@@ -156,7 +158,7 @@ class Calibrator:
         return LeftOut(
             self.axes[rows], self.deployment[rows], self.kept[rows, 0], self.main.posterior.y[rows], honest, seen, sd,
             share=IN_SAMPLE * len(kept) / (len(kept) + FEW), beyond=beyond(self.axes[rows], kept),
-            kinship=kinship,
+            kinship=kinship, n_foreign=n_foreign,
         )  # fmt: skip
 
     def _some(self, rich: list[int], alike: list[int]) -> list[int]:

@@ -29,6 +29,7 @@ from fewmark.models.kernel import FloatArray, Inputs, Kernel, Pairs
 DEGREES = 2.5
 KAPPA = 4.0
 NOISE_STEPS = 5  # of expectation-maximisation once the hyperparameters are fixed
+FARTHEST = 50.0  # prior deviations, to which a line search that strays is turned back
 NOISE_FLOOR = 1e-4  # of the scale: below a hundredth of a percent no benchmark repeats
 
 
@@ -141,6 +142,9 @@ def _negative_log_posterior(
     packed: FloatArray, pairs: Pairs, prior: Prior, y: FloatArray, unit: FloatArray
 ) -> tuple[float, FloatArray]:
     theta, log_scale = packed[:-1], float(packed[-1])
+    centred, noise_centred = (theta - prior.mean) / prior.sd, (log_scale - prior.noise_mean) / prior.noise_sd
+    if max(np.abs(centred).max(), abs(noise_centred)) > FARTHEST:
+        return 1e12, np.zeros_like(packed)
     covariance = pairs.matrix(theta)
     at = np.diag_indices(len(y))
     noise = np.exp(2 * log_scale) * unit
@@ -153,8 +157,6 @@ def _negative_log_posterior(
     inverted, _ = lapack.dpotri(factor, lower=0, overwrite_c=1)
     upper = np.triu(inverted)
     weights = 0.5 * (upper + np.triu(inverted, 1).T - np.outer(a, a))
-    centred = (theta - prior.mean) / prior.sd
-    noise_centred = (log_scale - prior.noise_mean) / prior.noise_sd
     value = 0.5 * (y @ a + log_determinant + centred @ centred + noise_centred**2)
     slope = np.empty_like(packed)
     diagonal = weights[at].copy()

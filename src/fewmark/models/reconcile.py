@@ -19,7 +19,7 @@ one-standard-error rule (Breiman, Friedman, Olshen and Stone 1984, section 3.4.3
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -71,7 +71,7 @@ def contest(left: Mapping[str, LeftOut], output_tokens: FloatArray) -> Verdict |
         best, found = each, Verdict(
             stretch,
             {
-                name: Scores(errors[name] / sds[name], np.log(sds[name]), one.beyond, one.kinship, one.deployment)
+                name: replace(one.scores, z=errors[name] / sds[name], log_sd=np.log(sds[name]))
                 for name, one in left.items()
             },
         )  # fmt: skip

@@ -10,6 +10,10 @@ mean. One over the number of deployments is the order of that, so a situation in
 
 of the deployments count, K_all when scores count by kinship alone, takes the quantile at level + short · K_all / K.
 
+What an accelerator's scores say of another depends on how alike accelerators are, and few of them tell little of that.
+Where the scores of a accelerators are to stand for an unknown one, the factor is multiplied with the quantile of a
+Student t of ALIKE · a degrees over the normal one, as if each accelerator had a scale of its own.
+
 Source: split conformal prediction with weights for shift (Tibshirani et al. 2019, equation 7); exchangeable are
 deployments, not cells, and left out are whole ones (Dunn, Wasserman and Ramdas 2022, section 3); effective sizes of
 samples of clusters (Kish 1965, section 5.4).
@@ -22,12 +26,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from fewmark.models.kernel import FloatArray, IntArray
 
 PRIOR_WEIGHT = 10.0  # scores' worth of the Student t
 PRIOR_DEGREES = 4.0
+ALIKE = 4.0
 SD_BANDWIDTH = 0.8  # of log standard deviation
 BEYOND_BANDWIDTH = 0.75  # octaves
 SD_STEP = 0.1
@@ -39,6 +45,7 @@ _PRIOR_Z = np.abs(student_t.ppf((np.arange(40) + 0.5) / 40, PRIOR_DEGREES))
 class Scores:
     """Scores of left-out cells: z (k,), log of the predicted standard deviation (k,), octaves beyond what was measured
     (k, 2) in length and load, how much each counts for the deployment that it comes from (k,), and which that is (k,).
+    `n_foreign` accelerators stand for one of which nothing is well known; 0 where it is known.
     """
 
     z: FloatArray
@@ -46,6 +53,7 @@ class Scores:
     beyond: FloatArray
     kinship: FloatArray
     deployment: IntArray
+    n_foreign: int = 0
 
     def weights(self, log_sd: FloatArray, beyond: FloatArray) -> FloatArray:
         """How much each score counts for each of m predictions, (m, k)."""
@@ -62,7 +70,13 @@ class Scores:
         z, weights = self._sorted(own)
         reach = np.minimum(level + self._short(own, level), 1.0) * weights.sum(1)
         at = np.minimum((np.cumsum(weights, axis=1) < reach[:, None]).sum(1), len(z) - 1)
-        return np.asarray(z[at][where.ravel()])
+        return np.asarray(self._unlike(level) * z[at][where.ravel()])
+
+    def _unlike(self, level: float) -> float:
+        """How much wider intervals are for not knowing how alike accelerators are."""
+        if not self.n_foreign:
+            return 1.0
+        return float(student_t.ppf(0.5 + level / 2, ALIKE * self.n_foreign) / norm.ppf(0.5 + level / 2))
 
     def _short(self, weights: FloatArray, level: float) -> FloatArray:
         """By how much quantiles at this level of scores with these weights (m, k) are too low for a new deployment."""
@@ -95,7 +109,7 @@ class LeftOut:
     `axes` (k, 3 or more) and `deployment` (k,) say which cells; `truth`, `honest` and `seen` (k,) are their residuals,
     measured, foretold by hyperparameters that never saw their deployment, and by those that predict; `sd` (k,) is the
     predicted standard deviation, `share` how much `seen` counts, `offset` (k,) the mean function, NaN where it was not
-    kept; `beyond` and `kinship` as in `Scores`.
+    kept; `beyond`, `kinship` and `n_foreign` as in `Scores`.
     """
 
     axes: FloatArray
@@ -108,6 +122,7 @@ class LeftOut:
     share: float
     beyond: FloatArray
     kinship: FloatArray
+    n_foreign: int = 0
 
     def mixed(self, honest: FloatArray, seen: FloatArray) -> FloatArray:
         """The mixture of two errors, (k,)."""
@@ -121,7 +136,7 @@ class LeftOut:
     @property
     def scores(self) -> Scores:
         """The scores of these cells."""
-        return Scores(self.error / self.sd, np.log(self.sd), self.beyond, self.kinship, self.deployment)
+        return Scores(self.error / self.sd, np.log(self.sd), self.beyond, self.kinship, self.deployment, self.n_foreign)
 
 
 def left_out_coverage(z: FloatArray, weight: FloatArray, member: NDArray[np.intp], level: float) -> float:
