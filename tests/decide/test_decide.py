@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,64 @@ def test_the_cheapest_that_is_sure_wins_not_the_cheapest() -> None:
     again = recommend(candidates(3), throughput, np.ones(3), [(slo, latency)], np.array([True, False, True]))
     assert again.next_measurement is None
     assert found.table["pareto"].all()
+
+
+def hanging_together(of: Distribution, correlation: float) -> Distribution:
+    n = len(of.log_values)
+    return replace(of, correlation=np.where(np.eye(n, dtype=bool), 1.0, correlation))
+
+
+def test_what_errs_together_is_compared_more_surely_than_it_is_known() -> None:
+    alone = lognormal([970, 1000], [0.2, 0.2])
+    unknown = np.zeros(2, dtype=bool)
+    apart = recommend(candidates(2), alone, np.ones(2), [], unknown)
+    together = recommend(candidates(2), hanging_together(alone, 0.9995), np.ones(2), [], unknown)
+    assert apart.chosen == together.chosen == 1
+    assert apart.table.loc[1, "p_best"] < 0.6
+    assert together.table.loc[1, "p_best"] > 0.99
+    # measuring cannot change an answer that is known, however little is known of the values
+    assert apart.next_measurement is not None
+    assert apart.expected_saving > 0.04
+    assert together.next_measurement is None
+
+
+def test_chances_and_worth_are_those_of_the_joint_distribution() -> None:
+    median, sd = np.array([900.0, 1000.0, 1050.0]), np.array([0.1, 0.05, 0.3])
+    belief = hanging_together(lognormal(list(median), list(sd)), 0.7)
+    assert belief.correlation is not None
+    found = recommend(candidates(3), belief, np.ones(3), [], np.zeros(3, dtype=bool))
+    rng = np.random.default_rng(1)
+    score = np.linalg.cholesky(belief.correlation) @ rng.standard_normal((3, 100_000))
+    cost = 1 / (median[:, None] * np.exp(sd[:, None] * score))
+    for one in range(3):
+        assert found.table.loc[one, "p_best"] == pytest.approx((cost.argmin(axis=0) == one).mean(), abs=0.03)
+    # once the third is known exactly, the choice falls on the cheaper of it and of what is then expected of the chosen
+    assert found.chosen == 2
+    second = np.exp(-np.log(1000.0) - 0.7 * 0.05 * score[2] + 0.5 * (1 - 0.49) * 0.05**2)
+    worth = np.maximum(cost[2] - second, 0).mean() / cost[2].mean()
+    assert found.next_measurement == 2
+    assert found.expected_saving == pytest.approx(worth, rel=0.1)
+
+
+class _Joint(_Normal):
+    """As much correlation as the loads are near each other."""
+
+    def joint(self, X: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        load = np.log2(X["batch_size"].to_numpy())
+        near = np.exp(-0.5 * (load[:, None] - load) ** 2)
+        return np.zeros(len(X)), self.sd**2 * near, np.full(len(X), self.sd / 3)
+
+
+def test_a_measured_candidate_errs_with_no_other() -> None:
+    cells = pd.DataFrame({"batch_size": [1.0, 2.0, 4.0]})
+    belief = distribution(_Joint(0.3), cells, np.array([np.nan, np.nan, 9.0]))
+    assert belief.correlation is not None
+    assert belief.correlation[0, 1] == pytest.approx(np.exp(-0.5) / (1 + 1 / 9))
+    assert (np.diag(belief.correlation) == 1).all()
+    assert not belief.correlation[2, :2].any()
+    drawn = np.corrcoef(belief.draw(20_000, np.random.default_rng(0)))
+    assert drawn == pytest.approx(belief.correlation, abs=0.03)
+    assert distribution(_Normal(0.3), cells, np.full(3, np.nan)).correlation is None
 
 
 def test_a_dominated_candidate_is_off_the_frontier() -> None:

@@ -8,6 +8,11 @@ per second, of which there are draws; cost_c = H_c / thr_c.
     regret      expected cost_c / (cheapest cost in the draw that meets the objectives) - 1, over draws where c does
     next one    the unmeasured candidate whose exact value would save most in expectation, by changing the choice
 
+Draws are joint: candidates whose errors hang together are drawn together (`fewmark.decide.slo`). With R the correlation
+of their normal scores z and sigma_c the deviation of log cost_c, what knowing i makes of another's expected cost is
+
+    E[cost_c | i] = E[cost_c] exp(b z_i - b² / 2),  b = -R_ci sigma_c
+
 p_c is the product over objectives: exact if their errors are independent, and too low (safe) where they rise and fall
 together. Where no price is known, accelerators take money's place. Source: expected value of perfect information on one
 alternative (Howard 1966; Gupta and Miescke 1996 for ranking and selection).
@@ -135,8 +140,9 @@ class _Draws:
         rng = np.random.default_rng(random_state)
         n = len(hourly)
         # a candidate's rate and latencies come from one state of the machine: slow in one is slow in all
-        score = rng.standard_normal((n, N_DRAWS))
+        score = throughput.draw(N_DRAWS, rng)
         self.cost = (hourly[:, None] / throughput.at(score)).T
+        self.score, self.correlation = score.T, np.eye(n) if throughput.correlation is None else throughput.correlation
         meets = np.ones((N_DRAWS, n), dtype=bool)
         for objective, belief in objectives:
             values = belief.at(score if objective.higher_is_better else -score)
@@ -167,7 +173,7 @@ class _Draws:
         else:
             now = float(np.nanmean(self.cost[:, chosen]))
             with np.errstate(invalid="ignore"):
-                saved = np.where(self.meets, np.maximum(now - self.cost, 0.0), 0.0)
+                saved = np.where(self.meets, np.maximum(self._expected(chosen) - self.cost, 0.0), 0.0)
             worth = np.nan_to_num(saved.mean(axis=0)) / now
             # of the choice itself: not to be stuck with one that misses, and to go to the next best if it is dear
             worth[chosen] = self._worth_of_choice(chosen, now, sure)
@@ -175,10 +181,16 @@ class _Draws:
         best = int(np.argmax(worth))
         return (best, float(worth[best])) if worth[best] > 0 else (None, 0.0)
 
+    def _expected(self, one: int) -> FloatArray:
+        """The expected cost of a candidate once that of each is known, in each world, (draws, c)."""
+        slope = -self.correlation[one] * np.log(self.cost[:, one]).std()
+        return np.asarray(self.cost[:, one].mean() * np.exp(slope * self.score - slope**2 / 2))
+
     def _worth_of_choice(self, chosen: int, now: float, sure: NDArray[np.bool_]) -> float:
-        others = sure & (np.arange(len(sure)) != chosen)
-        second = float(self.cost[:, others].mean(axis=0).min()) if others.any() else np.inf
-        mine = self.cost[:, chosen]
+        others = np.flatnonzero(sure & (np.arange(len(sure)) != chosen))
+        mine, second = self.cost[:, chosen], np.full(N_DRAWS, np.inf)
+        if len(others):
+            second = self._expected(int(others[self.cost[:, others].mean(axis=0).argmin()]))[:, chosen]
         # missing the objectives is taken to waste what was paid
         loss = np.where(self.meets[:, chosen], np.maximum(mine - second, 0.0), mine)
         return float(loss.mean() / now)

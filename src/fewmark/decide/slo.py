@@ -2,6 +2,8 @@
 
 Notation: Y the metric of a cell; its interval at level l has ends lo(l), hi(l), so that P(Y <= hi(l)) = (1 + l) / 2 and
 P(Y <= lo(l)) = (1 - l) / 2. The distribution in between is read off by interpolating the normal score against log Y.
+Where a model knows how the errors of its cells hang together, their normal scores are correlated in the same way: two
+settings of one deployment are mostly wrong together, and which of them is better is known more surely than either.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ from scipy.stats import norm
 
 from fewmark.core.errors import InputError
 from fewmark.core.metrics import METRICS, TARGETS
-from fewmark.models.base import FloatArray, Model
+from fewmark.models.base import FloatArray, JointModel, Model
 
 LEVELS: Final = (0.5, 0.8, 0.95)
 MEASURED_SD: Final = 0.02  # of a measured value, log: what a repetition would differ by
+MOST_JOINT: Final = 1500  # cells whose errors are drawn together; among more, each by itself
 _LEAST_SD: Final = 1e-4
 
 
@@ -73,10 +76,14 @@ def parse_objectives(texts: Iterable[str]) -> list[Objective]:
 
 @dataclass(frozen=True)
 class Distribution:
-    """What is believed of a metric at n cells: normal scores (k,) and the log values that have them (n, k), rising."""
+    """What is believed of a metric at n cells: normal scores (k,) and the log values that have them (n, k), rising.
+
+    `correlation` (n, n) is that of the cells' normal scores; None where they are independent.
+    """
 
     scores: FloatArray
     log_values: FloatArray
+    correlation: FloatArray | None = None
 
     @property
     def median(self) -> FloatArray:
@@ -94,6 +101,14 @@ class Distribution:
             if np.isfinite(logs).all():
                 out[row] = np.exp(_straight(score[row], self.scores, logs))
         return out
+
+    def draw(self, n_draws: int, rng: np.random.Generator) -> FloatArray:
+        """Normal scores of the cells in worlds drawn at random, (n, n_draws)."""
+        score = rng.standard_normal((len(self.log_values), n_draws))
+        if self.correlation is None:
+            return score
+        values, vectors = np.linalg.eigh(self.correlation)
+        return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ score)
 
     def probability(self, objective: Objective) -> FloatArray:
         """The probability that each cell meets an objective, (n,); NaN where nothing is believed."""
@@ -124,7 +139,21 @@ def distribution(model: Model, X: pd.DataFrame, measured: FloatArray) -> Distrib
     logs = np.maximum.accumulate(logs + _LEAST_SD * every, axis=1)
     known = np.isfinite(measured)
     logs[known] = np.log(measured[known])[:, None] + MEASURED_SD * every
-    return Distribution(every, logs)
+    return Distribution(every, logs, _correlation(model, X, known))
+
+
+def _correlation(model: Model, X: pd.DataFrame, measured: NDArray[np.bool_]) -> FloatArray | None:
+    """How what is not known of the cells hangs together, (n, n); None where the model cannot tell."""
+    if not isinstance(model, JointModel) or len(X) > MOST_JOINT:
+        return None
+    _, covariance, noise = model.joint(X)
+    variance = np.diag(covariance) + noise**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        out = covariance / np.sqrt(np.outer(variance, variance))
+    unknown = np.isfinite(out) & ~measured & ~measured[:, None]
+    out = np.where(unknown, out, 0.0)
+    np.fill_diagonal(out, 1.0)
+    return out
 
 
 def _straight(x: FloatArray, xp: FloatArray, fp: FloatArray) -> FloatArray:

@@ -8,7 +8,7 @@ y (n,) the target's values in the unit of its name.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -89,3 +89,11 @@ class Model(ABC):
     @abstractmethod
     def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """The fitted model behind `to_state`. Raises `ModelError` on what it does not know."""
+
+
+@runtime_checkable
+class JointModel(Protocol):
+    """A model that knows how its errors hang together (optional; `auto` does)."""
+
+    def joint(self, X: pd.DataFrame) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Mean (n,) and covariance (n, n) of the log of the target without noise; a measurement's noise, sd (n,)."""

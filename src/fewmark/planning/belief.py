@@ -24,16 +24,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 import numpy as np
-import pandas as pd
 from scipy.stats import norm
 
 from fewmark.core.errors import InputError
 from fewmark.models.auto_inputs import COLUMNS, DEPLOYMENT, Encoder, read_table
 from fewmark.models.auto_kernel import parts, prior
-from fewmark.models.base import Model
+from fewmark.models.base import JointModel, Model
 from fewmark.models.facts import load_facts
 from fewmark.models.kernel import Kernel, Part
 from fewmark.planning.space import BoolArray, FloatArray, IntArray, Space
@@ -56,14 +55,6 @@ INTERVAL_LEVEL: Final = 0.9
 # and the octaves of input, output and load over which it stays the same.
 STEPS: Final = Part("steps", (DEPLOYMENT,), tuple(map(COLUMNS.index, ("log2_input", "log2_output", "log2_load"))))
 STEPS_THETA: Final = np.log([0.06, 4.0, 4.0, 0.3])
-
-
-@runtime_checkable
-class JointModel(Protocol):
-    """A model that knows how its errors hang together (optional; `auto` does)."""
-
-    def joint(self, X: pd.DataFrame) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Mean (n,) and covariance (n, n) of the log of the target without noise; a measurement's noise, sd (n,)."""
 
 
 @dataclass(frozen=True, slots=True)
