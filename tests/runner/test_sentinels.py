@@ -1,15 +1,16 @@
 """A new version of an engine: a few cells measured again tell whether it changed, and which old results expire."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from fewmark.cli import main
-from fewmark.core import InputError
+from fewmark.core import Case, Deployment, InputError, Measurement, Sample, Workload
 from fewmark.screening import apply, screen
 from fewmark.store import open_store
-from fewmark.verbs.sentinels import check_sentinels
+from fewmark.verbs.sentinels import check_sentinels, noise_of
 from fewmark.verbs.source import read_source
 
 SUITE = """
@@ -34,6 +35,18 @@ def check(capsys, n=6):
     out, err = capsys.readouterr()
     (checked,) = json.loads(out)
     return checked, err
+
+
+def test_single_runs_are_noisier_than_medians_of_repeats():
+    def measurement(*latencies):
+        case = Case(Deployment("dummy", "toy"), Workload(8, 8, batch_size=1))
+        return Measurement(case, samples=[Sample(e2e_latency_s=s) for s in latencies])
+
+    repeated = measurement(1.0, 1.1, 1.21)
+    step = math.log(1.1)
+    assert noise_of([repeated, repeated]) == pytest.approx(step / math.sqrt(3))
+    assert noise_of([repeated, measurement(1.0), measurement(2.0)]) == pytest.approx(step * math.sqrt(7 / 9))
+    assert noise_of([measurement(1.0), measurement(2.0)]) == 0.01  # one run each tells nothing of noise
 
 
 def test_where_nothing_changed_everything_still_holds(measured, capsys):

@@ -21,7 +21,7 @@ SHOWN_FAILURES = 5
 @click.option("--store", metavar="URL", help="Where results go.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
 @click.option("--engine-python", metavar="PATH", help="The Python that has the engine, where it is not this one.")
 @click.option("--worker-prefix", metavar="COMMAND", default="", help="Start workers behind a command: 'ssh gpu-host'.")
-@click.option("--repeats-max", type=click.IntRange(min=1), metavar="N", help="Most repeats of a case.")
+@click.option("--repeats-max", type=click.IntRange(min=1), metavar="N", help="Most repeats of a case (campaigns: 1).")
 @click.option("--rounds", type=click.IntRange(min=1), metavar="N", help="Make the repeats in N rounds over the cells.")
 @click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Give a case up after this long.")
 @click.option("--retry", type=click.Choice(["failed"]), help="Measure the cases again that have failed so far.")

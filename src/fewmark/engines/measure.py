@@ -40,6 +40,7 @@ from fewmark.engines.host import CpuWatch
 from fewmark.engines.peak import PeakMemory
 from fewmark.engines.quality import outliers, quality_flags
 
+LEAST_JUDGED = 3  # repeats below which nothing can be said of how well their median is known
 WARMUP_TOKENS = 16  # a warm-up run needs the shapes of the case, not its length
 
 
@@ -71,6 +72,11 @@ class Policy:
     warmup: int = 1
     time_limit_s: float | None = None
     truncate: int | None = None
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether it allows so many repeats that how well the median is known can be said at all."""
+        return self.max_repeats >= LEAST_JUDGED
 
     def __post_init__(self) -> None:
         for name, least in (("min_repeats", 1), ("max_repeats", 1), ("warmup", 0)):
@@ -157,9 +163,9 @@ def case_seed(seed: int, case: Case) -> int:
 
 
 def median_half_width(values: Sequence[float], confidence_level: float = 0.95) -> float | None:
-    """Half the width of the median's confidence interval, in the values' unit; None below three values."""
+    """Half the width of the median's confidence interval, in the values' unit; None below `LEAST_JUDGED` values."""
     n = len(values)
-    if n < 3:
+    if n < LEAST_JUDGED:
         return None
     x = sorted(values)
     c = max(1, round((n + 1) / 2 - math.sqrt(n)))
@@ -233,7 +239,7 @@ def _repeat(
             return
         if policy.time_limit_s is not None and (after - began) + (after - before) > policy.time_limit_s:
             break
-    if _half_width(latencies, policy) > policy.target_half_width:
+    if policy.is_judged and _half_width(latencies, policy) > policy.target_half_width:
         outcome.flags.append("imprecise")
 
 

@@ -78,7 +78,7 @@ class Visits:
         if apart := outliers(_latencies(self.held)):
             flags.append(OUTLIER_FLAG)
             extra["outlier_repeats"] = apart
-        if not is_precise(self.held, policy):
+        if policy.is_judged and not is_precise(self.held, policy):
             flags.append(IMPRECISE)
         costs = {item.name: _total(getattr(visit.cost, item.name) for visit in self.held) for item in fields(Cost)}
         return replace(

@@ -114,18 +114,20 @@ def check_sentinels(
 
 def noise_of(measurements: Iterable[Measurement]) -> float:
     """The relative sd of one measurement: what repeats within it and drift checks after it tell, at least 1%."""
-    within, visits = [], []
+    spread, shares, visits = [], [], []
     for measurement in measurements:
         if measurement.status is not Status.OK:
             continue
         values = np.log([v for v in measurement.values(METRIC) if v > 0])
+        if len(values):
+            shares.append(1 / len(values))
         if len(values) > 1:
-            within.append(values.var(ddof=1) / len(values))
+            spread.append(values.var(ddof=1))
         drift = measurement.extra.get("drift")
         if DRIFT_CHECK in measurement.flags and isinstance(drift, float) and drift > -1:
             visits.append(math.log1p(drift) ** 2 / 2)
-    least = MEASURED_SD**2
-    return math.sqrt(max(least, np.mean(within) if within else 0.0, np.mean(visits) if visits else 0.0))
+    within = np.mean(spread) * np.mean(shares) if spread else 0.0
+    return math.sqrt(max(MEASURED_SD**2, within, np.mean(visits) if visits else 0.0))
 
 
 def _old(before: Iterable[Measurement], expired: Collection[str]) -> dict[str, list[Measurement]]:
