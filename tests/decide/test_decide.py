@@ -210,6 +210,15 @@ def test_chances_and_worth_are_those_of_the_joint_distribution() -> None:
     assert found.expected_saving == pytest.approx(worth, rel=0.1)
 
 
+def test_no_world_has_a_rate_that_outgrows_the_load() -> None:
+    cells = candidates(2)  # loads 1 and 2; of the second next to nothing is known
+    vague = lognormal([100, 150], [0.01, 1.5])
+    found = recommend(cells, vague, np.ones(2), [], np.array([True, False]))
+    assert 0.3 < found.table.loc[0, "regret"] < 1.2  # at most 2.2 times the rate
+    other = recommend(cells.assign(model=["a", "b"]), vague, np.ones(2), [], np.array([True, False]))
+    assert other.table.loc[0, "regret"] > 2  # of another deployment it says nothing
+
+
 class _Joint(_Normal):
     """As much correlation as the loads are near each other."""
 

@@ -13,6 +13,8 @@ of their normal scores z and sigma_c the deviation of log cost_c, what knowing i
 
     E[cost_c | i] = E[cost_c] exp(b z_i - b² / 2),  b = -R_ci sigma_c
 
+In no world does a deployment's rate grow faster than its load (but for noise, `AT_MOST`).
+
 p_c is the product over objectives: exact if their errors are independent, and too low (safe) where they rise and fall
 together. Where no price is known, accelerators take money's place. Source: expected value of perfect information on one
 alternative (Howard 1966; Gupta and Miescke 1996 for ranking and selection).
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -31,9 +34,11 @@ from numpy.typing import NDArray
 from fewmark.core.errors import InputError
 from fewmark.core.values import Advice
 from fewmark.decide.slo import Distribution, Objective
+from fewmark.evaluate.meta import cell_codes
 from fewmark.models.base import FloatArray
 
 N_DRAWS: Final = 2000
+AT_MOST: Final = 1.1
 WORTH_MEASURING: Final = 0.005  # of the choice's cost: below this no measurement is worth its while
 
 
@@ -100,7 +105,7 @@ def recommend(
     probability = np.ones(n) if met is None else met.prod(axis=1)
     value = throughput.median
     cost = hourly / value
-    draws = _Draws(throughput, hourly, objectives, random_state)
+    draws = _Draws(cells, throughput, hourly, objectives, random_state)
     table = pd.DataFrame({"probability": probability, "throughput_tok_s": value, "relative_cost": cost / np.nanmin(cost)
                           if np.isfinite(cost).any() else np.full(n, np.nan)})  # fmt: skip
     for objective, belief in objectives:
@@ -132,6 +137,7 @@ class _Draws:
 
     def __init__(
         self,
+        cells: pd.DataFrame,
         throughput: Distribution,
         hourly: FloatArray,
         objectives: Sequence[tuple[Objective, Distribution]],
@@ -141,7 +147,7 @@ class _Draws:
         n = len(hourly)
         # a candidate's rate and latencies come from one state of the machine: slow in one is slow in all
         score = throughput.draw(N_DRAWS, rng)
-        self.cost = (hourly[:, None] / throughput.at(score)).T
+        self.cost = (hourly[:, None] / _possible(throughput.at(score), cells)).T
         self.score, self.correlation = score.T, np.eye(n) if throughput.correlation is None else throughput.correlation
         meets = np.ones((N_DRAWS, n), dtype=bool)
         for objective, belief in objectives:
@@ -194,6 +200,22 @@ class _Draws:
         # missing the objectives is taken to waste what was paid
         loss = np.where(self.meets[:, chosen], np.maximum(mine - second, 0.0), mine)
         return float(loss.mean() / now)
+
+
+def _possible(rate: FloatArray, cells: pd.DataFrame) -> FloatArray:
+    """Drawn rates (c, draws), each at most what the next lower load of the same deployment and lengths allows."""
+    sizes = cells.reindex(columns=["batch_size", "concurrency"]).to_numpy(dtype=float)
+    online = np.isnan(sizes[:, 0])
+    load = np.where(online, sizes[:, 1], sizes[:, 0])
+    alike = 2 * cell_codes(cells.drop(columns=["batch_size", "concurrency"], errors="ignore")) + online
+    rate = rate.copy()
+    for code in np.unique(alike):
+        rows = np.flatnonzero(alike == code)
+        rows = rows[np.argsort(load[rows], kind="stable")]
+        for lower, higher in pairwise(rows):
+            # nothing is known of an abstained load, and nothing follows from it
+            rate[higher] = np.fmin(rate[higher], AT_MOST * rate[lower] * load[higher] / load[lower])
+    return rate
 
 
 def _burdens(objectives: Sequence[tuple[Objective, Distribution]]) -> list[FloatArray]:

@@ -92,17 +92,16 @@ def recommend_deployment(
         cells = Space.from_table(read_cases(space, known)).cells
     else:
         cells = _candidates(rates, input_tokens, output_tokens, advice)
-    throughput, measured = _believe(RATE, rates, cells, model, seed)
-    beliefs = []
-    for objective in objectives:
-        rows = rates if objective.metric == RATE else measured_cells(known, objective.metric)
+    asked = [(o, rates if o.metric == RATE else measured_cells(known, o.metric)) for o in objectives]
+    for objective, rows in asked:
         if rows.empty:
             raise InputError(
                 f"{objective.metric} was never measured here, so nothing can be said of {objective}",
                 hint="measure it (a streaming engine or one-token runs), or use another objective",
             )
-        beliefs.append((objective, _believe(objective.metric, rows, cells, model, seed)[0]))
     hourly = _hourly(cells, priced, region, spot, advice)
+    throughput, measured = _believe(RATE, rates, cells, model, seed)
+    beliefs = [(o, _believe(o.metric, rows, cells, model, seed)[0]) for o, rows in asked]
     found = recommend(cells, throughput, hourly, beliefs, measured, assurance=assurance, random_state=seed)
     costs = _costs(cells, throughput, hourly, beliefs, priced, demand_tok_s)
     return Answer(
