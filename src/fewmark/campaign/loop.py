@@ -213,9 +213,11 @@ class _Loop:
             return "reached"
         if batch:
             # with a budget alone there is more to learn than the median
-            known = self._enough() and self.planner.belief.n_told >= MIN_TOLD and self.planner.settled()
-            goal = None if self.planner.goal is None else BY_CHANCE * self.planner.goal
-            return "settled" if known and borne_out(self.scores, goal, len(self.asked)) else None
+            goal = self.planner.goal
+            if goal is None or not self._enough() or self.planner.belief.n_told < MIN_TOLD:
+                return None
+            true = borne_out(self.scores, BY_CHANCE * goal, len(self.asked))
+            return "settled" if true and self.planner.settled() else None
         return "budget" if self.too_dear else "exhausted"
 
     def _enough(self) -> bool:
@@ -232,9 +234,9 @@ class _Loop:
         return self.spent_s >= share * float(self.planner.cost_s()[self.asked].sum())
 
     def _reached(self) -> bool:
-        if not self.planner.reached() or not borne_out(self.scores, self.planner.target_error, len(self.asked)):
-            return False
-        return self._has_made(SETTLED_RUNS_DEAR) or self._has_cost(REACHED_SHARE)
+        enough = self._has_made(SETTLED_RUNS_DEAR) or self._has_cost(REACHED_SHARE)
+        true = enough and borne_out(self.scores, self.planner.target_error, len(self.asked))
+        return true and self.planner.reached()  # last, since it draws a forecast
 
     def measure(self, batch: list[Proposal]) -> bool:
         """Save the forecasts, measure, tell. False if nothing of the batch came back."""

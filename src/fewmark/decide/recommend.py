@@ -148,7 +148,7 @@ class _Draws:
         # a candidate's rate and latencies come from one state of the machine: slow in one is slow in all
         score = throughput.draw(N_DRAWS, rng)
         self.cost = (hourly[:, None] / _possible(throughput.at(score), cells)).T
-        self.score, self.correlation = score.T, np.eye(n) if throughput.correlation is None else throughput.correlation
+        self.score, self.throughput = score.T, throughput
         meets = np.ones((N_DRAWS, n), dtype=bool)
         for objective, belief in objectives:
             values = belief.at(score if objective.higher_is_better else -score)
@@ -179,7 +179,7 @@ class _Draws:
         else:
             now = float(np.nanmean(self.cost[:, chosen]))
             with np.errstate(invalid="ignore"):
-                saved = np.where(self.meets, np.maximum(self._expected(chosen) - self.cost, 0.0), 0.0)
+                saved = np.where(self.meets, np.maximum(self._expected(chosen, slice(None)) - self.cost, 0.0), 0.0)
             worth = np.nan_to_num(saved.mean(axis=0)) / now
             # of the choice itself: not to be stuck with one that misses, and to go to the next best if it is dear
             worth[chosen] = self._worth_of_choice(chosen, now, sure)
@@ -187,16 +187,16 @@ class _Draws:
         best = int(np.argmax(worth))
         return (best, float(worth[best])) if worth[best] > 0 else (None, 0.0)
 
-    def _expected(self, one: int) -> FloatArray:
-        """The expected cost of a candidate once that of each is known, in each world, (draws, c)."""
-        slope = -self.correlation[one] * np.log(self.cost[:, one]).std()
-        return np.asarray(self.cost[:, one].mean() * np.exp(slope * self.score - slope**2 / 2))
+    def _expected(self, one: int, known: int | slice) -> FloatArray:
+        """The expected cost of a candidate in each world once another's is known, (draws,), or each of several's."""
+        slope = -self.throughput.correlated(one)[known] * np.log(self.cost[:, one]).std()
+        return np.asarray(self.cost[:, one].mean() * np.exp(slope * self.score[:, known] - slope**2 / 2))
 
     def _worth_of_choice(self, chosen: int, now: float, sure: NDArray[np.bool_]) -> float:
         others = np.flatnonzero(sure & (np.arange(len(sure)) != chosen))
         mine, second = self.cost[:, chosen], np.full(N_DRAWS, np.inf)
         if len(others):
-            second = self._expected(int(others[self.cost[:, others].mean(axis=0).argmin()]))[:, chosen]
+            second = self._expected(int(others[self.cost[:, others].mean(axis=0).argmin()]), chosen)
         # missing the objectives is taken to waste what was paid
         loss = np.where(self.meets[:, chosen], np.maximum(mine - second, 0.0), mine)
         return float(loss.mean() / now)

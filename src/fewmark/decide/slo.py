@@ -110,6 +110,12 @@ class Distribution:
         values, vectors = np.linalg.eigh(self.correlation)
         return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ score)
 
+    def correlated(self, cell: int) -> FloatArray:
+        """The correlation of one cell's normal score with each cell's, (n,)."""
+        if self.correlation is None:
+            return np.asarray(np.arange(len(self.log_values)) == cell, dtype=np.float64)
+        return np.asarray(self.correlation[cell])
+
     def probability(self, objective: Objective) -> FloatArray:
         """The probability that each cell meets an objective, (n,); NaN where nothing is believed."""
         limit = math.log(objective.limit)

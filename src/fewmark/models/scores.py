@@ -11,8 +11,8 @@ mean. One over the number of deployments is the order of that, so a situation in
 of the deployments count, K_all when scores count by kinship alone, takes the quantile at level + short · K_all / K.
 
 What an accelerator's scores say of another depends on how alike accelerators are, and few of them tell little of that.
-Where the scores of a accelerators are to stand for an unknown one, the factor is multiplied with the quantile of a
-Student t of ALIKE · a degrees over the normal one, as if each accelerator had a scale of its own.
+Where the scores of n accelerators are to stand for an unknown one, the factor is multiplied with the quantile of a
+Student t of ALIKE · n degrees over the normal one, as if each accelerator had a scale of its own.
 
 Source: split conformal prediction with weights for shift (Tibshirani et al. 2019, equation 7); exchangeable are
 deployments, not cells, and left out are whole ones (Dunn, Wasserman and Ramdas 2022, section 3); effective sizes of
