@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from fewmark.core.errors import ModelError
 from fewmark.models import auto_state
-from fewmark.models.auto_inputs import OWN, Encoder, Table, read_table
+from fewmark.models.auto_inputs import OWN, Encoder, Table, is_whole, read_table
 from fewmark.models.auto_pool import Pool, deal, learn_hyper
 from fewmark.models.base import FloatArray, Model
-from fewmark.models.calibration import DEVICES, beyond, rows_by_group
+from fewmark.models.calibration import beyond, rows_by_group
 from fewmark.models.facts import load_facts
 from fewmark.models.scores import LeftOut, Scores
 from fewmark.models.support import anchors, greedy
@@ -122,7 +122,8 @@ class AutoModel(Model):
         """Where each prediction comes from: one of `fewmark.core.values.PREDICTION_PROVENANCES`, shape (n,)."""
         table, _, sd = self._latent(X)
         out = np.full(len(sd), "transferred", dtype="<U12")
-        for rows, _, known in self._by_deployment(table):
+        for code, rows, pool in self._by_deployment(table):
+            known = pool.known(code)
             if not len(known):
                 continue
             axes = table.axes[rows]
@@ -181,7 +182,7 @@ class AutoModel(Model):
             return anchors(X, n_cells)
         table = self._read(X)
         chosen: list[NDArray[np.intp]] = []
-        for rows, pool, _ in self._by_deployment(table):
+        for _, rows, pool in self._by_deployment(table):
             _, first = np.unique(table.axes[rows], axis=0, return_index=True)
             rows = rows[np.sort(first)]
             _, covariance = pool.posterior.joint(table.inputs.take(rows))
@@ -259,7 +260,7 @@ class AutoModel(Model):
         self.pools_ = [
             Pool(
                 self.hypers_[0], self.hypers_[1:], table.inputs.take(rows), residual[rows], table.axes[rows],
-                table.kept[rows], self.random_state,
+                table.kept[rows], self.random_state, whole=is_whole(self.target),
             )
             for rows in (np.flatnonzero(pool == number) for number in np.unique(pool))
         ]  # fmt: skip
@@ -308,10 +309,14 @@ class AutoModel(Model):
         return table
 
     def _latent(self, X: pd.DataFrame) -> tuple[Table, FloatArray, FloatArray]:
-        """Log latency (m,) and its standard deviation with noise (m,)."""
+        """Log latency (m,), at far loads drawn to what its own cells say, and its deviation with noise (m,)."""
         table = self._read(X)
         mean, variance = self._latent_residual(table)
-        return table, table.log_roofline + mean, np.sqrt(variance + self._noise(table) ** 2)
+        mean, sd = table.log_roofline + mean, np.sqrt(variance + self._noise(table) ** 2)
+        for code, rows, pool in self._by_deployment(table):
+            wide = sd[rows] * pool.stretch(code)
+            mean[rows] = pool.pulled(code, table.inputs.take(rows), table.axes[rows], mean[rows], wide)
+        return table, mean, sd
 
     def _latent_residual(self, table: Table) -> tuple[FloatArray, FloatArray]:
         # a value, its interval, provenance and similarity are asked for one after another: the last answer is kept
@@ -352,36 +357,25 @@ class AutoModel(Model):
         axes = table.axes[:, :3]
         return np.asarray(((axes < low - FAR) | (axes > high + FAR)).any(1))
 
-    def _by_deployment(self, table: Table) -> list[tuple[NDArray[np.intp], Pool, FloatArray]]:
-        """For each deployment asked for: the asked rows, the pool that answers, and the known cells' axes."""
+    def _by_deployment(self, table: Table) -> list[tuple[int, NDArray[np.intp], Pool]]:
+        """For each deployment asked for: its number, the asked rows, and the pool that answers."""
         pools = self._pool_of(table)
-        out = []
-        for code, rows in rows_by_group(table.deployment).items():
-            pool = self.pools_[int(pools[rows[0]])]
-            out.append((rows, pool, pool.axes[pool.members.get(code, np.zeros(0, dtype=np.intp))]))
-        return out
+        return [
+            (code, rows, self.pools_[int(pools[rows[0]])]) for code, rows in rows_by_group(table.deployment).items()
+        ]
 
     def _stretched(self, table: Table, sd: FloatArray) -> FloatArray:
         """Standard deviations (m,) as wide as what is known of each deployment is surprising."""
-        codes, position = np.unique(table.deployment, return_inverse=True)
-        places = [(self.place_.get(int(code)), int(code)) for code in codes]
-        factors = [1.0 if place is None else self.pools_[place].stretch(code) for place, code in places]
-        return np.asarray(sd * np.array(factors)[position]) if len(codes) else sd
+        out = sd.copy()
+        for code, rows, pool in self._by_deployment(table):
+            out[rows] *= pool.stretch(code)
+        return out
 
     def _situations(self, table: Table) -> list[tuple[NDArray[np.intp], LeftOut, FloatArray]]:
         """For each deployment asked for: the asked rows, cells left out alike, and how far beyond the known."""
         return [
-            (
-                rows,
-                pool.calibrator.left_out(
-                    int(table.deployment[rows[0]]),
-                    int(table.accelerator[rows[0]]),
-                    float(table.inputs.values[rows[0], DEVICES]),
-                    known,
-                ),
-                beyond(table.axes[rows], known),
-            )
-            for rows, pool, known in self._by_deployment(table)
+            (rows, pool.left_out(code, table.inputs.take(rows)), beyond(table.axes[rows], pool.known(code)))
+            for code, rows, pool in self._by_deployment(table)
         ]
 
     # what a model that knows more than one latency answers otherwise

@@ -77,6 +77,11 @@ class Encoder:
         return np.array([known.setdefault(text, len(known)) for text in texts], dtype=np.int64)
 
 
+def is_whole(target: str) -> bool:
+    """Whether what is learned for a target is the latency of whole requests, from end to end."""
+    return target not in ("ttft_s", "tpot_s")
+
+
 def read_table(X: pd.DataFrame, target: str, facts: Facts, encoder: Encoder) -> Table:
     """The arrays of the cells in X.
 
@@ -101,7 +106,7 @@ def read_table(X: pd.DataFrame, target: str, facts: Facts, encoder: Encoder) -> 
     hardware, numbers = _hardware([dict(zip(names, key, strict=False)) for key in deployments], facts)
     codes = _codes(names, deployments, encoder)
 
-    latency = {"ttft_s": "ttft_s", "tpot_s": "tpot_s"}.get(target, "e2e_latency_s")
+    latency = "e2e_latency_s" if is_whole(target) else target
     roof = roofline(ii, oo, load, hardware.take(position), latency, online)
     values = np.column_stack(
         [roof.features, numbers[position], online.astype(np.float64), np.ones(len(X)), roof.shares, np.ones(len(X))]

@@ -18,13 +18,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fewmark.models import gp
+from fewmark.models import far_load, gp
 from fewmark.models.auto_inputs import ACCELERATOR, DEPLOYMENT, OWN
 from fewmark.models.auto_kernel import own as own_covariance
 from fewmark.models.auto_kernel import parts, prior
-from fewmark.models.calibration import Calibrator, Fold, rows_by_group, stretch
+from fewmark.models.calibration import DEVICES, Calibrator, Fold, rows_by_group, stiff_at, stretch
 from fewmark.models.kernel import FloatArray, Inputs, IntArray, Kernel
 from fewmark.models.posterior import Posterior
+from fewmark.models.scores import LeftOut
 from fewmark.models.strength import is_unusual, strength
 
 LONG: Final = (40, 20, 15)  # iterations of L-BFGS between expectations
@@ -85,6 +86,7 @@ class Pool:
     inputs, residual, axes : the cells, as in `auto_inputs.Table`
     random_state : seed of the calibration's choices
     kept : the mean function at the cells (n,) and what a closed loop tells (n, 3), side by side, (n, 4); NaN if unknown
+    whole : whether the latency is that of whole requests, from end to end
     noise : ((n,), (n,)), optional
         Each row's noise variance and its deployment's noise scale, where they are known already.
     """
@@ -99,8 +101,10 @@ class Pool:
         kept: FloatArray,
         random_state: int,
         noise: tuple[FloatArray, FloatArray] | None = None,
+        *,
+        whole: bool,
     ) -> None:
-        self.hyper, self.folds, self.random_state = hyper, folds, random_state
+        self.hyper, self.folds, self.random_state, self.whole = hyper, folds, random_state, whole
         self.kernel = Kernel(parts())
         self.axes, self.kept = axes, kept
         if noise is None:
@@ -121,8 +125,9 @@ class Pool:
             folds.append(Fold(posterior, hyper.log_scale, noise, hyper.unseen))
         codes = inputs.codes
         return Calibrator(
-            main, folds, self.axes, self.kept, codes[:, DEPLOYMENT], codes[:, ACCELERATOR], self.random_state
-        )
+            main, folds, self.axes, self.kept, codes[:, DEPLOYMENT], codes[:, ACCELERATOR], self.random_state,
+            whole=self.whole,
+        )  # fmt: skip
 
     def add(self, inputs: Inputs, residual: FloatArray, axes: FloatArray, kept: FloatArray, noise: FloatArray) -> None:
         """Further cells under the same hyperparameters; calibration goes on by the cells that it knew."""
@@ -143,6 +148,32 @@ class Pool:
             rows = self.members[deployment]
             self._stretches[deployment] = stretch(self.posterior.surprise(rows), len(rows))
         return self._stretches[deployment]
+
+    def known(self, deployment: int) -> FloatArray:
+        """Where a deployment's measured cells lie, (k, 3 or more)."""
+        return self.axes[self.members.get(deployment, np.zeros(0, dtype=np.intp))]
+
+    def left_out(self, deployment: int, inputs: Inputs) -> LeftOut:
+        """Cells of others left out as if of each only such cells as of this deployment were known.
+
+        `inputs` are asked cells of it, at least one.
+        """
+        accelerator, devices = int(inputs.codes[0, ACCELERATOR]), float(inputs.values[0, DEVICES])
+        return self.calibrator.left_out(deployment, accelerator, devices, self.known(deployment))
+
+    def pulled(
+        self, deployment: int, inputs: Inputs, axes: FloatArray, log_latency: FloatArray, sd: FloatArray
+    ) -> FloatArray:
+        """The log latency (m,) of a deployment's asked cells, drawn to what its own say of far loads.
+
+        `sd` (m,) are its standard deviations as they are stretched (`fewmark.models.far_load`).
+        """
+        if not self.whole or not far_load.beyond_load(axes, self.known(deployment)).any():
+            return log_latency
+        stiff = stiff_at(self.posterior, self.axes, self.kept, self.members[deployment], axes)
+        if np.isnan(stiff).all():
+            return log_latency
+        return far_load.pulled(log_latency, stiff, sd, self.left_out(deployment, inputs).pull)
 
     def kinship(self, codes: IntArray) -> float:
         """How much of the pool is related to a deployment with these group codes."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewmark.core.errors import ModelError
+from fewmark.models.auto_inputs import is_whole
 from fewmark.models.auto_kernel import parts
 from fewmark.models.auto_pool import Hyper, Pool
 from fewmark.models.kernel import Inputs, Kernel
@@ -81,7 +82,7 @@ def read(
             pools.append(
                 Pool(
                     hypers[0], hypers[1:], inputs, arrays["residual"][rows], arrays["axes"][rows],
-                    kept[rows], int(parameters["random_state"]), noise,
+                    kept[rows], int(parameters["random_state"]), noise, whole=is_whole(parameters["target"]),
                 )
             )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:

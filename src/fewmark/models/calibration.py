@@ -33,6 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fewmark.models import far_load
 from fewmark.models.auto_inputs import COLUMNS, OWN
 from fewmark.models.auto_kernel import own as own_covariance
 from fewmark.models.gp import NOISE_STEPS, Noise, cholesky, inverse, refresh_noise, solve
@@ -53,6 +54,7 @@ MAX_REVISED = 1500  # cells; with more, hiding a few changes little and costs mu
 SAME_PRESSURE = 0.02  # octaves
 PRESSURE = COLUMNS.index("pressure")
 DEVICES = COLUMNS.index("log2_devices")
+ONLINE = COLUMNS.index("online")
 
 
 def stretch(distance: float, n_known: int) -> float:
@@ -100,6 +102,7 @@ class Calibrator:
     kept : (n, 4) `auto_inputs.Table.kept` of the measured cells, NaN where it was not kept
     deployment, accelerator : (n,) numbers of the groups of the measured cells
     random_state : seed of the choice of deployments where there are very many
+    whole : whether the latency is that of whole requests, from end to end
     """
 
     def __init__(
@@ -111,10 +114,12 @@ class Calibrator:
         deployment: IntArray,
         accelerator: IntArray,
         random_state: int,
+        *,
+        whole: bool,
     ) -> None:
         self.main, self.folds, self.axes, self.kept = main, folds, axes, kept
         self.deployment, self.accelerator = deployment, accelerator
-        self.random_state = random_state
+        self.random_state, self.whole = random_state, whole
         self.members = rows_by_group(deployment)
         self._latent: dict[tuple[int, int, int], tuple[FloatArray, FloatArray, FloatArray]] = {}
         self._foretold: dict[tuple[int, int, int, bytes], tuple[FloatArray, FloatArray]] = {}
@@ -152,14 +157,15 @@ class Calibrator:
             if not fold.members.isdisjoint(self.deployment[block].tolist())
         ]
         rows = np.concatenate([np.zeros(0, dtype=np.intp), *(rows for rows, _ in found)])
-        honest, seen, sd = np.hstack([np.zeros((3, 0)), *(foretold for _, foretold in found)])
+        honest, seen, sd, stiff = np.hstack([np.zeros((4, 0)), *(foretold for _, foretold in found)])
         apart = (self.main.posterior.inputs.values[rows, DEVICES] - log2_devices) / DEVICES_BANDWIDTH
         kinship = np.where(self.accelerator[rows] == accelerator, SAME_ACCELERATOR, 1.0) * np.exp(-0.5 * apart**2)
-        return LeftOut(
+        left = LeftOut(
             self.axes[rows], self.deployment[rows], self.kept[rows, 0], self.main.posterior.y[rows], honest, seen, sd,
             share=IN_SAMPLE * len(kept) / (len(kept) + FEW), beyond=beyond(self.axes[rows], kept),
             kinship=kinship, n_foreign=n_foreign,
         )  # fmt: skip
+        return far_load.learn(left, stiff)
 
     def _some(self, rich: list[int], alike: list[int]) -> list[int]:
         if len(rich) <= MAX_DEPLOYMENTS:
@@ -181,7 +187,7 @@ class Calibrator:
     def _block(self, fold: Fold, rows: NDArray[np.intp], kept: FloatArray) -> tuple[NDArray[np.intp], FloatArray]:
         """The cells of one or more whole deployments that are left out when only those like `kept` are known of them.
 
-        Their rows, and (3, k) what is foretold: honestly, by who saw them, and the standard deviation.
+        Their rows, and (4, k) what is foretold: honestly, by who saw them, the standard deviation, by a stiff model.
         """
         hidden = np.concatenate(
             [self._hidden(rows[self.deployment[rows] == d], kept) for d in np.unique(self.deployment[rows])]
@@ -192,8 +198,14 @@ class Calibrator:
         # on the scale of the hyperparameters that predict
         seen, variance = self._as_if(self.main, rows, stay, group.astype(np.int64))
         asked = rows[~stay]
+        stiff = np.full(len(asked), np.nan)
+        for number in np.unique(self.deployment[asked]) if self.whole else ():
+            own = np.flatnonzero(self.deployment[asked] == number)
+            known = rows[stay & (self.deployment[rows] == number)]
+            said = stiff_at(self.main.posterior, self.axes, self.kept, known, self.axes[asked[own]])
+            stiff[own] = said - self.kept[asked[own], 0]
         scored = np.isin(self.deployment[asked], list(fold.members))
-        return asked[scored], np.stack([honest, seen, np.sqrt(variance)])[:, scored]
+        return asked[scored], np.stack([honest, seen, np.sqrt(variance), stiff])[:, scored]
 
     def _as_if(
         self, fold: Fold, rows: NDArray[np.intp], stay: NDArray[np.bool_], group: IntArray
@@ -273,6 +285,18 @@ class Calibrator:
         values = posterior.inputs.values[rows] if values is None else values
         own = own_covariance(posterior.kernel, posterior.theta, values) * (group[:, None] == group)
         return mean, covariance - (values[:, OWN, None] ** 2 - 1) * own, own
+
+
+def stiff_at(
+    posterior: Posterior, axes: FloatArray, kept: FloatArray, known: NDArray[np.intp], asked: FloatArray
+) -> FloatArray:
+    """The log latency of a batch deployment's cells at axes `asked` (m, 3 or more) by a stiff model of its known rows.
+
+    NaN where it has no say, (m,). `axes` and `kept` are those of all cells of the posterior.
+    """
+    if not len(known) or posterior.inputs.values[known[0], ONLINE]:
+        return np.full(len(asked), np.nan)
+    return far_load.stiff(axes[known], posterior.y[known] + kept[known, 0], asked)
 
 
 def rows_by_group(group: IntArray) -> dict[int, NDArray[np.intp]]:

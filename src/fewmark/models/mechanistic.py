@@ -58,9 +58,9 @@ class Mechanistic:
         """Learn each deployment's coefficients."""
         cells = read_cells(X)
         seconds = _swap(self.target, np.asarray(y, float), cells)
-        work = _work(self.target, cells)
+        done = work(self.target, cells.input_tokens, cells.output_tokens, cells.load)
         kind, first = group_codes(*_keys(X, cells))
-        self.coefficients_ = np.array([_solve(work[kind == c], seconds[kind == c]) for c in range(len(first))])
+        self.coefficients_ = np.array([solve(done[kind == c], seconds[kind == c]) for c in range(len(first))])
         keys, names = _keys(X, cells)
         self.deployments_ = keys[names].iloc[first].reset_index(drop=True)
         return self
@@ -74,7 +74,8 @@ class Mechanistic:
         codes, _ = group_codes(both, names)
         m = len(self.deployments_)
         row = np.where(codes[m:] < m, codes[m:], 0)
-        seconds = (_work(self.target, cells) * self.coefficients_[row]).sum(axis=1)
+        done = work(self.target, cells.input_tokens, cells.output_tokens, cells.load)
+        seconds = (done * self.coefficients_[row]).sum(axis=1)
         seconds = np.where((codes[m:] < m) & (seconds > 0), seconds, np.nan)
         return _swap(self.target, seconds, cells)
 
@@ -113,9 +114,8 @@ def _swap(target: str, values: FloatArray, cells: Cells) -> FloatArray:
     return values
 
 
-def _work(target: str, cells: Cells) -> FloatArray:
-    """What has to be done for the target's seconds, shape (n, 6)."""
-    ii, oo, bb = cells.input_tokens, cells.output_tokens, cells.load
+def work(target: str, ii: FloatArray, oo: FloatArray, bb: FloatArray) -> FloatArray:
+    """What has to be done for the target's seconds, (n, 6), of cells with ii and oo tokens under load bb, (n,) each."""
     one, none = np.ones_like(ii), np.zeros_like(ii)
     terms: FloatArray = np.c_[one, oo, oo * bb, bb * ii, bb * oo * (ii + oo / 2), bb * ii**2]
     if target == "ttft_s":
@@ -125,7 +125,8 @@ def _work(target: str, cells: Cells) -> FloatArray:
     return terms
 
 
-def _solve(work: FloatArray, seconds: FloatArray) -> FloatArray:
+def solve(work: FloatArray, seconds: FloatArray) -> FloatArray:
+    """k (6,), by least squares of the relative error; `work` (n, 6), `seconds` (n,)."""
     relative = work / seconds[:, None]
     scale = relative.mean(axis=0)
     active = scale > 0

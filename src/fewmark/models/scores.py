@@ -88,7 +88,7 @@ class Scores:
         short = max(0.0, level - left_out_coverage(self.z, self.kinship, member, level))
         here = np.stack([np.bincount(member, row) for row in weights])
         everywhere = np.asarray(np.bincount(member, self.kinship), dtype=np.float64)
-        return np.asarray(short * _how_many(everywhere) / np.maximum(_how_many(here), 1.0))
+        return np.asarray(short * how_many(everywhere) / np.maximum(how_many(here), 1.0))
 
     def _sorted(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
         prior = np.full((len(weights), len(_PRIOR_Z)), PRIOR_WEIGHT / len(_PRIOR_Z))
@@ -109,7 +109,8 @@ class LeftOut:
     `axes` (k, 3 or more) and `deployment` (k,) say which cells; `truth`, `honest` and `seen` (k,) are their residuals,
     measured, foretold by hyperparameters that never saw their deployment, and by those that predict; `sd` (k,) is the
     predicted standard deviation, `share` how much `seen` counts, `offset` (k,) the mean function, NaN where it was not
-    kept; `beyond`, `kinship` and `n_foreign` as in `Scores`.
+    kept; `beyond`, `kinship` and `n_foreign` as in `Scores`. `pull` is how far both were drawn towards a stiff model at
+    loads beyond those known (`fewmark.models.far_load`), a share.
     """
 
     axes: FloatArray
@@ -123,6 +124,7 @@ class LeftOut:
     beyond: FloatArray
     kinship: FloatArray
     n_foreign: int = 0
+    pull: float = 0.0
 
     def mixed(self, honest: FloatArray, seen: FloatArray) -> FloatArray:
         """The mixture of two errors, (k,)."""
@@ -158,7 +160,7 @@ def left_out_coverage(z: FloatArray, weight: FloatArray, member: NDArray[np.intp
     return covered / float(cumulative[-1])
 
 
-def _how_many(weight: NDArray[Any]) -> FloatArray:
+def how_many(weight: NDArray[Any]) -> FloatArray:
     """As how many equal ones the weights (…, k) count."""
     total = np.maximum(weight.sum(-1), np.finfo(float).tiny)
     return np.asarray(total**2 / np.maximum((weight**2).sum(-1), np.finfo(float).tiny))
