@@ -17,8 +17,8 @@ of the left-out cells as of the asked ones.
 
 Hyperparameters that never saw a deployment have learned from half of the data, so their errors are too large; those of
 the hyperparameters that predict, which did see it, are too small. The error of a score is a mixture of the two, as the
-.632 estimator's, up to half and half the more cells of the deployment itself are known: what is not known of it comes
-from the other deployments, and for that nothing replaces one that was never seen.
+.632 estimator's, the second up to IN_SAMPLE of it the more cells of the deployment itself are known: what is not known
+of it comes from the other deployments, and for that nothing replaces one that was never seen.
 
 Source: the .632 estimator (Efron 1983, section 6); split conformal prediction with weights for shift (Tibshirani et al.
 2019, equation 7) on leave-out scores (Vehtari et al. 2017 for the block formulas); exchangeable are deployments under
@@ -46,7 +46,7 @@ from fewmark.models.strength import is_unusual, strength
 SAME_ACCELERATOR = 6.0  # weight of a score from the same accelerator beside one from another
 DEVICES_BANDWIDTH = 1.5  # octaves
 DEGREES = 4.0  # of the common scale of what is not known of a deployment
-IN_SAMPLE = 0.5
+IN_SAMPLE = 0.7
 FEW = 4.0  # cells, at which half of that holds
 MAX_DEPLOYMENTS = 64
 MAX_BLOCK = 600

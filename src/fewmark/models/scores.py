@@ -8,7 +8,9 @@ mean. One over the number of deployments is the order of that, so a situation in
 
     K = (sum W)² / sum W²
 
-of the deployments count, K_all when scores count by kinship alone, takes the quantile at level + short · K_all / K.
+of the deployments count, K_all when scores count by kinship alone, takes the quantile at level + short · K_all / K +
+FINITE · level / K. The last is a share of what single exchangeable scores would need: what few deployments say of short
+is unsure itself.
 
 What an accelerator's scores say of another depends on how alike accelerators are, and few of them tell little of that.
 Where the scores of n accelerators are to stand for an unknown one, the factor is multiplied with the quantile of a
@@ -34,6 +36,7 @@ from fewmark.models.kernel import FloatArray, IntArray
 PRIOR_WEIGHT = 10.0  # scores' worth of the Student t
 PRIOR_DEGREES = 4.0
 ALIKE = 4.0
+FINITE = 0.1
 SD_BANDWIDTH = 0.8  # of log standard deviation
 BEYOND_BANDWIDTH = 0.75  # octaves
 SD_STEP = 0.1
@@ -88,7 +91,7 @@ class Scores:
         short = max(0.0, level - left_out_coverage(self.z, self.kinship, member, level))
         here = np.stack([np.bincount(member, row) for row in weights])
         everywhere = np.asarray(np.bincount(member, self.kinship), dtype=np.float64)
-        return np.asarray(short * how_many(everywhere) / np.maximum(how_many(here), 1.0))
+        return np.asarray((short * how_many(everywhere) + FINITE * level) / np.maximum(how_many(here), 1.0))
 
     def _sorted(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
         prior = np.full((len(weights), len(_PRIOR_Z)), PRIOR_WEIGHT / len(_PRIOR_Z))
