@@ -5,9 +5,9 @@
 f is a Gaussian process whose covariance shares what deployments with the same engine, accelerator or model share
 and leaves each deployment its own part (`fewmark.models.auto_kernel`); a deployment never seen starts from its
 relatives, one without relatives from the roofline. At loads beyond those known, its own cells have their say
-(`fewmark.models.far_load`). Hyperparameters by marginal likelihood (`fewmark.models.gp`), intervals from the scores of other deployments under the same pattern of knowing
-(`fewmark.models.calibration`). Throughput is latency
-turned over (in a closed loop by Little's law), so that these targets agree with one another exactly.
+(`fewmark.models.far_load`). Hyperparameters by marginal likelihood (`fewmark.models.gp`), intervals from the scores of
+other deployments under the same pattern of knowing (`fewmark.models.calibration`). Throughput is latency turned over
+(in a closed loop by Little's law), so that these targets agree with one another exactly.
 """
 
 from __future__ import annotations
