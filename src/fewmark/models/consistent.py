@@ -34,7 +34,7 @@ from fewmark.models.facts import load_facts
 from fewmark.models.gp import cholesky, solve
 from fewmark.models.mechanistic import N_TERMS, Mechanistic
 from fewmark.models.prior import ENOUGH, Prior, packaged_prior
-from fewmark.models.reconcile import E2E, LATENCIES, TPOT, TTFT, Verdict, agree, contest
+from fewmark.models.reconcile import E2E, LATENCIES, TPOT, TTFT, Verdict, agree, contest, doubting
 from fewmark.models.saturation import Saturation, log_waves
 from fewmark.models.scores import PRIOR_DEGREES, LeftOut, Scores
 
@@ -247,9 +247,8 @@ class ConsistentAuto(AutoModel):
             if model is self:
                 own = table
         for rows, verdict, _ in self._verdicts(X):
-            if verdict is not None:
-                for name in LATENCIES:
-                    sds[name][rows] *= verdict.stretch[name]
+            for name, stretch in (doubting(E2E) if verdict is None else verdict.stretch).items():
+                sds[name][rows] *= stretch
         found, ratio = agree(logs, {name: sd**2 for name, sd in sds.items()}, _tokens(X)[1])
         name = _latency_of(self.target)
         return own, found[name], sds[name] * np.sqrt(ratio[name])

@@ -5,15 +5,16 @@ their logs, with variances a, b, c:
 
     minimise (log T - t)²/a + (log P - p)²/b + (log E - e)²/c   subject to E = T + (oo - 1) P
 
-by Gauss-Newton steps on log T and log P. Two of the three are enough, and the third may be the worst; which are trusted
-is a contest on cells of other deployments that are left out as `fewmark.models.calibration` leaves them out: all three,
-or any two. The two win over the three only if better by a standard error over deployments. Every target is read off
-the same point, so the contest is one for all targets. Variances count as large as the errors of the left-out cells say,
-and intervals come from the errors that the reconciled values have there: the processes learn from the same cells, so
-that their errors are not independent, and three that agree are not as good as three measurements.
+by Gauss-Newton steps on log T and log P. Two of the three are enough, and T and P have each a physics of their own, of
+which E is the sum: these two are trusted, unless cells of other deployments that are left out, as
+`fewmark.models.calibration` leaves them out, say that all three or another two are better, by ERRORS standard errors
+over deployments. Every target is read off the same point, so the contest is one for all targets. Variances count as
+large as the errors of the left-out cells say, and intervals come from the errors that the reconciled values have there:
+the processes learn from the same cells, so that their errors are not independent, and three that agree are not as good
+as three measurements.
 
 Source: generalised least squares under a constraint (Rasmussen and Williams 2006, A.6, for one linear observation); the
-one-standard-error rule (Breiman, Friedman, Olshen and Stone 1984, section 3.4.3).
+simplest that is not clearly worse (Breiman, Friedman, Olshen and Stone 1984, section 3.4.3, with one standard error).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ LATENCIES: Final = (TTFT, TPOT, E2E)
 STEPS: Final = 12
 DISTRUSTED: Final = 1e3  # times the standard deviation
 FLOOR: Final = 3e-3  # log error below which nothing is better than anything else
+ERRORS: Final = 2.0
 MOST: Final = 4.0  # times that a standard deviation may be too small or too large
 
 
@@ -59,14 +61,14 @@ def contest(left: Mapping[str, LeftOut], output_tokens: FloatArray) -> Verdict |
         return None
     own = {name: _typical(one.error / one.sd) for name, one in left.items()}
     best, found = None, None
-    for doubted in (None, *LATENCIES):
-        stretch = {name: own[name] * (DISTRUSTED if name == doubted else 1.0) for name in LATENCIES}
+    for doubted in (E2E, None, TTFT, TPOT):
+        stretch = {name: own[name] * trust for name, trust in doubting(doubted).items()}
         errors, sds = _reconciled(left, stretch, output_tokens)
         loss = np.mean([np.log(errors[name] + FLOOR) for name in LATENCIES], axis=0)
         each = np.bincount(member, loss) / np.bincount(member)
         if best is not None:
             gain = best - each
-            if gain.mean() <= gain.std(ddof=1) / np.sqrt(len(gain)):
+            if gain.mean() <= ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)):
                 continue
         best, found = each, Verdict(
             stretch,
@@ -76,6 +78,11 @@ def contest(left: Mapping[str, LeftOut], output_tokens: FloatArray) -> Verdict |
             },
         )  # fmt: skip
     return found
+
+
+def doubting(latency: str | None) -> dict[str, float]:
+    """How far each latency's standard deviation is stretched where one is not trusted, or none is doubted."""
+    return {name: DISTRUSTED if name == latency else 1.0 for name in LATENCIES}
 
 
 def _typical(z: FloatArray) -> float:
