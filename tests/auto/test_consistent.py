@@ -135,6 +135,16 @@ def test_all_three_are_trusted_where_all_are_right_and_nobody_where_one_deployme
     )
 
 
+def test_the_first_token_and_the_pace_decide_where_a_third_that_errs_alike_adds_nothing() -> None:
+    left = left_out(dict.fromkeys(LATENCIES, 0.03))
+    rng = np.random.default_rng(1)
+    told = np.logaddexp(left["ttft_s"].seen, np.log(99) + left["tpot_s"].seen) + 0.01 * rng.standard_normal(72)
+    left["e2e_latency_s"] = replace(left["e2e_latency_s"], honest=told, seen=told)
+    verdict = contest(left, np.full(72, 100.0))
+    assert verdict is not None
+    assert verdict.stretch["e2e_latency_s"] > 100 * max(verdict.stretch["ttft_s"], verdict.stretch["tpot_s"])
+
+
 def test_a_limit_of_users_is_not_known_from_cells_that_are_hidden() -> None:
     X = served({"A100": 200.0, "H100": 8.0}, noise=0.02)
     found = Saturation.learn(X, load_facts())
