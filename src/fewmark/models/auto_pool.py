@@ -22,7 +22,7 @@ from fewmark.models import far_load, gp
 from fewmark.models.auto_inputs import ACCELERATOR, DEPLOYMENT, OWN
 from fewmark.models.auto_kernel import own as own_covariance
 from fewmark.models.auto_kernel import parts, prior
-from fewmark.models.calibration import DEVICES, Calibrator, Fold, rows_by_group, stiff_at, stretch
+from fewmark.models.calibration import DEVICES, Calibrator, Fold, beyond, rows_by_group, stiff_at, stretch
 from fewmark.models.kernel import FloatArray, Inputs, IntArray, Kernel
 from fewmark.models.posterior import Posterior
 from fewmark.models.scores import LeftOut
@@ -168,12 +168,13 @@ class Pool:
 
         `sd` (m,) are its standard deviations as they are stretched (`fewmark.models.far_load`).
         """
-        if not self.whole or not far_load.beyond_load(axes, self.known(deployment)).any():
+        octaves = beyond(axes, self.known(deployment))[:, 1]
+        if not self.whole or not octaves.any():
             return log_latency
         stiff = stiff_at(self.posterior, self.axes, self.kept, self.members[deployment], axes)
         if np.isnan(stiff).all():
             return log_latency
-        return far_load.pulled(log_latency, stiff, sd, self.left_out(deployment, inputs).pull)
+        return far_load.pulled(log_latency, stiff, sd, octaves, self.left_out(deployment, inputs).pull)
 
     def kinship(self, codes: IntArray) -> float:
         """How much of the pool is related to a deployment with these group codes."""

@@ -5,7 +5,7 @@ teach badly. The few terms of `fewmark.models.mechanistic` go on growing as the 
 changes its ways. So at such loads of a batch, notation g what the process says of the log latency, s its standard
 deviation, m what the stiff model fitted to the deployment's own cells says:
 
-    g + x · BOUND · s · tanh((m - g) / (BOUND · s))
+    g + x · r · BOUND · s · tanh((m - g) / (BOUND · s)),   r = min(1, octaves beyond the known loads)
 
 and x, a share, is learned from other deployments of which cells beyond like loads are left out: the one with the least
 mean log error, shrunk towards USUAL as if FEW deployments had said so: equal shares are what few can hardly beat.
@@ -20,7 +20,6 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fewmark.models.kernel import FloatArray
 from fewmark.models.mechanistic import N_TERMS, solve, work
@@ -33,48 +32,38 @@ FLOOR: Final = 0.01  # log error below which nothing is much better than anythin
 SHARES: Final = np.linspace(0.0, 1.0, 21)
 
 
-def beyond_load(axes: FloatArray, known: FloatArray) -> NDArray[np.bool_]:
-    """Which of m cells have loads outside those of the known ones, (m,)."""
-    if not len(known):
-        return np.zeros(len(axes), dtype=bool)
-    return np.asarray((axes[:, 2] < known[:, 2].min()) | (axes[:, 2] > known[:, 2].max()))
-
-
 def stiff(known: FloatArray, log_seconds: FloatArray, asked: FloatArray) -> FloatArray:
-    """What the stiff model says of the log latency of m cells beyond the known loads; NaN of others, (m,).
+    """What the stiff model of a deployment's known cells says of the log latency of m others of it; else NaN, (m,).
 
     `known` (k, 3 or more) and `asked` (m, as many) are log2 input, output and load, and further axes; `log_seconds`
-    (k,) those of the known cells. It says nothing of cells that differ in a further axis.
+    (k,) those of the known cells. It says nothing where cells differ in a further axis.
     """
-    out = np.full(len(asked), np.nan)
-    rows = np.flatnonzero(beyond_load(asked, known))
-    if not len(rows) or len(known) < N_TERMS or not np.isfinite(log_seconds).all():
-        return out
-    if (np.vstack([known, asked[rows]])[:, 3:] != known[0, 3:]).any():
-        return out
-    terms = [work("e2e_latency_s", *np.exp2(axes[:, :3]).T) for axes in (known, asked[rows])]
-    out[rows] = np.log(terms[1] @ solve(terms[0], np.exp(log_seconds)))
-    return out
+    if len(known) < N_TERMS or not np.isfinite(log_seconds).all():
+        return np.full(len(asked), np.nan)
+    if (np.vstack([known, asked])[:, 3:] != known[0, 3:]).any():
+        return np.full(len(asked), np.nan)
+    terms, wanted = (work("e2e_latency_s", *np.exp2(axes[:, :3]).T) for axes in (known, asked))
+    return np.asarray(np.log(wanted @ solve(terms, np.exp(log_seconds))))
 
 
-def pulled(mean: FloatArray, stiff: FloatArray, sd: FloatArray, share: float) -> FloatArray:
-    """The means (m,), drawn towards the stiff model by that share; as they are where that is NaN."""
+def pulled(mean: FloatArray, stiff: FloatArray, sd: FloatArray, octaves: FloatArray, share: float) -> FloatArray:
+    """The means (m,), drawn towards the stiff model; as they are where that is NaN, or no load is beyond the known."""
     reach = BOUND * sd
-    return np.where(np.isnan(stiff), mean, mean + share * reach * np.tanh((stiff - mean) / reach))
+    moved = share * np.minimum(1.0, octaves) * reach * np.tanh((stiff - mean) / reach)
+    return np.where(np.isnan(stiff), mean, mean + moved)
 
 
 def learn(left: LeftOut, stiff: FloatArray) -> LeftOut:
     """The left-out cells with what is foretold of them drawn as far as that pays; `stiff` (k,) on their scale."""
-    at = np.flatnonzero(np.isfinite(stiff))
+    octaves = left.beyond[:, 1]
+    at = np.flatnonzero(np.isfinite(stiff) & (octaves > 0))
     share = USUAL
     if len(at):
         truth, said, weight = left.truth[at], left.mixed(left.honest, left.seen)[at], left.kinship[at]
-        errors = [np.abs(truth - pulled(said, stiff[at], left.sd[at], x)) for x in SHARES]
+        errors = [np.abs(truth - pulled(said, stiff[at], left.sd[at], octaves[at], x)) for x in SHARES]
         best = float(SHARES[np.argmin([weight @ np.log(error + FLOOR) for error in errors])])
         _, member = np.unique(left.deployment[at], return_inverse=True)
         known = float(how_many(np.bincount(member, weight)))
         share = (best * known + USUAL * FEW) / (known + FEW)
-    return replace(
-        left, honest=pulled(left.honest, stiff, left.sd, share), seen=pulled(left.seen, stiff, left.sd, share),
-        pull=share,
-    )  # fmt: skip
+    honest, seen = (pulled(each, stiff, left.sd, octaves, share) for each in (left.honest, left.seen))
+    return replace(left, honest=honest, seen=seen, pull=share)
