@@ -314,8 +314,7 @@ class AutoModel(Model):
         mean, variance = self._latent_residual(table)
         mean, sd = table.log_roofline + mean, np.sqrt(variance + self._noise(table) ** 2)
         for code, rows, pool in self._by_deployment(table):
-            wide = sd[rows] * pool.stretch(code)
-            mean[rows] = pool.pulled(code, table.inputs.take(rows), table.axes[rows], mean[rows], wide)
+            mean[rows] = pool.pulled(code, table.inputs.take(rows), table.axes[rows], mean[rows], sd[rows])
         return table, mean, sd
 
     def _latent_residual(self, table: Table) -> tuple[FloatArray, FloatArray]:

@@ -166,7 +166,7 @@ class Pool:
     ) -> FloatArray:
         """The log latency (m,) of a deployment's asked cells, drawn to what its own say of far loads.
 
-        `sd` (m,) are its standard deviations as they are stretched (`fewmark.models.far_load`).
+        `sd` (m,) are its standard deviations before they are stretched; see `fewmark.models.far_load`.
         """
         octaves = beyond(axes, self.known(deployment))[:, 1]
         if not self.whole or not octaves.any():
@@ -174,7 +174,8 @@ class Pool:
         stiff = stiff_at(self.posterior, self.axes, self.kept, self.members[deployment], axes)
         if np.isnan(stiff).all():
             return log_latency
-        return far_load.pulled(log_latency, stiff, sd, octaves, self.left_out(deployment, inputs).pull)
+        share = self.left_out(deployment, inputs).pull
+        return far_load.pulled(log_latency, stiff, sd * self.stretch(deployment), octaves, share)
 
     def kinship(self, codes: IntArray) -> float:
         """How much of the pool is related to a deployment with these group codes."""
