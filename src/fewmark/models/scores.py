@@ -36,7 +36,7 @@ from fewmark.models.kernel import FloatArray, IntArray
 PRIOR_WEIGHT = 10.0  # scores' worth of the Student t
 PRIOR_DEGREES = 4.0
 ALIKE = 4.0
-FINITE = 0.1
+FINITE = 0.05
 SD_BANDWIDTH = 0.8  # of log standard deviation
 BEYOND_BANDWIDTH = 0.75  # octaves
 SD_STEP = 0.1
