@@ -314,7 +314,7 @@ class AutoModel(Model):
         mean, variance = self._latent_residual(table)
         mean, sd = table.log_roofline + mean, np.sqrt(variance + self._noise(table) ** 2)
         for code, rows, pool in self._by_deployment(table):
-            mean[rows] = pool.pulled(code, table.inputs.take(rows), table.axes[rows], mean[rows], sd[rows])
+            mean[rows] = pool.pulled(code, table.inputs.take(rows[:1]), table.axes[rows], mean[rows], sd[rows])
         return table, mean, sd
 
     def _latent_residual(self, table: Table) -> tuple[FloatArray, FloatArray]:
@@ -373,7 +373,7 @@ class AutoModel(Model):
     def _situations(self, table: Table) -> list[tuple[NDArray[np.intp], LeftOut, FloatArray]]:
         """For each deployment asked for: the asked rows, cells left out alike, and how far beyond the known."""
         return [
-            (rows, pool.left_out(code, table.inputs.take(rows)), beyond(table.axes[rows], pool.known(code)))
+            (rows, pool.left_out(code, table.inputs.take(rows[:1])), beyond(table.axes[rows], pool.known(code)))
             for code, rows, pool in self._by_deployment(table)
         ]
 

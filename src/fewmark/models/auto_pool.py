@@ -156,7 +156,7 @@ class Pool:
     def left_out(self, deployment: int, inputs: Inputs) -> LeftOut:
         """Cells of others left out as if of each only such cells as of this deployment were known.
 
-        `inputs` are asked cells of it, at least one.
+        `inputs` is one of its asked cells or more.
         """
         accelerator, devices = int(inputs.codes[0, ACCELERATOR]), float(inputs.values[0, DEVICES])
         return self.calibrator.left_out(deployment, accelerator, devices, self.known(deployment))
@@ -166,7 +166,7 @@ class Pool:
     ) -> FloatArray:
         """The log latency (m,) of a deployment's asked cells, drawn to what its own say of far loads.
 
-        `sd` (m,) are its standard deviations before they are stretched; see `fewmark.models.far_load`.
+        `inputs` as for `left_out`; `sd` (m,): standard deviations before they are stretched (see `models.far_load`).
         """
         octaves = beyond(axes, self.known(deployment))[:, 1]
         if not self.whole or not octaves.any():
