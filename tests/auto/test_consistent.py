@@ -10,9 +10,7 @@ import pandas as pd
 import pytest
 
 from fewmark.models.consistent import ConsistentAuto
-from fewmark.models.facts import load_facts
 from fewmark.models.reconcile import LATENCIES, contest, project
-from fewmark.models.saturation import Saturation, log2_users_of_few
 from fewmark.models.scores import LeftOut
 
 CELL = ["engine", "model", "accelerator", "accelerator_count", "input_tokens", "output_tokens", "concurrency"]
@@ -143,31 +141,6 @@ def test_the_first_token_and_the_pace_decide_where_a_third_that_errs_alike_adds_
     verdict = contest(left, np.full(72, 100.0))
     assert verdict is not None
     assert verdict.stretch["e2e_latency_s"] > 100 * max(verdict.stretch["ttft_s"], verdict.stretch["tpot_s"])
-
-
-def test_a_limit_of_users_is_not_known_from_cells_that_are_hidden() -> None:
-    X = served({"A100": 200.0, "H100": 8.0}, noise=0.02)
-    found = Saturation.learn(X, load_facts())
-    assert found is not None
-    own = (X.accelerator.eq("H100") & X.model.eq("llama-2-7b")).to_numpy()
-    told, users = found.told(X)[own], X.concurrency.to_numpy()[own]
-    everything = log2_users_of_few(told, users)
-    assert everything == pytest.approx(found.log2_users(X[own], load_facts())[0], abs=1e-9)
-    told[users > 4, 0] = np.nan
-    assert abs(log2_users_of_few(told, users) - everything) > 0.05
-
-
-def test_the_batch_that_users_fill_is_found_from_few_cells_and_lent_to_relatives() -> None:
-    X = served({"A100": 200.0, "H100": 8.0, "L40S": 8.0}, noise=0.05)
-    seen = X[X.concurrency.isin([1, 64]) & ~((X.accelerator == "H100") & (X.model == "mistral-7b"))]
-    found = Saturation.learn(seen, load_facts())
-    assert found is not None
-    most = pd.Series(found.log2_users(X, load_facts()), X.index).groupby([X.accelerator, X.model]).first()
-    assert most["H100", "llama-2-7b"] == pytest.approx(3.0, abs=0.5)
-    assert most["L40S", "mistral-7b"] == pytest.approx(3.0, abs=0.5)
-    assert (most["A100"] > 5.5).all()
-    assert most["H100", "mistral-7b"] < most["A100", "mistral-7b"] - 1
-    assert Saturation.learn(X.drop(columns="ttft_s"), load_facts()) is None
 
 
 def test_a_noisy_deployment_alone_is_covered() -> None:

@@ -32,6 +32,7 @@ from fewmark.models.support import anchors, greedy
 FOLDS: Final = 2
 MIN_DEPLOYMENTS: Final = 8  # with fewer, calibration has no hyperparameters of its own
 FAR: Final = 4.0  # doublings
+LARGEST_LOG: Final = 700.0  # of an end of an interval: beyond, there is no such number
 UNUSABLE: Final = "input_tokens, output_tokens and batch_size or concurrency must be known and positive"
 
 
@@ -114,7 +115,7 @@ class AutoModel(Model):
             half[rows] = sd[rows] * scores.factor(np.log(sd[rows]), outside, confidence_level)
         half = np.hypot(half, self._further(confidence_level))
         middle = table.sign * (mean - table.to_latency)
-        ends = np.exp(np.column_stack([middle - half, middle + half]))
+        ends = np.exp(np.clip(np.column_stack([middle - half, middle + half]), -LARGEST_LOG, LARGEST_LOG))
         ends[self._silent(table, self._latent(X)[2])] = np.nan
         return ends
 

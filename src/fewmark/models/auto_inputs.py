@@ -56,7 +56,7 @@ class Table:
 
     @property
     def kept(self) -> FloatArray:
-        """What calibration needs of the cells beside their inputs: the mean function and `loop`, (n, 4)."""
+        """What calibration needs of the cells beside their inputs: the mean function and `loop`, (n, 6)."""
         return np.column_stack([self.log_roofline, self.loop])
 
     @property
@@ -120,7 +120,7 @@ def read_table(X: pd.DataFrame, target: str, facts: Facts, encoder: Encoder) -> 
         [np.log2(ii), np.log2(oo), np.log2(load), *(encoder.codes(c, _texts(X[c])).astype(np.float64) for c in further)]
     )
     return Table(
-        Inputs(values, codes[position]), roof.log_latency, to_latency, sign, axes, ~usable, np.full((len(X), 3), np.nan)
+        Inputs(values, codes[position]), roof.log_latency, to_latency, sign, axes, ~usable, np.full((len(X), 5), np.nan)
     )
 
 

@@ -85,7 +85,7 @@ class Pool:
     hyper : what predicts; folds : what calibrates
     inputs, residual, axes : the cells, as in `auto_inputs.Table`
     random_state : seed of the calibration's choices
-    kept : the mean function at the cells (n,) and what a closed loop tells (n, 3), side by side, (n, 4); NaN if unknown
+    kept : the mean function at the cells (n,) and what a closed loop tells (n, 5), side by side, (n, 6); NaN if unknown
     whole : whether the latency is that of whole requests, from end to end
     noise : ((n,), (n,)), optional
         Each row's noise variance and its deployment's noise scale, where they are known already.

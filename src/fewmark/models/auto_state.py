@@ -17,7 +17,7 @@ from fewmark.models.auto_kernel import parts
 from fewmark.models.auto_pool import Hyper, Pool
 from fewmark.models.kernel import Inputs, Kernel
 
-VERSION: Final = 2
+VERSION: Final = 3
 _HINT: Final = "fit it again with this version of fewmark"
 
 Names = dict[str, dict[str, int]]
@@ -72,7 +72,6 @@ def read(
         ]
         if not hypers or any(hyper.theta.shape != (kernel.size,) for hyper in hypers):
             raise ValueError("hyperparameters of another size")
-        kept = arrays.get("kept", np.full((len(arrays["pool"]), 4), np.nan))  # files of before it was kept
         pools = []
         for number in np.unique(arrays["pool"]):
             rows = np.flatnonzero(arrays["pool"] == number)
@@ -82,7 +81,7 @@ def read(
             pools.append(
                 Pool(
                     hypers[0], hypers[1:], inputs, arrays["residual"][rows], arrays["axes"][rows],
-                    kept[rows], int(parameters["random_state"]), noise, whole=is_whole(parameters["target"]),
+                    arrays["kept"][rows], int(parameters["random_state"]), noise, whole=is_whole(parameters["target"]),
                 )
             )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:

@@ -99,7 +99,7 @@ class Calibrator:
     main : the posterior that predicts
     folds : posteriors over the same n cells, each with the deployments that it scores
     axes : (n, 3 or more) log2 input, output and load of the measured cells
-    kept : (n, 4) `auto_inputs.Table.kept` of the measured cells, NaN where it was not kept
+    kept : (n, 6) `auto_inputs.Table.kept` of the measured cells, NaN where it was not kept
     deployment, accelerator : (n,) numbers of the groups of the measured cells
     random_state : seed of the choice of deployments where there are very many
     whole : whether the latency is that of whole requests, from end to end
@@ -269,11 +269,12 @@ class Calibrator:
         values = inputs[rows].copy()
         for number in np.unique(self.deployment[rows]):
             own = np.flatnonzero(self.deployment[rows] == number)
-            told, users = self.kept[rows[own], 1:], np.exp2(self.axes[rows[own], 2])
+            axes = self.axes[rows[own]]
+            told, users, tokens = self.kept[rows[own], 1:], np.exp2(axes[:, 2]), np.logaddexp2(axes[:, 0], axes[:, 1])
             if np.isnan(told[:, 1]).any() or np.isnan(told[~stay[own], 0]).all():
                 continue
             told[~stay[own], 0] = np.nan
-            values[own, PRESSURE] = log_waves(users, np.array(log2_users_of_few(told, users))) / np.log(2.0)
+            values[own, PRESSURE] = log_waves(users, log2_users_of_few(told, users, tokens)) / np.log(2.0)
         return values if np.abs(values - inputs[rows]).max() > SAME_PRESSURE else None
 
     @staticmethod
