@@ -10,8 +10,9 @@ any cell whose first token and pace are known shows it:
     g0 = log(1 + (c1 + c2 ii) / (oo - 1)), what few users see: a first token takes as long as some decoding steps
 
 Notation: d deployments; log2 S and log2 K on grids; each deployment's likelihood is a Student t of its cells. Two
-Gaussian processes over deployments lend what relatives tell: of S those of the same engine, of K (beside what the
-memory that the weights leave free would hold) those alike in size, model, accelerator or engine.
+Gaussian processes over deployments lend what relatives tell: of S those of the same engine, or those alike in
+size, model and accelerator, as the cells have it; of K, beside what the memory that the weights leave free would hold,
+the latter. K is left out where the cells are no likelier with it.
 
 Source: the share of time in service of a closed queue is its mean number in service over U (Little 1961); one pass of
 assumed-density filtering, then each deployment's own likelihood under what the others say (Minka 2001, section 3).
@@ -27,6 +28,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
+from scipy.special import logsumexp
 
 from fewmark.models.facts import Facts, weight_bytes
 
@@ -39,6 +41,8 @@ LENGTHS: Final = np.arange(0.0, 20.5, 0.5)  # log2 (ii + oo) at which B is kept
 MEAN: Final = 6.0  # of log2 S before anything is known
 SD: Final = 2.5
 SURE: Final = 0.5  # standard deviations of log2 K beside what memory says, over those of log2 S
+UNLIMITED: Final = 0.05  # the same, where K is far beyond all requests
+TELLING: Final = 2.0  # log odds from which cells tell of a limit of tokens
 SCALE: Final = 0.25  # of g beside its formula
 DEGREES: Final = 4.0
 FEW_USERS: Final = 4.0  # so few never queue: their g is g0
@@ -70,6 +74,7 @@ class Saturation:
     others : (d, 4) as `sites`, what its relatives alone say
     calm : c1, c2
     by_engine : whether S goes by the engine alone, as the sites have it, or by sizes, models and accelerators as well
+    by_tokens : whether the cells tell of K at all
     """
 
     keys: tuple[Key, ...]
@@ -78,6 +83,7 @@ class Saturation:
     others: FloatArray
     calm: tuple[float, float]
     by_engine: bool
+    by_tokens: bool
 
     @classmethod
     def learn(cls, X: pd.DataFrame, facts: Facts) -> Saturation | None:
@@ -98,20 +104,35 @@ class Saturation:
         for row, key in enumerate(names):
             members[key].append(row)
         likelihood = np.stack([_together(each[members[key]], length[members[key]]) for key in keys])
-        memory = _memory(keys, facts)
-        before = np.column_stack(np.broadcast_arrays(MEAN, SD**2, memory, (SURE * SD) ** 2))
+        plain, bounded = (cls._of(keys, likelihood, calm, facts, by_tokens=by_tokens) for by_tokens in (False, True))
+        gain = bounded._evidence(likelihood) - plain._evidence(likelihood)
+        return bounded if gain >= TELLING else plain
+
+    @classmethod
+    def _of(
+        cls, keys: tuple[Key, ...], likelihood: FloatArray, calm: tuple[float, float], facts: Facts, *, by_tokens: bool
+    ) -> Saturation:
+        """What the likelihoods (d, s, k) say, if cached tokens are limited, or if they are not."""
+        memory, sure = _memory(keys, facts, by_tokens=by_tokens), _sure(by_tokens)
+        before = np.column_stack(np.broadcast_arrays(MEAN, SD**2, memory, (sure * SD) ** 2))
         sites = np.stack([_site(one, prior) for one, prior in zip(likelihood, before, strict=True)])
         others = np.empty_like(sites)
         by_size = _covariance(keys, keys, facts, by_engine=False)
         limits = {False: by_size, True: _covariance(keys, keys, facts, by_engine=True)}
-        by_engine = max(limits, key=lambda b: _evidence(sites[:, 0] - MEAN, limits[b] + np.diag(sites[:, 1])))
-        for at, covariance, mean in ((0, limits[by_engine], MEAN), (2, SURE**2 * by_size, memory)):
+        by_engine = max(limits, key=lambda b: _log_normal(sites[:, 0] - MEAN, limits[b] + np.diag(sites[:, 1])))
+        for at, covariance, mean in ((0, limits[by_engine], MEAN), (2, sure**2 * by_size, memory)):
             precision = np.linalg.inv(covariance + np.diag(sites[:, at + 1]))
             diagonal = np.diag(precision)
             others[:, at] = sites[:, at] - precision @ (sites[:, at] - mean) / diagonal
             others[:, at + 1] = np.maximum(1 / diagonal - sites[:, at + 1], 0.05)
         curves = np.stack([_curve(one, prior) for one, prior in zip(likelihood, others, strict=True)])
-        return cls(keys, sites, curves, others, calm, by_engine)
+        return cls(keys, sites, curves, others, calm, by_engine, by_tokens)
+
+    def _evidence(self, likelihood: FloatArray) -> float:
+        """The log probability of each deployment's cells by what its relatives say, summed."""
+        priors = [_log_prior(one) for one in self.others]
+        each = [logsumexp(one + prior) - logsumexp(prior) for one, prior in zip(likelihood, priors, strict=True)]
+        return float(np.sum(each))
 
     def told(self, X: pd.DataFrame) -> FloatArray:
         """What `log2_users_of_few` needs of each cell: g - g0 and its deployment's `others`, (n, 5); NaN if unknown."""
@@ -144,8 +165,11 @@ class Saturation:
         """The curves of deployments of which no cell is known, by their relatives."""
         prior = np.empty((len(strange), 4))
         blank = np.full(len(self.keys), MEAN), np.full(len(strange), MEAN)
-        memory = _memory(self.keys, facts), _memory(strange, facts)
-        for at, scale, by_engine, (mean, own) in ((0, 1.0, self.by_engine, blank), (2, SURE**2, False, memory)):
+        memory = tuple(_memory(keys, facts, by_tokens=self.by_tokens) for keys in (self.keys, strange))
+        for at, scale, by_engine, (mean, own) in (
+            (0, 1.0, self.by_engine, blank),
+            (2, _sure(self.by_tokens) ** 2, False, memory),
+        ):
             every = scale * _covariance((*self.keys, *strange), (*self.keys, *strange), facts, by_engine=by_engine)
             n = len(self.keys)
             across = every[n:, :n]
@@ -158,14 +182,26 @@ class Saturation:
     def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """JSON-ready values and arrays."""
         arrays = {"sites": self.sites, "curves": self.curves, "others": self.others}
-        return {"keys": [list(key) for key in self.keys], "calm": list(self.calm), "by_engine": self.by_engine}, arrays
+        return {
+            "keys": [list(key) for key in self.keys],
+            "calm": list(self.calm),
+            **{name: getattr(self, name) for name in ("by_engine", "by_tokens")},
+        }, arrays
 
     @classmethod
     def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Saturation:
         """What `to_state` gave."""
         keys = tuple((str(e), str(m), str(a), float(n), str(p)) for e, m, a, n, p in state["keys"])
         calm = float(state["calm"][0]), float(state["calm"][1])
-        return cls(keys, arrays["sites"], arrays["curves"], arrays["others"], calm, bool(state["by_engine"]))
+        return cls(
+            keys,
+            arrays["sites"],
+            arrays["curves"],
+            arrays["others"],
+            calm,
+            bool(state["by_engine"]),
+            bool(state["by_tokens"]),
+        )
 
 
 def log2_users_of_few(told: FloatArray, users: FloatArray, log2_tokens: FloatArray) -> FloatArray:
@@ -249,11 +285,16 @@ def _together(each: FloatArray, log2_tokens: FloatArray) -> FloatArray:
     return out
 
 
+def _log_prior(prior: FloatArray) -> FloatArray:
+    """log p(S, K), up to a constant, (s, k)."""
+    mean_s, variance_s, mean_k, variance_k = prior
+    apart = -0.5 * (SEQUENCES[:, None] - mean_s) ** 2 / variance_s
+    return np.asarray(apart - 0.5 * (TOKENS - mean_k) ** 2 / variance_k)
+
+
 def _weights(likelihood: FloatArray, prior: FloatArray) -> FloatArray:
     """The posterior over S and K, (s, k)."""
-    mean_s, variance_s, mean_k, variance_k = prior
-    log_weight = likelihood - 0.5 * (SEQUENCES[:, None] - mean_s) ** 2 / variance_s
-    log_weight = log_weight - 0.5 * (TOKENS - mean_k) ** 2 / variance_k
+    log_weight = likelihood + _log_prior(prior)
     weight = np.exp(log_weight - log_weight.max())
     return np.asarray(weight / weight.sum())
 
@@ -313,7 +354,7 @@ def _covariance(a: tuple[Key, ...], b: tuple[Key, ...], facts: Facts, *, by_engi
     return np.asarray(out + SAME_ACCELERATOR**2 * _same(a, b, 2) + OWN**2 * own, dtype=np.float64)
 
 
-def _evidence(y: FloatArray, covariance: FloatArray) -> float:
+def _log_normal(y: FloatArray, covariance: FloatArray) -> float:
     """log N(y | 0, covariance), up to a constant."""
     return float(-0.5 * y @ np.linalg.solve(covariance, y) - 0.5 * np.linalg.slogdet(covariance)[1])
 
@@ -325,8 +366,14 @@ def _free(key: Key, facts: Facts) -> float:
     return max(USABLE * memory - facts.model(name or None).parameters * weight_bytes(precision), 0.05 * memory)
 
 
-def _memory(keys: tuple[Key, ...], facts: Facts) -> FloatArray:
-    """log2 of the tokens whose keys and values that memory holds, (d,)."""
+def _sure(by_tokens: bool) -> float:
+    return SURE if by_tokens else UNLIMITED
+
+
+def _memory(keys: tuple[Key, ...], facts: Facts, *, by_tokens: bool) -> FloatArray:
+    """log2 of the tokens whose keys and values that memory holds, or all that there can be, (d,)."""
+    if not by_tokens:
+        return np.full(len(keys), TOKENS[-1])
     models = [facts.model(key[1] or None) for key in keys]
     tokens = [_free(k, facts) / (4 * m.layers * m.kv_heads * m.head_dim) for k, m in zip(keys, models, strict=True)]
     return np.clip(np.log2(np.array(tokens, dtype=np.float64)), TOKENS[0], TOKENS[-1])
