@@ -77,13 +77,16 @@ def test_longer_requests_fill_a_cache_of_tokens_sooner() -> None:
     X = served(lambda row: 2048.0, lambda row: room[row["model"]], lengths=(short, long))
     hidden = (X.model == "mistral-7b") & (X.input_tokens == long[0])
     found = learned(X[~hidden])
+    assert found.by_tokens
     assert estimates(found, X[hidden]) == pytest.approx(X.most[hidden], abs=0.5)
     assert estimates(found, X) == pytest.approx(X.most, abs=0.6)
 
 
 def test_a_limit_of_sequences_is_the_same_for_all_lengths() -> None:
     X = served(lambda row: 32.0, lengths=((100.0, 50.0), (1500.0, 500.0)))
-    assert estimates(learned(X), X) == pytest.approx(X.most, abs=0.3)
+    found = learned(X)
+    assert not found.by_tokens
+    assert estimates(found, X) == pytest.approx(X.most, abs=0.3)
 
 
 def test_long_prompts_of_few_tokens_are_no_queue() -> None:
