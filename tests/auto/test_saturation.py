@@ -69,11 +69,7 @@ def test_limits_that_go_by_deployment_are_not_taken_for_the_engines() -> None:
 
 def test_longer_requests_fill_a_cache_of_tokens_sooner() -> None:
     short, long = (400.0, 100.0), (3500.0, 500.0)
-    room = {
-        "llama-2-7b": 32e3,
-        "mistral-7b": 128e3,
-        "llama-3-8b": 128e3,
-    }  # with a quarter of the heads, four times
+    room = {"llama-2-7b": 32e3, "mistral-7b": 128e3, "llama-3-8b": 128e3}  # a quarter of the heads: four times
     X = served(lambda row: 2048.0, lambda row: room[row["model"]], lengths=(short, long))
     hidden = (X.model == "mistral-7b") & (X.input_tokens == long[0])
     found = learned(X[~hidden])
@@ -116,7 +112,7 @@ def test_few_cells_tell_and_relatives_lend() -> None:
     assert most["H100-80GB", "llama-2-7b"] == pytest.approx(3.0, abs=0.5)
     assert most["L40S-48GB", "mistral-7b"] == pytest.approx(3.0, abs=0.5)
     assert (most["A100-80GB"] > 5.5).all()
-    assert most["H100-80GB", "mistral-7b"] < most["A100-80GB", "mistral-7b"] - 0.5
+    assert most["H100-80GB", "mistral-7b"] < most["A100-80GB", "mistral-7b"] - 1
     assert Saturation.learn(X.drop(columns="ttft_s"), load_facts()) is None
     assert Saturation.learn(X.assign(input_tokens=np.nan), load_facts()) is None
 
