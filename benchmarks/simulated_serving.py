@@ -1,7 +1,7 @@
 """How `auto` fares on closed loops of several engines and lengths, which no packaged table has.
 
-    python benchmarks/simulated_serving.py --tables 4
-    python benchmarks/simulated_serving.py --baselines xgboost,random-forest,linear,loglog,mechanistic \
+    python benchmarks/simulated_serving.py --tables 3
+    python benchmarks/simulated_serving.py --baselines xgboost,random-forest,loglog,mechanistic \
         --target ttft_s,tpot_s --protocol sparse-25,extrapolate-batch
 
 Each table is drawn by a seed: two dozen deployments of three engines, five models and seven accelerators (one of either

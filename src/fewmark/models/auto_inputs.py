@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fewmark.core.errors import ModelError
 from fewmark.core.table import DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
+from fewmark.models.cells import numbers_of
 from fewmark.models.facts import Facts, weight_bytes
 from fewmark.models.kernel import FloatArray, Inputs, IntArray
 from fewmark.models.physics import FEATURES, SHARES, Hardware, roofline
@@ -93,8 +94,8 @@ def read_table(X: pd.DataFrame, target: str, facts: Facts, encoder: Encoder) -> 
     for column in ("input_tokens", "output_tokens"):
         if column not in X.columns:
             raise ModelError(f"the cells need a column {column}", got=list(map(str, X.columns)))
-    ii, oo = _numbers(X, "input_tokens"), _numbers(X, "output_tokens")
-    batch, users = _numbers(X, "batch_size"), _numbers(X, "concurrency")
+    ii, oo = numbers_of(X, "input_tokens"), numbers_of(X, "output_tokens")
+    batch, users = numbers_of(X, "batch_size"), numbers_of(X, "concurrency")
     online = np.isnan(batch) & ~np.isnan(users)
     load = np.where(np.isnan(batch), users, batch)
     usable = (ii > 0) & (oo > 0) & (load > 0) & np.isfinite(ii * oo * load)
@@ -164,12 +165,6 @@ def _codes(names: Sequence[str], deployments: list[tuple[str, ...]], encoder: En
         ],
     }  # fmt: skip
     return np.column_stack([encoder.codes(name, texts[name]) for name in GROUPS])
-
-
-def _numbers(X: pd.DataFrame, column: str) -> FloatArray:
-    if column not in X.columns:
-        return np.full(len(X), np.nan)
-    return np.asarray(pd.to_numeric(X[column], errors="coerce"), dtype=np.float64)
 
 
 def _texts(values: Any) -> list[str]:

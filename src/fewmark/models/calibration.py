@@ -269,12 +269,12 @@ class Calibrator:
         values = inputs[rows].copy()
         for number in np.unique(self.deployment[rows]):
             own = np.flatnonzero(self.deployment[rows] == number)
-            axes = self.axes[rows[own]]
-            told, users, tokens = self.kept[rows[own], 1:], np.exp2(axes[:, 2]), np.logaddexp2(axes[:, 0], axes[:, 1])
+            length, load = _length_load(self.axes[rows[own]]).T
+            told, users = self.kept[rows[own], 1:], np.exp2(load)
             if np.isnan(told[:, 1]).any() or np.isnan(told[~stay[own], 0]).all():
                 continue
             told[~stay[own], 0] = np.nan
-            values[own, PRESSURE] = log_waves(users, log2_users_of_few(told, users, tokens)) / np.log(2.0)
+            values[own, PRESSURE] = log_waves(users, log2_users_of_few(told, users, length)) / np.log(2.0)
         return values if np.abs(values - inputs[rows]).max() > SAME_PRESSURE else None
 
     @staticmethod

@@ -89,7 +89,7 @@ def log_sd(X: pd.DataFrame) -> FloatArray:
 
     A row that was projected from a generation cut short has an interval (`fewmark.core.Projection`).
     """
-    low, high, level = (_numbers(X, name) for name in INTERVAL)
+    low, high, level = (numbers_of(X, name) for name in INTERVAL)
     level = np.where((level > 0) & (level < 1), level, DEFAULT_LEVEL)
     with np.errstate(invalid="ignore", divide="ignore"):
         sd = np.log(high / low) / (2 * norm.ppf((1 + level) / 2))
@@ -183,7 +183,7 @@ def median_of_repeats(X: pd.DataFrame, y: ArrayLike) -> tuple[pd.DataFrame, Floa
     alone = np.asarray(pd.Series(sd).groupby(cell).min(), float) == 0
     kept = X.iloc[first].copy()
     for name in told:
-        kept[name] = np.where(alone, np.nan, _numbers(kept, name))
+        kept[name] = np.where(alone, np.nan, numbers_of(kept, name))
     return kept, medians
 
 
@@ -198,7 +198,8 @@ def tidy(X: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(out, index=X.index)
 
 
-def _numbers(X: pd.DataFrame, name: str) -> FloatArray:
+def numbers_of(X: pd.DataFrame, name: str) -> FloatArray:
+    """A column as numbers, (n,); NaN where it holds none, or is not there."""
     if name not in X:
         return np.full(len(X), np.nan)
     return np.asarray(pd.to_numeric(X[name], errors="coerce"), float)

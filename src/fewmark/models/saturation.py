@@ -30,7 +30,9 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.special import logsumexp
 
+from fewmark.models.cells import numbers_of
 from fewmark.models.facts import Facts, weight_bytes
+from fewmark.models.physics import USABLE_MEMORY
 
 FloatArray = NDArray[np.float64]
 
@@ -47,7 +49,6 @@ SCALE: Final = 0.25  # of g beside its formula
 DEGREES: Final = 4.0
 FEW_USERS: Final = 4.0  # so few never queue: their g is g0
 SHORTEST: Final = 2.0  # output tokens; a pace over fewer says little
-USABLE: Final = 0.9  # of a device's memory
 WIDTH: Final = 2.0  # octaves of size over which deployments are alike
 # standard deviations of what deployments share, octaves
 ALL: Final = 2.0
@@ -104,23 +105,30 @@ class Saturation:
         for row, key in enumerate(names):
             members[key].append(row)
         likelihood = np.stack([_together(each[members[key]], length[members[key]]) for key in keys])
-        plain, bounded = (cls._of(keys, likelihood, calm, facts, by_tokens=by_tokens) for by_tokens in (False, True))
+        covariances = {by_engine: _covariance(keys, keys, facts, by_engine=by_engine) for by_engine in (False, True)}
+        plain, bounded = (
+            cls._of(keys, likelihood, calm, covariances, _memory(keys, facts, by_tokens=by_tokens), by_tokens=by_tokens)
+            for by_tokens in (False, True)
+        )
         gain = bounded._evidence(likelihood) - plain._evidence(likelihood)
         return bounded if gain >= TELLING else plain
 
     @classmethod
     def _of(
-        cls, keys: tuple[Key, ...], likelihood: FloatArray, calm: tuple[float, float], facts: Facts, *, by_tokens: bool
-    ) -> Saturation:
-        """What the likelihoods (d, s, k) say, if cached tokens are limited, or if they are not."""
-        memory, sure = _memory(keys, facts, by_tokens=by_tokens), _sure(by_tokens)
+        cls, keys: tuple[Key, ...], likelihood: FloatArray, calm: tuple[float, float],
+        covariances: dict[bool, FloatArray], memory: FloatArray, *, by_tokens: bool,
+    ) -> Saturation:  # fmt: skip
+        """What the likelihoods (d, s, k) say, if cached tokens are limited, or if they are not.
+
+        `covariances` (d, d) of deployments by whether they go by engine, `memory` (d,) as from `_memory`.
+        """
+        sure = _sure(by_tokens)
         before = np.column_stack(np.broadcast_arrays(MEAN, SD**2, memory, (sure * SD) ** 2))
         sites = np.stack([_site(one, prior) for one, prior in zip(likelihood, before, strict=True)])
         others = np.empty_like(sites)
-        by_size = _covariance(keys, keys, facts, by_engine=False)
-        limits = {False: by_size, True: _covariance(keys, keys, facts, by_engine=True)}
-        by_engine = max(limits, key=lambda b: _log_normal(sites[:, 0] - MEAN, limits[b] + np.diag(sites[:, 1])))
-        for at, covariance, mean in ((0, limits[by_engine], MEAN), (2, sure**2 * by_size, memory)):
+        off, spread = sites[:, 0] - MEAN, np.diag(sites[:, 1])
+        by_engine = max(covariances, key=lambda which: _log_normal(off, covariances[which] + spread))
+        for at, covariance, mean in ((0, covariances[by_engine], MEAN), (2, sure**2 * covariances[False], memory)):
             precision = np.linalg.inv(covariance + np.diag(sites[:, at + 1]))
             diagonal = np.diag(precision)
             others[:, at] = sites[:, at] - precision @ (sites[:, at] - mean) / diagonal
@@ -182,26 +190,16 @@ class Saturation:
     def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """JSON-ready values and arrays."""
         arrays = {"sites": self.sites, "curves": self.curves, "others": self.others}
-        return {
-            "keys": [list(key) for key in self.keys],
-            "calm": list(self.calm),
-            **{name: getattr(self, name) for name in ("by_engine", "by_tokens")},
-        }, arrays
+        state = {"keys": [list(key) for key in self.keys], "calm": list(self.calm)}
+        return state | {"by_engine": self.by_engine, "by_tokens": self.by_tokens}, arrays
 
     @classmethod
     def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Saturation:
         """What `to_state` gave."""
         keys = tuple((str(e), str(m), str(a), float(n), str(p)) for e, m, a, n, p in state["keys"])
         calm = float(state["calm"][0]), float(state["calm"][1])
-        return cls(
-            keys,
-            arrays["sites"],
-            arrays["curves"],
-            arrays["others"],
-            calm,
-            bool(state["by_engine"]),
-            bool(state["by_tokens"]),
-        )
+        limits = bool(state["by_engine"]), bool(state["by_tokens"])
+        return cls(keys, arrays["sites"], arrays["curves"], arrays["others"], calm, *limits)
 
 
 def log2_users_of_few(told: FloatArray, users: FloatArray, log2_tokens: FloatArray) -> FloatArray:
@@ -220,30 +218,24 @@ def _can_tell(X: pd.DataFrame) -> bool:
     return {"concurrency", "ttft_s", "tpot_s", "input_tokens", "output_tokens"} <= set(map(str, X.columns))
 
 
-def _numbers(X: pd.DataFrame, name: str) -> FloatArray:
-    if name not in X:
-        return np.full(len(X), np.nan)
-    return np.asarray(pd.to_numeric(X[name], errors="coerce").to_numpy(float))
-
-
 def _shares(X: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
     """The users of each cell, and g, NaN where it is not known; each (n,)."""
     names = ("concurrency", "input_tokens", "output_tokens", "ttft_s", "tpot_s")
-    users, ii, oo, ttft, tpot = (_numbers(X, name) for name in names)
+    users, ii, oo, ttft, tpot = (numbers_of(X, name) for name in names)
     with np.errstate(invalid="ignore", divide="ignore"):
         known = (users > 0) & (ii > 0) & (oo > SHORTEST) & (ttft > 0) & (tpot > 0)
         return users, np.where(known, np.log1p(ttft / ((oo - 1) * tpot)), np.nan)
 
 
 def _log2_tokens(X: pd.DataFrame) -> FloatArray:
-    tokens = np.nan_to_num(_numbers(X, "input_tokens")) + np.nan_to_num(_numbers(X, "output_tokens"))
+    tokens = np.nan_to_num(numbers_of(X, "input_tokens")) + np.nan_to_num(numbers_of(X, "output_tokens"))
     return np.asarray(np.log2(np.maximum(tokens, 1.0)))
 
 
 def _calm(X: pd.DataFrame, users: FloatArray) -> tuple[float, float]:
     """c1 and c2 by the cells of few users: how many decoding steps a first token takes."""
     few = X[users <= max(FEW_USERS, float(users.min()))]
-    ii, steps = _numbers(few, "input_tokens"), np.log(_numbers(few, "ttft_s") / _numbers(few, "tpot_s"))
+    ii, steps = numbers_of(few, "input_tokens"), np.log(numbers_of(few, "ttft_s") / numbers_of(few, "tpot_s"))
     middle = float(np.median(ii))
     half = float(np.median(steps)) - np.log(2.0)
 
@@ -256,7 +248,7 @@ def _calm(X: pd.DataFrame, users: FloatArray) -> tuple[float, float]:
 
 def _at_rest(X: pd.DataFrame, calm: tuple[float, float]) -> FloatArray:
     """g0 of each cell, (n,)."""
-    ii, oo = _numbers(X, "input_tokens"), _numbers(X, "output_tokens")
+    ii, oo = numbers_of(X, "input_tokens"), numbers_of(X, "output_tokens")
     return np.asarray(np.log1p((calm[0] + calm[1] * ii) / np.maximum(oo - 1, 1.0)))
 
 
@@ -330,7 +322,7 @@ def _keys(X: pd.DataFrame) -> list[Key]:
     def texts(name: str) -> list[str]:
         return ["" if pd.isna(v) else str(v).strip().lower() for v in X[name]] if name in X else [""] * len(X)
 
-    counts, parallel = _numbers(X, "accelerator_count"), _numbers(X, "tensor_parallel_size")
+    counts, parallel = numbers_of(X, "accelerator_count"), numbers_of(X, "tensor_parallel_size")
     devices = np.where(counts > 0, counts, np.where(parallel > 0, parallel, 1.0))
     names = (texts(name) for name in ("engine", "model", "accelerator"))
     return list(zip(*names, devices.tolist(), texts("precision"), strict=True))
@@ -363,7 +355,7 @@ def _free(key: Key, facts: Facts) -> float:
     """Bytes that the weights leave free."""
     _, name, device, count, precision = key
     memory = count * facts.accelerator(device or None).memory_bytes
-    return max(USABLE * memory - facts.model(name or None).parameters * weight_bytes(precision), 0.05 * memory)
+    return max(USABLE_MEMORY * memory - facts.model(name or None).parameters * weight_bytes(precision), 0.05 * memory)
 
 
 def _sure(by_tokens: bool) -> float:
