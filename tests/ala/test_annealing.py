@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from joblib import parallel_backend
@@ -102,10 +104,13 @@ def test_same_seed_same_log_whatever_the_jobs_and_chains(table):
     assert not np.array_equal(first.error, anneal(*table, schedule=SHORT, random_state=6).error)
 
 
-def test_another_backend_is_passed_through_to_joblib(table):
+def test_another_backend_is_passed_through_to_joblib(table, monkeypatch):
     with parallel_backend("threading", n_jobs=2):
         log = anneal(*table, schedule=SHORT, n_chains=2, n_jobs=2, backend="multiprocessing")
     assert same(log, anneal(*table, schedule=SHORT, n_chains=2))
+    with pytest.raises(InputError, match="knows no such backend"):
+        anneal(*table, schedule=SHORT, n_chains=2, n_jobs=2, backend="nobodys")
+    monkeypatch.setitem(sys.modules, "ray.util.joblib", None)  # as where Ray is not installed
     with pytest.raises(InputError, match="not installed"):
         anneal(*table, schedule=SHORT, n_chains=2, n_jobs=2, backend="ray")
 

@@ -127,8 +127,7 @@ def anneal(
     seeds = np.random.SeedSequence(random_state).spawn(n_chains)
     if n_jobs in (None, 1) and backend is None:
         return join([_walk(space, schedule, start, seed) for seed in seeds])
-    _register(backend)
-    parallel = Parallel(n_jobs=n_jobs, backend=backend)
+    parallel = _parallel(n_jobs, backend)
     # Chains that share a process share what they have computed: one batch of chains a worker.
     batches = np.array_split(np.arange(n_chains), min(n_chains, max(1, _n_workers(parallel))))
     walked = parallel(delayed(_walks)(space, schedule, start, [seeds[k] for k in batch]) for batch in batches)
@@ -144,16 +143,19 @@ def _n_workers(parallel: Parallel) -> int:
     return int(effective_n_jobs(jobs))
 
 
-def _register(backend: str | None) -> None:
+def _parallel(n_jobs: int | None, backend: str | None) -> Parallel:
     try:
         if backend == "ray":
             importlib.import_module("ray.util.joblib").register_ray()
         elif backend == "dask":
             importlib.import_module("distributed")
+        return Parallel(n_jobs=n_jobs, backend=backend)
     except ImportError:
         raise InputError(
             f"the {backend} backend is not installed", got=f"backend={backend!r}", hint=f"pip install {backend}"
         ) from None
+    except ValueError as error:
+        raise InputError("joblib knows no such backend", got=f"backend={backend!r}", hint=str(error)) from None
 
 
 def _walks(
