@@ -25,6 +25,10 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 INTERVAL: Final = ("e2e_latency_s_low", "e2e_latency_s_high", "projection_confidence_level")
 DEFAULT_LEVEL: Final = 0.9  # of an interval that does not say
+LEAST_ROUNDED: Final = 8  # values: fewer may be multiples of anything by chance
+LEAST_STEPS: Final = 4.0  # that the smallest value has
+ROUNDED_DIGITS: Final = 4
+MOSTLY: Final = 0.9
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,22 @@ def log_sd(X: pd.DataFrame) -> FloatArray:
     with np.errstate(invalid="ignore", divide="ignore"):
         sd = np.log(high / low) / (2 * norm.ppf((1 + level) / 2))
     return np.where(np.isfinite(sd) & (low > 0) & (sd > 0), sd, 0.0)
+
+
+def rounding_step(y: FloatArray) -> float:
+    """The power of ten to whose multiples positive values (n,) were rounded; 0 where they do not look rounded.
+
+    One in ten may lie off it, as medians of rounded repeats do. Steps that leave few values apart are not looked for:
+    whole multiples of them are no sign of rounding.
+    """
+    if len(y) < LEAST_ROUNDED:
+        return 0.0
+    coarsest = int(np.floor(np.log10(y.min() / LEAST_STEPS)))
+    for step in 10.0 ** np.arange(coarsest, coarsest - ROUNDED_DIGITS, -1):
+        count = y / step
+        if np.mean(np.abs(count - np.round(count)) < 1e-6) >= MOSTLY:
+            return float(step)
+    return 0.0
 
 
 def read_cells(X: pd.DataFrame) -> Cells:

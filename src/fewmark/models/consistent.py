@@ -29,7 +29,7 @@ from fewmark.models.auto_inputs import COLUMNS, Encoder, Table
 from fewmark.models.auto_kernel import prior as prior_of_kernel
 from fewmark.models.auto_pool import Hyper
 from fewmark.models.base import FloatArray
-from fewmark.models.cells import log_sd
+from fewmark.models.cells import log_sd, rounding_step
 from fewmark.models.facts import load_facts
 from fewmark.models.gp import cholesky, solve
 from fewmark.models.mechanistic import N_TERMS, Mechanistic
@@ -79,7 +79,7 @@ class ConsistentAuto(AutoModel):
         return self._fit_with(X, y, again=True)
 
     def _fit_with(self, X: pd.DataFrame, y: FloatArray, *, again: bool) -> Self:
-        self.own_noise_ = 0.0
+        self.own_noise_ = self.step_ = 0.0
         self.lent_ = 0
         self.known_: tuple[pd.DataFrame, dict[str, FloatArray]] | None = None
         before = getattr(self, "companions_", {}) if again else {}
@@ -90,6 +90,7 @@ class ConsistentAuto(AutoModel):
         if latencies is not None:
             self.known_ = X, latencies
             values = _target_of(self.target, latencies, *_tokens(X))
+        self.step_ = rounding_step(values) if np.all(values > 0) else 0.0
         prior = self._prior_for(X, values)
         if prior is not None and self._fit_on(prior, X, values):
             return self
@@ -152,7 +153,7 @@ class ConsistentAuto(AutoModel):
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         state, arrays = super().to_state()
-        state["own_noise"], state["lent"] = self.own_noise_, self.lent_
+        state["own_noise"], state["step"], state["lent"] = self.own_noise_, self.step_, self.lent_
         if self.saturation_ is not None:
             state["saturation"], own = self.saturation_.to_state()
             arrays |= {f"saturation/{name}": values for name, values in own.items()}
@@ -167,7 +168,7 @@ class ConsistentAuto(AutoModel):
     def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         model = super().from_state(state, arrays)
         model.known_, model.before_ = None, {}
-        model.own_noise_ = float(state.get("own_noise", 0.0))
+        model.own_noise_, model.step_ = float(state.get("own_noise", 0.0)), float(state.get("step", 0.0))
         model.saturation_, model.lent_ = None, int(state.get("lent", 0))
         if "saturation" in state:
             model.saturation_ = Saturation.from_state(state["saturation"], _under("saturation", arrays))
@@ -180,7 +181,7 @@ class ConsistentAuto(AutoModel):
     def _learnable(self, X: pd.DataFrame, y: FloatArray, encoder: Encoder) -> tuple[Table, FloatArray]:
         table, residual = super()._learnable(X, y, encoder)
         self._saturate(table, X)
-        doubt = self._projected_variance(X)
+        doubt = self._projected_variance(X) + self._rounded_variance(np.log(np.asarray(y, dtype=float)))
         if doubt.any():
             table = replace(table, inputs=replace(table.inputs, doubt=doubt))
         return table, residual
@@ -196,6 +197,17 @@ class ConsistentAuto(AutoModel):
         first, last = (pd.to_numeric(X[name], errors="coerce").to_numpy(float) for name in (TTFT, E2E))
         share = np.clip(np.nan_to_num(1 - first / last, nan=1.0), SMALLEST_SHARE, 1.0)
         return np.asarray((sd / share) ** 2)
+
+    def _rounded_variance(self, log_y: FloatArray) -> FloatArray:
+        """Of the logs of values (n,) that are rounded as the learned ones are, uniformly within a step."""
+        if not self.step_:
+            return np.zeros(len(log_y))
+        return np.asarray(np.exp(2 * np.minimum(np.log(self.step_) - log_y, 0.0)) / 12.0)
+
+    def _latent(self, X: pd.DataFrame) -> tuple[Table, FloatArray, FloatArray]:
+        table, mean, sd = super()._latent(X)
+        rounded = self._rounded_variance(table.sign * (mean - table.to_latency))  # as it will be when measured
+        return table, mean, np.sqrt(sd**2 + rounded)
 
     def _read(self, X: pd.DataFrame) -> Table:
         table = super()._read(X)
