@@ -17,8 +17,9 @@ of the left-out cells as of the asked ones.
 
 Hyperparameters that never saw a deployment have learned from half of the data, so their errors are too large; those of
 the hyperparameters that predict, which did see it, are too small. The error of a score is a mixture of the two, as the
-.632 estimator's, the second up to IN_SAMPLE of it the more cells of the deployment itself are known: what is not known
-of it comes from the other deployments, and for that nothing replaces one that was never seen.
+.632 estimator's, the second up to IN_SAMPLE of it, the more cells of the deployment itself are known (what is not known
+of it comes from the other deployments, and for that nothing replaces one that was never seen) and the more deployments
+there are: those of a small table fit it the closer for being few.
 
 Source: the .632 estimator (Efron 1983, section 6); split conformal prediction with weights for shift (Tibshirani et al.
 2019, equation 7) on leave-out scores (Vehtari et al. 2017 for the block formulas); exchangeable are deployments under
@@ -46,8 +47,9 @@ from fewmark.models.strength import is_unusual, strength
 SAME_ACCELERATOR = 6.0  # weight of a score from the same accelerator beside one from another
 DEVICES_BANDWIDTH = 1.5  # octaves
 DEGREES = 4.0  # of the common scale of what is not known of a deployment
-IN_SAMPLE = 0.7
-FEW = 4.0  # cells, at which half of that holds
+IN_SAMPLE = 0.95
+FEW = 4.0  # known cells, at which half of that holds
+SMALL = 60.0  # deployments, at which half of that holds
 MAX_DEPLOYMENTS = 64
 MAX_BLOCK = 600
 MAX_REVISED = 1500  # cells; with more, hiding a few changes little and costs much
@@ -160,10 +162,11 @@ class Calibrator:
         honest, seen, sd, stiff = np.hstack([np.zeros((4, 0)), *(foretold for _, foretold in found)])
         apart = (self.main.posterior.inputs.values[rows, DEVICES] - log2_devices) / DEVICES_BANDWIDTH
         kinship = np.where(self.accelerator[rows] == accelerator, SAME_ACCELERATOR, 1.0) * np.exp(-0.5 * apart**2)
+        n_known, n_deployments = len(kept), len(self.members)
+        share = IN_SAMPLE * n_known / (n_known + FEW) * n_deployments / (n_deployments + SMALL)
         left = LeftOut(
             self.axes[rows], self.deployment[rows], self.kept[rows, 0], self.main.posterior.y[rows], honest, seen, sd,
-            share=IN_SAMPLE * len(kept) / (len(kept) + FEW), beyond=beyond(self.axes[rows], kept),
-            kinship=kinship, n_foreign=n_foreign,
+            share=share, beyond=beyond(self.axes[rows], kept), kinship=kinship, n_foreign=n_foreign,
         )  # fmt: skip
         return far_load.learn(left, stiff)
 
