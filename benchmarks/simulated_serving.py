@@ -1,6 +1,7 @@
-"""How `auto` fares on closed loops of several engines and lengths, which no packaged table has.
+"""How `auto` fares on closed loops, and on batches, of several engines and lengths, which no packaged table has.
 
     python benchmarks/simulated_serving.py --tables 3
+    python benchmarks/simulated_serving.py --tables 3 --batches --target throughput_tok_s
     python benchmarks/simulated_serving.py --baselines xgboost,random-forest,loglog,mechanistic \
         --target ttft_s,tpot_s --protocol sparse-25,extrapolate-batch
 
@@ -9,6 +10,7 @@ that nobody has heard of), three request lengths, 4 to 256 users. A step of the 
 weights and of computing, the reading of the cache, and an overhead; engines differ in overhead, in the sequences that
 they take in, and in how prompts are mixed with decoding (in chunks, or by themselves); memory bounds the cached tokens.
 Requests are of 80% to 100% of the length; a table has the medians over three times as many requests as users, 1% noise.
+Batches are of requests alike that come at once, 1 to 256 of them, of six lengths where prompt and output differ.
 """
 
 from __future__ import annotations
@@ -44,7 +46,10 @@ MODELS = {
 ENGINES = {"chunked": (60e-6, 256, 2048), "large-chunks": (45e-6, 1024, 8192), "compiled": (25e-6, 128, 0)}
 LENGTHS = ((1024, 256), (1024, 1024), (4096, 512))
 USERS = (4, 8, 16, 32, 64, 128, 256)
+BATCH_LENGTHS = ((128, 128), (128, 1024), (256, 2048), (1024, 128), (1024, 1024), (2048, 256))
+BATCHES = (1, 4, 16, 64, 256)
 WAVES = 3  # requests of each user
+SHORTEST = 0.8  # of a length
 PROMPT = 16384  # tokens that are read at once where prompts go by themselves
 NOISE = 0.01
 METRICS = ("ttft_s", "tpot_s", "throughput_tok_s")
@@ -85,11 +90,13 @@ class Deployment:
         return free / self.bytes_per_token
 
 
-def closed_loop(one: Deployment, ii: int, oo: int, users: int, rng: np.random.Generator) -> dict[str, float]:
-    """Run it step by step; medians over requests, and the throughput of all."""
+def closed_loop(
+    one: Deployment, ii: int, oo: int, users: int, rng: np.random.Generator, waves: int, shortest: float
+) -> dict[str, float]:
+    """Run it step by step; medians over requests, and the throughput of all. A batch is one wave."""
     _, most, chunk = ENGINES[one.engine]
-    n = users * WAVES
-    prompt, output = ((length * rng.uniform(0.8, 1.0, n)).astype(int) for length in (ii, oo))
+    n = users * waves
+    prompt, output = ((length * rng.uniform(shortest, 1.0, n)).astype(int) for length in (ii, oo))
     unread, left, cached = prompt.copy(), output.copy(), np.zeros(n)
     arrived, first, ended = np.zeros(n), np.zeros(n), np.zeros(n)
     waiting, reading, decoding = list(range(users)), [], np.zeros(0, dtype=int)
@@ -140,8 +147,10 @@ def closed_loop(one: Deployment, ii: int, oo: int, users: int, rng: np.random.Ge
     }
 
 
-def table(seed: int, n_deployments: int) -> pd.DataFrame:
-    """The cells of so many deployments."""
+def table(seed: int, n_deployments: int, batches: bool) -> pd.DataFrame:
+    """The cells of so many deployments, in closed loops or in batches."""
+    lengths, loads, load = (BATCH_LENGTHS, BATCHES, "batch_size") if batches else (LENGTHS, USERS, "concurrency")
+    waves, shortest = (1, 1.0) if batches else (WAVES, SHORTEST)
     rng = np.random.default_rng(seed)
     fleet: dict[tuple[str, str, str, int], Deployment] = {}
     while len(fleet) < n_deployments:
@@ -153,10 +162,10 @@ def table(seed: int, n_deployments: int) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for one in fleet.values():
         names = {"engine": one.engine, "model": one.model, "accelerator": one.accelerator, "precision": "bf16"}
-        for ii, oo in LENGTHS:
-            for users in USERS:
-                cell = {"accelerator_count": one.devices, "input_tokens": ii, "output_tokens": oo, "concurrency": users}
-                found = closed_loop(one, ii, oo, users, rng)
+        for ii, oo in lengths:
+            for many in loads:
+                cell = {"accelerator_count": one.devices, "input_tokens": ii, "output_tokens": oo, load: many}
+                found = closed_loop(one, ii, oo, many, rng, waves, shortest)
                 rows.append(names | cell | {k: v * np.exp(NOISE * rng.standard_normal()) for k, v in found.items()})
     return pd.DataFrame(rows)
 
@@ -165,12 +174,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=int, default=1, help="seeds 0, 1, ...")
     parser.add_argument("--deployments", type=int, default=24)
+    parser.add_argument("--batches", action="store_true", help="of requests that come at once, instead of users")
     parser.add_argument("--target", default=",".join(METRICS), help="one or several, by commas")
     parser.add_argument("--protocol", default="sparse-25,extrapolate-batch,extrapolate-length")
     parser.add_argument("--baselines", default="", help="models beside auto, by commas")
     options = parser.parse_args()
     others = [name for name in options.baselines.split(",") if name]
-    tables = [table(seed, options.deployments) for seed in range(options.tables)]
+    tables = [table(seed, options.deployments, options.batches) for seed in range(options.tables)]
     print(f"{'target':17} {'protocol':19} {'table':>5} {'median':>7} {'p90':>7} {'inside':>7} {'answered':>8}")
     for target in options.target.split(","):
         for protocol in options.protocol.split(","):

@@ -82,6 +82,26 @@ def test_other_metrics_of_cells_that_are_asked_for_are_never_looked_at() -> None
     assert np.array_equal(model.predict(poisoned), model.predict(asked[CELL]))
 
 
+def test_a_batch_of_which_part_waits_is_not_what_its_requests_see() -> None:
+    """An engine that takes 32 at once needs twice as long for 64, of which no request's own latencies tell."""
+    X = pd.DataFrame(
+        [
+            {"engine": "e", "model": m, "accelerator": a, "accelerator_count": 1.0, "input_tokens": ii,
+             "output_tokens": 100.0, "batch_size": b}
+            for m in ("llama-2-7b", "mistral-7b") for a in ("A100", "H100", "L40S")
+            for ii in (200.0, 800.0) for b in (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+        ]
+    )  # fmt: skip
+    once = np.minimum(X.batch_size, 32.0)
+    noise = np.exp(0.01 * np.random.default_rng(0).standard_normal((2, len(X))))
+    X["tpot_s"] = 0.01 * (1 + 0.01 * once) * noise[0]
+    X["ttft_s"] = (0.02 + 1e-5 * X.input_tokens * once) * noise[1]
+    X["throughput_tok_s"] = once * 100 / (X.ttft_s + 99 * X.tpot_s)
+    hidden = (X.accelerator == "H100") & (X.model == "mistral-7b") & (X.batch_size > 32)
+    model = ConsistentAuto(target="throughput_tok_s").fit(X[~hidden], X.throughput_tok_s[~hidden])
+    assert model.predict(X[hidden]) == pytest.approx(X.throughput_tok_s[hidden].to_numpy(), rel=0.2)
+
+
 def test_the_projection_leaves_the_sure_alone_and_does_nothing_to_what_agrees() -> None:
     oo = np.array([101.0, 101.0, 1.0])
     logs = {

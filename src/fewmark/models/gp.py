@@ -84,6 +84,12 @@ def solve(factor: FloatArray, right: FloatArray) -> FloatArray:
     return np.asarray(out)
 
 
+def log_normal(y: FloatArray, covariance: FloatArray) -> float:
+    """log N(y | 0, covariance) of n values, up to a constant."""
+    factor = cholesky(covariance)
+    return float(-0.5 * y @ solve(factor, y) - np.log(np.diag(factor)).sum())
+
+
 def learn(
     kernel: Kernel,
     prior: Prior,

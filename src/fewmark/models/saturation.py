@@ -32,6 +32,7 @@ from scipy.special import logsumexp
 
 from fewmark.models.cells import numbers_of
 from fewmark.models.facts import Facts, weight_bytes
+from fewmark.models.gp import log_normal
 from fewmark.models.physics import USABLE_MEMORY
 
 FloatArray = NDArray[np.float64]
@@ -127,7 +128,7 @@ class Saturation:
         sites = np.stack([_site(one, prior) for one, prior in zip(likelihood, before, strict=True)])
         others = np.empty_like(sites)
         off, spread = sites[:, 0] - MEAN, np.diag(sites[:, 1])
-        by_engine = max(covariances, key=lambda which: _log_normal(off, covariances[which] + spread))
+        by_engine = max(covariances, key=lambda which: log_normal(off, covariances[which] + spread))
         for at, covariance, mean in ((0, covariances[by_engine], MEAN), (2, sure**2 * covariances[False], memory)):
             precision = np.linalg.inv(covariance + np.diag(sites[:, at + 1]))
             diagonal = np.diag(precision)
@@ -344,11 +345,6 @@ def _covariance(a: tuple[Key, ...], b: tuple[Key, ...], facts: Facts, *, by_engi
     near = np.exp(-0.5 * ((za[:, None] - zb) ** 2).sum(-1) / WIDTH**2)
     out = out + SIZED**2 * near + SAME_MODEL**2 * _same(a, b, 1) * near
     return np.asarray(out + SAME_ACCELERATOR**2 * _same(a, b, 2) + OWN**2 * own, dtype=np.float64)
-
-
-def _log_normal(y: FloatArray, covariance: FloatArray) -> float:
-    """log N(y | 0, covariance), up to a constant."""
-    return float(-0.5 * y @ np.linalg.solve(covariance, y) - 0.5 * np.linalg.slogdet(covariance)[1])
 
 
 def _free(key: Key, facts: Facts) -> float:

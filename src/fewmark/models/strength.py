@@ -21,7 +21,7 @@ from typing import Final
 
 import numpy as np
 
-from fewmark.models.gp import DEGREES, KAPPA, Noise, cholesky, refresh_noise, solve
+from fewmark.models.gp import DEGREES, KAPPA, Noise, log_normal, refresh_noise
 from fewmark.models.kernel import FloatArray
 
 STRENGTHS: Final = (2.0, 4.0, 8.0)
@@ -59,8 +59,7 @@ def _evidence(residual: FloatArray, covariance: FloatArray, log_scale: float) ->
     n = len(residual)
     noise, group = Noise(log_scale, np.ones(1), np.ones(n)), np.zeros(n, dtype=np.int64)
     refresh_noise(noise, covariance, residual, group, steps=STEPS)
-    factor = cholesky(covariance + np.diag(noise.variance(group)))
     w, scale = noise.precision, float(noise.factor[0])
-    fit = -0.5 * residual @ solve(factor, residual) - np.log(np.diag(factor)).sum()
+    fit = log_normal(residual, covariance + np.diag(noise.variance(group)))
     precisions = ((DEGREES / 2 - 1) * np.log(w) - DEGREES / 2 * w).sum()
     return float(fit + precisions - 0.5 * KAPPA * scale**-2 - KAPPA * np.log(scale)), noise
