@@ -126,7 +126,7 @@ def left_out(error: dict[str, float], seed: int = 0) -> dict[str, LeftOut]:
     for name, right in truth.items():
         said = right + error[name] * rng.standard_normal(n)
         out[name] = LeftOut(
-            np.zeros((n, 3)), np.repeat(np.arange(12), 6), np.zeros(n), right, said, said, np.full(n, 0.05), 0.2,
+            np.zeros((n, 3)), np.repeat(np.arange(12), 6), np.zeros(n), right, said, said, np.full(n, 0.05), 0.2, 0.2,
             np.zeros((n, 2)), np.ones(n),
         )  # fmt: skip
     return out

@@ -47,7 +47,7 @@ def test_nothing_is_said_from_too_little() -> None:
 def left_out(truth: np.ndarray, said: np.ndarray, deployment: np.ndarray) -> LeftOut:
     n = len(truth)
     return LeftOut(
-        grid((128,), (64,)).repeat(n, 0), deployment, np.zeros(n), truth, said, said, np.full(n, 0.1), 0.5,
+        grid((128,), (64,)).repeat(n, 0), deployment, np.zeros(n), truth, said, said, np.full(n, 0.1), 0.5, 0.5,
         np.tile([0.0, 1.0], (n, 1)), np.ones(n),
     )  # fmt: skip
 

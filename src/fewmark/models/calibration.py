@@ -19,7 +19,9 @@ Hyperparameters that never saw a deployment have learned from half of the data, 
 the hyperparameters that predict, which did see it, are too small. The error of a score is a mixture of the two, as the
 .632 estimator's, the second up to IN_SAMPLE of it, the more cells of the deployment itself are known (what is not known
 of it comes from the other deployments, and for that nothing replaces one that was never seen) and the more deployments
-there are: those of a small table fit it the closer for being few.
+there are: those of a small table fit it the closer for being few. Where latencies compete for trust
+(`fewmark.models.reconcile`) the right size does not matter, and hyperparameters from half of few deployments err in
+ways of their own: there the second count up to DECIDING, whatever the number.
 
 Source: the .632 estimator (Efron 1983, section 6); split conformal prediction with weights for shift (Tibshirani et al.
 2019, equation 7) on leave-out scores (Vehtari et al. 2017 for the block formulas); exchangeable are deployments under
@@ -48,6 +50,7 @@ SAME_ACCELERATOR = 6.0  # weight of a score from the same accelerator beside one
 DEVICES_BANDWIDTH = 1.5  # octaves
 DEGREES = 4.0  # of the common scale of what is not known of a deployment
 IN_SAMPLE = 0.95
+DECIDING = 0.7
 FEW = 4.0  # known cells, at which half of that holds
 SMALL = 60.0  # deployments, at which half of that holds
 MAX_DEPLOYMENTS = 64
@@ -162,11 +165,11 @@ class Calibrator:
         honest, seen, sd, stiff = np.hstack([np.zeros((4, 0)), *(foretold for _, foretold in found)])
         apart = (self.main.posterior.inputs.values[rows, DEVICES] - log2_devices) / DEVICES_BANDWIDTH
         kinship = np.where(self.accelerator[rows] == accelerator, SAME_ACCELERATOR, 1.0) * np.exp(-0.5 * apart**2)
-        n_known, n_deployments = len(kept), len(self.members)
-        share = IN_SAMPLE * n_known / (n_known + FEW) * n_deployments / (n_deployments + SMALL)
+        known, many = len(kept) / (len(kept) + FEW), len(self.members) / (len(self.members) + SMALL)
         left = LeftOut(
             self.axes[rows], self.deployment[rows], self.kept[rows, 0], self.main.posterior.y[rows], honest, seen, sd,
-            share=share, beyond=beyond(self.axes[rows], kept), kinship=kinship, n_foreign=n_foreign,
+            share=IN_SAMPLE * known * many, deciding=DECIDING * known,
+            beyond=beyond(self.axes[rows], kept), kinship=kinship, n_foreign=n_foreign,
         )  # fmt: skip
         return far_load.learn(left, stiff)
 

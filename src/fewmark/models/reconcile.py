@@ -59,12 +59,15 @@ def contest(left: Mapping[str, LeftOut], output_tokens: FloatArray) -> Verdict |
     deployments, member = np.unique(first.deployment, return_inverse=True)
     if len(deployments) < 2:
         return None
-    own = {name: _typical(one.error / one.sd) for name, one in left.items()}
+    own = {
+        name: _typical(one.compared(np.abs(one.truth - one.honest), np.abs(one.truth - one.seen)) / one.sd)
+        for name, one in left.items()
+    }
     best, found = None, None
     for doubted in (E2E, None, TTFT, TPOT):
         stretch = {name: own[name] * trust for name, trust in doubting(doubted).items()}
         errors, sds = _reconciled(left, stretch, output_tokens)
-        loss = np.mean([np.log(errors[name] + FLOOR) for name in LATENCIES], axis=0)
+        loss = np.mean([np.log(left[name].compared(*errors[name]) + FLOOR) for name in LATENCIES], axis=0)
         each = np.bincount(member, loss) / np.bincount(member)
         if best is not None:
             gain = best - each
@@ -73,7 +76,7 @@ def contest(left: Mapping[str, LeftOut], output_tokens: FloatArray) -> Verdict |
         best, found = each, Verdict(
             stretch,
             {
-                name: replace(one.scores, z=errors[name] / sds[name], log_sd=np.log(sds[name]))
+                name: replace(one.scores, z=one.mixed(*errors[name]) / sds[name], log_sd=np.log(sds[name]))
                 for name, one in left.items()
             },
         )  # fmt: skip
@@ -91,13 +94,13 @@ def _typical(z: FloatArray) -> float:
 
 def _reconciled(
     left: Mapping[str, LeftOut], stretch: Mapping[str, float], output_tokens: FloatArray
-) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
-    """The errors of left-out cells once reconciled, and their standard deviations, by latency, each (k,)."""
+) -> tuple[dict[str, tuple[FloatArray, FloatArray]], dict[str, FloatArray]]:
+    """The errors of left-out cells once reconciled, honest and of who saw them, and standard deviations, each (k,)."""
     variances = {name: (stretch[name] * one.sd) ** 2 for name, one in left.items()}
     honest, ratio = agree({name: one.offset + one.honest for name, one in left.items()}, variances, output_tokens)
     seen, _ = agree({name: one.offset + one.seen for name, one in left.items()}, variances, output_tokens)
     errors = {
-        name: one.mixed(np.abs(one.offset + one.truth - honest[name]), np.abs(one.offset + one.truth - seen[name]))
+        name: (np.abs(one.offset + one.truth - honest[name]), np.abs(one.offset + one.truth - seen[name]))
         for name, one in left.items()
     }
     return errors, {name: np.sqrt(variances[name] * ratio[name]) for name in LATENCIES}

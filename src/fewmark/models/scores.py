@@ -111,9 +111,9 @@ class LeftOut:
 
     `axes` (k, 3 or more) and `deployment` (k,) say which cells; `truth`, `honest` and `seen` (k,) are their residuals,
     measured, foretold by hyperparameters that never saw their deployment, and by those that predict; `sd` (k,) is the
-    predicted standard deviation, `share` how much `seen` counts, `offset` (k,) the mean function, NaN where it was not
-    kept; `beyond`, `kinship` and `n_foreign` as in `Scores`. `pull` is how far both were drawn towards a stiff model at
-    loads beyond those known (`fewmark.models.far_load`), a share.
+    predicted standard deviation, `share` how much `seen` counts in intervals and `deciding` in comparisons; `offset`
+    (k,) is the mean function, NaN where it was not kept; `beyond`, `kinship` and `n_foreign` as in `Scores`. `pull` is
+    how far both were drawn towards a stiff model at loads beyond those known (`fewmark.models.far_load`), a share.
     """
 
     axes: FloatArray
@@ -124,14 +124,19 @@ class LeftOut:
     seen: FloatArray
     sd: FloatArray
     share: float
+    deciding: float
     beyond: FloatArray
     kinship: FloatArray
     n_foreign: int = 0
     pull: float = 0.0
 
     def mixed(self, honest: FloatArray, seen: FloatArray) -> FloatArray:
-        """The mixture of two errors, (k,)."""
+        """The mixture of two errors that intervals are made of, (k,)."""
         return np.asarray((1 - self.share) * honest + self.share * seen)
+
+    def compared(self, honest: FloatArray, seen: FloatArray) -> FloatArray:
+        """The mixture of two errors that decides between models, (k,)."""
+        return np.asarray((1 - self.deciding) * honest + self.deciding * seen)
 
     @property
     def error(self) -> FloatArray:
