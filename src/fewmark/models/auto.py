@@ -101,22 +101,21 @@ class AutoModel(Model):
 
     def predict(self, X: pd.DataFrame) -> FloatArray:
         """The target's predicted values, shape (n,); NaN where the model abstains."""
-        table, mean, _ = self._answer(X)
-        value = np.exp(table.sign * (mean - table.to_latency))
-        return np.where(self._silent(table, self._latent(X)[2]), np.nan, value)
+        table, mean, _, silent = self._answer(X)
+        return np.where(silent, np.nan, np.exp(table.sign * (mean - table.to_latency)))
 
     def predict_interval(self, X: pd.DataFrame, confidence_level: float = 0.9) -> FloatArray:
         """The ends of the prediction intervals, shape (n, 2); NaN where the model abstains."""
         if not 0 < confidence_level < 1:
             raise ModelError("confidence_level must lie between 0 and 1", got=confidence_level)
-        table, mean, sd = self._answer(X)
+        table, mean, sd, silent = self._answer(X)
         half = np.empty(len(sd))
         for rows, scores, outside in self._scored(X, table):
             half[rows] = sd[rows] * scores.factor(np.log(sd[rows]), outside, confidence_level)
         half = np.hypot(half, self._further(confidence_level))
         middle = table.sign * (mean - table.to_latency)
         ends = np.exp(np.clip(np.column_stack([middle - half, middle + half]), -LARGEST_LOG, LARGEST_LOG))
-        ends[self._silent(table, self._latent(X)[2])] = np.nan
+        ends[silent] = np.nan
         return ends
 
     def provenance(self, X: pd.DataFrame) -> NDArray[np.str_]:
@@ -380,10 +379,10 @@ class AutoModel(Model):
 
     # what a model that knows more than one latency answers otherwise
 
-    def _answer(self, X: pd.DataFrame) -> tuple[Table, FloatArray, FloatArray]:
-        """Log latency (m,) and the standard deviation that intervals are made of."""
+    def _answer(self, X: pd.DataFrame) -> tuple[Table, FloatArray, FloatArray, NDArray[np.bool_]]:
+        """Log latency (m,), the standard deviation that intervals are made of, and where the model abstains."""
         table, mean, sd = self._latent(X)
-        return table, mean, self._stretched(table, sd)
+        return table, mean, self._stretched(table, sd), self._silent(table, sd)
 
     def _scored(self, X: pd.DataFrame, table: Table) -> list[tuple[NDArray[np.intp], Scores, FloatArray]]:
         """For each deployment asked for: the asked rows, the scores that apply, and how far beyond the known."""

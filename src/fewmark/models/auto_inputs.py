@@ -138,10 +138,16 @@ def _deployments(
         code, values = pd.factorize(X[name], use_na_sentinel=False) if name in X.columns else (0, [None])
         texts = _texts(values)
         columns.append((np.broadcast_to(np.asarray(code, dtype=np.int64), len(X)), texts))
-        _, position = np.unique(position * len(texts) + columns[-1][0], return_inverse=True)
-    _, first, position = np.unique(position, return_index=True, return_inverse=True)
+        position = _ranks(position * len(texts) + columns[-1][0])
+    first = np.zeros(position.max(initial=-1) + 1, dtype=np.intp)
+    first[position[::-1]] = np.arange(len(position))[::-1]
     rows = [(*(texts[int(code[i])] for code, texts in columns), "online" if online[i] else "") for i in first.tolist()]
     return position.astype(np.intp), rows
+
+
+def _ranks(key: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of each number its place among the different ones, (n,); without sorting the n."""
+    return pd.factorize(key, sort=True)[0].astype(np.int64)
 
 
 def _codes(names: Sequence[str], deployments: list[tuple[str, ...]], encoder: Encoder) -> IntArray:

@@ -30,6 +30,7 @@ from fewmark.models.strength import is_unusual, strength
 
 LONG: Final = (40, 20, 15)  # iterations of L-BFGS between expectations
 SHORT: Final = (15, 12, 12)
+MANY: Final = 0.3  # share of cells in blocks, from which the whole inverse costs less than theirs
 DENSE: Final = 400  # asked cells of one deployment from which it pays to compress what is known of it
 
 
@@ -209,9 +210,14 @@ class Pool:
         usual = Posterior(self.kernel, hyper.theta, inputs, residual, variance)
         usual.__dict__["factor"] = gp.cholesky(matrix + np.diag(variance))
         unusual = False
-        for number, rows in rows_by_group(group).items():
-            if not is_unusual(noise.precision[rows], float(noise.factor[number])):
-                continue
+        suspects = {
+            number: rows
+            for number, rows in rows_by_group(group).items()
+            if is_unusual(noise.precision[rows], float(noise.factor[number]))
+        }
+        if sum(map(len, suspects.values())) > MANY * len(group):
+            _ = usual.precision  # at once costs less than for each
+        for number, rows in suspects.items():
             mean, covariance = usual.without(rows)
             own = own_covariance(self.kernel, hyper.theta, inputs.values[rows])
             found, own_noise = strength(residual[rows] - mean, covariance, own, hyper.log_scale)

@@ -253,7 +253,7 @@ class ConsistentAuto(AutoModel):
                 self.companions_[name] = model
         return bool(self.companions_)
 
-    def _answer(self, X: pd.DataFrame) -> tuple[Table, FloatArray, FloatArray]:
+    def _answer(self, X: pd.DataFrame) -> tuple[Table, FloatArray, FloatArray, NDArray[np.bool_]]:
         if not self._has_companions():
             return super()._answer(X)
         logs, sds = {}, {}
@@ -261,13 +261,13 @@ class ConsistentAuto(AutoModel):
             table, logs[name], sd = model._latent(X)
             sds[name] = model._stretched(table, sd)
             if model is self:
-                own = table
+                own, silent = table, self._silent(table, sd)
         for rows, verdict, _ in self._verdicts(X):
             for name, stretch in (doubting(E2E) if verdict is None else verdict.stretch).items():
                 sds[name][rows] *= stretch
         found, ratio = agree(logs, {name: sd**2 for name, sd in sds.items()}, _tokens(X)[1])
         name = _latency_of(self.target)
-        return own, found[name], sds[name] * np.sqrt(ratio[name])
+        return own, found[name], sds[name] * np.sqrt(ratio[name]), silent
 
     def _scored(self, X: pd.DataFrame, table: Table) -> list[tuple[NDArray[np.intp], Scores, FloatArray]]:
         scored = super()._scored(X, table)
