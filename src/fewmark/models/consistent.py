@@ -92,7 +92,7 @@ class ConsistentAuto(AutoModel):
         if latencies is not None:
             self.known_ = X, latencies
             values = _target_of(self.target, latencies, *_tokens(X))
-        self.step_ = rounding_step(values) if np.all(values > 0) else 0.0
+        self.step_ = rounding_step(values) if (np.isfinite(values) & (values > 0)).all() else 0.0
         prior = self._prior_for(X, values)
         if prior is not None and self._fit_on(prior, X, values):
             return self
