@@ -247,8 +247,9 @@ class AutoModel(Model):
         values = np.asarray(y, dtype=np.float64)
         if len(X) == 0 or values.shape != (len(X),):
             raise ModelError("fit needs cells and one value for each", got=f"{len(X)} cells, values {values.shape}")
-        if not (np.isfinite(values) & (values > 0)).all():
-            raise ModelError(f"values of {self.target} must be finite and positive", got=values[~(values > 0)][:3])
+        usable = np.isfinite(values) & (values > 0)
+        if not usable.all():
+            raise ModelError(f"values of {self.target} must be finite and positive", got=values[~usable][:3])
         table = read_table(X, self.target, load_facts(tuple(self.facts)), encoder)
         if table.unusable.any():
             raise ModelError(f"row {int(np.flatnonzero(table.unusable)[0])} cannot be learned from", got=UNUSABLE)
