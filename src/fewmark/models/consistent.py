@@ -81,7 +81,7 @@ class ConsistentAuto(AutoModel):
         return self._fit_with(X, y, again=True)
 
     def _fit_with(self, X: pd.DataFrame, y: FloatArray, *, again: bool) -> Self:
-        self.own_noise_ = self.step_ = 0.0
+        self.own_noise_ = 0.0
         self.lent_ = 0
         self.known_: tuple[pd.DataFrame, dict[str, FloatArray]] | None = None
         before = getattr(self, "companions_", {}) if again else {}

@@ -59,10 +59,7 @@ def contest(left: Mapping[str, LeftOut], output_tokens: FloatArray) -> Verdict |
     deployments, member = np.unique(first.deployment, return_inverse=True)
     if len(deployments) < 2:
         return None
-    own = {
-        name: _typical(one.compared(np.abs(one.truth - one.honest), np.abs(one.truth - one.seen)) / one.sd)
-        for name, one in left.items()
-    }
+    own = {name: _typical(one.compared(*one.errors) / one.sd) for name, one in left.items()}
     best, found = None, None
     for doubted in (E2E, None, TTFT, TPOT):
         stretch = {name: own[name] * trust for name, trust in doubting(doubted).items()}

@@ -139,9 +139,14 @@ class LeftOut:
         return np.asarray((1 - self.deciding) * honest + self.deciding * seen)
 
     @property
+    def errors(self) -> tuple[FloatArray, FloatArray]:
+        """The absolute log errors of each cell, honest and of who saw it, each (k,)."""
+        return np.abs(self.truth - self.honest), np.abs(self.truth - self.seen)
+
+    @property
     def error(self) -> FloatArray:
-        """The absolute log error of each cell, (k,)."""
-        return self.mixed(np.abs(self.truth - self.honest), np.abs(self.truth - self.seen))
+        """The absolute log error of each cell that intervals are made of, (k,)."""
+        return self.mixed(*self.errors)
 
     @property
     def scores(self) -> Scores:
