@@ -1,7 +1,8 @@
 """Deployments spread over a Ray cluster: one task each, on a node that has what it needs; results stream back here.
 
-A task is a generator: each measurement reaches the driver when it exists, and the driver alone writes the store. When
-a node is lost, what it had not sent is measured elsewhere; a case under which nodes were lost twice has crashed.
+A task is a generator: each measurement reaches the driver before the next case begins, and the driver alone writes the
+store. When a node is lost, what it had not sent is measured elsewhere; a case under which nodes were lost twice has
+crashed.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ class RayExecutor:
         task = ray.remote(_measure).options(
             num_cpus=needs.get("CPU", 0), num_gpus=needs.get("GPU", 0), resources=rest,
             num_returns="streaming", max_retries=0, name=job.deployment.label,
+            _generator_backpressure_num_objects=1,  # or what a case is killed right after is still on its way, and lost
         )  # fmt: skip
         running[task.remote([case.to_dict() for case in job.waiting.values()], settings, dict(facts))] = job
 
