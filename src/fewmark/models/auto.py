@@ -24,7 +24,8 @@ from fewmark.models import auto_state
 from fewmark.models.auto_inputs import OWN, Encoder, Table, is_whole, read_table
 from fewmark.models.auto_pool import Pool, deal, learn_hyper
 from fewmark.models.base import FloatArray, Model
-from fewmark.models.calibration import beyond, rows_by_group
+from fewmark.models.calibration import beyond
+from fewmark.models.cells import check_target, numbered, rows_by_group
 from fewmark.models.facts import load_facts
 from fewmark.models.scores import LeftOut, Scores
 from fewmark.models.support import anchors, greedy
@@ -244,12 +245,7 @@ class AutoModel(Model):
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _learnable(self, X: pd.DataFrame, y: FloatArray, encoder: Encoder) -> tuple[Table, FloatArray]:
-        values = np.asarray(y, dtype=np.float64)
-        if len(X) == 0 or values.shape != (len(X),):
-            raise ModelError("fit needs cells and one value for each", got=f"{len(X)} cells, values {values.shape}")
-        usable = np.isfinite(values) & (values > 0)
-        if not usable.all():
-            raise ModelError(f"values of {self.target} must be finite and positive", got=values[~usable][:3])
+        values = check_target(y, len(X))
         table = read_table(X, self.target, load_facts(tuple(self.facts)), encoder)
         if table.unusable.any():
             raise ModelError(f"row {int(np.flatnonzero(table.unusable)[0])} cannot be learned from", got=UNUSABLE)
@@ -304,9 +300,8 @@ class AutoModel(Model):
         return self._with_strengths(read_table(X, self.target, load_facts(tuple(self.facts)), encoder))
 
     def _with_strengths(self, table: Table) -> Table:
-        codes, position = np.unique(table.deployment, return_inverse=True)
-        if len(codes):
-            table.inputs.values[:, OWN] = np.array([self.strengths_.get(int(c), 1.0) for c in codes])[position]
+        numbers, position = numbered(table.deployment)
+        table.inputs.values[:, OWN] = np.array([self.strengths_.get(int(n), 1.0) for n in numbers])[position]
         return table
 
     def _latent(self, X: pd.DataFrame) -> tuple[Table, FloatArray, FloatArray]:
@@ -333,9 +328,11 @@ class AutoModel(Model):
 
     def _pool_of(self, table: Table) -> NDArray[np.int64]:
         """The pool that answers for each cell, (m,): its deployment's, else that of most relatives."""
-        numbers, first, position = np.unique(table.deployment, return_index=True, return_inverse=True)
+        numbers, position = numbered(table.deployment)
+        rows = np.empty(len(numbers), dtype=np.int64)
+        rows[position] = np.arange(len(table))  # any row of each
         pools = np.zeros(len(numbers), dtype=np.int64)
-        for i, (code, row) in enumerate(zip(numbers, first, strict=True)):
+        for i, (code, row) in enumerate(zip(numbers, rows, strict=True)):
             if int(code) in self.place_:
                 pools[i] = self.place_[int(code)]
             elif len(self.pools_) > 1:
@@ -344,9 +341,8 @@ class AutoModel(Model):
 
     def _noise(self, table: Table) -> FloatArray:
         """Each cell's noise scale: its deployment's where known, else the median one, (m,)."""
-        codes, position = np.unique(table.deployment, return_inverse=True)
-        scales = np.array([self.noise_scales_.get(int(code), self.typical_noise_) for code in codes])
-        return np.asarray(scales[position]) if len(codes) else np.zeros(0)
+        numbers, position = numbered(table.deployment)
+        return np.array([self.noise_scales_.get(int(n), self.typical_noise_) for n in numbers], float)[position]
 
     def _silent(self, table: Table, sd: FloatArray) -> NDArray[np.bool_]:
         return np.asarray(table.unusable | (sd > self.max_log_sd) | self._far(table))

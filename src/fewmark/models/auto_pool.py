@@ -22,7 +22,8 @@ from fewmark.models import far_load, gp
 from fewmark.models.auto_inputs import ACCELERATOR, DEPLOYMENT, OWN
 from fewmark.models.auto_kernel import own as own_covariance
 from fewmark.models.auto_kernel import parts, prior
-from fewmark.models.calibration import DEVICES, Calibrator, Fold, beyond, rows_by_group, stiff_at, stretch
+from fewmark.models.calibration import DEVICES, Calibrator, Fold, beyond, stiff_at, stretch
+from fewmark.models.cells import rows_by_group
 from fewmark.models.kernel import FloatArray, Inputs, IntArray, Kernel
 from fewmark.models.posterior import Posterior
 from fewmark.models.scores import LeftOut

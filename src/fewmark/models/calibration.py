@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 from fewmark.models import far_load
 from fewmark.models.auto_inputs import COLUMNS, OWN
 from fewmark.models.auto_kernel import own as own_covariance
+from fewmark.models.cells import rows_by_group
 from fewmark.models.gp import NOISE_STEPS, Noise, cholesky, inverse, refresh_noise, solve
 from fewmark.models.kernel import FloatArray, IntArray
 from fewmark.models.posterior import Posterior
@@ -304,12 +305,3 @@ def stiff_at(
     if not len(known) or posterior.inputs.values[known[0], ONLINE]:
         return np.full(len(asked), np.nan)
     return far_load.stiff(axes[known], posterior.y[known] + kept[known, 0], asked)
-
-
-def rows_by_group(group: IntArray) -> dict[int, NDArray[np.intp]]:
-    """The rows of each group's number."""
-    if not len(group):
-        return {}
-    order = np.argsort(group, kind="stable")
-    numbers, start = np.unique(group[order], return_index=True)
-    return dict(zip((int(v) for v in numbers), np.split(order, start[1:]), strict=True))

@@ -168,6 +168,20 @@ def group_codes(X: pd.DataFrame, columns: Sequence[str]) -> tuple[IntArray, IntA
     return codes, np.unique(codes, return_index=True)[1].astype(np.intp)
 
 
+def numbered(group: IntArray) -> tuple[IntArray, IntArray]:
+    """The numbers of the groups in ascending order (k,), and which of them each row has (n,); one pass, no sorting."""
+    position, numbers = pd.factorize(np.ascontiguousarray(group), sort=True)
+    return np.asarray(numbers, np.int64), np.asarray(position, np.int64)
+
+
+def rows_by_group(group: IntArray) -> dict[int, NDArray[np.intp]]:
+    """The rows of each group's number, in their order."""
+    numbers, position = numbered(group)
+    order = np.argsort(position.astype(np.min_scalar_type(len(numbers))), kind="stable")
+    ends = np.bincount(position, minlength=len(numbers)).cumsum()[:-1]
+    return dict(zip(numbers.tolist(), np.split(order, ends) if len(numbers) else [], strict=True))
+
+
 def check_target(y: ArrayLike, n: int) -> FloatArray:
     """The target's values as floats (n,).
 

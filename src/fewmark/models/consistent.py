@@ -30,7 +30,7 @@ from fewmark.models.auto_inputs import COLUMNS, Encoder, Table
 from fewmark.models.auto_kernel import prior as prior_of_kernel
 from fewmark.models.auto_pool import Hyper
 from fewmark.models.base import FloatArray
-from fewmark.models.cells import log_sd, rounding_step
+from fewmark.models.cells import check_target, log_sd, rounding_step
 from fewmark.models.facts import load_facts
 from fewmark.models.gp import log_normal
 from fewmark.models.mechanistic import N_TERMS, Mechanistic
@@ -87,12 +87,12 @@ class ConsistentAuto(AutoModel):
         before = getattr(self, "companions_", {}) if again else {}
         self.companions_: dict[str, ConsistentAuto] = {}
         self.before_ = before
-        values = np.asarray(y, dtype=np.float64)
+        values = check_target(y, len(X))
         latencies = None if self.alone else _latencies(X, values, self.target)
         if latencies is not None:
             self.known_ = X, latencies
             values = _target_of(self.target, latencies, *_tokens(X))
-        self.step_ = rounding_step(values) if (np.isfinite(values) & (values > 0)).all() else 0.0
+        self.step_ = rounding_step(values)
         prior = self._prior_for(X, values)
         if prior is not None and self._fit_on(prior, X, values):
             return self
@@ -118,7 +118,7 @@ class ConsistentAuto(AutoModel):
 
     def _prior_for(self, X: pd.DataFrame, values: FloatArray) -> Prior | None:
         """The prior that may join these cells."""
-        if not self.prior or len(values) != len(X) or not 0 < len(X) <= ENOUGH:
+        if not self.prior or len(X) > ENOUGH:
             return None
         name = _latency_of(self.target)
         found = packaged_prior(name) if self.prior is True else dict(self.prior).get(name)
@@ -338,7 +338,7 @@ def _target_of(target: str, latencies: dict[str, FloatArray], *tokens: FloatArra
 
 def _latencies(X: pd.DataFrame, y: FloatArray, target: str) -> dict[str, FloatArray] | None:
     """The three latencies of all cells, as the definitions have them; None where they are not known, or not so."""
-    if len(y) != len(X) or not {TTFT, TPOT} & {*map(str, X.columns), target}:
+    if not {TTFT, TPOT} & {*map(str, X.columns), target}:
         return None
     found = {
         name: pd.to_numeric(X[name], errors="coerce").to_numpy(float) if name in X else np.full(len(X), np.nan)

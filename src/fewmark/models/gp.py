@@ -58,10 +58,10 @@ class Noise:
 
 
 def cholesky(matrix: FloatArray) -> FloatArray:
-    """The lower factor, in place where possible; adds the smallest jitter that makes the matrix definite."""
+    """The lower factor of a symmetric matrix; adds the smallest jitter that makes it definite."""
     size = float(np.mean(np.diag(matrix)))
     for jitter in (0.0, 1e-10, 1e-8, 1e-6, 1e-4):
-        trial = matrix.copy(order="F")
+        trial = matrix.T.copy(order="F")  # the same matrix, and columns are copied faster than rows
         trial[np.diag_indices(len(trial))] += jitter * size
         factor, info = lapack.dpotrf(trial, lower=1, clean=1, overwrite_a=1)
         if info == 0:
@@ -135,7 +135,7 @@ def refresh_noise(noise: Noise, covariance: FloatArray, y: FloatArray, group: ND
         factor = cholesky(matrix)
         a = solve(factor, y)
         root, _ = lapack.dtrtri(factor, lower=1, overwrite_c=1)
-        squared = (variance * a) ** 2 + variance - variance**2 * (root**2).sum(0)
+        squared = (variance * a) ** 2 + variance - variance**2 * np.einsum("ij,ij->j", root, root)
         common = np.exp(2 * noise.log_scale)
         for _ in range(3):  # precision and scale settle together at little cost
             scale2 = common * noise.factor[group] ** 2 + NOISE_FLOOR**2

@@ -187,13 +187,13 @@ def _unscaled(part: Part, theta: FloatArray, a: FloatArray, b: FloatArray) -> Fl
     left, right = a[:, part.columns], b[:, part.columns]
     if part.linear:
         return np.asarray((left * np.exp(2 * theta)) @ right.T)
-    scale = np.exp(-theta[1:])
+    scale, top = np.exp(-theta[1:]), 2 * theta[0]
     left, right = left * scale, right * scale
+    # 2 theta_0 - |l - r|² / 2 as one product: l·r - |l|² / 2 · 1 + 1 · (2 theta_0 - |r|² / 2)
+    left = np.column_stack([left, -0.5 * (left**2).sum(1), np.ones(len(left))])
+    right = np.column_stack([right, np.ones(len(right)), top - 0.5 * (right**2).sum(1)])
     out = left @ right.T
-    out -= 0.5 * (left**2).sum(1)[:, None]
-    out -= 0.5 * (right**2).sum(1)[None, :]
-    np.minimum(out, 0.0, out=out)
-    out += 2 * theta[0]
+    np.minimum(out, top, out=out)
     return np.exp(out, out=out)
 
 
