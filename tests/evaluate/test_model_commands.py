@@ -113,6 +113,18 @@ def test_several_protocols_and_models_come_in_one_file(data, tmp_path):
     assert all(list(document["models"]) == ["loglog", "mechanistic"] for document in documents)
 
 
+def test_the_share_inside_is_shown_of_accelerators_that_have_enough_hidden_cells(make_table, tmp_path, capsys):
+    table = make_table(12, repeats=False)
+    table["accelerator"] = np.where(table["model"] == "model-0", "rare", "common")
+    table.to_csv(tmp_path / "data.csv", index=False)
+    ask = ["evaluate", "--data", str(tmp_path / "data.csv"), "--protocol", "sparse-25", "--model", "loglog"]
+    assert main([*ask, "--no-screen", "--json", str(tmp_path / "out.json")]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "in 90%:" in line)
+    parts = json.loads((tmp_path / "out.json").read_text())["models"]["loglog"]["by_accelerator"]
+    assert 0 < parts["rare"]["n"] < 100 <= parts["common"]["n"]
+    assert line.strip() == f"in 90%: common {parts['common']['picp_90']:.0%} of {parts['common']['n']}"
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
