@@ -26,7 +26,7 @@ from fewmark.models.auto_pool import Pool, deal, learn_hyper
 from fewmark.models.base import FloatArray, Model
 from fewmark.models.calibration import beyond
 from fewmark.models.cells import check_target, numbered, rows_by_group
-from fewmark.models.facts import load_facts
+from fewmark.models.facts import load_facts, user_files
 from fewmark.models.scores import LeftOut, Scores
 from fewmark.models.support import anchors, greedy
 
@@ -46,8 +46,9 @@ class AutoModel(Model):
         The metric; one of `fewmark.core.metrics.TARGETS`.
     random_state : int, default 0
         Seed of the choice of cells that hyperparameters are learned from where there are very many.
-    facts : sequence of str, default ()
-        Files with further facts of models and accelerators (`fewmark.models.facts`).
+    facts : tuple of str, optional
+        Files with further facts of models and accelerators (`fewmark.models.facts`); by default those that the variable
+        `FEWMARK_FACTS` names.
     max_learning_cells : int, default 1000
         Hyperparameters are learned from at most this many cells, drawn at random.
     max_pool_cells : int, default 3000
@@ -69,13 +70,13 @@ class AutoModel(Model):
         *,
         target: str = "throughput_tok_s",
         random_state: int = 0,
-        facts: tuple[str, ...] = (),
+        facts: tuple[str, ...] | None = None,
         max_learning_cells: int = 1000,
         max_pool_cells: int = 3000,
         max_log_sd: float = 0.7,
     ) -> None:
         super().__init__(target=target, random_state=random_state)
-        self.facts = facts
+        self.facts = user_files() if facts is None else facts
         self.max_learning_cells = max_learning_cells
         self.max_pool_cells = max_pool_cells
         self.max_log_sd = max_log_sd
@@ -246,7 +247,7 @@ class AutoModel(Model):
 
     def _learnable(self, X: pd.DataFrame, y: FloatArray, encoder: Encoder) -> tuple[Table, FloatArray]:
         values = check_target(y, len(X))
-        table = read_table(X, self.target, load_facts(tuple(self.facts)), encoder)
+        table = read_table(X, self.target, load_facts(self.facts), encoder)
         if table.unusable.any():
             raise ModelError(f"row {int(np.flatnonzero(table.unusable)[0])} cannot be learned from", got=UNUSABLE)
         self.encoder_ = encoder
@@ -297,7 +298,7 @@ class AutoModel(Model):
         self._require_fitted()
         # names that are only asked for are numbered for this call alone: asking changes nothing
         encoder = Encoder({column: dict(known) for column, known in self.encoder_.names.items()})
-        return self._with_strengths(read_table(X, self.target, load_facts(tuple(self.facts)), encoder))
+        return self._with_strengths(read_table(X, self.target, load_facts(self.facts), encoder))
 
     def _with_strengths(self, table: Table) -> Table:
         numbers, position = numbered(table.deployment)

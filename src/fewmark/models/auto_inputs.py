@@ -206,7 +206,8 @@ def _hardware(deployments: list[dict[str, str]], facts: Facts) -> tuple[Hardware
     """The roofline's view of each deployment, and its numbers (log2 active parameters, log2 devices)."""
     rows = []
     for row in deployments:
-        model = facts.model(None if row["model"] == _UNKNOWN else row["model"])
+        name = None if row["model"] == _UNKNOWN else row["model"]
+        model = facts.model(name)
         device = facts.accelerator(None if row["accelerator"] == _UNKNOWN else row["accelerator"])
         precision = None if row["precision"] == _UNKNOWN else row["precision"]
         devices = _number(row["accelerator_count"], _number(row["tensor_parallel_size"], 1.0))
@@ -215,9 +216,10 @@ def _hardware(deployments: list[dict[str, str]], facts: Facts) -> tuple[Hardware
         share = (1 - model.active_parameters / model.parameters) / (1 - expert_ratio) if expert_ratio < 1 else 0.0
         rows.append(
             [
-                model.parameters * weight_bytes(precision), model.parameters, model.active_parameters, min(share, 1.0),
-                expert_ratio, 4.0 * model.layers * model.kv_heads * model.head_dim, model.layers, model.hidden, devices,
-                devices * device.bandwidth, devices * device.flops_at(precision), devices * device.memory_bytes,
+                model.parameters * weight_bytes(precision, name), model.parameters, model.active_parameters,
+                min(share, 1.0), expert_ratio, 4.0 * model.layers * model.kv_heads * model.head_dim, model.layers,
+                model.hidden, devices, devices * device.bandwidth, devices * device.flops_at(precision, name),
+                devices * device.memory_bytes,
             ]
         )  # fmt: skip
     table = np.array(rows, dtype=np.float64).reshape(len(rows), 12)

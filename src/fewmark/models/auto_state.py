@@ -15,9 +15,10 @@ from fewmark.core.errors import ModelError
 from fewmark.models.auto_inputs import is_whole
 from fewmark.models.auto_kernel import parts
 from fewmark.models.auto_pool import Hyper, Pool
+from fewmark.models.facts import load_facts
 from fewmark.models.kernel import Inputs, Kernel
 
-VERSION: Final = 3
+VERSION: Final = 4
 _HINT: Final = "fit it again with this version of fewmark"
 
 Names = dict[str, dict[str, int]]
@@ -31,6 +32,7 @@ def write(
         "version": VERSION,
         "parameters": parameters,
         "names": names,
+        "known": _known(parameters["facts"], names),
         "unseen": [sorted(hyper.unseen) for hyper in hypers],
         "parts": [part.name for part in parts()],
     }
@@ -65,6 +67,10 @@ def read(
     try:
         parameters = {**state["parameters"], "facts": tuple(state["parameters"]["facts"])}
         names = {str(c): {str(k): int(v) for k, v in m.items()} for c, m in state["names"].items()}
+        if state["known"] != _known(parameters["facts"], names):
+            raise ModelError(
+                "published facts of its models or accelerators are others than when it was fitted", hint=_HINT
+            )
         kernel = Kernel(parts())
         hypers = [
             Hyper(np.asarray(theta, dtype=np.float64), float(scale), frozenset(int(d) for d in unseen))
@@ -87,3 +93,8 @@ def read(
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ModelError("a saved auto model is incomplete", got=repr(error), hint=_HINT) from error
     return parameters, names, hypers, pools
+
+
+def _known(files: Sequence[str], names: Names) -> str:
+    """What the published facts say of the models and accelerators that were learned from."""
+    return load_facts(tuple(files)).digest(names.get("model", ()), names.get("accelerator", ()))

@@ -96,7 +96,7 @@ class ConsistentAuto(AutoModel):
         prior = self._prior_for(X, values)
         if prior is not None and self._fit_on(prior, X, values):
             return self
-        self.saturation_ = Saturation.learn(X, load_facts(tuple(self.facts)))
+        self.saturation_ = Saturation.learn(X, load_facts(self.facts))
         _ = super().refit(X, values) if again else super().fit(X, values)
         self.own_noise_ = self._doubt(X, values)
         return self
@@ -128,7 +128,7 @@ class ConsistentAuto(AutoModel):
 
     def _fit_on(self, prior: Prior, X: pd.DataFrame, values: FloatArray) -> bool:
         """Join the prior's cells, its hyperparameters kept, if they foretell these cells better than the roofline."""
-        facts = load_facts(tuple(self.facts))
+        facts = load_facts(self.facts)
         packaged, at = prior.related(X, facts)
         both = pd.concat([X.astype(object), packaged.astype(object)], ignore_index=True)
         self.saturation_ = Saturation.learn(both, facts)
@@ -226,7 +226,7 @@ class ConsistentAuto(AutoModel):
         users = pd.to_numeric(X["concurrency"], errors="coerce").to_numpy(float)
         rows = np.flatnonzero((users > 0) & ~table.unusable)
         if len(rows):
-            most = self.saturation_.log2_users(X.iloc[rows], load_facts(tuple(self.facts)))
+            most = self.saturation_.log2_users(X.iloc[rows], load_facts(self.facts))
             table.inputs.values[rows, PRESSURE] = log_waves(users[rows], most) / np.log(2.0)
             table.loop[rows] = self.saturation_.told(X.iloc[rows])
 

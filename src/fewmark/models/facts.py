@@ -2,18 +2,23 @@
 
 Names differ between sources ("meta-llama/Llama-2-7b-hf", "llama2-7b"; "Nvidia A100 GPU", "A100-80GB"), so a name is cut
 into words (at punctuation, and where letters and digits meet) and an entry applies when the words of one of its names
-occur in it side by side. The longest match wins. What no entry covers is estimated: a model's size from a word pair
-such as "7 b" and its shape from that size, an accelerator as a median one of its stated memory. `known` tells which.
+occur in it side by side; between a model's family and its size other words may stand ("qwen 2.5 7b" is what
+"Qwen2.5-Coder-7B" is). The longest match wins. A packaged entry whose size is not one that the name states is another
+model ("DeepSeek-R1-Distill-Qwen-7B" is not "deepseek r1"). What no entry covers is estimated: a model's size from a
+word pair such as "7 b" and its shape from that size, an accelerator as a median one of its stated memory. `known` tells
+which.
 
 Units: counts (parameters, not billions), bytes, bytes/s, FLOP/s.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -23,19 +28,34 @@ import yaml
 from fewmark.core.errors import FormatError
 
 VERSION: Final = 1
+VARIABLE: Final = "FEWMARK_FACTS"
 PACKAGED: Final = Path(__file__).with_name("facts.yaml")
+ALIKE: Final = 1.6  # a stated size and an entry's are of one model within this factor
+SAME: Final = 1.1  # the same of active parameters
+MOST_MEMORY: Final = 3.0  # times an entry's
+SHARED: Final = 0.83  # of experts x size: attention and embeddings are not copied
+EXPERTS: Final = (128.0, 8.0)  # of a mixture of which only the active parameters are stated, and those of a token
+_UNITS: Final = {"m": 1e6, "b": 1e9, "t": 1e12}
+_COUNT = re.compile(r"\b\d+x(?=[a-z])")  # of "8xH100"
 _WORD = re.compile(r"\d+(?:\.\d+)?|[a-z]+")
-_BYTES: Final = {
-    "fp32": 4.0,
-    "tf32": 4.0,
-    "float32": 4.0,
-    "fp8": 1.0,
-    "int8": 1.0,
-    "w8a8": 1.0,
-    "q8": 1.06,
-    "fp4": 0.53,
+_BYTES: Final = {  # of a weight, by words of a precision or of a model's name
+    0.33: "q 2, iq 2",
+    0.43: "q 3, iq 3, 3 bit",
+    0.53: "fp 4, mxfp 4",
+    0.56: "nvfp 4, int 4, uint 4, w 4 a, 4 bit, awq, gptq, q 4, iq 4, nf 4",
+    0.69: "q 5",
+    0.82: "q 6",
+    1.0: "fp 8, float 8, int 8, w 8 a, 8 bit",
+    1.06: "q 8",
+    2.0: "fp 16, bf 16, float 16, bfloat 16, half",
+    4.0: "fp 32, tf 32, float 32",
 }
-_BYTES_4: Final = ("int4", "w4a16", "awq", "gptq", "q4", "nf4", "mxfp4", "nvfp4")
+_PEAKS: Final = {
+    "fp8": "fp 8, float 8",
+    "int8": "int 8, w 8 a 8, w 4 a 8",
+    "fp4": "fp 4, mxfp 4, nvfp 4",
+    "fp32": _BYTES[4.0],
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +85,31 @@ class AcceleratorFacts:
     link: float
     known: bool = True
 
-    def flops_at(self, precision: str | None) -> float:
-        """Dense peak FLOP/s at a precision; half precision's where that precision has no entry of its own."""
+    def flops_at(self, precision: str | None, model: str | None = None) -> float:
+        """Dense peak FLOP/s at a precision, or the one in a model's name; half precision's where it has no entry."""
         half = self.flops.get("fp16") or max(self.flops.values())
-        text = (precision or "").lower()
-        for key in ("fp8", "int8", "fp4", "fp32"):
-            if key in text:
-                return self.flops.get(key, half)
+        for text in (precision, model):
+            for key, patterns in _PEAKS.items():
+                if _says(text, patterns):
+                    return self.flops.get(key, half)
         return half
 
 
-def weight_bytes(precision: str | None) -> float:
-    """Bytes a weight takes at a precision's name; two where it is unknown."""
-    text = (precision or "").lower()
-    for key in _BYTES_4:
-        if key in text:
-            return 0.56
-    for key, value in _BYTES.items():
-        if key in text:
-            return value
-    return 2.0
+def weight_bytes(precision: str | None, model: str | None = None) -> float:
+    """Bytes that a weight takes at a precision's name; two where it is unknown.
+
+    A model's name that states fewer ("Qwen2.5-7B-Instruct-AWQ") is believed: the precision is then the activations'.
+    """
+    told = [
+        min((size for size, names in _BYTES.items() if _says(text, names)), default=0.0) for text in (precision, model)
+    ]
+    return min(filter(None, told), default=2.0)
+
+
+@lru_cache(maxsize=4096)
+def _says(text: str | None, patterns: str) -> bool:
+    parts = words(text or "")
+    return any(_is_in(tuple(pattern.split()), parts) for pattern in patterns.split(", "))
 
 
 def words(name: str) -> tuple[str, ...]:
@@ -107,20 +132,43 @@ class Facts:
     """
 
     def __init__(self, extra: Sequence[str | Path] = ()) -> None:
-        self._models: list[tuple[tuple[str, ...], ModelFacts]] = []
+        self._models: list[tuple[tuple[str, ...], ModelFacts, bool]] = []  # whether packaged
         self._accelerators: list[tuple[tuple[str, ...], AcceleratorFacts]] = []
+        self._model_of: dict[str | None, ModelFacts] = {}  # what was asked for
+        self._accelerator_of: dict[str | None, AcceleratorFacts] = {}
         for path in (PACKAGED, *extra):
             self._read(Path(path))
 
     def model(self, name: str | None) -> ModelFacts:
         """The facts of the model of this name, or an estimate from the size in it ("7b"; 7 billion where none)."""
-        parts = words(name or "")
-        found = _longest(parts, self._models)
-        return found if found is not None else _estimated_model(parts)
+        if name not in self._model_of:
+            self._model_of[name] = self._model(words(name or ""))
+        return self._model_of[name]
+
+    def _model(self, parts: tuple[str, ...]) -> ModelFacts:
+        stated = _Stated.by(parts)
+        best: ModelFacts | None = None
+        rank, there = (0, False), set(parts)
+        for pattern, facts, packaged in self._models:
+            if not there.issuperset(pattern):
+                continue
+            near = _is_in(pattern, parts)
+            if (len(pattern), near) < rank or not (near or _is_spread_in(pattern, parts)):
+                continue
+            if not packaged or stated.agrees(facts):
+                best, rank = facts, (len(pattern), near)
+        return best if best is not None else _estimated_model(stated)
 
     def accelerator(self, name: str | None) -> AcceleratorFacts:
-        """The facts of the accelerator of this name; a memory size in the name overrides the entry's."""
-        parts = words(name or "")
+        """The facts of the accelerator of this name; a memory size in the name overrides the entry's.
+
+        Unless it is far more than the entry's: that of a board with its processor, or of several devices.
+        """
+        if name not in self._accelerator_of:
+            self._accelerator_of[name] = self._accelerator(words(_COUNT.sub("", (name or "").lower())))
+        return self._accelerator_of[name]
+
+    def _accelerator(self, parts: tuple[str, ...]) -> AcceleratorFacts:
         found: AcceleratorFacts | None = _longest(parts, self._accelerators)
         memory = _memory_bytes(parts)
         if memory:
@@ -134,7 +182,13 @@ class Facts:
         if found is None:
             size = memory or 64e9
             return AcceleratorFacts(size, 2.0e12, {"fp16": 300e12, "fp8": 600e12, "int8": 600e12}, 2e11, known=False)
-        return replace(found, memory_bytes=memory) if memory else found
+        return replace(found, memory_bytes=memory) if memory and memory < MOST_MEMORY * found.memory_bytes else found
+
+    def digest(self, models: Iterable[str], accelerators: Iterable[str]) -> str:
+        """What is held for known of models and accelerators, as a text that is another where any of it is."""
+        told = [repr(self.model(name)) for name in sorted(models)]
+        told += [repr(self.accelerator(name)) for name in sorted(accelerators)]
+        return blake2b("\n".join(told).encode(), digest_size=8).hexdigest()
 
     def _read(self, path: Path) -> None:
         hint = f"see {PACKAGED} for the form"
@@ -147,7 +201,7 @@ class Facts:
         try:
             for entry in data.get("models") or ():
                 facts = _model(entry)
-                self._models += [(words(str(name)), facts) for name in entry["names"]]
+                self._models += [(words(str(name)), facts, path == PACKAGED) for name in entry["names"]]
             for entry in data.get("accelerators") or ():
                 device = _accelerator(entry)
                 self._accelerators += [(words(str(name)), device) for name in entry["names"]]
@@ -155,6 +209,12 @@ class Facts:
             raise FormatError(
                 "an entry of a file of facts lacks a value or has a wrong one", got=f"{path}: {error!r}", hint=hint
             ) from error
+
+
+def user_files() -> tuple[str, ...]:
+    """The users' files of facts that the variable `FEWMARK_FACTS` names, absolute, separated as in `PATH`."""
+    told = os.environ.get(VARIABLE, "").split(os.pathsep)
+    return tuple(str(Path(path).absolute()) for path in told if path)
 
 
 @lru_cache(maxsize=8)
@@ -169,12 +229,58 @@ def _loader() -> Any:
 
 def _longest(parts: tuple[str, ...], entries: Sequence[tuple[tuple[str, ...], Any]]) -> Any:
     best: Any = None
-    length = 0
+    length, there = 0, set(parts)
     for pattern, facts in entries:
-        size = len(pattern)
-        if size >= length and any(parts[i : i + size] == pattern for i in range(len(parts) - size + 1)):
-            best, length = facts, size
+        if len(pattern) >= length and there.issuperset(pattern) and _is_in(pattern, parts):
+            best, length = facts, len(pattern)
     return best
+
+
+def _is_in(pattern: tuple[str, ...], parts: tuple[str, ...]) -> bool:
+    size = len(pattern)
+    return any(parts[at : at + size] == pattern for at in range(len(parts) - size + 1))
+
+
+def _is_spread_in(pattern: tuple[str, ...], parts: tuple[str, ...]) -> bool:
+    """Whether a pattern that ends in a size ("llama", "8", "b") occurs with other words before the size."""
+    family, size = pattern[:-2], pattern[-2:]
+    if not family or size[-1] not in _UNITS:
+        return False
+    starts = [at for at in range(len(parts)) if parts[at : at + len(family)] == family]
+    return bool(starts) and _is_in(size, parts[starts[0] + len(family) :])
+
+
+@dataclass(frozen=True, slots=True)
+class _Stated:
+    """The parameters that a model's name states: "30b-a3b" has 30 billion, 3 active; "8x7b" eight experts of 7."""
+
+    sizes: tuple[float, ...]
+    active: float | None
+    experts: float
+
+    @classmethod
+    def by(cls, parts: tuple[str, ...]) -> _Stated:
+        sizes: list[float] = []
+        active, experts = None, 1.0
+        for at, (number, unit) in enumerate(pairwise(parts)):
+            if unit not in _UNITS or not number[0].isdigit() or float(number) == 0:
+                continue
+            size, before = float(number) * _UNITS[unit], parts[at - 1] if at else ""
+            if before == "a" and sizes:
+                active = size
+            elif before == "x" and at > 1 and parts[at - 2].isdigit():
+                experts = max(1.0, float(parts[at - 2]))
+                sizes.append(SHARED * experts * size)
+            else:
+                sizes.append(size)
+        return cls(tuple(sizes), active, experts)
+
+    def agrees(self, facts: ModelFacts) -> bool:
+        """Whether facts are of a stated size, all parameters or exactly the active ones, or none is stated."""
+        return not self.sizes or any(
+            1 / ALIKE < size / facts.parameters < ALIKE or 1 / SAME < size / facts.active_parameters < SAME
+            for size in self.sizes
+        )
 
 
 def _positive(value: Any) -> float:
@@ -213,22 +319,29 @@ def _accelerator(entry: Mapping[str, Any]) -> AcceleratorFacts:
     )
 
 
-def _estimated_model(parts: tuple[str, ...]) -> ModelFacts:
+def _estimated_model(stated: _Stated) -> ModelFacts:
     """Shape from size: parameters = 12 layers hidden², hidden = 128 layers (the usual aspect), grouped heads of 128."""
-    scale = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
-    pairs = [(float(a) * scale[b]) for a, b in pairwise(parts) if a[0].isdigit() and b in scale]
-    parameters = max([size for size in pairs if size > 0], default=7e9)
+    parameters = max(stated.sizes, default=7e9)
+    active, experts, chosen = stated.active or parameters, stated.experts, 1.0
+    if active < parameters:
+        experts, chosen = EXPERTS
+    elif experts > 1:
+        chosen = min(2.0, experts)
+        active = parameters * chosen / experts
     layers = max(2.0, round((parameters / (12 * 128**2)) ** (1 / 3)))
     hidden = (parameters / (12 * layers)) ** 0.5
     heads = max(1.0, round(hidden / 128))
-    return ModelFacts(parameters, parameters, layers, hidden, heads, max(1.0, heads / 4), hidden / heads, known=False)
+    return ModelFacts(
+        parameters, min(active, parameters), layers, hidden, heads, max(1.0, heads / 4), hidden / heads,
+        experts=experts, experts_per_token=chosen, known=False,
+    )  # fmt: skip
 
 
 def _memory_bytes(parts: tuple[str, ...]) -> float | None:
-    # "A100-80G" names its memory, "A10G" does not: a lone g counts only after another word and its number
+    # "A100-80G" names its memory, "A10G" does not: a lone g counts only where its number stands by itself
     sizes = [
         float(a) * 1e9
         for at, (a, b) in enumerate(pairwise(parts))
-        if a[0].isdigit() and (b in ("gb", "gib") or (b == "g" and at >= 2))
+        if a[0].isdigit() and (b in ("gb", "gib") or (b == "g" and at and parts[at - 1] != "a"))
     ]
     return max(sizes) if sizes and max(sizes) > 0 else None

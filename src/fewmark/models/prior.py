@@ -133,12 +133,12 @@ def public_relatives(X: pd.DataFrame, target: str) -> pd.DataFrame:
     is not, the roofline foretells as well.
     """
     from fewmark.models.consistent import latency_and_seconds
-    from fewmark.models.facts import load_facts
+    from fewmark.models.facts import load_facts, user_files
 
     found = packaged_prior(latency_and_seconds(X, np.ones(len(X)), target)[0])
     if found is None or "accelerator" not in X:
         return pd.DataFrame()
-    cells, rows = found.related(X, load_facts())
+    cells, rows = found.related(X, load_facts(user_files()))
     if not set(cells["accelerator"].dropna()) & set(X["accelerator"].dropna()):
         return pd.DataFrame()
     _, values = latency_and_seconds(cells, found.seconds[rows], target)  # a rate and its latency turn alike

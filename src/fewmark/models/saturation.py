@@ -351,7 +351,9 @@ def _free(key: Key, facts: Facts) -> float:
     """Bytes that the weights leave free."""
     _, name, device, count, precision = key
     memory = count * facts.accelerator(device or None).memory_bytes
-    return max(USABLE_MEMORY * memory - facts.model(name or None).parameters * weight_bytes(precision), 0.05 * memory)
+    return max(
+        USABLE_MEMORY * memory - facts.model(name or None).parameters * weight_bytes(precision, name), 0.05 * memory
+    )
 
 
 def _sure(by_tokens: bool) -> float:

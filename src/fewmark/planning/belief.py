@@ -33,7 +33,7 @@ from fewmark.core.errors import InputError
 from fewmark.models.auto_inputs import COLUMNS, DEPLOYMENT, Encoder, read_table
 from fewmark.models.auto_kernel import parts, prior
 from fewmark.models.base import JointModel, Model
-from fewmark.models.facts import load_facts
+from fewmark.models.facts import load_facts, user_files
 from fewmark.models.kernel import Kernel, Part
 from fewmark.planning.space import BoolArray, FloatArray, IntArray, Space
 
@@ -274,7 +274,7 @@ def prior_belief(space: Space, target: str) -> Belief:
     is no smooth function of the load: from one batch size to the next an engine may run other kernels.
     """
     smooth = Kernel(parts())
-    table = read_table(space.cells, target, load_facts(), Encoder())
+    table = read_table(space.cells, target, load_facts(user_files()), Encoder())
     mean = table.sign * (table.log_roofline - table.to_latency)
     theta = np.append(prior(smooth).mean, STEPS_THETA)
     covariance = Kernel((*smooth.parts, STEPS)).matrix(theta, table.inputs)
