@@ -1,7 +1,7 @@
 """How `auto` fares on closed loops, and on batches, of several engines and lengths, which no packaged table has.
 
     python benchmarks/simulated_serving.py --tables 3
-    python benchmarks/simulated_serving.py --tables 3 --batches --target throughput_tok_s
+    python benchmarks/simulated_serving.py --tables 3 --batches --target throughput_tok_s [--unheard]
     python benchmarks/simulated_serving.py --baselines xgboost,random-forest,loglog,mechanistic \
         --target ttft_s,tpot_s --protocol sparse-25,extrapolate-batch
 
@@ -175,12 +175,15 @@ def main() -> None:
     parser.add_argument("--tables", type=int, default=1, help="seeds 0, 1, ...")
     parser.add_argument("--deployments", type=int, default=24)
     parser.add_argument("--batches", action="store_true", help="of requests that come at once, instead of users")
+    parser.add_argument("--unheard", action="store_true", help="accelerators and models by names that nobody knows")
     parser.add_argument("--target", default=",".join(METRICS), help="one or several, by commas")
     parser.add_argument("--protocol", default="sparse-25,extrapolate-batch,extrapolate-length")
     parser.add_argument("--baselines", default="", help="models beside auto, by commas")
     options = parser.parse_args()
     others = [name for name in options.baselines.split(",") if name]
     tables = [table(seed, options.deployments, options.batches) for seed in range(options.tables)]
+    if options.unheard:
+        tables = [unheard(cells) for cells in tables]
     print(f"{'target':17} {'protocol':19} {'table':>5} {'median':>7} {'p90':>7} {'inside':>7} {'answered':>8}")
     for target in options.target.split(","):
         for protocol in options.protocol.split(","):
@@ -194,6 +197,15 @@ def main() -> None:
                 print(f"{target:17} {protocol:19} {seed:5} {line(rows[-1])}  {beside}", flush=True)
             if len(rows) > 1:
                 print(f"{target:17} {protocol:19}  mean {line(np.mean(rows, axis=0).tolist())}", flush=True)
+
+
+def unheard(cells: pd.DataFrame) -> pd.DataFrame:
+    """The same cells under names of which nothing is published."""
+    names = {"accelerator": "chip", "model": "net"}
+    return cells.assign(**{
+        column: [f"{word}-{letter:c}" for letter in ord("a") + pd.factorize(cells[column])[0]]
+        for column, word in names.items()
+    })  # fmt: skip
 
 
 def line(row: list[float]) -> str:
