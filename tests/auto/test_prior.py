@@ -15,6 +15,7 @@ from fewmark.evaluate import prepare
 from fewmark.models.auto_kernel import parts
 from fewmark.models.cells import cell_columns
 from fewmark.models.consistent import ConsistentAuto
+from fewmark.models.facts import load_facts
 from fewmark.models.prior import PACKAGED, VERSION, measured_in_public, packaged_prior
 from fewmark.verbs.evaluate import evaluate
 from fewmark.verbs.predict import predict
@@ -51,6 +52,17 @@ def test_two_measurements_say_more_with_it() -> None:
         low, high = model.predict_interval(X.iloc[asked]).T
         assert np.mean((low <= y[asked]) & (y[asked] <= high)) >= 0.7
     assert error[True] < 0.6 * error[False]
+
+
+def test_public_cells_take_over_a_users_name_of_the_same_weights_only() -> None:
+    prior = packaged_prior("e2e_latency_s")
+    assert prior is not None
+    asked, _ = mine(0.83)
+    for name, taken in (("Llama 2 7B", True), ("TheBloke/Llama-2-7B-AWQ", False)):
+        cells, _ = prior.related(asked.assign(model=name), load_facts())
+        assert (name in set(cells["model"])) == taken
+        assert ("meta-llama/Llama-2-7b-hf" in set(cells["model"])) != taken
+        assert "A100-SXM4-40GB" in set(cells["accelerator"])
 
 
 def test_packaged_values_are_recognised_whatever_they_are_called() -> None:

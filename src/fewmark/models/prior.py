@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from fewmark.core.table import OPTION_PREFIX
 from fewmark.models.auto_kernel import parts
 from fewmark.models.base import FloatArray
-from fewmark.models.facts import Facts
+from fewmark.models.facts import Facts, weight_bytes
 
 VERSION: Final = 1
 PACKAGED: Final = Path(__file__).with_name("prior.json")
@@ -72,8 +72,14 @@ class Prior:
         for column, known in (("accelerator", facts.accelerator), ("model", facts.model)):
             if column not in X:
                 continue
-            asked = {repr(known(name)): name for name in map(str, X[column].dropna().unique()) if known(name).known}
-            same = {name: asked.get(repr(known(name)), name) for name in out[column].dropna().unique()}
+            # a name that states a precision is for its own weights only
+            asked = {
+                (repr(known(name)), weight_bytes(None, name)): name
+                for name in map(str, X[column].dropna().unique())
+                if known(name).known
+            }
+            there = out[column].dropna().unique()
+            same = {name: asked.get((repr(known(name)), weight_bytes(None, name)), name) for name in there}
             out[column] = out[column].replace(same)
         score = np.zeros(len(out))
         for column, weight in (("accelerator", 4), ("model", 2), ("engine", 1)):
