@@ -10,6 +10,7 @@ import pytest
 from fewmark.cli import main
 from fewmark.core.errors import FormatError
 from fewmark.models.facts import Facts, load_facts, weight_bytes
+from fewmark.models.registry import make_model
 
 
 @pytest.mark.parametrize("name", ["meta-llama/Meta-Llama-3-8B", "llama3-8b", "Llama 3 8B Instruct", "LLAMA_3_8B"])
@@ -148,6 +149,9 @@ def test_a_users_facts_count_wherever_the_variable_names_them_and_a_model_fitted
         monkeypatch.setenv("FEWMARK_FACTS", name)
         assert main(fit) == 0 and main(predict) == 0
         told[name] = float(pd.read_csv("out.csv")["value"].iloc[0])
+    measured, case = pd.read_csv("data.csv"), pd.read_csv("cases.csv")
+    again = make_model("auto", facts=["small.yaml"]).fit(measured, measured["throughput_tok_s"].to_numpy())
+    assert again.predict(case)[0] == pytest.approx(told["small.yaml"], rel=1e-6)
     assert told["small.yaml"] > 1.2 * told["large.yaml"]  # more to compute leaves less room at larger batches
     capsys.readouterr()
     Path("large.yaml").write_text(ENTRY % 3)

@@ -12,6 +12,7 @@ other deployments under the same pattern of knowing (`fewmark.models.calibration
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, ClassVar, Final, Self
 
@@ -46,7 +47,7 @@ class AutoModel(Model):
         The metric; one of `fewmark.core.metrics.TARGETS`.
     random_state : int, default 0
         Seed of the choice of cells that hyperparameters are learned from where there are very many.
-    facts : tuple of str, optional
+    facts : sequence of str, optional
         Files with further facts of models and accelerators (`fewmark.models.facts`); by default those that the variable
         `FEWMARK_FACTS` names.
     max_learning_cells : int, default 1000
@@ -70,13 +71,13 @@ class AutoModel(Model):
         *,
         target: str = "throughput_tok_s",
         random_state: int = 0,
-        facts: tuple[str, ...] | None = None,
+        facts: Sequence[str] | None = None,
         max_learning_cells: int = 1000,
         max_pool_cells: int = 3000,
         max_log_sd: float = 0.7,
     ) -> None:
         super().__init__(target=target, random_state=random_state)
-        self.facts = user_files() if facts is None else facts
+        self.facts = user_files() if facts is None else tuple(facts)
         self.max_learning_cells = max_learning_cells
         self.max_pool_cells = max_pool_cells
         self.max_log_sd = max_log_sd
