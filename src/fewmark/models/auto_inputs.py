@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fewmark.core.errors import ModelError
 from fewmark.core.table import DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
-from fewmark.models.cells import numbers_of
+from fewmark.models.cells import numbered, numbers_of
 from fewmark.models.facts import Facts, weight_bytes
 from fewmark.models.kernel import FloatArray, Inputs, IntArray
 from fewmark.models.physics import FEATURES, SHARES, Hardware, roofline
@@ -138,16 +138,11 @@ def _deployments(
         code, values = pd.factorize(X[name], use_na_sentinel=False) if name in X.columns else (0, [None])
         texts = _texts(values)
         columns.append((np.broadcast_to(np.asarray(code, dtype=np.int64), len(X)), texts))
-        position = _ranks(position * len(texts) + columns[-1][0])
+        position = numbered(position * len(texts) + columns[-1][0])[1]
     first = np.zeros(position.max(initial=-1) + 1, dtype=np.intp)
     first[position[::-1]] = np.arange(len(position))[::-1]
     rows = [(*(texts[int(code[i])] for code, texts in columns), "online" if online[i] else "") for i in first.tolist()]
     return position.astype(np.intp), rows
-
-
-def _ranks(key: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Of each number its place among the different ones, (n,); without sorting the n."""
-    return pd.factorize(key, sort=True)[0].astype(np.int64)
 
 
 def _codes(names: Sequence[str], deployments: list[tuple[str, ...]], encoder: Encoder) -> IntArray:

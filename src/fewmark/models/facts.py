@@ -237,8 +237,13 @@ def _longest(parts: tuple[str, ...], entries: Sequence[tuple[tuple[str, ...], An
 
 
 def _is_in(pattern: tuple[str, ...], parts: tuple[str, ...]) -> bool:
+    return _place(pattern, parts) is not None
+
+
+def _place(pattern: tuple[str, ...], parts: tuple[str, ...]) -> int | None:
+    """Where a pattern first stands, its words side by side."""
     size = len(pattern)
-    return any(parts[at : at + size] == pattern for at in range(len(parts) - size + 1))
+    return next((at for at in range(len(parts) - size + 1) if parts[at : at + size] == pattern), None)
 
 
 def _is_spread_in(pattern: tuple[str, ...], parts: tuple[str, ...]) -> bool:
@@ -246,8 +251,8 @@ def _is_spread_in(pattern: tuple[str, ...], parts: tuple[str, ...]) -> bool:
     family, size = pattern[:-2], pattern[-2:]
     if not family or size[-1] not in _UNITS:
         return False
-    starts = [at for at in range(len(parts)) if parts[at : at + len(family)] == family]
-    return bool(starts) and _is_in(size, parts[starts[0] + len(family) :])
+    at = _place(family, parts)
+    return at is not None and _is_in(size, parts[at + len(family) :])
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +327,7 @@ def _accelerator(entry: Mapping[str, Any]) -> AcceleratorFacts:
 def _estimated_model(stated: _Stated) -> ModelFacts:
     """Shape from size: parameters = 12 layers hidden², hidden = 128 layers (the usual aspect), grouped heads of 128."""
     parameters = max(stated.sizes, default=7e9)
-    active, experts, chosen = stated.active or parameters, stated.experts, 1.0
+    active, experts, chosen = min(stated.active or parameters, parameters), stated.experts, 1.0
     if active < parameters:
         experts, chosen = EXPERTS
     elif experts > 1:
@@ -332,7 +337,7 @@ def _estimated_model(stated: _Stated) -> ModelFacts:
     hidden = (parameters / (12 * layers)) ** 0.5
     heads = max(1.0, round(hidden / 128))
     return ModelFacts(
-        parameters, min(active, parameters), layers, hidden, heads, max(1.0, heads / 4), hidden / heads,
+        parameters, active, layers, hidden, heads, max(1.0, heads / 4), hidden / heads,
         experts=experts, experts_per_token=chosen, known=False,
     )  # fmt: skip
 

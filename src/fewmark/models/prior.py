@@ -15,6 +15,7 @@ their licences and citations, named again in the file.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -72,15 +73,9 @@ class Prior:
         for column, known in (("accelerator", facts.accelerator), ("model", facts.model)):
             if column not in X:
                 continue
-            # a name that states a precision is for its own weights only
-            asked = {
-                (repr(known(name)), weight_bytes(None, name)): name
-                for name in map(str, X[column].dropna().unique())
-                if known(name).known
-            }
-            there = out[column].dropna().unique()
-            same = {name: asked.get((repr(known(name)), weight_bytes(None, name)), name) for name in there}
-            out[column] = out[column].replace(same)
+            out[column] = out[column].replace(
+                _renamed(out[column].dropna().unique(), map(str, X[column].dropna().unique()), known)
+            )
         score = np.zeros(len(out))
         for column, weight in (("accelerator", 4), ("model", 2), ("engine", 1)):
             if column in X:
@@ -100,6 +95,16 @@ class Prior:
             "log_scale": np.round(self.log_scale, 6).tolist(),
             "marks": sorted(self.marks),
         }
+
+
+def _renamed(public: Iterable[str], asked: Iterable[str], known: Callable[[str], Any]) -> dict[str, str]:
+    """For each public name the one asked for that published facts say is the same, of weights of the same precision."""
+
+    def kind(name: str) -> tuple[str, float]:
+        return repr(known(name)), weight_bytes(None, name)
+
+    theirs = {kind(name): name for name in asked if known(name).known}
+    return {name: theirs.get(kind(name), name) for name in public}
 
 
 def fingerprints(X: pd.DataFrame, seconds: FloatArray) -> list[str]:
