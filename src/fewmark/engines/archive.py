@@ -1,4 +1,4 @@
-"""What a worker needs, and nothing else: the sources of `fewmark.core` and `fewmark.engines`."""
+"""What a worker needs, and nothing else: the sources of `fewmark.core`, `fewmark.load` and `fewmark.engines`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-PACKAGES = ("core", "engines", "engines/doctor")
+PACKAGES = ("core", "load", "engines", "engines/doctor")
 MAIN = "import sys\nfrom fewmark.engines.worker import main\n\nsys.exit(main())\n"
 
 
