@@ -35,12 +35,12 @@ def read(path):
     return [Measurement.from_dict(json.loads(line)) for line in path.read_text().splitlines()]
 
 
-def test_the_archive_holds_core_and_engines_alone_and_is_reproducible(tmp_path):
+def test_the_archive_holds_core_load_and_engines_alone_and_is_reproducible(tmp_path):
     first, second = write_archive(tmp_path / "a.zip"), write_archive(tmp_path / "b.zip")
     with zipfile.ZipFile(first) as archive:
         names = archive.namelist()
     assert first.read_bytes() == second.read_bytes()
-    assert {name.split("/")[1] for name in names if "/" in name} == {"__init__.py", "core", "engines"}
+    assert {name.split("/")[1] for name in names if "/" in name} == {"__init__.py", "core", "engines", "load"}
     assert all(name.endswith(".py") for name in names)
 
 
