@@ -1,7 +1,7 @@
 """When requests are sent: streams of a closed loop, or planned send times of an open loop.
 
-Notation: r(t) the request rate at time t, R(t) its integral from 0 to t, S_k the k-th arrival of a renewal process whose
-gaps have mean 1. The k-th request is sent at R⁻¹(S_k), so a constant rate, a ramp and steps are one rule, and a process
+Notation: r(t) the request rate at time t, R(t) its integral from 0 to t, S_k the k-th arrival of a renewal process with
+gaps of mean 1. The k-th request is sent at R⁻¹(S_k), so a constant rate, a ramp and steps are one rule, and a process
 that is Poisson at rate 1 becomes the inhomogeneous Poisson process of rate r(t) (Çinlar, Introduction to Stochastic
 Processes, 1975, chapter 4.7). Gaps of the renewal process: 1 (constant), exponential (Poisson), or gamma of shape a and
 mean 1, whose squared coefficient of variation is 1/a: a < 1 is burstier than Poisson, a > 1 more regular.
