@@ -26,10 +26,10 @@ import pandas as pd
 import ala_reference
 from fewmark.datasets import load
 from fewmark.evaluate.reproduction.deployments import DeploymentData, read_deployments
-from fewmark.models.ala import AlaModel, AlaRegressor
-from fewmark.models.annealing import Schedule, anneal, draw_initial
-from fewmark.models.annealing_log import AnnealingLog
-from fewmark.models.annealing_space import SubsetSpace
+from fewmark.models.ala.annealing.log import AnnealingLog
+from fewmark.models.ala.annealing.search import Schedule, anneal, draw_initial
+from fewmark.models.ala.annealing.subsets import SubsetSpace
+from fewmark.models.ala.regressor import AlaModel, AlaRegressor
 
 SCHEDULE = Schedule()
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from fewmark.core import Case, Deployment, FewmarkError, Measurement, Status, Workload
-from fewmark.engines.measure import Policy
-from fewmark.engines.memory import LIBRARY_BYTES, MIB
-from fewmark.engines.needs import needs
+from fewmark.engines.measuring.policy import Policy
+from fewmark.engines.memory.footprint import LIBRARY_BYTES, MIB
+from fewmark.engines.memory.needs import needs
 from fewmark.runner import Launch, RunSettings
 from fewmark.runner.deployment import measure_deployment
 

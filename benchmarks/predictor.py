@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fewmark.models.auto import AutoModel
-from fewmark.models.auto_inputs import Encoder, read_table
-from fewmark.models.facts import load_facts
+from fewmark.facts.facts import load_facts
+from fewmark.models.auto.features import Encoder, read_table
+from fewmark.models.auto.latency_gp import AutoModel
 
 LENGTHS = (128, 256, 512, 1024, 2048)
 BATCHES = (1, 4, 16, 32, 64)

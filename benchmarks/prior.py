@@ -4,8 +4,8 @@
 
 One accelerator after another, and one model after another, is left out of all public data under whatever name, and the
 prior is learned anew from the rest. Each deployment with it is then a user's whole table: that many cells that spread
-(`fewmark.models.support.anchors`), every other one predicted. Both models see the same cells; the one without a prior
-knows nothing else.
+(`fewmark.models.conformal.support.anchors`), every other one predicted. Both models see the same cells; the one without
+a prior knows nothing else.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from build_prior import LATENCIES, cells
 
-from fewmark.models.cells import cell_columns, read_cells
-from fewmark.models.consistent import ConsistentAuto
-from fewmark.models.facts import load_facts
-from fewmark.models.prior import learn_prior
-from fewmark.models.support import spread
+from fewmark.facts.facts import load_facts
+from fewmark.models.auto.model import ConsistentAuto
+from fewmark.models.auto.public_prior import learn_prior
+from fewmark.models.conformal.support import spread
+from fewmark.tables.cells import cell_columns, read_cells
 
 MIN_CELLS = 12
 

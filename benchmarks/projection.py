@@ -8,7 +8,7 @@ are each rule's errors against the first full pass, how often the intervals hold
 differ by: no projection can be nearer than that. An engine that is not installed is told and left out.
 
 ``--rounds 3`` makes the repeats of every pass in rounds over the cells of a block (``--blocks 1``: of all), and
-``--simulated`` says what that gives on a machine of two speeds, simulated (`benchmarks/moody_machine.py`).
+``--simulated`` says what that gives on a machine of two speeds, simulated (`benchmarks/simulated_machine.py`).
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from moody_machine import report as simulated
 
 from fewmark.core import Case, Deployment, EngineError, Measurement, Status, Workload
-from fewmark.engines.measure import Policy
+from fewmark.engines.measuring.policy import Policy
 from fewmark.runner import LocalExecutor, Runner, RunSettings
-from fewmark.runner.launch import Launch
-from fewmark.runner.projection import RULES, Projector
-from fewmark.runner.standing import Standing
-from fewmark.runner.truncation import Truncation
+from fewmark.runner.projection.projector import RULES, Projector
+from fewmark.runner.projection.truncation import Truncation
+from fewmark.runner.worker.launch import Launch
+from fewmark.runner.worker.warm import Standing
 from fewmark.store import open_store
-from moody_machine import report as simulated
 
 INPUTS, BATCHES = (16, 32, 64, 96, 128, 192, 256, 384), (1, 2, 4, 8)
 N_BLOCKS = 4

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fewmark.models.prior import public_relatives
+from fewmark.models.auto.public_prior import public_relatives
 from fewmark.models.registry import make_model
 from fewmark.planning.known import believe, fit, measured_cells
 from fewmark.planning.replay import replay

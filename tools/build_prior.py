@@ -1,4 +1,4 @@
-"""Build `fewmark/models/prior.json` from the packaged datasets: `python tools/build_prior.py`.
+"""Build `fewmark/models/auto/prior.json` from the packaged datasets: `python tools/build_prior.py`.
 
 Takes some minutes of one core. To be run again when the datasets, the roofline or the covariance change; a test tells.
 """
@@ -15,9 +15,9 @@ import pandas as pd
 from fewmark import datasets
 from fewmark.core import InputError
 from fewmark.evaluate import prepare
-from fewmark.models.auto_kernel import parts
-from fewmark.models.cells import cell_columns
-from fewmark.models.prior import PACKAGED, VERSION, Prior, learn_prior
+from fewmark.models.auto.covariance import parts
+from fewmark.models.auto.public_prior import PACKAGED, VERSION, Prior, learn_prior
+from fewmark.tables.cells import cell_columns
 
 LATENCIES = ("ttft_s", "tpot_s", "e2e_latency_s")
 # the tables of a study in which single numbers were varied are in its main table or too few to teach more

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewmark.models.ala import AlaModel, AlaRegressor
+from fewmark.models.ala.regressor import AlaModel, AlaRegressor
 from fewmark.models.registry import make_model
 
 

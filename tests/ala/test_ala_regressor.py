@@ -11,10 +11,10 @@ from sklearn.utils.estimator_checks import check_estimator
 from xgboost import XGBRegressor
 
 from fewmark.core.errors import FewmarkError, ModelError
-from fewmark.models.ala import AlaRegressor
-from fewmark.models.ala_parameters import pair_features
-from fewmark.models.error_predictor import ErrorPredictor
-from fewmark.models.exponential import saturation
+from fewmark.models.ala.curve import saturation
+from fewmark.models.ala.error_predictor import ErrorPredictor
+from fewmark.models.ala.parameters import pair_features
+from fewmark.models.ala.regressor import AlaRegressor
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from xgboost import XGBRegressor
 
-from fewmark.models.ala_parameters import ParameterModels, pair_features
-from fewmark.models.ala_trees import boost, distinct_orders
+from fewmark.models.ala.batched_trees import boost, distinct_orders
+from fewmark.models.ala.parameters import ParameterModels, pair_features
 
 LENGTHS = 2.0 ** np.arange(4, 13)
 

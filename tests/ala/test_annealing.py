@@ -9,10 +9,10 @@ import pytest
 from joblib import parallel_backend
 
 from fewmark.core.errors import FewmarkError, InputError, ModelError
-from fewmark.models.ala import AlaRegressor
-from fewmark.models.annealing import Schedule, anneal, modify, neighbours
-from fewmark.models.annealing_log import join
-from fewmark.models.annealing_space import SubsetSpace
+from fewmark.models.ala.annealing.log import join
+from fewmark.models.ala.annealing.search import Schedule, anneal, modify, neighbours
+from fewmark.models.ala.annealing.subsets import SubsetSpace
+from fewmark.models.ala.regressor import AlaRegressor
 
 SHORT = Schedule(n_iterations=60)
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from xgboost import XGBRegressor
 
 from fewmark.core.errors import FewmarkError, ModelError
-from fewmark.models.annealing import Schedule, anneal
-from fewmark.models.error_predictor import ErrorPredictor, forecast_error
-from fewmark.models.similarity import histogram_distance, similarity, subset_distances
+from fewmark.models.ala.annealing.search import Schedule, anneal
+from fewmark.models.ala.error_predictor import ErrorPredictor, forecast_error
+from fewmark.models.ala.histogram_similarity import histogram_distance, similarity, subset_distances
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import curve_fit
 
 from fewmark.core.errors import InputError
-from fewmark.models.exponential import fit_saturation, group_rows, saturation
+from fewmark.models.ala.curve import fit_saturation, group_rows, saturation
 
 BATCHES = np.array([1.0, 2, 4, 8, 16, 32, 64])
 

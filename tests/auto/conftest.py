@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewmark.models.auto_inputs import Encoder, read_table
-from fewmark.models.facts import load_facts
+from fewmark.facts.facts import load_facts
+from fewmark.models.auto.features import Encoder, read_table
 
 LENGTHS = (128, 256, 512, 1024, 2048)
 BATCHES = (1, 16, 32, 64)

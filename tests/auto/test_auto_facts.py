@@ -9,7 +9,7 @@ import pytest
 
 from fewmark.cli import main
 from fewmark.core.errors import FormatError
-from fewmark.models.facts import Facts, load_facts, weight_bytes
+from fewmark.facts.facts import Facts, load_facts, weight_bytes
 from fewmark.models.registry import make_model
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fewmark.models import gp
-from fewmark.models.kernel import Inputs, Kernel, Pairs, Part
-from fewmark.models.posterior import Posterior
+from fewmark.models.gp import regression
+from fewmark.models.gp.kernel import Inputs, Kernel, Pairs, Part
+from fewmark.models.gp.posterior import Posterior
 
 KERNEL = Kernel(
     (
@@ -59,8 +59,8 @@ def test_learning_recovers_scales_and_noise_despite_outliers() -> None:
     latent = np.linalg.cholesky(kernel.matrix(truth, inputs) + 1e-9 * np.eye(n)) @ rng.standard_normal(n)
     y = latent + scale * rng.standard_normal(n)
     y[::40] += 1.0
-    prior = gp.Prior(np.log([0.2, 3.0, 3.0]), np.ones(3), np.log(0.02), 1.0)
-    theta, noise = gp.learn(kernel, prior, inputs, y, group)
+    prior = regression.Prior(np.log([0.2, 3.0, 3.0]), np.ones(3), np.log(0.02), 1.0)
+    theta, noise = regression.learn(kernel, prior, inputs, y, group)
     assert np.exp(theta - truth) == pytest.approx(np.ones(3), rel=0.35)
     learned = np.exp(noise.log_scale) * noise.factor
     # scales are drawn towards each other: a deployment has few cells
@@ -70,12 +70,12 @@ def test_learning_recovers_scales_and_noise_despite_outliers() -> None:
 
 def test_a_search_that_strays_is_turned_back_without_a_warning() -> None:
     inputs = _inputs(30, 3)
-    prior = gp.Prior(THETA, np.ones(len(THETA)), np.log(0.02), 1.0)
+    prior = regression.Prior(THETA, np.ones(len(THETA)), np.log(0.02), 1.0)
     y = np.random.default_rng(1).standard_normal(30)
 
     def objective(away: float) -> float:
         packed = np.append(THETA + away, np.log(0.02))
-        return gp._negative_log_posterior(packed, Pairs(KERNEL, inputs), prior, y, np.ones(30))[0]
+        return regression._negative_log_posterior(packed, Pairs(KERNEL, inputs), prior, y, np.ones(30))[0]
 
     assert objective(0.0) < objective(3.0) < objective(-400.0) == objective(400.0) < np.inf
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from fewmark.core.errors import ModelError
-from fewmark.models.auto import AutoModel
+from fewmark.models.auto.latency_gp import AutoModel
 
 World = Callable[..., pd.DataFrame]
 

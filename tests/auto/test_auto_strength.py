@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fewmark.models.strength import is_unusual, strength
+from fewmark.models.gp.amplitude import is_unusual, strength
 
 LENGTH, LOAD = (a.ravel() for a in np.meshgrid(np.arange(7.0, 12.0), np.array([0.0, 4.0, 5.0, 6.0]), indexing="ij"))
 OWN = 0.03**2 * np.exp(-0.5 * ((LENGTH[:, None] - LENGTH) ** 2 / 4 + (LOAD[:, None] - LOAD) ** 2))

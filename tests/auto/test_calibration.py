@@ -9,10 +9,10 @@ import pytest
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
-from fewmark.models.calibration import DEGREES, stretch
-from fewmark.models.kernel import Inputs, Kernel, Part
-from fewmark.models.posterior import Posterior
-from fewmark.models.scores import Scores, left_out_coverage
+from fewmark.models.auto.conformity_scores import Scores, left_out_coverage
+from fewmark.models.auto.leave_out import DEGREES, stretch
+from fewmark.models.gp.kernel import Inputs, Kernel, Part
+from fewmark.models.gp.posterior import Posterior
 
 KNOWN, ASKED = slice(0, 4), slice(4, 12)
 

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewmark.models import far_load
-from fewmark.models.auto import AutoModel
-from fewmark.models.far_load import FEW, USUAL, learn, pulled, stiff
-from fewmark.models.mechanistic import work
-from fewmark.models.saved import load_model, save_model
-from fewmark.models.scores import LeftOut
+from fewmark.models.analytic.mechanistic import work
+from fewmark.models.auto import extrapolation
+from fewmark.models.auto.conformity_scores import LeftOut
+from fewmark.models.auto.extrapolation import FEW, USUAL, learn, pulled, stiff
+from fewmark.models.auto.latency_gp import AutoModel
+from fewmark.models.persistence import load_model, save_model
 
 TRUE_K = np.array([0.02, 0.012, 4e-4, 3e-5, 2e-9, 0.0])
 World = Callable[..., pd.DataFrame]
@@ -67,7 +67,7 @@ def test_trust_is_earned_on_other_deployments(n_deployments: int) -> None:
 
 def test_a_stiff_model_far_off_moves_a_prediction_by_a_few_deviations_at_most() -> None:
     moved = pulled(np.zeros(3), np.array([5.0, 0.01, np.nan]), np.full(3, 0.1), np.full(3, 2.0), 1.0)
-    assert moved[0] == pytest.approx(far_load.BOUND * 0.1, rel=0.01)
+    assert moved[0] == pytest.approx(extrapolation.BOUND * 0.1, rel=0.01)
     assert moved[1] == pytest.approx(0.01, rel=0.02)
     assert moved[2] == 0.0
 
@@ -108,7 +108,7 @@ def test_the_largest_load_of_a_deployment_is_told_by_its_own_cells(
     path = tmp_path / "model"
     save_model(model, path)
     np.testing.assert_allclose(load_model(path).predict(asked), drawn, rtol=1e-9)
-    monkeypatch.setattr(far_load, "stiff", lambda known, _, asked: np.full(len(asked), np.nan))
+    monkeypatch.setattr(extrapolation, "stiff", lambda known, _, asked: np.full(len(asked), np.nan))
     plain = AutoModel(target="e2e_latency_s").fit(X[~hidden], y[~hidden]).predict(asked)
     errors = [np.median(np.abs(np.log(each / y[hidden]))) for each in (drawn, plain)]
     assert errors[0] < 0.7 * errors[1]
@@ -120,5 +120,5 @@ def test_users_in_a_closed_loop_may_queue_and_are_no_batch(make_world: World, mo
     X, y = table.drop(columns="y"), table["y"].to_numpy()
     model = AutoModel().fit(X[~far], y[~far])
     said = model.predict(X[far])
-    monkeypatch.setattr(far_load, "stiff", lambda known, _, asked: np.zeros(len(asked)))
+    monkeypatch.setattr(extrapolation, "stiff", lambda known, _, asked: np.zeros(len(asked)))
     np.testing.assert_array_equal(model.predict(X[far]), said)

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from fewmark.evaluate import prepare
-from fewmark.models.cells import INTERVAL, learned_columns, log_sd, median_of_repeats
-from fewmark.models.consistent import ConsistentAuto
-from fewmark.models.saved import load_model, save_model
-from fewmark.verbs.cells import cell_columns
+from fewmark.models.auto.model import ConsistentAuto
+from fewmark.models.persistence import load_model, save_model
+from fewmark.tables.cells import INTERVAL, learned_columns, log_sd, median_of_repeats
+from fewmark.verbs.cards.labels import cell_columns
 
 TARGET = "e2e_latency_s"
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewmark.models import consistent
-from fewmark.models.cells import rounding_step
-from fewmark.models.consistent import ConsistentAuto
-from fewmark.models.saved import load_model, save_model
-from fewmark.verbs.cells import cell_columns
+from fewmark.models.auto import model as consistent
+from fewmark.models.auto.model import ConsistentAuto
+from fewmark.models.persistence import load_model, save_model
+from fewmark.tables.cells import rounding_step
+from fewmark.verbs.cards.labels import cell_columns
 
 TARGET = "e2e_latency_s"
 

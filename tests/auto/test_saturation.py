@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewmark.models.auto import AutoModel
-from fewmark.models.facts import load_facts
-from fewmark.models.saturation import Saturation, log2_users_of_few
+from fewmark.facts.facts import load_facts
+from fewmark.models.analytic.closed_loop import Saturation, log2_users_of_few
+from fewmark.models.auto.latency_gp import AutoModel
 
 ACCELERATORS = ("A100-80GB", "H100-80GB", "L40S-48GB")
 MODELS = ("llama-2-7b", "mistral-7b", "llama-3-8b")

@@ -14,7 +14,7 @@ import pytest
 from fewmark.campaign import SideBySide, run_campaign
 from fewmark.cli import main
 from fewmark.core import Case, Cost, Deployment, InputError, Measurement, Sample, Status, Workload
-from fewmark.engines.measure import Policy
+from fewmark.engines.measuring.policy import Policy
 from fewmark.interop import from_measurements, write_table
 from fewmark.models.registry import make_model
 from fewmark.runner import Runner, RunSettings

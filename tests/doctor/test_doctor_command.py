@@ -7,7 +7,7 @@ import pytest
 
 from fewmark.cli import main
 from fewmark.engines.doctor import Finding
-from fewmark.runner.surroundings import host_advice
+from fewmark.runner.advice import host_advice
 from fewmark.verbs import doctor as verb
 
 GOOD = Finding("clock", "ok", "tsc")

@@ -7,9 +7,9 @@ import pytest
 
 from fewmark.core import Deployment, FrozenMap, Sample, Status, Workload
 from fewmark.engines import BUILT_IN, CaseFailure, Recorded, engine_class, probe
-from fewmark.engines.environments import recipe_of
-from fewmark.engines.loading import engine_facts
-from fewmark.engines.measure import Policy, measure
+from fewmark.engines.environments.folders import recipe_of
+from fewmark.engines.measuring.policy import Policy, measure
+from fewmark.engines.worker.loading import engine_facts
 
 # A deployment of each engine that any machine can run in a moment.
 RUNS_HERE = {

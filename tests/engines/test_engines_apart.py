@@ -7,12 +7,12 @@ import pytest
 
 from fewmark.core import Case, Deployment, FrozenMap, Status, Workload
 from fewmark.engines import BUILT_IN
-from fewmark.engines.environments import recipe_of
-from fewmark.engines.install import install_engine
-from fewmark.engines.measure import Outcome, Policy
+from fewmark.engines.environments.folders import recipe_of
+from fewmark.engines.environments.install import install_engine
+from fewmark.engines.measuring.policy import Outcome, Policy
 from fewmark.runner import Launch, RunSettings
 from fewmark.runner.deployment import measure_deployment
-from fewmark.runner.process import WorkerProcess
+from fewmark.runner.worker.process import WorkerProcess
 
 pytestmark = [pytest.mark.real_engine, pytest.mark.timeout(2100)]
 OPTIONS = {"llama.cpp": {"threads": 1, "slots": 4, "slot_tokens": 256}, "vllm": {"threads": 1, "max_model_len": 256}}

@@ -8,8 +8,8 @@ import pytest
 from fewmark.cli import main
 from fewmark.core import Status
 from fewmark.engines import BUILT_IN
-from fewmark.engines.environments import recipe_of
-from fewmark.engines.install import install_engine
+from fewmark.engines.environments.folders import recipe_of
+from fewmark.engines.environments.install import install_engine
 from fewmark.store import open_store
 from fewmark.suites import load_suite
 from fewmark.verbs.run import run

@@ -8,7 +8,7 @@ import pytest
 
 from fewmark.core import Case, Deployment, InputError, Measurement, Sample, Status, Workload
 from fewmark.engines import Availability, CaseFailure
-from fewmark.engines.measure import WARMUP_TOKENS, Outcome, Policy, case_seed, measure, median_half_width
+from fewmark.engines.measuring.policy import WARMUP_TOKENS, Outcome, Policy, case_seed, measure, median_half_width
 
 WORK = Workload(8, 32, batch_size=2)
 

@@ -7,13 +7,13 @@ import pytest
 
 from fewmark.core import Case, Deployment, FrozenMap, Status, Workload
 from fewmark.engines import CaseFailure, engine_class
-from fewmark.engines.environments import recipe_of
-from fewmark.engines.gguf import write_random
-from fewmark.engines.install import install_engine
+from fewmark.engines.checkpoints.gguf import write_random
+from fewmark.engines.checkpoints.shapes import SHAPES
+from fewmark.engines.environments.folders import recipe_of
+from fewmark.engines.environments.install import install_engine
 from fewmark.engines.llama_cpp import LlamaCppEngine
-from fewmark.engines.measure import Policy
-from fewmark.engines.memory import GIB
-from fewmark.engines.shapes import SHAPES
+from fewmark.engines.measuring.policy import Policy
+from fewmark.engines.memory.footprint import GIB
 from fewmark.engines.vllm import VllmEngine
 from fewmark.runner import RunSettings
 from fewmark.runner.deployment import measure_deployment
@@ -25,10 +25,10 @@ ENGINES = ("vllm", "llama.cpp", "deepspeed")
 @pytest.fixture
 def free(monkeypatch):
     """Sets what is free on the host, in GiB; nothing else of this process counts."""
-    monkeypatch.setattr("fewmark.engines.room.resident_bytes", lambda: 0)
+    monkeypatch.setattr("fewmark.engines.memory.refusal.resident_bytes", lambda: 0)
 
     def give(gib):
-        for module in ("room", "transformers"):
+        for module in ("memory.refusal", "transformers.engine"):
             monkeypatch.setattr(f"fewmark.engines.{module}.available_memory_bytes", lambda: int(gib * GIB))
 
     return give
@@ -96,14 +96,16 @@ def test_a_file_of_weights_that_exceeds_memory_is_refused(free, untouched, tmp_p
 def test_layers_on_an_accelerator_are_not_reckoned_with_the_host(free, monkeypatch):
     free(0.1)
     monkeypatch.setattr("fewmark.engines.llama_cpp.write_random", lambda *a: 1)
-    monkeypatch.setattr(LlamaCppEngine, "_start", lambda self, options: None)
+    started = []
+    monkeypatch.setattr(LlamaCppEngine, "_start", lambda self, options: started.append(options))
     engine = LlamaCppEngine()
     engine.load(replace(large("llama.cpp"), accelerator="H100", engine_options=FrozenMap({"gpu_layers": 32})))
     engine.close()
+    assert len(started) == 1
 
 
 def test_an_accelerator_is_asked_for_weights_and_not_for_the_cache_that_is_fitted(free, monkeypatch):
-    from fewmark.engines.room import require_room_to_load
+    from fewmark.engines.memory.refusal import require_room_to_load
 
     free(8)
     roomy = replace(large("vllm"), engine_options=FrozenMap({"max_num_seqs": 1024, "max_model_len": 4096}))

@@ -3,10 +3,10 @@
 import pytest
 
 from fewmark.core import Deployment, FrozenMap, Status, Workload
-from fewmark.engines.measure import Policy, measure
-from fewmark.engines.memory import GIB, footprint, shape_of
-from fewmark.engines.shapes import SHAPES
-from fewmark.engines.transformers import TransformersEngine
+from fewmark.engines.checkpoints.shapes import SHAPES
+from fewmark.engines.measuring.policy import Policy, measure
+from fewmark.engines.memory.footprint import GIB, footprint, shape_of
+from fewmark.engines.transformers.engine import TransformersEngine
 
 WORK = Workload(16, 4, batch_size=2)
 
@@ -54,7 +54,7 @@ def test_weights_on_other_tiers_give_every_token_and_leave_nothing_behind(placem
 
 @pytest.mark.engine
 def test_weights_that_the_disk_cannot_hold_are_refused_before_they_are_written(tmp_path, monkeypatch):
-    monkeypatch.setattr("fewmark.engines.transformers.free_disk_bytes", lambda folder: 1000)
+    monkeypatch.setattr("fewmark.engines.transformers.engine.free_disk_bytes", lambda folder: 1000)
     engine = TransformersEngine()
     outcome = None
     try:

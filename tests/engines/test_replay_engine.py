@@ -8,7 +8,7 @@ import pytest
 
 from fewmark.core import Deployment, Status, Workload
 from fewmark.engines import CaseFailure
-from fewmark.engines.measure import Policy, measure
+from fewmark.engines.measuring.policy import Policy, measure
 from fewmark.engines.replay import ReplayEngine
 
 ROWS = [

@@ -7,9 +7,9 @@ import pytest
 
 from fewmark.core import Deployment, FrozenMap, Status, Workload
 from fewmark.engines import CaseFailure
-from fewmark.engines.measure import Policy, measure
-from fewmark.engines.shapes import SHAPES
-from fewmark.engines.transformers import TransformersEngine
+from fewmark.engines.checkpoints.shapes import SHAPES
+from fewmark.engines.measuring.policy import Policy, measure
+from fewmark.engines.transformers.engine import TransformersEngine
 
 pytestmark = pytest.mark.engine
 
@@ -215,7 +215,7 @@ def test_named_shapes_have_the_published_number_of_parameters(name):
     import torch
     from transformers import AutoModelForCausalLM
 
-    from fewmark.engines.transformers_model import resolve
+    from fewmark.engines.transformers.model import resolve
 
     config, _ = resolve(name, {})
     config.num_hidden_layers, layers = 1, config.num_hidden_layers

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from fewmark.core import Case, Deployment, Measurement, Status, Workload
-from fewmark.engines.archive import write_archive
+from fewmark.engines.worker.archive import write_archive
 
 DUMMY = Deployment("dummy", "toy", engine_options={"note": "no"})
 CASES = [Case(DUMMY, Workload(4, n, batch_size=b)) for n in (2, 3) for b in (1, 2)]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fewmark.engines.archive import boot_line
-from fewmark.engines.boot import COMMAND
+from fewmark.engines.worker.archive import boot_line
+from fewmark.engines.worker.boot import COMMAND
 
 
 @pytest.fixture

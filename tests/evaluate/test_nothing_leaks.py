@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from fewmark.evaluate import PROTOCOLS, prepare
 from fewmark.evaluate.evaluation import _play
 from fewmark.evaluate.protocols import turns
-from fewmark.models.cells import read_cells
 from fewmark.models.registry import make_model
+from fewmark.tables.cells import read_cells
 
 TARGET = "throughput_tok_s"
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewmark.core import Case, Deployment, InputError, Measurement, Sample, Status, Workload
-from fewmark.core.table import CANONICAL_COLUMNS
+from fewmark.core.columns import CANONICAL_COLUMNS
 from fewmark.interop import from_measurements, is_complete, read_table, to_measurements, write_table
 
 texts = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)

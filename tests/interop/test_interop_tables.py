@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fewmark.core import CANONICAL_COLUMNS, FormatError, InputError
-from fewmark.core.table import NUMERIC_COLUMNS
+from fewmark.core.columns import NUMERIC_COLUMNS
 from fewmark.interop import format_names, get_format, read_table, write_table
 from fewmark.interop.base import Format
 

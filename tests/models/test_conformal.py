@@ -8,9 +8,9 @@ import pytest
 from scipy.stats import binom
 
 from fewmark.core import ModelError
-from fewmark.models.cells import read_cells
-from fewmark.models.conformal import ENOUGH, SplitConformal, quantile, situations, weighted_median
-from fewmark.models.support import Support, anchors
+from fewmark.models.conformal.cross_conformal import ENOUGH, SplitConformal, quantile, situations, weighted_median
+from fewmark.models.conformal.support import Support, anchors
+from fewmark.tables.cells import read_cells
 
 
 class Law:

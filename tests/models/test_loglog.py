@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fewmark.models.loglog import LogLogInterpolation
+from fewmark.models.baselines.loglog import LogLogInterpolation
 
 
 def power_law(table):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fewmark.models.cells import cell_columns
-from fewmark.models.mechanistic import Mechanistic
+from fewmark.models.analytic.mechanistic import Mechanistic
+from fewmark.tables.cells import cell_columns
 
 
 def varied(make_table, law, **parameters):

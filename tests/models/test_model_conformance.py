@@ -8,8 +8,8 @@ import pytest
 
 from fewmark.core import ModelError
 from fewmark.core.values import PREDICTION_PROVENANCES
-from fewmark.models.cells import read_cells
 from fewmark.models.registry import MODELS, make_model, model_names
+from fewmark.tables.cells import read_cells
 
 TARGET = "throughput_tok_s"
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fewmark.core import ModelError
+from fewmark.models.persistence import load_model, save_model
 from fewmark.models.registry import MODELS, make_model
-from fewmark.models.saved import load_model, save_model
 
 
 @pytest.fixture(scope="module")

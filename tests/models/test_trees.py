@@ -6,7 +6,7 @@ import xgboost
 from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
 
 from fewmark.core import ModelError
-from fewmark.models.trees import Forest
+from fewmark.models.baselines.trees import Forest
 
 
 @pytest.fixture

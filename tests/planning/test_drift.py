@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fewmark.core import InputError
-from fewmark.planning.drift import detect_drift, sentinels
+from fewmark.planning.sentinels import detect_drift, sentinels
 
 NOISE = 0.01
 

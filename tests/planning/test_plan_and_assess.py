@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from fewmark.core import FewmarkError, InputError
-from fewmark.evaluate.meta import Charges
+from fewmark.evaluate.meta_metrics import Charges
 from fewmark.interop import read_table, write_table
 from fewmark.planning.known import derive, measured_cells
 from fewmark.verbs.assess import assess_plan, assess_strategies, describe, split_names, write_report

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from fewmark.core import CANONICAL_COLUMNS, Case, Cost, Deployment, Measurement, Sample, Status, Workload
-from fewmark.core.table import NUMERIC_COLUMNS
+from fewmark.core.columns import NUMERIC_COLUMNS
 from fewmark.screening import Finding
-from fewmark.verbs.cards_overview import cost_card, environment_card, faults_card, summary_card
-from fewmark.verbs.cards_prediction import accuracy_card, curves_card
-from fewmark.verbs.cells import reduce_cells, with_labels
+from fewmark.verbs.cards.labels import reduce_cells, with_labels
+from fewmark.verbs.cards.overview import cost_card, environment_card, faults_card, summary_card
+from fewmark.verbs.cards.prediction import accuracy_card, curves_card
 
 TARGET = "throughput_tok_s"
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewmark.core import Case, Deployment, InputError, Measurement, Sample, Workload
-from fewmark.runner.growth import fit_growth
-from fewmark.runner.projection import Projector, flexllmgen, mean_rule
-from fewmark.runner.steps import of_measurement
+from fewmark.runner.projection.decode_steps import of_measurement
+from fewmark.runner.projection.kv_growth import fit_growth
+from fewmark.runner.projection.projector import Projector, flexllmgen, mean_rule
 
 TOY = Deployment("toy", "toy")
 FULL, CUT = 256, 32

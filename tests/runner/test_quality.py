@@ -6,11 +6,11 @@ import random
 import pytest
 
 from fewmark.core import Case, Deployment, Measurement, Sample, Status, Workload
-from fewmark.engines.measure import Policy
-from fewmark.engines.quality import outliers, quality_flags
+from fewmark.engines.measuring.outliers import outliers, quality_flags
+from fewmark.engines.measuring.policy import Policy
 from fewmark.runner import Runner, RunSettings
-from fewmark.runner.drift import drift_advice, marked, worth_checking
-from fewmark.runner.surroundings import result_advice
+from fewmark.runner.advice import result_advice
+from fewmark.runner.drift_check import drift_advice, marked, worth_checking
 
 SETTINGS = RunSettings(policy=Policy(max_repeats=3), drift_check=True)
 CASE = Case(Deployment("dummy", "toy"), Workload(8, 2, batch_size=1))

@@ -7,7 +7,7 @@ import pytest
 
 from fewmark.core import Case, Deployment, EngineError, InputError, Workload
 from fewmark.runner import RayExecutor, Runner, RunSettings
-from fewmark.runner.ray_executor import resources_of
+from fewmark.runner.executors.ray import resources_of
 from fewmark.verbs.run import executor_named
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fewmark.core import Case, Deployment, Status, Workload
-from fewmark.engines.measure import Policy
+from fewmark.engines.measuring.policy import Policy
 from fewmark.runner import RayExecutor, Runner, RunSettings
 from fewmark.store import open_store
 

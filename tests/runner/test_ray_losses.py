@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from fewmark.core import Case, Deployment, EngineError, Status, Workload
-from fewmark.engines.measure import Policy
+from fewmark.engines.measuring.policy import Policy
 from fewmark.runner import RayExecutor, Runner, RunSettings
 
 pytestmark = pytest.mark.usefixtures("plugin")

@@ -11,10 +11,10 @@ import pytest
 
 from fewmark.cli import main
 from fewmark.core import Case, Deployment, InputError, Measurement, Sample, Status, Workload
-from fewmark.engines.measure import Policy
+from fewmark.engines.measuring.policy import Policy
 from fewmark.runner import Runner, RunSettings
-from fewmark.runner.truncation import Task, Truncation
-from fewmark.runner.visits import Visits, left_over
+from fewmark.runner.projection.truncation import Task, Truncation
+from fewmark.runner.rounds import Visits, left_over
 from fewmark.store import open_store
 from fewmark.verbs.run import run
 

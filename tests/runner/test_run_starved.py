@@ -13,7 +13,7 @@ import pytest
 
 from fewmark.cli import main
 from fewmark.core import Case, Deployment, InputError, Status, Workload
-from fewmark.engines.measure import Policy
+from fewmark.engines.measuring.policy import Policy
 from fewmark.runner import Launch, Runner, RunSettings
 from fewmark.store import open_store
 from fewmark.verbs.run import n_bytes

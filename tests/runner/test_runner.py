@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fewmark.core import Case, Deployment, EngineError, Status, StoreError, Workload
-from fewmark.engines.measure import Policy
+from fewmark.engines.measuring.policy import Policy
 from fewmark.runner import Launch, Runner, RunSettings
 from fewmark.store import open_store
 
@@ -239,7 +239,7 @@ def test_a_command_that_never_answers_is_given_up(store):
 
 def test_a_worker_that_the_kernel_ends_for_want_of_memory_ran_out_of_memory(store, monkeypatch):
     counts = iter(range(1000))  # the kernel's count of such kills goes up
-    monkeypatch.setattr("fewmark.runner.process._oom_kills", lambda: next(counts))
+    monkeypatch.setattr("fewmark.runner.worker.process._oom_kills", lambda: next(counts))
     report = run(store, [odd(dummy(), "kill"), *grid(dummy())])
     assert report.to_dict()["statuses"] == {"ok": 6, "out_of_memory": 1}
 

@@ -4,7 +4,7 @@ import pytest
 
 from fewmark.core import Case, Deployment, Status, Workload
 from fewmark.runner import Runner, RunSettings
-from fewmark.runner.standing import Standing
+from fewmark.runner.worker.warm import Standing
 from fewmark.store import open_store
 from fewmark.verbs.campaign import campaign
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from fewmark.core import Case, Deployment, Workload
-from fewmark.engines.measure import Policy
+from fewmark.engines.measuring.policy import Policy
 from fewmark.runner import Runner, RunSettings
 from fewmark.runner.telemetry import Telemetry, Usage, nvml
 from fewmark.runner.telemetry.rapl import CpuEnergy

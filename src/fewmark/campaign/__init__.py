@@ -2,6 +2,6 @@
 
 from fewmark.campaign.account import Campaign, LedgerEntry, Step
 from fewmark.campaign.loop import run_campaign
-from fewmark.campaign.workers import SideBySide
+from fewmark.runner.executors.threads import SideBySide
 
 __all__ = ["Campaign", "LedgerEntry", "SideBySide", "Step", "run_campaign"]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fewmark.core import Advice, Case, Measurement
-from fewmark.evaluate.meta import Account, PlanCost, accelerators
+from fewmark.evaluate.meta_metrics import Account, PlanCost, accelerators
 from fewmark.planning.belief import Forecast
 from fewmark.planning.space import Space
 

@@ -17,7 +17,7 @@ from scipy.stats import norm
 
 from fewmark.campaign.account import Campaign, LedgerEntry, Step, borne_out, plan_cost, spent
 from fewmark.core import Advice, Case, InputError, Measurement, Prediction, Status
-from fewmark.evaluate.meta import Account, Charges, coverage, price_plan
+from fewmark.evaluate.meta_metrics import Account, Charges, coverage, price_plan
 from fewmark.interop import from_measurements
 from fewmark.models.base import Model
 from fewmark.planning.belief import INTERVAL_LEVEL, MIN_TOLD
@@ -26,7 +26,7 @@ from fewmark.planning.planner import COST, Planner, Proposal
 from fewmark.planning.prefix import prefix_latency_s, shorter, tells_prefixes, truncated
 from fewmark.planning.propose import PRIORITY, make_planner
 from fewmark.planning.space import RATES
-from fewmark.runner.projection import Projector
+from fewmark.runner.projection.projector import Projector
 from fewmark.screening import apply, screen
 from fewmark.store import Store
 

@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from fewmark.planning.assess import Assessment
-    from fewmark.planning.forecast import PlanAccount
+    from fewmark.planning.plan_account import PlanAccount
 
 
 @click.command("assess")
@@ -65,7 +65,7 @@ def command(
     Each recorded deployment in turn is the new one. Every strategy is replayed on it; what it does not measure is
     predicted by the same model. With --space it is about one plan instead: forecast before it runs, reported after.
     """
-    from fewmark.evaluate.meta import Charges
+    from fewmark.evaluate.meta_metrics import Charges
     from fewmark.verbs.assess import ACCURACIES, assess_plan, assess_strategies, describe, write_report
 
     charges = Charges(load_s=load_s, warmup=warmup, repeats=repeats)

@@ -49,7 +49,7 @@ def command(
     Measure them, add the results to the table (or the store), and ask again. With --target-error it exits with 0 and
     proposes nothing once the error is reached by its own forecast.
     """
-    from fewmark.evaluate.meta import Charges
+    from fewmark.evaluate.meta_metrics import Charges
     from fewmark.verbs.plan import plan
 
     charges = Charges(load_s=load_s, warmup=warmup, repeats=repeats)

@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from fewmark.runner import RunReport
-    from fewmark.runner.truncation import Validation
+    from fewmark.runner.projection.truncation import Validation
 
 SHOWN_FAILURES = 5
 

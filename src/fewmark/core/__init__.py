@@ -1,6 +1,7 @@
 """Frozen values, metric definitions, the error tree and the canonical table's columns. Standard library only."""
 
 from fewmark.core.cards import Card, Chart, Series, Table
+from fewmark.core.columns import CANONICAL_COLUMNS, CASE_COLUMNS, DEPLOYMENT_COLUMNS, WORKLOAD_COLUMNS
 from fewmark.core.errors import (
     EngineError,
     FewmarkError,
@@ -13,7 +14,6 @@ from fewmark.core.errors import (
 from fewmark.core.frozen import FrozenMap, content_hash
 from fewmark.core.metrics import METRICS, Metric, derive_metrics, tpot_s
 from fewmark.core.projection import Projection
-from fewmark.core.table import CANONICAL_COLUMNS, CASE_COLUMNS, DEPLOYMENT_COLUMNS, WORKLOAD_COLUMNS
 from fewmark.core.values import (
     Advice,
     Case,

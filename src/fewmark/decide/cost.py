@@ -22,7 +22,7 @@ import pandas as pd
 
 from fewmark.core.errors import InputError
 from fewmark.decide.prices import Prices
-from fewmark.evaluate.meta import accelerators
+from fewmark.evaluate.meta_metrics import accelerators
 from fewmark.models.base import FloatArray
 
 MILLION = 1e6

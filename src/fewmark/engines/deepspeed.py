@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from fewmark.engines.base import Availability
-from fewmark.engines.model_source import unsupported
-from fewmark.engines.offload import DiskFolder
-from fewmark.engines.recipe import Recipe
+from fewmark.engines.checkpoints.source import unsupported
+from fewmark.engines.environments.recipe import Recipe
 from fewmark.engines.registry import installed_version
-from fewmark.engines.transformers import TransformersEngine
-from fewmark.engines.transformers_model import build
+from fewmark.engines.transformers.engine import TransformersEngine
+from fewmark.engines.transformers.model import build
+from fewmark.engines.transformers.offload import DiskFolder
 
 RECIPE: Final = Recipe(
     steps=(

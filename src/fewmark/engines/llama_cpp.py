@@ -1,7 +1,7 @@
 """llama.cpp's llama-server: started by the engine, asked over HTTP, one slot for each sequence at once.
 
-The deployment's `model` is the path of a .gguf file, or whatever `fewmark.engines.model_source` knows of a Llama-like
-type, as random weights. Engine options:
+The deployment's `model` is the path of a .gguf file, or whatever `fewmark.engines.checkpoints.source` knows of a
+Llama-like type, as random weights. Engine options:
 
 config
     As for the other engines.
@@ -39,11 +39,11 @@ from typing import Any, ClassVar, Final
 from fewmark.core import Deployment, Sample, Status, Workload
 from fewmark.core.frozen import thaw
 from fewmark.engines.base import Availability, CaseFailure
-from fewmark.engines.exhaustion import speaks_of_memory
-from fewmark.engines.gguf import ARCHITECTURES, TYPES, write_random
-from fewmark.engines.model_source import check_single, check_workload, model_source, unsupported, whole
-from fewmark.engines.recipe import Build, Recipe
-from fewmark.engines.room import require_room_for_file, require_room_to_load
+from fewmark.engines.checkpoints.gguf import ARCHITECTURES, TYPES, write_random
+from fewmark.engines.checkpoints.source import check_single, check_workload, model_source, unsupported, whole
+from fewmark.engines.environments.recipe import Build, Recipe
+from fewmark.engines.memory.exhaustion import speaks_of_memory
+from fewmark.engines.memory.refusal import require_room_for_file, require_room_to_load
 
 OPTIONS: Final = frozenset({"config", "weights", "threads", "slots", "slot_tokens", "gpu_layers"})
 PROGRAM: Final = "llama-server"

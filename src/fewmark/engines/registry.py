@@ -12,7 +12,7 @@ from fewmark.engines.base import Availability, Engine
 
 ENTRY_POINT_GROUP: Final = "fewmark.engines"
 BUILT_IN: Final[Mapping[str, str]] = {
-    "transformers": "fewmark.engines.transformers:TransformersEngine",
+    "transformers": "fewmark.engines.transformers.engine:TransformersEngine",
     "vllm": "fewmark.engines.vllm:VllmEngine",
     "llama.cpp": "fewmark.engines.llama_cpp:LlamaCppEngine",
     "deepspeed": "fewmark.engines.deepspeed:DeepSpeedEngine",

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from fewmark.core import DEPLOYMENT_COLUMNS, Deployment, Sample, Status, Workload
+from fewmark.core.columns import METRIC_COLUMNS, NUMERIC_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
 from fewmark.core.frozen import thaw
-from fewmark.core.table import METRIC_COLUMNS, NUMERIC_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
 from fewmark.engines.base import Availability, CaseFailure
 
 Row = dict[str, Any]

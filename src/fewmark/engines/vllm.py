@@ -1,6 +1,6 @@
 """vLLM in process: static batches on random weights or a checkpoint, prefix caching off.
 
-Models are named as for the transformers engine (`fewmark.engines.model_source`). Engine options:
+Models are named as for the transformers engine (`fewmark.engines.checkpoints.source`). Engine options:
 
 config, weights
     As there.
@@ -29,10 +29,10 @@ from typing import Any, Final
 from fewmark.core import Deployment, Sample, Status, Workload
 from fewmark.core.frozen import thaw
 from fewmark.engines.base import Availability, CaseFailure
-from fewmark.engines.model_source import check_single, check_workload, model_source, unsupported, whole
-from fewmark.engines.recipe import Recipe
+from fewmark.engines.checkpoints.source import check_single, check_workload, model_source, unsupported, whole
+from fewmark.engines.environments.recipe import Recipe
+from fewmark.engines.memory.refusal import require_room_to_load, require_room_to_run
 from fewmark.engines.registry import installed_version
-from fewmark.engines.room import require_room_to_load, require_room_to_run
 
 OPTIONS: Final = frozenset({"config", "weights", "threads", "max_model_len", "max_num_seqs"})
 DTYPES: Final = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}

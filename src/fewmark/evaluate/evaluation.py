@@ -11,13 +11,15 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
+from fewmark.core.columns import WORKLOAD_COLUMNS
 from fewmark.core.errors import InputError, ModelError
 from fewmark.core.metrics import TARGETS, derive_metrics
-from fewmark.core.table import WORKLOAD_COLUMNS
 from fewmark.evaluate.protocols import Turn, eligible_deployments, turns
 from fewmark.evaluate.scores import scores
 from fewmark.models.base import FloatArray, Model
-from fewmark.models.cells import (
+from fewmark.models.conformal.support import anchors
+from fewmark.models.registry import make_model
+from fewmark.tables.cells import (
     Cells,
     IntArray,
     cell_columns,
@@ -26,8 +28,6 @@ from fewmark.models.cells import (
     median_of_repeats,
     read_cells,
 )
-from fewmark.models.registry import make_model
-from fewmark.models.support import anchors
 
 CONFIDENCE_LEVEL = 0.9
 MakeModel = Callable[..., Model]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
-from fewmark.models.cells import Cells, IntArray
+from fewmark.tables.cells import Cells, IntArray
 
 N_FOLDS: Final = 5
 MIN_CELLS: Final = 16

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pandas as pd
 
 from fewmark.core import CANONICAL_COLUMNS, FormatError, Status
-from fewmark.core.table import NUMERIC_COLUMNS
+from fewmark.core.columns import NUMERIC_COLUMNS
 from fewmark.interop.cells import EXACT_INTEGER, is_unknown, label_to_cell, parse_number, tidy_column
 
 _WHOLE: Final = frozenset(("batch_size", "concurrency", "accelerator_count", "tensor_parallel_size", "n_repeats"))

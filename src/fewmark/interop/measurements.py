@@ -9,8 +9,8 @@ from typing import Any, Final
 import pandas as pd
 
 from fewmark.core import CANONICAL_COLUMNS, Case, Deployment, InputError, Measurement, Projection, Sample, Workload
+from fewmark.core.columns import EXPIRED, FLAG_SEPARATOR, METRIC_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
 from fewmark.core.frozen import FrozenMap, thaw
-from fewmark.core.table import EXPIRED, FLAG_SEPARATOR, METRIC_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
 from fewmark.core.values import MEASUREMENT_PROVENANCES
 from fewmark.interop.cells import cell_to_option, is_unknown, option_to_cell
 from fewmark.interop.frame import build_frame

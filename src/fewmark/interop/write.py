@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from fewmark.core import CANONICAL_COLUMNS, InputError
-from fewmark.core.table import NUMERIC_COLUMNS
+from fewmark.core.columns import NUMERIC_COLUMNS
 from fewmark.interop.canonical_parquet import ENCODED_KEY
 from fewmark.interop.cells import cell_to_text, is_unknown, label_to_text, number_to_text
 

@@ -1,7 +1,7 @@
 """What every model can do.
 
 Notation: n rows (cells), X a table of cells with the canonical case columns
-(`fewmark.core.table.CASE_COLUMNS`, unknown = NaN/None; ``option.*`` and ``workload.*`` columns count too),
+(`fewmark.core.columns.CASE_COLUMNS`, unknown = NaN/None; ``option.*`` and ``workload.*`` columns count too),
 y (n,) the target's values in the unit of its name.
 """
 

@@ -14,14 +14,14 @@ from fewmark.models.base import Model
 
 GROUP: Final = "fewmark.models"
 MODELS: Final[Mapping[str, str]] = {
-    "auto": "fewmark.models.consistent:ConsistentAuto",
-    "ala": "fewmark.models.ala:AlaModel",
-    "mechanistic": "fewmark.models.mechanistic:Mechanistic",
-    "loglog": "fewmark.models.loglog:LogLogInterpolation",
-    "xgboost": "fewmark.models.baselines:XGBoostBaseline",
-    "gradient-boosting": "fewmark.models.baselines:GradientBoostingBaseline",
-    "random-forest": "fewmark.models.baselines:RandomForestBaseline",
-    "linear": "fewmark.models.baselines:LinearBaseline",
+    "auto": "fewmark.models.auto.model:ConsistentAuto",
+    "ala": "fewmark.models.ala.regressor:AlaModel",
+    "mechanistic": "fewmark.models.analytic.mechanistic:Mechanistic",
+    "loglog": "fewmark.models.baselines.loglog:LogLogInterpolation",
+    "xgboost": "fewmark.models.baselines.learners:XGBoostBaseline",
+    "gradient-boosting": "fewmark.models.baselines.learners:GradientBoostingBaseline",
+    "random-forest": "fewmark.models.baselines.learners:RandomForestBaseline",
+    "linear": "fewmark.models.baselines.learners:LinearBaseline",
 }
 
 
@@ -35,7 +35,8 @@ def make_model(
 ) -> Model:
     """A model that has not been fitted. Point predictors come inside conformal intervals.
 
-    With `prior` a model that can joins what public measurements teach (`fewmark.models.prior`) to a small table.
+    With `prior` a model that can joins what public measurements teach (`fewmark.models.auto.public_prior`) to a small
+    table.
 
     Raises
     ------
@@ -49,7 +50,7 @@ def make_model(
         if prior and found.uses_prior:
             parameters["prior"] = True
         return found(target=target, random_state=random_state, **parameters)
-    from fewmark.models.conformal import SplitConformal
+    from fewmark.models.conformal.cross_conformal import SplitConformal
 
     return SplitConformal(name, found, target=target, random_state=random_state, **parameters)
 

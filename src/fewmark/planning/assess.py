@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from fewmark.core.errors import InputError
-from fewmark.evaluate.meta import Charges, deployment_codes
+from fewmark.evaluate.meta_metrics import Charges, deployment_codes
 from fewmark.models.base import Model
 from fewmark.planning.belief import Belief, prior_belief
 from fewmark.planning.known import believe, fit, run_seconds

@@ -30,11 +30,11 @@ import numpy as np
 from scipy.stats import norm
 
 from fewmark.core.errors import InputError
-from fewmark.models.auto_inputs import COLUMNS, DEPLOYMENT, Encoder, read_table
-from fewmark.models.auto_kernel import parts, prior
+from fewmark.facts.facts import load_facts, user_files
+from fewmark.models.auto.covariance import parts, prior
+from fewmark.models.auto.features import COLUMNS, DEPLOYMENT, Encoder, read_table
 from fewmark.models.base import JointModel, Model
-from fewmark.models.facts import load_facts, user_files
-from fewmark.models.kernel import Kernel, Part
+from fewmark.models.gp.kernel import Kernel, Part
 from fewmark.planning.space import BoolArray, FloatArray, IntArray, Space
 
 NOISE_SD: Final = 0.01

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fewmark.core.errors import InputError, ModelError
 from fewmark.core.metrics import TARGETS
-from fewmark.evaluate.meta import cell_codes
+from fewmark.evaluate.meta_metrics import cell_codes
 from fewmark.models.base import FloatArray, JointModel, Model
 from fewmark.planning.belief import Belief, model_belief, prior_belief
 from fewmark.planning.space import Space

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from fewmark.core import Case, Measurement, Sample, Status
-from fewmark.evaluate.meta import cell_codes
+from fewmark.evaluate.meta_metrics import cell_codes
 from fewmark.planning.space import BoolArray, Space
 
 

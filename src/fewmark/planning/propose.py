@@ -12,7 +12,7 @@ import pandas as pd
 
 from fewmark.core.errors import InputError
 from fewmark.core.metrics import TARGETS
-from fewmark.evaluate.meta import Charges, is_identity
+from fewmark.evaluate.meta_metrics import Charges, is_identity
 from fewmark.models.base import FloatArray, Model
 from fewmark.planning.known import believe, fit, measured_cells
 from fewmark.planning.planner import COST, Planner

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
-from fewmark.evaluate.meta import cell_codes, deployment_codes, is_identity
+from fewmark.evaluate.meta_metrics import cell_codes, deployment_codes, is_identity
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]

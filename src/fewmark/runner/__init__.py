@@ -1,10 +1,10 @@
 """The runner: executes cases in worker processes and saves each measurement as soon as it exists."""
 
 from fewmark.runner.deployment import RunSettings, measure_deployment
-from fewmark.runner.executor import Executor, LocalExecutor
-from fewmark.runner.launch import Launch
-from fewmark.runner.ray_executor import RayExecutor
+from fewmark.runner.executors.local import Executor, LocalExecutor
+from fewmark.runner.executors.ray import RayExecutor
 from fewmark.runner.runner import ResultStore, Runner, RunReport
+from fewmark.runner.worker.launch import Launch
 
 __all__ = [
     "Executor",

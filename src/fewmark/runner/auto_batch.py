@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from fewmark.core import Case, InputError, Measurement, Status
-from fewmark.engines.memory import TIERS
+from fewmark.engines.memory.footprint import TIERS
 
 RULES: Final = ("throughput", "largest")
 WORTH: Final = 0.02  # a doubled batch that gains less has saturated: what is left is noise and memory

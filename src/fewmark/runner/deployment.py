@@ -9,13 +9,13 @@ from time import perf_counter
 from typing import Any, Final
 
 from fewmark.core import Case, Deployment, EngineError, InputError, Measurement, Status
-from fewmark.engines.measure import Outcome, Policy, case_seed
-from fewmark.runner.drift import marked, worth_checking
-from fewmark.runner.launch import Launch
-from fewmark.runner.process import WorkerGoneError, WorkerProcess
-from fewmark.runner.standing import Standing
-from fewmark.runner.truncation import Truncation, Truncator
-from fewmark.runner.visits import Visits, as_visit
+from fewmark.engines.measuring.policy import Outcome, Policy, case_seed
+from fewmark.runner.drift_check import marked, worth_checking
+from fewmark.runner.projection.truncation import Truncation, Truncator
+from fewmark.runner.rounds import Visits, as_visit
+from fewmark.runner.worker.launch import Launch
+from fewmark.runner.worker.process import WorkerGoneError, WorkerProcess
+from fewmark.runner.worker.warm import Standing
 
 START_ATTEMPTS: Final = 3
 LOAD_ATTEMPTS: Final = 2
@@ -45,7 +45,7 @@ class RunSettings:
     truncation : Truncation, optional
         How generations are cut short and projected.
     rounds : int
-        In how many rounds over a deployment's cases the repeats are made; see `fewmark.runner.visits`.
+        In how many rounds over a deployment's cases the repeats are made; see `fewmark.runner.rounds`.
     visits : tuple of Measurement
         Of a run in rounds that was stopped.
     """
@@ -74,7 +74,7 @@ def measure_deployment(
 ) -> Generator[Measurement, None, None]:
     """Measure cases of one deployment, in the order given; each measurement is yielded when it exists.
 
-    In more rounds than one, each visit of a case is yielded as well, flagged as one (`fewmark.runner.visits`).
+    In more rounds than one, each visit of a case is yielded as well, flagged as one (`fewmark.runner.rounds`).
 
     Parameters
     ----------

@@ -13,14 +13,14 @@ from typing import Any, Final, Protocol, cast
 from fewmark.core import Advice, Case, Deployment, Measurement, Status, content_hash
 from fewmark.core.frozen import thaw
 from fewmark.core.values import MEASUREMENT_PROVENANCES, RUN_PROVENANCES
-from fewmark.runner import drift
+from fewmark.runner import drift_check
+from fewmark.runner.advice import host_advice, result_advice, run_facts
 from fewmark.runner.auto_batch import AutoBatch
 from fewmark.runner.deployment import RunSettings
-from fewmark.runner.executor import Executor, LocalExecutor, Unavailable
+from fewmark.runner.executors.local import Executor, LocalExecutor, Unavailable
 from fewmark.runner.progress import RunProgress
-from fewmark.runner.surroundings import host_advice, result_advice, run_facts
-from fewmark.runner.truncation import REFRESHED, Validation
-from fewmark.runner.visits import VISIT, left_over
+from fewmark.runner.projection.truncation import REFRESHED, Validation
+from fewmark.runner.rounds import VISIT, left_over
 
 WHOLE: Final = ("measured", "imported")
 
@@ -178,7 +178,7 @@ class Runner:
                     cast(RoundsStore, self.store).add_visits([result])
                     continue
                 self.store.add([result])
-                if drift.FLAG in result.flags:
+                if drift_check.FLAG in result.flags:
                     checks.append(result)
                     continue
                 if REFRESHED in result.flags:
@@ -198,7 +198,7 @@ class Runner:
             n_left=len(missing) - len(saved),
             measurements=tuple(measured),
             unavailable=tuple((item.deployment.engine, str(item.error), item.n_cases) for item in unavailable),
-            advice=(*self._advice(measured), *drift.drift_advice(checks)),
+            advice=(*self._advice(measured), *drift_check.drift_advice(checks)),
             elapsed_s=time.monotonic() - began,
             checks=tuple(checks),
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from fewmark.core.table import METRIC_COLUMNS
+from fewmark.core.columns import METRIC_COLUMNS
 from fewmark.screening.base import Finding
 from fewmark.screening.grid import codes, deployment_codes, workload_codes
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from fewmark.core.table import EXPIRED, FLAG_SEPARATOR
+from fewmark.core.columns import EXPIRED, FLAG_SEPARATOR
 from fewmark.screening.base import Finding
 
 REASON = "the system has changed since: cells measured again later tell so"

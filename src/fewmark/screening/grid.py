@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fewmark.core.table import DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
+from fewmark.core.columns import DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

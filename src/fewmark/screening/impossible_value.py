@@ -7,7 +7,7 @@ from typing import Final
 
 import pandas as pd
 
-from fewmark.core.table import METRIC_COLUMNS
+from fewmark.core.columns import METRIC_COLUMNS
 from fewmark.screening.base import Finding
 
 LATER: Final = 1.05  # the two are often taken from different repeats

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from fewmark.core.table import DEPLOYMENT_COLUMNS
+from fewmark.core.columns import DEPLOYMENT_COLUMNS
 from fewmark.screening.base import Finding
 from fewmark.screening.grid import codes, log_latency, workload_codes
 

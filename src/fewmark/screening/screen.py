@@ -8,7 +8,7 @@ from typing import Final
 import pandas as pd
 
 from fewmark.core import CANONICAL_COLUMNS, InputError
-from fewmark.core.table import NUMERIC_COLUMNS
+from fewmark.core.columns import NUMERIC_COLUMNS
 from fewmark.screening.base import Finding, Rule, apply
 from fewmark.screening.batch_not_batch import BatchNotBatch
 from fewmark.screening.cold_start import ColdStart

@@ -10,8 +10,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from fewmark.core import CANONICAL_COLUMNS, Projection
+from fewmark.core.columns import DEPLOYMENT_COLUMNS, METRIC_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
 from fewmark.core.frozen import canonical_json
-from fewmark.core.table import DEPLOYMENT_COLUMNS, METRIC_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
 from fewmark.store.database import Database
 from fewmark.store.queries import Condition, pages
 from fewmark.store.schema import COST_COLUMNS, cases, deployments, measurements

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 
 from fewmark.core import Deployment, FrozenMap, InputError
-from fewmark.core.table import DEPLOYMENT_COLUMNS
+from fewmark.core.columns import DEPLOYMENT_COLUMNS
 from fewmark.store.database import Database
 from fewmark.store.rows import column_text, deployment_column
 from fewmark.store.schema import deployments, environments, measurements

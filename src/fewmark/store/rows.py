@@ -25,14 +25,14 @@ from fewmark.core import (
     content_hash,
     derive_metrics,
 )
-from fewmark.core.frozen import canonical_json, thaw
-from fewmark.core.table import (
+from fewmark.core.columns import (
     DEPLOYMENT_COLUMNS,
     FLAG_SEPARATOR,
     METRIC_COLUMNS,
     NUMERIC_COLUMNS,
     WORKLOAD_COLUMNS,
 )
+from fewmark.core.frozen import canonical_json, thaw
 from fewmark.store.annotations import Annotation
 from fewmark.store.schema import COST_COLUMNS
 

@@ -4,7 +4,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from fewmark.core.table import DEPLOYMENT_COLUMNS, METRIC_COLUMNS, NUMERIC_COLUMNS, WORKLOAD_COLUMNS
+from fewmark.core.columns import DEPLOYMENT_COLUMNS, METRIC_COLUMNS, NUMERIC_COLUMNS, WORKLOAD_COLUMNS
 
 COST_COLUMNS: Final = ("wall_s", "accelerator_s", "energy_j", "startup_s")
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from fewmark.core import Deployment, FrozenMap, InputError, Measurement, Prediction
-from fewmark.core.table import EXPIRED, FLAG_SEPARATOR, METRIC_COLUMNS
+from fewmark.core.columns import EXPIRED, FLAG_SEPARATOR, METRIC_COLUMNS
 from fewmark.store import schema
 from fewmark.store.annotations import Annotation
 from fewmark.store.columns import read_columns

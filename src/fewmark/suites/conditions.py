@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 
+from fewmark.core.columns import CASE_COLUMNS, DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
 from fewmark.core.frozen import freeze
-from fewmark.core.table import CASE_COLUMNS, DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
 from fewmark.core.values import Case
 
 Fields = Mapping[str, Any]

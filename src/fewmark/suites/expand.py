@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from fewmark.core.columns import DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
 from fewmark.core.errors import InputError
 from fewmark.core.frozen import FrozenMap
-from fewmark.core.table import DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
 from fewmark.core.values import Case, Deployment, Workload
 from fewmark.suites.schema import AxisReference, CellsPart, DeploymentPart, SuiteFile
 from fewmark.suites.yaml_file import Document, KeyPath

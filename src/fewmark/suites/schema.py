@@ -7,9 +7,9 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 
+from fewmark.core.columns import CASE_COLUMNS
 from fewmark.core.errors import InputError
 from fewmark.core.frozen import FrozenMap, freeze
-from fewmark.core.table import CASE_COLUMNS
 from fewmark.suites.conditions import COMPARISONS, DERIVED_FIELDS, Condition, is_case_field, parse_condition
 
 SUITE_FILE_VERSION: Final = 1

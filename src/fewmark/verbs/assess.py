@@ -11,12 +11,12 @@ from fewmark.core import Card, Chart, InputError, Series, Table
 from fewmark.core.metrics import TARGETS
 from fewmark.decide.cost import hourly_cost, power_w
 from fewmark.decide.prices import load_prices
-from fewmark.evaluate.meta import Charges
+from fewmark.evaluate.meta_metrics import Charges
 from fewmark.models.base import Model
 from fewmark.models.registry import make_model, model_names
 from fewmark.planning.assess import Assessment, Contender, assess, subjects
-from fewmark.planning.forecast import PlanAccount, account_for
 from fewmark.planning.known import measured_cells
+from fewmark.planning.plan_account import PlanAccount, account_for
 from fewmark.planning.propose import make_planner
 from fewmark.planning.strategies import make_strategy, strategy_names
 from fewmark.report import RENDERERS

@@ -14,13 +14,13 @@ import pandas as pd
 from fewmark.campaign import Campaign, SideBySide, Step, run_campaign
 from fewmark.campaign.loop import STEP_CELLS
 from fewmark.core import Case, InputError, Measurement
-from fewmark.evaluate.meta import Charges
+from fewmark.evaluate.meta_metrics import Charges
 from fewmark.interop import from_measurements
-from fewmark.models.prior import public_relatives
+from fewmark.models.auto.public_prior import public_relatives
 from fewmark.models.registry import make_model
 from fewmark.runner import Runner
-from fewmark.runner.executor import LocalExecutor
-from fewmark.runner.standing import Standing
+from fewmark.runner.executors.local import LocalExecutor
+from fewmark.runner.worker.warm import Standing
 from fewmark.store import open_store
 from fewmark.suites import Suite
 from fewmark.verbs.plan import NO_MODEL

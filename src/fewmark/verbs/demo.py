@@ -13,17 +13,17 @@ import pandas as pd
 from scipy.stats import binom
 
 from fewmark.core import Advice, Card, Case, FewmarkError, InputError, Measurement, Prediction
-from fewmark.engines.measure import Policy
+from fewmark.engines.measuring.policy import Policy
 from fewmark.interop import from_measurements
 from fewmark.models.base import Model
-from fewmark.models.cells import cell_columns
 from fewmark.models.registry import make_model
 from fewmark.report import render_html
 from fewmark.runner import Runner, RunReport, RunSettings
 from fewmark.store import Store, open_store
 from fewmark.suites import load_suite
-from fewmark.verbs.cards_overview import cost_card, environment_card
-from fewmark.verbs.cards_prediction import accuracy_card, curves_card
+from fewmark.tables.cells import cell_columns
+from fewmark.verbs.cards.overview import cost_card, environment_card
+from fewmark.verbs.cards.prediction import accuracy_card, curves_card
 
 TARGET: Final = "throughput_tok_s"
 MAX_REPEATS: Final = 5  # of a cell: the demo is short

@@ -9,7 +9,7 @@ from typing import Any
 from fewmark.core import EngineError
 from fewmark.engines.doctor import BAD, Finding, examine, noise
 from fewmark.runner import Launch
-from fewmark.runner.process import WorkerGoneError, WorkerProcess
+from fewmark.runner.worker.process import WorkerGoneError, WorkerProcess
 
 START_TIMEOUT_S = 60.0
 

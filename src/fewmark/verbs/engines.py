@@ -9,9 +9,9 @@ from typing import Any
 
 from fewmark.core import FewmarkError, InputError
 from fewmark.engines import engine_names, probe
-from fewmark.engines.archive import write_archive
-from fewmark.engines.environments import environment_python, recipe_of
-from fewmark.engines.install import install_engine
+from fewmark.engines.environments.folders import environment_python, recipe_of
+from fewmark.engines.environments.install import install_engine
+from fewmark.engines.worker.archive import write_archive
 
 
 def list_engines() -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import pandas as pd
 from fewmark.core import InputError
 from fewmark.evaluate import PROTOCOLS, prepare
 from fewmark.evaluate import evaluate as run_protocol
-from fewmark.models.prior import measured_in_public
+from fewmark.models.auto.public_prior import measured_in_public
 from fewmark.models.registry import make_model
 from fewmark.verbs.source import read_source
 

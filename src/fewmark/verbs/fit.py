@@ -7,9 +7,9 @@ from typing import Any
 
 from fewmark.evaluate import prepare
 from fewmark.models.base import Model
-from fewmark.models.cells import learned_columns
+from fewmark.models.persistence import load_model, save_model
 from fewmark.models.registry import make_model
-from fewmark.models.saved import load_model, save_model
+from fewmark.tables.cells import learned_columns
 from fewmark.verbs.source import read_source
 
 __all__ = ["fit", "load_model"]
@@ -40,7 +40,7 @@ def fit(
     screened : bool
         Whether rows that the screen excludes stay unseen.
     prior : bool
-        Whether a small table is joined by what public measurements teach (`fewmark.models.prior`).
+        Whether a small table is joined by what public measurements teach (`fewmark.models.auto.public_prior`).
 
     Raises
     ------

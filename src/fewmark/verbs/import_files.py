@@ -10,8 +10,8 @@ import pandas as pd
 
 from fewmark.core import FrozenMap, InputError, Measurement, Status
 from fewmark.interop import is_complete, read_table, to_measurements
-from fewmark.runner.projection import RULES
-from fewmark.runner.truncation import awaits_projection, project_all
+from fewmark.runner.projection.projector import RULES
+from fewmark.runner.projection.truncation import awaits_projection, project_all
 from fewmark.screening import Finding, screen
 from fewmark.store import Annotation, Store, open_store
 from fewmark.verbs.results import table_of, whole_measurements

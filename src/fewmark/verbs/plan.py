@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from fewmark.core import FewmarkError, InputError
-from fewmark.evaluate.meta import Charges
+from fewmark.evaluate.meta_metrics import Charges
 from fewmark.interop import write_table
-from fewmark.models.prior import public_relatives
+from fewmark.models.auto.public_prior import public_relatives
 from fewmark.models.registry import make_model
 from fewmark.planning.known import joined
 from fewmark.planning.planner import Planner

@@ -11,10 +11,10 @@ import pandas as pd
 from fewmark.core import CANONICAL_COLUMNS, InputError, Prediction
 from fewmark.evaluate import prepare
 from fewmark.interop import to_measurements, write_table
-from fewmark.models.cells import cell_columns, learned_columns
+from fewmark.models.persistence import load_model
 from fewmark.models.registry import make_model
-from fewmark.models.saved import load_model
 from fewmark.store import open_store
+from fewmark.tables.cells import cell_columns, learned_columns
 from fewmark.verbs.source import named_columns, read_cases, read_source
 
 ANSWERS: Final = ("value", "low", "high", "provenance", "similarity", "abstained")

@@ -12,12 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fewmark.core import Advice, InputError, ModelError
-from fewmark.core.table import WORKLOAD_COLUMNS
+from fewmark.core.columns import WORKLOAD_COLUMNS
 from fewmark.decide.cost import hourly_cost, power_w, replicas, token_costs
 from fewmark.decide.prices import Prices, load_prices
 from fewmark.decide.recommend import Recommendation, recommend
 from fewmark.decide.slo import Distribution, Objective, distribution, parse_objectives
-from fewmark.evaluate.meta import accelerators, deployment_codes, is_identity
+from fewmark.evaluate.meta_metrics import accelerators, deployment_codes, is_identity
 from fewmark.models.base import FloatArray
 from fewmark.models.registry import make_model
 from fewmark.planning.known import measured_cells

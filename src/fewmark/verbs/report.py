@@ -17,14 +17,14 @@ from fewmark.core import Advice, Card, InputError, Measurement, ModelError, Stat
 from fewmark.core.metrics import TARGETS
 from fewmark.interop import from_measurements, is_complete, to_measurements
 from fewmark.models.base import Model
-from fewmark.models.cells import INTERVAL
 from fewmark.models.registry import make_model
 from fewmark.report import RENDERERS
 from fewmark.screening import apply, screen
 from fewmark.store import Outcome, open_store
-from fewmark.verbs.cards_overview import cost_card, environment_card, faults_card, summary_card
-from fewmark.verbs.cards_prediction import accuracy_card, curves_card, has_load_curves
-from fewmark.verbs.cells import cell_columns, deployment_columns, reduce_cells
+from fewmark.tables.cells import INTERVAL
+from fewmark.verbs.cards.labels import cell_columns, deployment_columns, reduce_cells
+from fewmark.verbs.cards.overview import cost_card, environment_card, faults_card, summary_card
+from fewmark.verbs.cards.prediction import accuracy_card, curves_card, has_load_curves
 from fewmark.verbs.ledger import Ledger, read_ledger
 from fewmark.verbs.results import read_results
 
@@ -71,7 +71,8 @@ def report(
     target : str, optional
         The metric; by default the first of `TARGETS` of which there is the most.
     prior : bool
-        Whether a small table is joined by what public measurements teach (`fewmark.models.prior`); the report says so.
+        Whether a small table is joined by what public measurements teach (`fewmark.models.auto.public_prior`); the
+        report says so.
 
     Raises
     ------

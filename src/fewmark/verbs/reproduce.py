@@ -33,14 +33,14 @@ def reproduce(
     if paper != "ala":
         raise InputError("no such paper to reproduce", got=paper, hint="ala")
     try:
-        from fewmark.verbs.reproduce_figures import draw
+        from fewmark.verbs.reproduction.figures import draw
     except ImportError:
         raise InputError(
             "the figures need matplotlib", got="it is not installed", hint="pip install 'fewmark[figures]'"
         ) from None
     from fewmark.datasets import load
     from fewmark.evaluate.reproduction import reproduce_ala
-    from fewmark.verbs.reproduce_page import page
+    from fewmark.verbs.reproduction.page import page
 
     table = load(DATASET, screened=True)
     questions = reproduce_ala(table, seed=seed, n_jobs=jobs, backend=backend, progress=progress)

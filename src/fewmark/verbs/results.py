@@ -8,7 +8,7 @@ import pandas as pd
 
 from fewmark.core import Measurement
 from fewmark.interop import from_measurements, get_format, read_table
-from fewmark.runner.truncation import awaits_projection, project_all
+from fewmark.runner.projection.truncation import awaits_projection, project_all
 
 
 def read_results(path: str | Path, name: str = "auto") -> pd.DataFrame:

@@ -14,13 +14,13 @@ from typing import Any, Final
 from fewmark.core import EngineError, InputError, Status
 from fewmark.core.frozen import thaw
 from fewmark.engines import engine_names, probe
-from fewmark.engines.environments import environment_python
-from fewmark.engines.measure import Policy
+from fewmark.engines.environments.folders import environment_python
+from fewmark.engines.measuring.policy import Policy
 from fewmark.engines.replay import TABLES_VARIABLE
 from fewmark.runner import Executor, Launch, LocalExecutor, RayExecutor, Runner, RunReport, RunSettings
 from fewmark.runner.auto_batch import auto_batch
-from fewmark.runner.standing import Standing
-from fewmark.runner.truncation import Truncation, Validation
+from fewmark.runner.projection.truncation import Truncation, Validation
+from fewmark.runner.worker.warm import Standing
 from fewmark.store import open_store
 from fewmark.suites import Suite, load_suite, matching
 from fewmark.verbs.versions import version_advice

@@ -11,12 +11,12 @@ from typing import Any, Final
 import numpy as np
 
 from fewmark.core import Case, InputError, Measurement, Status
-from fewmark.core.table import EXPIRED
+from fewmark.core.columns import EXPIRED
 from fewmark.interop import from_measurements
-from fewmark.planning.drift import MEASURED_SD, Drift, detect_drift, sentinels
+from fewmark.planning.sentinels import MEASURED_SD, Drift, detect_drift, sentinels
 from fewmark.planning.space import Space
 from fewmark.runner import Runner
-from fewmark.runner.drift import FLAG as DRIFT_CHECK
+from fewmark.runner.drift_check import FLAG as DRIFT_CHECK
 from fewmark.screening.expired import REASON
 from fewmark.store import Annotation, open_store
 from fewmark.suites import Suite

@@ -30,9 +30,9 @@ from fewmark.evaluate.reproduction.claims import (
     resample,
 )
 from fewmark.evaluate.reproduction.deployments import DeploymentData
-from fewmark.models.ala import AlaRegressor
-from fewmark.models.annealing import Schedule, anneal
-from fewmark.models.annealing_space import median_percentage_error
+from fewmark.models.ala.annealing.search import Schedule, anneal
+from fewmark.models.ala.annealing.subsets import median_percentage_error
+from fewmark.models.ala.regressor import AlaRegressor
 
 FloatArray = NDArray[np.float64]
 ALA: Final = "ALA"

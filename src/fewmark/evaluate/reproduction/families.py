@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from fewmark.core.errors import ModelError
 from fewmark.evaluate.reproduction.claims import Question, judge, resample
 from fewmark.evaluate.reproduction.deployments import DeploymentData
-from fewmark.models.ala import AlaRegressor
-from fewmark.models.annealing_space import median_percentage_error
+from fewmark.models.ala.annealing.subsets import median_percentage_error
+from fewmark.models.ala.regressor import AlaRegressor
 
 FloatArray = NDArray[np.float64]
 Unit = tuple[str, dict[str, FloatArray]]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fewmark.evaluate.reproduction.claims import Question, judge, resample
 from fewmark.evaluate.reproduction.deployments import DeploymentData
-from fewmark.models.ala import AlaRegressor
+from fewmark.models.ala.regressor import AlaRegressor
 
 IntArray = NDArray[np.intp]
 Design = Callable[[IntArray, IntArray, np.random.Generator], NDArray[np.bool_]]

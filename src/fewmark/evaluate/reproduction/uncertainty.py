@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from fewmark.core.errors import InputError
 from fewmark.evaluate.reproduction.claims import Question, judge
 from fewmark.evaluate.reproduction.deployments import DeploymentData
-from fewmark.models.ala import AlaRegressor
-from fewmark.models.annealing import Schedule, anneal
-from fewmark.models.annealing_space import SubsetSpace, median_percentage_error
-from fewmark.models.error_predictor import ErrorPredictor, forecast_error
+from fewmark.models.ala.annealing.search import Schedule, anneal
+from fewmark.models.ala.annealing.subsets import SubsetSpace, median_percentage_error
+from fewmark.models.ala.error_predictor import ErrorPredictor, forecast_error
+from fewmark.models.ala.regressor import AlaRegressor
 
 FloatArray = NDArray[np.float64]
 PAPER: Final = {  # Table I: predicted error, confidence, actual error

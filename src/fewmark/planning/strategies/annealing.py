@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from fewmark.core.errors import InputError, ModelError
-from fewmark.models.annealing import Schedule, anneal
+from fewmark.models.ala.annealing.search import Schedule, anneal
 from fewmark.planning.space import BoolArray, IntArray
 from fewmark.planning.strategies.base import State, Strategy
 

@@ -1,0 +1,1 @@
+"""Where an engine's model comes from: named shapes, configurations, checkpoints, GGUF files."""

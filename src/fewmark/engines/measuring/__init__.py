@@ -1,0 +1,1 @@
+"""How a case is measured: warm-up, repeats until stable, outliers."""

@@ -1,0 +1,139 @@
+"""A file of cases into a file of measurements, in this process: for hosts where nothing but the engine is installed.
+
+Both are JSON lines: one `Case`, one `Measurement` a line. Each measurement is written through to the disk when it
+exists. Cases that the results already hold are skipped, so a killed batch goes on where it stopped.
+
+With a policy that cuts generations short, a few cells of each deployment are run in full as well and come first. The
+results hold the short runs as they are; `fewmark import` projects them. A later batch that cuts nothing short, into the
+same file, measures in full what was only cut.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fewmark.core import Case, Deployment, InputError, Measurement
+from fewmark.engines.host import host_facts
+from fewmark.engines.measuring.policy import Outcome, Policy, case_seed, measure
+from fewmark.engines.measuring.spread import in_full_as_well
+from fewmark.engines.worker.loading import close_engine, engine_facts, failed_load, ready_engine
+
+
+def read_cases(path: Path) -> list[Case]:
+    """The cases of a file, one a line, each once. Raises `InputError` with the line that is none."""
+    cases: dict[str, Case] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("cannot read the cases", got=f"{path}: {error}") from None
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                case = Case.from_dict(json.loads(line))
+            except (ValueError, InputError) as error:
+                raise InputError(f"{path}, line {number}: not a case", got=line, hint=str(error)) from None
+            cases[case.case_id] = case
+    return list(cases.values())
+
+
+def run_batch(cases: list[Case], out: Path, policy: Policy, seed: int, n_validated: int = 0) -> Iterator[Measurement]:
+    """Measure the cases that `out` does not hold yet, each written to it before it is yielded.
+
+    Of the cells of a deployment that are cut short, `n_validated` are run in full as well, a third of them at most.
+
+    Raises
+    ------
+    InputError
+        If `out` cannot be written or holds something else.
+    EngineError
+        If an engine is unknown or not installed.
+    """
+    done = _finished(out)
+    by_deployment: dict[Deployment, list[Case]] = {}
+    for case in cases:
+        by_deployment.setdefault(case.deployment, []).append(case)
+    host = host_facts()
+    with _open_to_append(out) as file:
+        for deployment, wanted in by_deployment.items():
+            waiting = _tasks(wanted, policy, n_validated, done)
+            for measurement in _measure_deployment(deployment, waiting, seed, host) if waiting else ():
+                file.write(json.dumps(measurement.to_dict()).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+                yield measurement
+
+
+def _tasks(
+    cases: list[Case], policy: Policy, n_validated: int, done: set[tuple[str, bool]]
+) -> list[tuple[Case, Policy]]:
+    """What is left to run of a deployment: the validated cells in full, then all as the policy says.
+
+    `done` holds the cases that were run, and whether they were cut short. One that was run in full needs no short run,
+    but for the validated ones.
+    """
+    full = replace(policy, truncate=None)
+    cut = [case for case in cases if policy.asked(case.workload) != case.workload]
+    both = in_full_as_well(cut, n_validated)
+    tasks = [(case, full) for case in both if (case.case_id, False) not in done]
+    for case in (*both, *(case for case in cases if case not in both)):
+        in_full = (case.case_id, False) in done and case not in both
+        if not in_full and (case.case_id, case in cut) not in done:
+            tasks.append((case, policy))
+    return tasks
+
+
+def _measure_deployment(
+    deployment: Deployment, tasks: list[tuple[Case, Policy]], seed: int, host: dict[str, Any]
+) -> Iterator[Measurement]:
+    began = time.perf_counter()
+    engine = ready_engine(deployment.engine)
+    failed = failed_load(engine, deployment)
+    share = (time.perf_counter() - began) / len(tasks)
+    environment = {"host": host} if failed else {"host": host, "engine": engine_facts(engine)}
+    for case, policy in tasks:
+        if failed is not None:
+            provenance = "measured" if policy.asked(case.workload) == case.workload else "projected"
+            outcome = Outcome(failed.status, error=failed.reason, provenance=provenance)
+        else:
+            outcome = measure(engine, case.workload, policy, case_seed(seed, case))
+        yield outcome.to_measurement(case, startup_s=share, environment=environment)
+    if failed is None:
+        close_engine(engine)
+
+
+def _finished(out: Path) -> set[tuple[str, bool]]:
+    """The cases that a results file holds, and whether cut short; a torn last line, left by a kill, is cut off."""
+    if not out.exists():
+        return set()
+    done: set[tuple[str, bool]] = set()
+    kept = 0
+    content = out.read_bytes()
+    for number, line in enumerate(content.splitlines(keepends=True), 1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            held = Measurement.from_dict(json.loads(line))
+            done.add((held.case.case_id, held.provenance == "projected"))
+        except (ValueError, InputError):
+            raise InputError(
+                f"{out}, line {number}: not a measurement",
+                got=line.decode("utf-8", "replace"),
+                hint="name another --out",
+            ) from None
+        kept += len(line)
+    if kept < len(content):
+        os.truncate(out, kept)
+    return done
+
+
+def _open_to_append(out: Path) -> BinaryIO:
+    try:
+        return out.open("ab")
+    except OSError as error:
+        raise InputError("cannot write the results", got=f"{out}: {error}") from None

@@ -1,0 +1,1 @@
+"""Published facts of models and accelerators, and how names are matched to them."""

@@ -1,0 +1,1 @@
+"""Simulated annealing over training subsets (ALA, Algorithm 3)."""

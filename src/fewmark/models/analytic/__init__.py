@@ -1,0 +1,1 @@
+"""Models of few terms: the roofline, mechanistic latency, queues of closed loops."""

@@ -1,0 +1,240 @@
+"""Deployments that `auto` solves together: one exact posterior, its noise, and its calibration.
+
+Exact inference costs the cube of the cells, so very many cells are dealt into pools of related deployments
+(`deal`), each exact by itself under the same hyperparameters; the cost then grows with the number of pools. A
+deployment asked for is answered by its own pool, one never seen by the pool that knows its relatives best.
+
+Source: a product-of-experts layout without the product (Deisenroth and Ng 2015 call the parts local experts); relatives
+share a pool, so that little is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewmark.models.auto import extrapolation
+from fewmark.models.auto.conformity_scores import LeftOut
+from fewmark.models.auto.covariance import own as own_covariance
+from fewmark.models.auto.covariance import parts, prior
+from fewmark.models.auto.features import ACCELERATOR, DEPLOYMENT, OWN
+from fewmark.models.auto.leave_out import DEVICES, Calibrator, Fold, beyond, stiff_at, stretch
+from fewmark.models.gp import regression
+from fewmark.models.gp.amplitude import is_unusual, strength
+from fewmark.models.gp.kernel import FloatArray, Inputs, IntArray, Kernel
+from fewmark.models.gp.posterior import Posterior
+from fewmark.tables.cells import rows_by_group
+
+LONG: Final = (40, 20, 15)  # iterations of L-BFGS between expectations
+SHORT: Final = (15, 12, 12)
+MANY: Final = 0.3  # share of cells in blocks, from which the whole inverse costs less than theirs
+DENSE: Final = 400  # asked cells of one deployment from which it pays to compress what is known of it
+
+
+@dataclass(frozen=True, slots=True)
+class Hyper:
+    """Learned hyperparameters: theta (t,), the log of the common noise scale, the deployments that they never saw."""
+
+    theta: FloatArray
+    log_scale: float
+    unseen: frozenset[int] = frozenset()
+
+
+def learn_hyper(
+    inputs: Inputs, residual: FloatArray, max_cells: int, random_state: int, unseen: frozenset[int] = frozenset()
+) -> Hyper:
+    """Hyperparameters from the cells of all deployments but the unseen ones."""
+    rows = np.flatnonzero(~np.isin(inputs.codes[:, DEPLOYMENT], list(unseen)))
+    max_cells = max_cells // 2 if unseen else max_cells
+    if len(rows) > max_cells:
+        # single cells, not whole deployments: the more deployments are met, the better the shared scales are known
+        rows = np.sort(np.random.default_rng(random_state).permutation(rows)[:max_cells])
+    kernel = Kernel(parts())
+    _, group = np.unique(inputs.codes[rows, DEPLOYMENT], return_inverse=True)
+    # what only calibrates may be learned less far: its errors are a little larger, its intervals a little wider
+    rounds = SHORT if unseen else LONG
+    theta, noise = regression.learn(
+        kernel, prior(kernel), inputs.take(rows), residual[rows], group.astype(np.int64), rounds=rounds
+    )
+    return Hyper(theta, noise.log_scale, unseen)
+
+
+def deal(codes: IntArray, max_cells: int) -> IntArray:
+    """The pool of each cell, (n,): whole deployments, relatives together; at most about `max_cells` in one pool.
+
+    Several pools are of half that size each: a quarter of the memory, and relatives beyond a thousand cells add little.
+    """
+    if len(codes) <= max_cells:
+        return np.zeros(len(codes), dtype=np.int64)
+    max_cells = max(1, max_cells // 2)
+    engine, accelerator, model = codes[:, 0], codes[:, ACCELERATOR], codes[:, 2]
+    order = np.lexsort([codes[:, DEPLOYMENT], model, engine, accelerator])
+    pool = np.empty(len(codes), dtype=np.int64)
+    pool[order] = np.arange(len(codes)) // max_cells
+    numbers, first, group = np.unique(codes[:, DEPLOYMENT], return_index=True, return_inverse=True)
+    return np.asarray(pool[first][group] if len(numbers) else pool)
+
+
+class Pool:
+    """Cells solved together.
+
+    Parameters
+    ----------
+    hyper : what predicts; folds : what calibrates
+    inputs, residual, axes : the cells, as in `auto_inputs.Table`
+    random_state : seed of the calibration's choices
+    kept : the mean function at the cells (n,) and what a closed loop tells (n, 5), side by side, (n, 6); NaN if unknown
+    whole : whether the latency is that of whole requests, from end to end
+    noise : ((n,), (n,)), optional
+        Each row's noise variance and its deployment's noise scale, where they are known already.
+    """
+
+    def __init__(
+        self,
+        hyper: Hyper,
+        folds: Sequence[Hyper],
+        inputs: Inputs,
+        residual: FloatArray,
+        axes: FloatArray,
+        kept: FloatArray,
+        random_state: int,
+        noise: tuple[FloatArray, FloatArray] | None = None,
+        *,
+        whole: bool,
+    ) -> None:
+        self.hyper, self.folds, self.random_state, self.whole = hyper, folds, random_state, whole
+        self.kernel = Kernel(parts())
+        self.axes, self.kept = axes, kept
+        if noise is None:
+            self.posterior, self.noise = self._solve(hyper, inputs, residual)
+        else:
+            self.posterior, self.noise = Posterior(self.kernel, hyper.theta, inputs, residual, noise[0]), noise[1]
+        self.members = rows_by_group(inputs.codes[:, DEPLOYMENT])
+        self._stretches: dict[int, float] = {}
+
+    @cached_property
+    def calibrator(self) -> Calibrator:
+        """Scores from all deployments of the pool; made when the first interval is asked for."""
+        inputs, residual = self.posterior.inputs, self.posterior.y
+        main = Fold(self.posterior, self.hyper.log_scale, self.noise, frozenset(self.members))
+        folds = [main] if not self.folds else []
+        for hyper in self.folds:
+            posterior, noise = self._solve(hyper, inputs, residual)
+            folds.append(Fold(posterior, hyper.log_scale, noise, hyper.unseen))
+        codes = inputs.codes
+        return Calibrator(
+            main, folds, self.axes, self.kept, codes[:, DEPLOYMENT], codes[:, ACCELERATOR], self.random_state,
+            whole=self.whole,
+        )  # fmt: skip
+
+    def add(self, inputs: Inputs, residual: FloatArray, axes: FloatArray, kept: FloatArray, noise: FloatArray) -> None:
+        """Further cells under the same hyperparameters; calibration goes on by the cells that it knew."""
+        calibrator = self.__dict__.get("calibrator")
+        self.posterior = self.posterior.add(inputs, residual, noise**2)
+        self.axes, self.kept = np.vstack([self.axes, axes]), np.vstack([self.kept, kept])
+        self.noise = np.append(self.noise, noise)
+        self.members = rows_by_group(self.posterior.inputs.codes[:, DEPLOYMENT])
+        self._stretches = {}
+        if calibrator is not None:
+            self.__dict__["calibrator"] = calibrator
+
+    def stretch(self, deployment: int) -> float:
+        """What a deployment's standard deviations are stretched by, as unlike its relatives as it is; 1 if unknown."""
+        if deployment not in self.members:
+            return 1.0
+        if deployment not in self._stretches:
+            rows = self.members[deployment]
+            self._stretches[deployment] = stretch(self.posterior.surprise(rows), len(rows))
+        return self._stretches[deployment]
+
+    def known(self, deployment: int) -> FloatArray:
+        """Where a deployment's measured cells lie, (k, 3 or more)."""
+        return self.axes[self.members.get(deployment, np.zeros(0, dtype=np.intp))]
+
+    def left_out(self, deployment: int, inputs: Inputs) -> LeftOut:
+        """Cells of others left out as if of each only such cells as of this deployment were known.
+
+        `inputs` is one of its asked cells or more.
+        """
+        accelerator, devices = int(inputs.codes[0, ACCELERATOR]), float(inputs.values[0, DEVICES])
+        return self.calibrator.left_out(deployment, accelerator, devices, self.known(deployment))
+
+    def pulled(
+        self, deployment: int, inputs: Inputs, axes: FloatArray, log_latency: FloatArray, sd: FloatArray
+    ) -> FloatArray:
+        """The log latency (m,) of a deployment's asked cells, drawn to what its own say of far loads.
+
+        `inputs` as for `left_out`; `sd` (m,): standard deviations before they are stretched (see `models.far_load`).
+        """
+        octaves = beyond(axes, self.known(deployment))[:, 1]
+        if not self.whole or not octaves.any():
+            return log_latency
+        stiff = stiff_at(self.posterior, self.axes, self.kept, self.members[deployment], axes)
+        if np.isnan(stiff).all():
+            return log_latency
+        share = self.left_out(deployment, inputs).pull
+        return extrapolation.pulled(log_latency, stiff, sd * self.stretch(deployment), octaves, share)
+
+    def kinship(self, codes: IntArray) -> float:
+        """How much of the pool is related to a deployment with these group codes."""
+        same = self.posterior.inputs.codes[:, :3] == codes[:3]
+        return float(same[:, ACCELERATOR].mean() * 4 + same.all(1).mean() + same.mean())
+
+    def latent(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]:
+        """Mean and variance of the latent function at m cells; where densely asked, compressed."""
+        mean, variance = np.empty(len(inputs)), np.empty(len(inputs))
+        sparse: list[NDArray[np.intp]] = []
+        for rows in rows_by_group(inputs.codes[:, DEPLOYMENT]).values():
+            if len(rows) < DENSE:
+                sparse.append(rows)
+            else:
+                mean[rows], variance[rows] = self.posterior.predict_dense(inputs.take(rows), self.random_state)
+        if sparse:
+            rows = np.concatenate(sparse)
+            mean[rows], variance[rows] = self.posterior.predict(inputs.take(rows))
+        return mean, variance
+
+    def _solve(self, hyper: Hyper, inputs: Inputs, residual: FloatArray) -> tuple[Posterior, FloatArray]:
+        """The posterior, with each deployment's noise and the strength of what it has for itself; noise scales (n,)."""
+        inputs = replace(inputs, values=inputs.values.copy())
+        inputs.values[:, OWN] = 1.0
+        _, group = np.unique(inputs.codes[:, DEPLOYMENT], return_inverse=True)
+        group = group.astype(np.int64)
+        matrix = self.kernel.matrix(hyper.theta, inputs)
+        noise = regression.Noise(hyper.log_scale, np.ones(int(group.max()) + 1), np.ones(len(group)))
+        regression.refresh_noise(noise, matrix, residual, group, steps=regression.NOISE_STEPS)
+        variance = noise.variance(group)
+        usual = Posterior(self.kernel, hyper.theta, inputs, residual, variance)
+        usual.__dict__["factor"] = regression.cholesky(matrix + np.diag(variance))
+        unusual = False
+        suspects = {
+            number: rows
+            for number, rows in rows_by_group(group).items()
+            if is_unusual(noise.precision[rows], float(noise.factor[number]))
+        }
+        if sum(map(len, suspects.values())) > MANY * len(group):
+            _ = usual.precision  # at once costs less than for each
+        for number, rows in suspects.items():
+            mean, covariance = usual.without(rows)
+            own = own_covariance(self.kernel, hyper.theta, inputs.values[rows])
+            found, own_noise = strength(residual[rows] - mean, covariance, own, hyper.log_scale)
+            if found != 1.0:
+                unusual = True
+                inputs.values[rows, OWN] = found
+                matrix[np.ix_(rows, rows)] += (found**2 - 1) * own
+                variance[rows] = own_noise.variance(np.zeros(len(rows), dtype=np.int64))
+                noise.factor[number] = own_noise.factor[0]
+        if unusual:
+            usual = Posterior(self.kernel, hyper.theta, inputs, residual, variance)
+            usual.__dict__["factor"] = regression.cholesky(matrix + np.diag(variance))
+        return usual, np.exp(hyper.log_scale) * noise.factor[group]
+
+    def forget(self) -> None:
+        """Drop what can be computed again."""
+        for name in ("factor", "precision", "a"):
+            self.posterior.__dict__.pop(name, None)

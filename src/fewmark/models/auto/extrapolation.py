@@ -1,0 +1,69 @@
+"""Loads beyond those known of a deployment: the process drawn towards a stiff model, as far as that has earned.
+
+Beyond the known cells a Gaussian process falls back to what relatives say, over length scales that few deployments
+teach badly. The few terms of `fewmark.models.analytic.mechanistic` go on growing as the work does, and are wrong where
+an engine changes its ways. So at such loads of a batch, notation g what the process says of the log latency, s its
+standard deviation, m what the stiff model fitted to the deployment's own cells says:
+
+    g + x · r · BOUND · s · tanh((m - g) / (BOUND · s)),   r = min(1, octaves beyond the known loads)
+
+and x, a share, is learned from other deployments of which cells beyond like loads are left out: the one with the least
+mean log error, shrunk towards USUAL as if FEW deployments had said so: equal shares are what few can hardly beat.
+
+Source: stacking of models by their left-out errors (Wolpert 1992), with shares between 0 and 1 (Breiman 1996); equal
+shares where little is known (Bates and Granger 1969, and the many after them who found these hard to beat).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from fewmark.models.analytic.mechanistic import N_TERMS, solve, work
+from fewmark.models.auto.conformity_scores import LeftOut, how_many
+from fewmark.models.gp.kernel import FloatArray
+
+BOUND: Final = 2.0
+FEW: Final = 4.0
+USUAL: Final = 0.5
+FLOOR: Final = 0.01  # log error below which nothing is much better than anything else
+SHARES: Final = np.linspace(0.0, 1.0, 21)
+
+
+def stiff(known: FloatArray, log_seconds: FloatArray, asked: FloatArray) -> FloatArray:
+    """What the stiff model of a deployment's known cells says of the log latency of m others of it; else NaN, (m,).
+
+    `known` (k, 3 or more) and `asked` (m, as many) are log2 input, output and load, and further axes; `log_seconds`
+    (k,) those of the known cells. It says nothing where cells differ in a further axis.
+    """
+    if len(known) < N_TERMS or not np.isfinite(log_seconds).all():
+        return np.full(len(asked), np.nan)
+    if (np.vstack([known, asked])[:, 3:] != known[0, 3:]).any():
+        return np.full(len(asked), np.nan)
+    terms, wanted = (work("e2e_latency_s", *np.exp2(axes[:, :3]).T) for axes in (known, asked))
+    return np.asarray(np.log(wanted @ solve(terms, np.exp(log_seconds))))
+
+
+def pulled(mean: FloatArray, stiff: FloatArray, sd: FloatArray, octaves: FloatArray, share: float) -> FloatArray:
+    """The means (m,), drawn towards the stiff model; as they are where that is NaN, or no load is beyond the known."""
+    reach = BOUND * sd
+    moved = share * np.minimum(1.0, octaves) * reach * np.tanh((stiff - mean) / reach)
+    return np.where(np.isnan(stiff), mean, mean + moved)
+
+
+def learn(left: LeftOut, stiff: FloatArray) -> LeftOut:
+    """The left-out cells with what is foretold of them drawn as far as that pays; `stiff` (k,) on their scale."""
+    octaves = left.beyond[:, 1]
+    at = np.flatnonzero(np.isfinite(stiff) & (octaves > 0))
+    share = USUAL
+    if len(at):
+        truth, said, weight = left.truth[at], left.mixed(left.honest, left.seen)[at], left.kinship[at]
+        errors = [np.abs(truth - pulled(said, stiff[at], left.sd[at], octaves[at], x)) for x in SHARES]
+        best = float(SHARES[np.argmin([weight @ np.log(error + FLOOR) for error in errors])])
+        _, member = np.unique(left.deployment[at], return_inverse=True)
+        known = float(how_many(np.bincount(member, weight)))
+        share = (best * known + USUAL * FEW) / (known + FEW)
+    honest, seen = (pulled(each, stiff, left.sd, octaves, share) for each in (left.honest, left.seen))
+    return replace(left, honest=honest, seen=seen, pull=share)

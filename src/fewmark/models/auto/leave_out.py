@@ -1,0 +1,307 @@
+"""Intervals that mean what they say: scores of other deployments under the same pattern of knowing.
+
+The process's own standard deviations rank predictions well but not at the right size. So for a deployment of which the
+cells T are measured, every other deployment is looked at as if only cells like T of it were: its other cells are left
+out (all at once, by the block formula of `fewmark.models.gp.posterior`) and predicted. The scores |residual| / standard
+deviation of those cells say how far off such predictions are. Scores count by how alike the situation is: the same
+accelerator more, and as many devices, a standard deviation of the same size, and equally far beyond what is measured.
+
+A Gaussian process's standard deviation does not depend on the values that were measured, so a deployment unlike its
+relatives would get the same interval as one like them. How surprising its known cells are given all others tells the
+two apart: with a common unknown scale of what is not known of a deployment, of precision Gamma(DEGREES/2, DEGREES/2),
+the process is a Student t, and n known cells of squared Mahalanobis distance b stretch its standard deviations by
+
+    sqrt((DEGREES + b) / (DEGREES + n)),
+
+of the left-out cells as of the asked ones.
+
+Hyperparameters that never saw a deployment have learned from half of the data, so their errors are too large; those of
+the hyperparameters that predict, which did see it, are too small. The error of a score is a mixture of the two, as the
+.632 estimator's, the second up to IN_SAMPLE of it, the more cells of the deployment itself are known (what is not known
+of it comes from the other deployments, and for that nothing replaces one that was never seen) and the more deployments
+there are: those of a small table fit it the closer for being few. Where latencies compete for trust
+(`fewmark.models.auto.reconciliation`) the right size does not matter, and hyperparameters from half of few deployments
+err in ways of their own: there the second count up to DECIDING, whatever the number.
+
+Source: the .632 estimator (Efron 1983, section 6); split conformal prediction with weights for shift (Tibshirani et al.
+2019, equation 7) on leave-out scores (Vehtari et al. 2017 for the block formulas); exchangeable are deployments under
+one pattern, not cells. The stretch: Student-t processes (Shah, Wilson and Ghahramani 2014, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewmark.models.analytic.closed_loop import log2_users_of_few, log_waves
+from fewmark.models.auto import extrapolation
+from fewmark.models.auto.conformity_scores import LeftOut
+from fewmark.models.auto.covariance import own as own_covariance
+from fewmark.models.auto.features import COLUMNS, OWN
+from fewmark.models.gp.amplitude import is_unusual, strength
+from fewmark.models.gp.kernel import FloatArray, IntArray
+from fewmark.models.gp.posterior import Posterior
+from fewmark.models.gp.regression import NOISE_STEPS, Noise, cholesky, inverse, refresh_noise, solve
+from fewmark.tables.cells import rows_by_group
+
+SAME_ACCELERATOR = 6.0  # weight of a score from the same accelerator beside one from another
+DEVICES_BANDWIDTH = 1.5  # octaves
+DEGREES = 4.0  # of the common scale of what is not known of a deployment
+IN_SAMPLE = 0.95
+DECIDING = 0.7
+FEW = 4.0  # known cells, at which half of that holds
+SMALL = 60.0  # deployments, at which half of that holds
+MAX_DEPLOYMENTS = 64
+MAX_BLOCK = 600
+MAX_REVISED = 1500  # cells; with more, hiding a few changes little and costs much
+SAME_PRESSURE = 0.02  # octaves
+PRESSURE = COLUMNS.index("pressure")
+DEVICES = COLUMNS.index("log2_devices")
+ONLINE = COLUMNS.index("online")
+
+
+def stretch(distance: float, n_known: int) -> float:
+    """What to multiply a block's standard deviations with, by how surprising its n known cells are.
+
+    `distance` is the squared Mahalanobis distance of their values from what all other cells foretell of them.
+    """
+    return float(np.sqrt((DEGREES + distance) / (DEGREES + n_known)))
+
+
+def beyond(axes: FloatArray, known: FloatArray) -> FloatArray:
+    """Octaves by which cells lie outside the range of the known ones, in length and in load, (m, 2)."""
+    if not len(known):
+        return np.zeros((len(axes), 2))
+    asked, have = _length_load(axes), _length_load(known)
+    return np.asarray(np.maximum(0.0, np.maximum(asked - have.max(0), have.min(0) - asked)))
+
+
+def _length_load(axes: FloatArray) -> FloatArray:
+    return np.column_stack([np.logaddexp2(axes[:, 0], axes[:, 1]), axes[:, 2]])
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A posterior whose hyperparameters never saw some deployments, so that scores of these are honest.
+
+    `log_scale` is the log of the common noise scale, `noise` (n,) each measured cell's noise scale, `members` the
+    numbers of the deployments it did not see.
+    """
+
+    posterior: Posterior
+    log_scale: float
+    noise: FloatArray
+    members: frozenset[int]
+
+
+class Calibrator:
+    """Scores for a deployment from all others.
+
+    Parameters
+    ----------
+    main : the posterior that predicts
+    folds : posteriors over the same n cells, each with the deployments that it scores
+    axes : (n, 3 or more) log2 input, output and load of the measured cells
+    kept : (n, 6) `auto_inputs.Table.kept` of the measured cells, NaN where it was not kept
+    deployment, accelerator : (n,) numbers of the groups of the measured cells
+    random_state : seed of the choice of deployments where there are very many
+    whole : whether the latency is that of whole requests, from end to end
+    """
+
+    def __init__(
+        self,
+        main: Fold,
+        folds: Sequence[Fold],
+        axes: FloatArray,
+        kept: FloatArray,
+        deployment: IntArray,
+        accelerator: IntArray,
+        random_state: int,
+        *,
+        whole: bool,
+    ) -> None:
+        self.main, self.folds, self.axes, self.kept = main, folds, axes, kept
+        self.deployment, self.accelerator = deployment, accelerator
+        self.random_state, self.whole = random_state, whole
+        self.members = rows_by_group(deployment)
+        self._latent: dict[tuple[int, int, int], tuple[FloatArray, FloatArray, FloatArray]] = {}
+        self._foretold: dict[tuple[int, int, int, bytes], tuple[FloatArray, FloatArray]] = {}
+        self._left_out: dict[tuple[int, int, float, bytes], LeftOut] = {}
+
+    def left_out(self, deployment: int, accelerator: int, log2_devices: float, known: FloatArray) -> LeftOut:
+        """Cells of others left out as if of each only cells like those at axes `known` were known.
+
+        For a deployment by its number, any other if new, of which these are known.
+        """
+        kept = np.unique(known[:, :3], axis=0)
+        key = (deployment, accelerator, log2_devices, kept.tobytes())
+        if key not in self._left_out:
+            self._left_out[key] = self._leave_out(deployment, accelerator, log2_devices, kept)
+        return self._left_out[key]
+
+    def _leave_out(self, deployment: int, accelerator: int, log2_devices: float, kept: FloatArray) -> LeftOut:
+        enough = max(6, len(kept) + 1)
+        rich = [d for d, rows in self.members.items() if d != deployment and len(rows) >= enough]
+        alike = [d for d in rich if self.accelerator[self.members[d][0]] == accelerator]
+        if alike or not rich:
+            blocks, n_foreign = [self.members[d] for d in self._some(rich, alike)], 0
+        else:
+            # nothing is well measured on this accelerator: leave out another one whole, as it is with this one
+            blocks = []
+            others = sorted({int(self.accelerator[self.members[d][0]]) for d in rich})
+            n_foreign = len(others)
+            for other in others:
+                whole = [rows for rows in self.members.values() if self.accelerator[rows[0]] == other]
+                blocks.append(np.concatenate(whole)[:MAX_BLOCK])
+        found = [
+            self._block(fold, block, kept)
+            for fold in self.folds
+            for block in blocks
+            if not fold.members.isdisjoint(self.deployment[block].tolist())
+        ]
+        rows = np.concatenate([np.zeros(0, dtype=np.intp), *(rows for rows, _ in found)])
+        honest, seen, sd, stiff = np.hstack([np.zeros((4, 0)), *(foretold for _, foretold in found)])
+        apart = (self.main.posterior.inputs.values[rows, DEVICES] - log2_devices) / DEVICES_BANDWIDTH
+        kinship = np.where(self.accelerator[rows] == accelerator, SAME_ACCELERATOR, 1.0) * np.exp(-0.5 * apart**2)
+        known, many = len(kept) / (len(kept) + FEW), len(self.members) / (len(self.members) + SMALL)
+        left = LeftOut(
+            self.axes[rows], self.deployment[rows], self.kept[rows, 0], self.main.posterior.y[rows], honest, seen, sd,
+            share=IN_SAMPLE * known * many, deciding=DECIDING * known,
+            beyond=beyond(self.axes[rows], kept), kinship=kinship, n_foreign=n_foreign,
+        )  # fmt: skip
+        return extrapolation.learn(left, stiff)
+
+    def _some(self, rich: list[int], alike: list[int]) -> list[int]:
+        if len(rich) <= MAX_DEPLOYMENTS:
+            return rich
+        rng = np.random.default_rng(self.random_state)
+        first = list(rng.permutation(alike)[:MAX_DEPLOYMENTS])
+        others = rng.permutation([d for d in rich if d not in set(alike)])
+        return [int(d) for d in [*first, *others][:MAX_DEPLOYMENTS]]
+
+    def _hidden(self, rows: NDArray[np.intp], kept: FloatArray) -> NDArray[np.intp]:
+        """The rows of a deployment to leave out so that what remains is like `kept`."""
+        if not len(kept):
+            return rows
+        distance = np.abs(self.axes[rows][:, None, :3] - kept[None, :, :]).sum(-1)
+        stay = np.zeros(len(rows), dtype=bool)
+        stay[distance.argmin(0)] = True
+        return rows[~stay]
+
+    def _block(self, fold: Fold, rows: NDArray[np.intp], kept: FloatArray) -> tuple[NDArray[np.intp], FloatArray]:
+        """The cells of one or more whole deployments that are left out when only those like `kept` are known of them.
+
+        Their rows, and (4, k) what is foretold: honestly, by who saw them, the standard deviation, by a stiff model.
+        """
+        hidden = np.concatenate(
+            [self._hidden(rows[self.deployment[rows] == d], kept) for d in np.unique(self.deployment[rows])]
+        )
+        stay = ~np.isin(rows, hidden)
+        _, group = np.unique(self.deployment[rows], return_inverse=True)
+        honest, _ = self._as_if(fold, rows, stay, group.astype(np.int64))
+        # on the scale of the hyperparameters that predict
+        seen, variance = self._as_if(self.main, rows, stay, group.astype(np.int64))
+        asked = rows[~stay]
+        stiff = np.full(len(asked), np.nan)
+        for number in np.unique(self.deployment[asked]) if self.whole else ():
+            own = np.flatnonzero(self.deployment[asked] == number)
+            known = rows[stay & (self.deployment[rows] == number)]
+            said = stiff_at(self.main.posterior, self.axes, self.kept, known, self.axes[asked[own]])
+            stiff[own] = said - self.kept[asked[own], 0]
+        scored = np.isin(self.deployment[asked], list(fold.members))
+        return asked[scored], np.stack([honest, seen, np.sqrt(variance), stiff])[:, scored]
+
+    def _as_if(
+        self, fold: Fold, rows: NDArray[np.intp], stay: NDArray[np.bool_], group: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Mean and stretched variance (with noise) of the cells that do not stay, given those that do and all others'.
+
+        The noise of what stays, and the strength of each deployment's own parts, are estimated anew: the fitted
+        ones know the values that are hidden here.
+        """
+        asked = (id(fold), int(rows[0]), len(rows), stay.tobytes())
+        if asked not in self._foretold:  # many deployments are known at like cells
+            self._foretold[asked] = self._foretell(fold, rows, stay, group)
+        return self._foretold[asked]
+
+    def _foretell(
+        self, fold: Fold, rows: NDArray[np.intp], stay: NDArray[np.bool_], group: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        key = (id(fold), int(rows[0]), len(rows))
+        values = self._as_known(fold.posterior.inputs.values, rows, stay)
+        if values is not None:
+            mean, covariance, own = self._usual(fold.posterior, rows, group, values)
+        else:
+            if key not in self._latent:
+                self._latent[key] = self._usual(fold.posterior, rows, group)
+            mean, covariance, own = self._latent[key]
+        noise = Noise(fold.log_scale, np.ones(int(group.max()) + 1), np.ones(int(stay.sum())))
+        if not stay.any():
+            return mean, np.diag(covariance) + float(np.median(fold.noise)) ** 2
+        known, across = covariance[np.ix_(stay, stay)], covariance[np.ix_(~stay, stay)]
+        y = fold.posterior.y[rows][stay] - mean[stay]
+        refresh_noise(noise, known, y, group[stay], steps=NOISE_STEPS)
+        for number in range(len(noise.factor)):
+            inside = group[stay] == number
+            if not is_unusual(noise.precision[inside], float(noise.factor[number])):
+                continue
+            at = np.ix_(inside, inside)
+            found, own_noise = strength(y[inside], known[at], own[np.ix_(stay, stay)][at], fold.log_scale)
+            noise.factor[number], noise.precision[inside] = own_noise.factor[0], own_noise.precision
+            covariance = covariance + (found**2 - 1) * own * (group == number)[:, None]
+        known, across = covariance[np.ix_(stay, stay)], covariance[np.ix_(~stay, stay)]
+        factor = cholesky(known + np.diag(noise.variance(group[stay])))
+        weights, inner = solve(factor, y), inverse(factor)
+        unlike = np.ones(len(noise.factor))  # what each deployment's standard deviations are stretched by
+        for number in np.unique(group[stay]):
+            own_rows = np.flatnonzero(group[stay] == number)
+            own_weights = weights[own_rows]
+            distance = own_weights @ solve(cholesky(inner[np.ix_(own_rows, own_rows)]), own_weights)
+            unlike[number] = stretch(float(distance), len(own_rows))
+        scale = np.exp(noise.log_scale) * noise.factor[group[~stay]]
+        explained = (across * solve(factor, np.asfortranarray(across.T)).T).sum(1)
+        variance = np.diag(covariance)[~stay] - explained + scale**2
+        return mean[~stay] + across @ weights, np.maximum(variance, 1e-12) * unlike[group[~stay]] ** 2
+
+    def _as_known(self, inputs: FloatArray, rows: NDArray[np.intp], stay: NDArray[np.bool_]) -> FloatArray | None:
+        """A block's inputs as they would be if only the cells that stay were known; None where that changes nothing.
+
+        How many users a deployment serves at once is learned from its cells, the hidden ones among them.
+        """
+        if len(inputs) > MAX_REVISED or np.isnan(self.kept[rows, 1]).all():
+            return None
+        values = inputs[rows].copy()
+        for number in np.unique(self.deployment[rows]):
+            own = np.flatnonzero(self.deployment[rows] == number)
+            length, load = _length_load(self.axes[rows[own]]).T
+            told, users = self.kept[rows[own], 1:], np.exp2(load)
+            if np.isnan(told[:, 1]).any() or np.isnan(told[~stay[own], 0]).all():
+                continue
+            told[~stay[own], 0] = np.nan
+            values[own, PRESSURE] = log_waves(users, log2_users_of_few(told, users, length)) / np.log(2.0)
+        return values if np.abs(values - inputs[rows]).max() > SAME_PRESSURE else None
+
+    @staticmethod
+    def _usual(
+        posterior: Posterior, rows: NDArray[np.intp], group: IntArray, values: FloatArray | None = None
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Mean and covariance of a block given all other cells, with all strengths 1, and the own part of it."""
+        mean, covariance = posterior.without(rows, values)
+        values = posterior.inputs.values[rows] if values is None else values
+        own = own_covariance(posterior.kernel, posterior.theta, values) * (group[:, None] == group)
+        return mean, covariance - (values[:, OWN, None] ** 2 - 1) * own, own
+
+
+def stiff_at(
+    posterior: Posterior, axes: FloatArray, kept: FloatArray, known: NDArray[np.intp], asked: FloatArray
+) -> FloatArray:
+    """The log latency of a batch deployment's cells at axes `asked` (m, 3 or more) by a stiff model of its known rows.
+
+    NaN where it has no say, (m,). `axes` and `kept` are those of all cells of the posterior.
+    """
+    if not len(known) or posterior.inputs.values[known[0], ONLINE]:
+        return np.full(len(asked), np.nan)
+    return extrapolation.stiff(axes[known], posterior.y[known] + kept[known, 0], asked)

@@ -1,0 +1,1 @@
+"""What the default model is measured against: learners on encoded cells, interpolation."""

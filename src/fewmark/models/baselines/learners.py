@@ -1,0 +1,116 @@
+"""The baselines that every better model has to beat: one learner over the whole table, on logarithms.
+
+Each is what a practitioner would try first: the columns of `models.encoding.CellEncoder`, the logarithm of the target,
+the library's default learner. Everything is pooled; what tells deployments apart are their names and counts.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fewmark.core.errors import ModelError
+from fewmark.models.baselines.encoding import CellEncoder
+from fewmark.models.baselines.trees import Forest
+from fewmark.tables.cells import FloatArray
+
+
+class _LogTarget:
+    """A learner on an encoded table that predicts the target's logarithm."""
+
+    pools: ClassVar[bool] = True
+
+    def __init__(self, *, target: str = "throughput_tok_s", random_state: int = 0) -> None:
+        self.target = target
+        self.random_state = random_state
+
+    def fit(self, X: pd.DataFrame, y: FloatArray) -> Self:
+        """Learn from measured cells."""
+        self.encoder_ = CellEncoder().fit(X)
+        self.learner_ = self._learn(self.encoder_.transform(X), np.log(np.asarray(y, float)))
+        return self
+
+    def predict(self, X: pd.DataFrame) -> FloatArray:
+        """Values of shape (n,)."""
+        if not len(X):
+            return np.empty(0)
+        return np.exp(self._answer(self.encoder_.transform(X)))
+
+    def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """The encoder's names and the learner's arrays."""
+        state = {"target": self.target, "random_state": self.random_state, **self.encoder_.to_state()}
+        return state, self._arrays()
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+        """The model behind `to_state`."""
+        model = cls(target=state["target"], random_state=state["random_state"])
+        model.encoder_ = CellEncoder.from_state(state)
+        model.learner_ = model._restore(arrays)
+        return model
+
+    def _learn(self, matrix: FloatArray, log_y: FloatArray) -> Any:
+        raise ModelError("a baseline needs a learner")
+
+    def _answer(self, matrix: FloatArray) -> FloatArray:
+        return np.asarray(self.learner_.predict(matrix), float)
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return dict(self.learner_.to_arrays())
+
+    def _restore(self, arrays: dict[str, NDArray[Any]]) -> Any:
+        return Forest.from_arrays(arrays, n_features=self.encoder_.n_features)
+
+
+class LinearBaseline(_LogTarget):
+    """Linear regression of the target's logarithm on logarithms and names, by least squares of least norm."""
+
+    def _learn(self, matrix: FloatArray, log_y: FloatArray) -> Any:
+        design = np.c_[np.ones(len(matrix)), matrix]
+        return np.linalg.lstsq(design, log_y, rcond=1e-10)[0]
+
+    def _answer(self, matrix: FloatArray) -> FloatArray:
+        return np.asarray(np.c_[np.ones(len(matrix)), matrix] @ self.learner_, float)
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {"coefficients": self.learner_}
+
+    def _restore(self, arrays: dict[str, NDArray[Any]]) -> Any:
+        if arrays["coefficients"].shape != (1 + self.encoder_.n_features,):
+            raise ModelError("the coefficients do not fit the columns", got=arrays["coefficients"].shape)
+        return arrays["coefficients"]
+
+
+class RandomForestBaseline(_LogTarget):
+    """scikit-learn's random forest with its defaults."""
+
+    def _learn(self, matrix: FloatArray, log_y: FloatArray) -> Forest:
+        from sklearn.ensemble import RandomForestRegressor
+
+        forest = RandomForestRegressor(random_state=self.random_state).fit(matrix, log_y)
+        trees = [tree.tree_ for tree in forest.estimators_]
+        return Forest.of(trees, base=0.0, scale=1.0 / len(trees))
+
+
+class GradientBoostingBaseline(_LogTarget):
+    """scikit-learn's gradient boosting with its defaults."""
+
+    def _learn(self, matrix: FloatArray, log_y: FloatArray) -> Forest:
+        from sklearn.ensemble import GradientBoostingRegressor
+
+        boosted = GradientBoostingRegressor(random_state=self.random_state).fit(matrix, log_y)
+        trees = [tree.tree_ for tree in boosted.estimators_[:, 0]]
+        return Forest.of(trees, base=float(log_y.mean()), scale=boosted.learning_rate)
+
+
+class XGBoostBaseline(_LogTarget):
+    """XGBoost with its defaults (100 rounds, depth 6, learning rate 0.3)."""
+
+    def _learn(self, matrix: FloatArray, log_y: FloatArray) -> Forest:
+        import xgboost
+
+        parameters = {"nthread": 1, "seed": self.random_state, "verbosity": 0}
+        return Forest.of_booster(xgboost.train(parameters, xgboost.DMatrix(matrix, log_y), num_boost_round=100))

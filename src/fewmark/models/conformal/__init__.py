@@ -1,0 +1,1 @@
+"""Intervals from the errors of left-out cells."""

@@ -1,0 +1,1 @@
+"""Gaussian processes: kernels, the posterior, marginal likelihood, noise."""

@@ -1,0 +1,132 @@
+"""Fitted models in one file: data with a version, never code.
+
+Format (version 1): a zip archive with ``model.json`` and one ``arrays/NUMBER.npy`` for each array. ``model.json``
+holds ``format`` ("fewmark-model"), ``version``, ``fewmark_version``, ``model`` (the name in the registry), ``target``,
+``state`` (JSON values), and ``arrays`` (from the array's name to its entry). The archive's checksums guard every entry.
+Arrays of Python objects are refused on the way in and out, so that reading a file runs nothing that is in it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fewmark
+from fewmark.core.errors import ModelError
+from fewmark.models.base import Model
+from fewmark.models.registry import model_class
+
+FORMAT: Final = "fewmark-model"
+VERSION: Final = 1
+SUFFIX: Final = ".fewmark"
+_ENTRY: Final = "model.json"
+_EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the same model gives the same file
+_REFIT: Final = "fit the model again with `fewmark fit`"
+
+
+def save_model(model: Model, path: str | Path) -> None:
+    """Write a fitted model; the file is complete or not there.
+
+    Raises
+    ------
+    ModelError
+        If the model has not been fitted, or the file cannot be written.
+    """
+    path = Path(path)
+    state, arrays = model.to_state()
+    entries = {name: f"arrays/{number}.npy" for number, name in enumerate(sorted(arrays))}
+    about = {
+        "format": FORMAT,
+        "version": VERSION,
+        "fewmark_version": fewmark.__version__,
+        "model": model.name,
+        "target": model.target,
+        "state": state,
+        "arrays": entries,
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        _put(archive, _ENTRY, json.dumps(about).encode())
+        for name, entry in entries.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, np.asarray(arrays[name]), allow_pickle=False)
+            _put(archive, entry, content.getvalue())
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_bytes(buffer.getvalue())
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise ModelError("the model file cannot be written", got=f"{path}: {error.strerror or error}") from None
+
+
+def load_model(path: str | Path) -> Model:
+    """The fitted model of a file that `save_model` wrote; it predicts the very same numbers.
+
+    Raises
+    ------
+    ModelError
+        If there is no such file, it is damaged or of another format or version, or its model is unknown here.
+    """
+    path = Path(path)
+    about, arrays = _read(path)
+    name, target = about["model"], about["target"]
+    found = model_class(name)
+    try:
+        if isinstance(found, type) and issubclass(found, Model):
+            return found.from_state(about["state"], arrays)
+        from fewmark.models.conformal.cross_conformal import SplitConformal
+
+        return SplitConformal(name, found, target=target).restore(about["state"], arrays)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"the saved {name} is incomplete", got=f"{path}: {error!r}", hint=_REFIT) from None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            about = json.loads(archive.read(_ENTRY))
+            _check(about, path)
+            arrays = {name: _array(archive, entry) for name, entry in about["arrays"].items()}
+    except FileNotFoundError:
+        raise ModelError("there is no such model file", got=str(path), hint="write one with `fewmark fit`") from None
+    except OSError as error:
+        raise ModelError("the model file cannot be read", got=f"{path}: {error.strerror or error}") from None
+    except KeyError as error:
+        raise ModelError("the file is no fewmark model", got=f"{path}: {error.args[0]}", hint=_REFIT) from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RecursionError, NotImplementedError) as error:
+        raise ModelError("the model file is damaged", got=f"{path}: {error}", hint=_REFIT) from None
+    return about, arrays
+
+
+def _check(about: Any, path: Path) -> None:
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise ModelError("the file is no fewmark model", got=str(path), hint=_REFIT)
+    if about.get("version") != VERSION:
+        raise ModelError(
+            f"model files of version {VERSION} can be read",
+            got=f"{path}: version {about.get('version')!r}, written by fewmark {about.get('fewmark_version')}",
+            hint=_REFIT,
+        )
+    expected = {"model": str, "target": str, "state": dict, "arrays": dict}
+    wrong = [name for name, kind in expected.items() if not isinstance(about.get(name), kind)]
+    if wrong:
+        raise ModelError("the model file is incomplete", got=f"{path}: {', '.join(wrong)}", hint=_REFIT)
+
+
+def _array(archive: zipfile.ZipFile, entry: str) -> NDArray[Any]:
+    with archive.open(entry) as stream:
+        array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(stream.read()), allow_pickle=False)
+    return array
+
+
+def _put(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    archive.writestr(zipfile.ZipInfo(name, _EPOCH), content, zipfile.ZIP_DEFLATED)

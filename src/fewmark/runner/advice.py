@@ -1,0 +1,79 @@
+"""What the parent knows of a run (version, commit), and advice on what would make its numbers better."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from fewmark import __version__
+from fewmark.core import Advice, Measurement, Status
+from fewmark.core.values import RUN_PROVENANCES
+from fewmark.engines.doctor import BAD, WARN, Finding, deployment_findings
+from fewmark.engines.measuring.outliers import OUTLIER_FLAG, WARM_UP_FLAG
+
+BUSY_FRACTION: Final = 0.25  # of the CPUs, kept busy by others, from which a machine counts as busy
+MOST: Final = 0.25  # of the cases, from which a fault of single cases is worth a word about the machine
+
+
+def run_facts() -> dict[str, Any]:
+    """fewmark's version, and the commit and state of the repository that the run is started in, if it is one."""
+    commit = _git("rev-parse", "HEAD")
+    facts: dict[str, Any] = {"fewmark": __version__}
+    if commit:
+        facts |= {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+    return facts
+
+
+def host_advice(deployment: Mapping[str, Any], host: Mapping[str, Any], engine: Mapping[str, Any]) -> Iterable[Advice]:
+    """What speaks against this machine, and against this deployment on it, as its worker found them."""
+    findings = [Finding.from_dict(found) for found in host.get("doctor", ())]
+    for finding in (*findings, *deployment_findings(deployment, engine, host)):
+        if finding.verdict in (WARN, BAD):
+            yield Advice(finding.name, finding.seen, finding.advice)
+
+
+def result_advice(measurements: Iterable[Measurement]) -> Iterable[Advice]:
+    """What speaks against the results of one run, generations cut short included."""
+    live = [m for m in measurements if m.status is Status.OK and m.provenance in RUN_PROVENANCES]
+    if not live:
+        return
+    imprecise = sum("imprecise" in m.flags for m in live)
+    if imprecise > MOST * len(live):
+        yield Advice(
+            "imprecise",
+            f"{imprecise} of {len(live)} cases were not known to the target precision after the last repeat",
+            "quiet the machine, pin fewer threads, or allow more repeats (--repeats-max)",
+        )
+    warming = sum(WARM_UP_FLAG in m.flags for m in live)
+    if warming > MOST * len(live):
+        yield Advice(
+            "warming-up",
+            f"the first repeat alone was slow in {warming} of {len(live)} cases: the warm-up was too short",
+            "warm up more often: settings: {warmup: 3} in the suite",
+        )
+    scattered = sum(OUTLIER_FLAG in m.flags for m in live)
+    if scattered > MOST * len(live):
+        yield Advice(
+            "noisy-machine",
+            f"single repeats lie apart in {scattered} of {len(live)} cases; they are marked, none is left out",
+            "fewmark doctor shows what disturbs this machine; medians hold, latencies' tails do not",
+        )
+    busy = 0
+    for measurement in live:
+        cpus = (measurement.environment.get("host") or {}).get("cpu_usable") or 1
+        busy += (measurement.extra.get("other_cpus_busy") or 0) > BUSY_FRACTION * cpus
+    if busy > MOST * len(live):
+        yield Advice(
+            "busy-machine",
+            f"other processes kept more than {BUSY_FRACTION:.0%} of the CPUs busy during {busy} of {len(live)} cases",
+            "measure again when the machine is quiet",
+        )
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

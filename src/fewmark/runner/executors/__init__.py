@@ -1,0 +1,1 @@
+"""Where cases run: here, in threads, or on Ray."""

@@ -1,0 +1,1 @@
+"""Generations cut short, and what they say of whole ones."""

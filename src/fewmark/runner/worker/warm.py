@@ -1,0 +1,46 @@
+"""A worker that outlives a run, so that the next run of the same deployment need not load its engine again.
+
+A campaign measures a few cells at a time. At most one worker stands, since two loaded engines may not fit into one
+machine's memory; one of another deployment is closed before a new one starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fewmark.core import Deployment
+from fewmark.runner.worker.process import WorkerProcess
+
+
+class Standing:
+    """Holds the worker; whoever made this closes it."""
+
+    def __init__(self) -> None:
+        self.deployment: Deployment | None = None
+        self._worker: WorkerProcess | None = None
+        self._environment: dict[str, Any] = {}
+
+    def take(self, deployment: Deployment) -> tuple[WorkerProcess, dict[str, Any]] | None:
+        """The worker that has this deployment loaded, given away; one of another deployment is closed."""
+        worker, held = self._worker, self.deployment
+        if worker is None or held != deployment or not worker.alive:
+            self.close()
+            return None
+        self._worker = self.deployment = None
+        return worker, dict(self._environment)
+
+    def keep(self, deployment: Deployment, worker: WorkerProcess, environment: Mapping[str, Any]) -> None:
+        """Hold this worker from now on."""
+        self.close()
+        self.deployment, self._worker, self._environment = deployment, worker, dict(environment)
+
+    def close(self) -> None:
+        """Close the worker, if there is one."""
+        worker, self._worker, self.deployment = self._worker, None, None
+        if worker is not None:
+            try:
+                if worker.alive:
+                    worker.close()
+            finally:
+                worker.kill()

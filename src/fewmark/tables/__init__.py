@@ -1,0 +1,1 @@
+"""The canonical table in memory: identity of its rows, repeats, metrics, columns, precision."""

@@ -1,0 +1,86 @@
+"""Cells and deployments of a canonical table, for people: labels, and repeats reduced to one value."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any, Final
+
+import pandas as pd
+
+from fewmark.core.columns import OPTION_PREFIX
+from fewmark.tables.cells import INTERVAL, cell_columns, deployment_columns, log_sd
+
+__all__ = ["LABEL", "cell_columns", "deployment_columns", "load_of", "reduce_cells", "with_labels"]
+
+LABEL: Final = "deployment"  # the column that holds the label
+
+
+def with_labels(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with one more column, a label of each row's deployment: alike for alike rows, and only for those."""
+    columns = deployment_columns(frame)
+    groups = frame[columns].drop_duplicates()
+    rows = [{name: value for name, value in row.items() if _known(value)} for row in groups.to_dict("records")]
+    labels = [_label(row) for row in rows]
+    # Where two deployments look alike, what tells them apart is written out.
+    for position, (row, label) in enumerate(zip(rows, list(labels), strict=True)):
+        twins = [other for other, name in zip(rows, labels, strict=True) if name == label and other is not row]
+        if twins:
+            differing = [name for name in columns if any(other.get(name) != row.get(name) for other in twins)]
+            detail = ", ".join(f"{name.removeprefix(OPTION_PREFIX)} {_text(row.get(name))}" for name in differing)
+            labels[position] = f"{label} [{detail}]"
+    keys = {_key(values): label for values, label in zip(groups.itertuples(index=False), labels, strict=True)}
+    return frame.assign(**{LABEL: [keys[_key(values)] for values in frame[columns].itertuples(index=False)]})
+
+
+def reduce_cells(frame: pd.DataFrame, target: str) -> pd.DataFrame:
+    """One row a cell: the target's median over the rows that have it, and in ``n_rows`` how many these are.
+
+    ``projected`` says whether any of them comes from a generation cut short. Intervals of projections come along where
+    no row of the cell was measured.
+    """
+    known = frame[frame[target].notna() & (frame[target] > 0)]
+    projected = known["provenance"] == "projected" if "provenance" in known else False
+    told = [name for name in INTERVAL if name in known]
+    sd = log_sd(known)
+    known = known.assign(projected=projected, measured=sd == 0)
+    cells = known.groupby(cell_columns(frame), dropna=False, sort=False).agg(
+        **{target: (target, "median"), "n_rows": (target, "size"), "projected": ("projected", "any")},
+        measured=("measured", "any"),
+        **{name: (name, "first") for name in told},
+    )
+    cells.loc[cells.pop("measured"), told] = None
+    return cells.reset_index()
+
+
+def load_of(frame: pd.DataFrame) -> pd.Series:
+    """The batch size or the concurrency, whichever a row has."""
+    return frame["batch_size"].fillna(frame["concurrency"])
+
+
+def _label(row: Mapping[Hashable, Any]) -> str:
+    count = row.get("accelerator_count")
+    many = f"{_text(count)}×" if count and count > 1 else ""
+    parts = [str(row.get("model", "unknown model"))]
+    if "precision" in row:
+        parts.append(str(row["precision"]))
+    if "engine" in row:
+        parts.append(f"· {row['engine']}")
+    if "accelerator" in row or many:
+        parts.append(f"on {many}{row.get('accelerator', 'unknown accelerator')}")
+    if row.get("placement", "accelerator") != "accelerator":
+        parts.append(f"({row['placement']})")
+    return " ".join(parts)
+
+
+def _known(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and pd.isna(value))
+
+
+def _key(values: Any) -> tuple[Any, ...]:
+    return tuple(value if _known(value) else None for value in values)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:g}" if isinstance(value, float) else str(value)

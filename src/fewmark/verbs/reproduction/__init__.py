@@ -1,0 +1,1 @@
+"""Reproducing a paper's evaluation: figures and the page."""
