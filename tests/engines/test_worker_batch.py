@@ -1,6 +1,8 @@
 """The worker as a zip on a bare interpreter: a file of cases into a file of measurements."""
 
 import json
+import os
+import resource
 import subprocess
 import sys
 import zipfile
@@ -20,12 +22,15 @@ def batch(tmp_path, plugin, monkeypatch):
     monkeypatch.delenv("PYTHONPATH")
     archive = write_archive(tmp_path / "worker.zip")
 
-    def run(cases, *options):
+    def run(cases, *options, largest_file=resource.RLIM_INFINITY):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+
         (tmp_path / "cases.jsonl").write_text("".join(json.dumps(case.to_dict()) + "\n" for case in cases))
         # -I -S: nothing but the standard library and the zip, neither this checkout nor any installed package.
         files = ("--cases", str(tmp_path / "cases.jsonl"), "--out", str(tmp_path / "results.jsonl"))
         command = [sys.executable, "-I", "-S", str(archive), "--path", str(plugin), *files, *options]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=limit)
 
     run.results = tmp_path / "results.jsonl"
     return run
@@ -88,8 +93,76 @@ def test_a_wrong_request_is_one_clear_error(batch, tmp_path, cases, says):
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
 
 
-def test_results_that_are_none_are_not_appended_to(batch):
-    batch.results.write_text("something else\n")
+FOREIGN = [
+    "something else\n",
+    "something else",
+    '{"case": 1}',
+    "{",
+    '{"case": {"deployment": 1}}\n',
+    "\0\0\0x",
+    "a,b\n1,2",
+]
+
+
+@pytest.mark.parametrize("content", FOREIGN)
+def test_a_file_that_is_not_ours_is_left_as_it_is(batch, content):
+    batch.results.write_text(content)
     done = batch(CASES)
-    assert done.returncode == 2 and "not a measurement" in done.stderr
-    assert batch.results.read_text() == "something else\n"
+    assert done.returncode == 2 and "not a measurement" in done.stderr and "Traceback" not in done.stderr
+    assert batch.results.read_text() == content
+
+
+def test_what_is_not_ours_after_what_is_refuses_the_file_as_well(batch):
+    assert batch(CASES[:1]).returncode == 0
+    content = batch.results.read_text() + "a note\n"
+    batch.results.write_text(content)
+    assert batch(CASES).returncode == 2
+    assert batch.results.read_text() == content
+
+
+def test_a_last_record_without_a_line_feed_is_kept(batch):
+    assert batch(CASES[:2]).returncode == 0
+    whole = batch.results.read_bytes()
+    batch.results.write_bytes(whole[:-1])
+    assert batch(CASES).returncode == 0
+    assert batch.results.read_bytes().startswith(whole)
+    assert len(read(batch.results)) == len(CASES)
+
+
+def test_a_kill_at_any_byte_of_a_record_loses_that_record_alone(tmp_path):
+    from fewmark.engines.worker.batch import _finished
+
+    lines = [json.dumps(Measurement(case).to_dict()).encode() + b"\n" for case in CASES[:2]]
+    path = tmp_path / "results.jsonl"
+    for length in range(len(lines[1]) + 1):
+        path.write_bytes(lines[0] + lines[1][:length])
+        with path.open("ab+") as file:
+            done = _finished(file, path)
+        kept = 2 if length >= len(lines[1]) - 1 else 1
+        assert len(done) == kept and path.read_bytes() == b"".join(lines[:kept])
+
+
+def test_results_that_are_no_file_are_refused(batch, tmp_path):
+    batch([])
+    os.mkfifo(tmp_path / "pipe")
+    for place in (str(tmp_path / "pipe"), str(tmp_path), "/dev/null"):
+        done = batch(CASES, "--out", place)
+        assert done.returncode == 2 and "must be a file" in done.stderr
+
+
+def test_two_batches_never_write_the_same_results(batch):
+    import fcntl
+
+    with batch.results.open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = batch(CASES)
+    assert done.returncode == 2 and "another batch" in done.stderr
+
+
+def test_a_full_disk_is_one_error_and_what_was_measured_stays(batch):
+    assert batch(CASES[:2]).returncode == 0
+    kept = batch.results.read_bytes()
+    done = batch(CASES, largest_file=len(kept) + 100)
+    assert done.returncode == 2 and "cannot write the results" in done.stderr and "Traceback" not in done.stderr
+    assert batch(CASES).returncode == 0
+    assert batch.results.read_bytes().startswith(kept) and len(read(batch.results)) == len(CASES)

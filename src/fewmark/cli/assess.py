@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from fewmark.core.files import write_file
 
 if TYPE_CHECKING:
     from fewmark.planning.assess import Assessment
@@ -79,7 +80,7 @@ def command(
             screened=not no_screen, seed=seed,
         )  # fmt: skip
         if json_out is not None:
-            Path(json_out).write_text(json.dumps(one.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            write_file(json_out, json.dumps(one.to_dict(), indent=2, allow_nan=False) + "\n")
         click.echo(_plan(one))
         return 0
     found = assess_strategies(
@@ -89,7 +90,7 @@ def command(
     )  # fmt: skip
     if json_out is not None:
         text = json.dumps(describe(found, charges, reference), indent=2, allow_nan=False)
-        Path(json_out).write_text(text + "\n", encoding="utf-8")
+        write_file(json_out, text + "\n")
     if report is not None:
         write_report(found, report)
     click.echo(_table(found))

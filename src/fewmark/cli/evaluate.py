@@ -50,12 +50,9 @@ def command(no_screen: bool, out: Path | None, models: tuple[str, ...], **option
 
 
 def _write(out: Path, document: dict[str, Any]) -> None:
-    from fewmark.core import InputError
+    from fewmark.core.files import write_file
 
-    try:
-        out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError("cannot write the scores", got=f"{out}: {error.strerror}") from None
+    write_file(out, json.dumps(document, indent=2) + "\n")
 
 
 def _show(summary: dict[str, Any]) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
 
-from fewmark.core import InputError
+from fewmark.core.files import write_file
 
 EXAMPLES = 3  # rows shown for each rule; the JSON has them all
 
@@ -29,10 +28,7 @@ def command(data: str | None, store: str | None, out: str | None) -> None:
         click.echo(json.dumps(result, indent=2, ensure_ascii=False))
         return
     if out is not None:
-        try:
-            Path(out).write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError("the file cannot be written", got=f"{out}: {error.strerror}") from None
+        write_file(out, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
         click.echo(f"wrote {out}", err=True)
     click.echo(_summary(result))
 

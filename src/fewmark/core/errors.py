@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from fewmark.core.text import brief, printable, without_secrets
+
+# How parsers of JSON, numbers and the like fail on bad input, beside errors of their own.
+MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
+MAX_SHOWN = 300  # characters of what was given
+MAX_WHAT = 4000  # characters of each other part: some list what was found wrong, line by line
+
 
 class FewmarkError(Exception):
     """Base of every error that fewmark raises on purpose.
@@ -25,11 +32,11 @@ class FewmarkError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        lines = [self.what]
+        lines = [_part(self.what)]
         if self.got is not None:
             lines.append(f"  got:  {_shorten(self.got)}")
         if self.hint:
-            lines.append(f"  hint: {self.hint}")
+            lines.append(f"  hint: {_part(self.hint)}")
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -64,7 +71,12 @@ def _rebuild(kind: type[FewmarkError], what: str, got: object, hint: str | None)
     return kind(what, got=got, hint=hint)
 
 
-def _shorten(value: object, limit: int = 300) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def _part(text: str) -> str:
+    cut = text if len(text) <= MAX_WHAT else text[: MAX_WHAT - 1] + "…"
+    return printable(without_secrets(cut))
+
+
+def _shorten(value: object) -> str:
+    text = value[: 4 * MAX_WHAT] if isinstance(value, str) else brief(value)
+    text = printable(without_secrets(" ".join(text.split())))
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"

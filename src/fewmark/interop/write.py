@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pandas as pd
 
 from fewmark.core import CANONICAL_COLUMNS, InputError
 from fewmark.core.columns import NUMERIC_COLUMNS
+from fewmark.core.files import write_file
 from fewmark.interop.canonical_parquet import ENCODED_KEY
 from fewmark.interop.cells import cell_to_text, is_unknown, label_to_text, number_to_text
 
@@ -33,13 +33,7 @@ def write_table(frame: pd.DataFrame, path: str | Path, *, columns: Sequence[str]
         raise InputError("a table is written as .csv or .parquet", got=str(path))
     names = _columns(frame) if columns is None else list(columns)
     content = csv_text(frame, names).encode("utf-8") if path.suffix == ".csv" else _parquet(frame, names)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InputError("the file cannot be written", got=f"{path}: {error.strerror or error}") from None
+    write_file(path, content)
 
 
 def _columns(frame: pd.DataFrame) -> list[str]:

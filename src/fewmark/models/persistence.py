@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -20,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fewmark
-from fewmark.core.errors import ModelError
+from fewmark.core.errors import InputError, ModelError
+from fewmark.core.files import write_file
 from fewmark.models.base import Model
 from fewmark.models.registry import model_class
 
@@ -59,13 +59,10 @@ def save_model(model: Model, path: str | Path) -> None:
             content = io.BytesIO()
             np.lib.format.write_array(content, np.asarray(arrays[name]), allow_pickle=False)
             _put(archive, entry, content.getvalue())
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        beside.write_bytes(buffer.getvalue())
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise ModelError("the model file cannot be written", got=f"{path}: {error.strerror or error}") from None
+        write_file(path, buffer.getvalue())
+    except InputError as error:
+        raise ModelError("the model file cannot be written", got=error.got, hint=error.hint) from None
 
 
 def load_model(path: str | Path) -> Model:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fewmark.core import Card, Chart, InputError, Series, Table
+from fewmark.core.files import write_file
 from fewmark.core.metrics import TARGETS
 from fewmark.decide.cost import hourly_cost, power_w
 from fewmark.decide.prices import load_prices
@@ -195,7 +196,7 @@ def write_report(found: Assessment, path: str | Path) -> None:
     render = RENDERERS.get(Path(path).suffix)
     if render is None:
         raise InputError("a report is written as " + ", ".join(RENDERERS), got=str(path))
-    Path(path).write_text(render(cards(found), "Strategies of measuring"), encoding="utf-8")
+    write_file(path, render(cards(found), "Strategies of measuring"))
 
 
 def _contenders(strategies: Sequence[str], accuracies: Sequence[float]) -> list[Contender]:

@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.stats import binom
 
 from fewmark.core import Advice, Card, Case, FewmarkError, InputError, Measurement, Prediction
+from fewmark.core.files import write_file
 from fewmark.engines.measuring.policy import Policy
 from fewmark.interop import from_measurements
 from fewmark.models.base import Model
@@ -154,8 +155,8 @@ def demo(
         cost_card([*measured, *truth]),
         environment_card([*measured, *truth]),
     ]
-    Path(result.report).write_text(render_html(cards, "Benchmark few, know the rest"), encoding="utf-8")
-    (folder / "demo.json").write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+    write_file(result.report, render_html(cards, "Benchmark few, know the rest"))
+    write_file(folder / "demo.json", json.dumps(result.to_dict(), indent=2) + "\n")
     return result
 
 

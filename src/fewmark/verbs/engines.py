@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fewmark.core import FewmarkError, InputError
+from fewmark.core import FewmarkError
 from fewmark.engines import engine_names, probe
 from fewmark.engines.environments.folders import environment_python, recipe_of
 from fewmark.engines.environments.install import install_engine
@@ -45,7 +45,4 @@ def _has_recipe(name: str) -> bool:
 
 def write_worker(path: Path) -> Path:
     """Write the worker as one zip, for hosts that have the engine but not fewmark. Raises `InputError`."""
-    try:
-        return write_archive(path)
-    except OSError as error:
-        raise InputError("cannot write the worker", got=f"{path}: {error.strerror}") from None
+    return write_archive(path)

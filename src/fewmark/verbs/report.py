@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +12,7 @@ import pandas as pd
 
 from fewmark import datasets
 from fewmark.core import Advice, Card, InputError, Measurement, ModelError, Status
+from fewmark.core.files import write_file
 from fewmark.core.metrics import TARGETS
 from fewmark.interop import from_measurements, is_complete, to_measurements
 from fewmark.models.base import Model
@@ -118,20 +117,7 @@ def check_output(path: Path) -> Path:
 def write_report(path: Path, cards: Sequence[Card], title: str) -> None:
     """Write the cards in the format of the path's suffix; the file is complete or not there."""
     text = RENDERERS[path.suffix.lower()](cards, title)
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(name).chmod(0o666 & ~umask)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InputError("cannot write the report", got=f"{path}: {error.strerror}") from None
+    write_file(path, text)
 
 
 def curve_cells(cells: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fewmark.core.errors import InputError
+from fewmark.core.files import write_file
 from fewmark.evaluate.reproduction import Question
 
 DATASET = "llm-inference-bench"
@@ -48,10 +49,9 @@ def reproduce(
     progress("figures")
     for question in questions:
         draw(question, out / f"{paper}-{question.name}")
-    (out / f"{paper}.md").write_text(
-        page(questions, {str(key): value for key, value in table.attrs.items()}, seed), encoding="utf-8"
-    )
-    (out / f"{paper}.json").write_text(json.dumps(summary(questions), indent=2) + "\n", encoding="utf-8")
+    told = {str(key): value for key, value in table.attrs.items()}
+    write_file(out / f"{paper}.md", page(questions, told, seed))
+    write_file(out / f"{paper}.json", json.dumps(summary(questions), indent=2) + "\n")
     return questions
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fewmark.core import InputError
+from fewmark.core.files import write_file
 from fewmark.core.frozen import thaw
 from fewmark.suites import Suite, load_suite, suite_names, suite_schema
 
@@ -32,8 +32,5 @@ def describe_suite(suite: Suite) -> dict[str, Any]:
 
 def write_cases(suite: Suite, path: Path) -> int:
     """Write the suite's cases as the worker program reads them, one a line; how many. Raises `InputError`."""
-    try:
-        path.write_text("".join(json.dumps(case.to_dict()) + "\n" for case in suite.cases), encoding="utf-8")
-    except OSError as error:
-        raise InputError("cannot write the cases", got=f"{path}: {error.strerror}") from None
+    write_file(path, "".join(json.dumps(case.to_dict()) + "\n" for case in suite.cases))
     return len(suite.cases)

@@ -9,6 +9,8 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from fewmark.core.files import new_file
+
 PACKAGES = ("core", "load", "engines")
 MAIN = "import sys\nfrom fewmark.engines.worker.program import main\n\nsys.exit(main())\n"
 
@@ -24,7 +26,7 @@ def boot_line() -> bytes:
 
 def write_archive(path: Path) -> Path:
     """Write a zip that any Python from 3.11 on runs as the worker program: ``python worker.zip --cases … --out …``."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with new_file(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in (*worker_files(), ("__main__.py", MAIN)):
             # A fixed date: the same sources give the same bytes.
             archive.writestr(zipfile.ZipInfo(name, date_time=(2020, 1, 1, 0, 0, 0)), text)

@@ -10,33 +10,35 @@ same file, measures in full what was only cut.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from fewmark.core import Case, Deployment, InputError, Measurement
+from fewmark.core.errors import MALFORMED
+from fewmark.core.files import read_text, require_regular
 from fewmark.engines.host import host_facts
 from fewmark.engines.measuring.policy import Outcome, Policy, case_seed, measure
 from fewmark.engines.measuring.spread import in_full_as_well
 from fewmark.engines.worker.loading import close_engine, engine_facts, failed_load, ready_engine
 
+# How every record begins, by the order of a measurement's fields.
+RECORD_START: Final = b'{"case": {"deployment": {"engine": "'
+
 
 def read_cases(path: Path) -> list[Case]:
     """The cases of a file, one a line, each once. Raises `InputError` with the line that is none."""
     cases: dict[str, Case] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("cannot read the cases", got=f"{path}: {error}") from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path, what="the cases").split("\n"), 1):
         if line.strip():
             try:
                 case = Case.from_dict(json.loads(line))
-            except (ValueError, InputError) as error:
+            except (*MALFORMED, InputError) as error:
                 raise InputError(f"{path}, line {number}: not a case", got=line, hint=str(error)) from None
             cases[case.case_id] = case
     return list(cases.values())
@@ -54,12 +56,12 @@ def run_batch(cases: list[Case], out: Path, policy: Policy, seed: int, n_validat
     EngineError
         If an engine is unknown or not installed.
     """
-    done = _finished(out)
     by_deployment: dict[Deployment, list[Case]] = {}
     for case in cases:
         by_deployment.setdefault(case.deployment, []).append(case)
     host = host_facts()
     with _open_to_append(out) as file:
+        done = _finished(file, out)
         for deployment, wanted in by_deployment.items():
             waiting = _tasks(wanted, policy, n_validated, done)
             for measurement in _measure_deployment(deployment, waiting, seed, host) if waiting else ():
@@ -107,33 +109,74 @@ def _measure_deployment(
         close_engine(engine)
 
 
-def _finished(out: Path) -> set[tuple[str, bool]]:
-    """The cases that a results file holds, and whether cut short; a torn last line, left by a kill, is cut off."""
-    if not out.exists():
-        return set()
+def _finished(file: BinaryIO, out: Path) -> set[tuple[str, bool]]:
+    """The cases that a results file holds, and whether cut short.
+
+    What a kill in the middle of a write has left, the beginning of a record at the file's end, is cut off; a whole
+    record gets the line feed that it lacks. Anything else that is none refuses the file, which stays as it is.
+    """
     done: set[tuple[str, bool]] = set()
-    kept = 0
-    content = out.read_bytes()
-    for number, line in enumerate(content.splitlines(keepends=True), 1):
-        if not line.endswith(b"\n"):
-            break
-        try:
-            held = Measurement.from_dict(json.loads(line))
+    kept = number = 0
+    line = b"\n"
+    file.seek(0)
+    for number, line in enumerate(file, 1):
+        if line.strip():
+            held = _measurement(line)
+            if held is None and not line.endswith(b"\n") and _is_torn(line, after_ours=bool(done)):
+                file.truncate(kept)
+                line = b"\n"
+                break
+            if held is None:
+                raise InputError(
+                    f"{out}, line {number}: not a measurement",
+                    got=line[:400].decode("utf-8", "replace"),
+                    hint="name another --out; this file is left as it is",
+                )
             done.add((held.case.case_id, held.provenance == "projected"))
-        except (ValueError, InputError):
-            raise InputError(
-                f"{out}, line {number}: not a measurement",
-                got=line.decode("utf-8", "replace"),
-                hint="name another --out",
-            ) from None
         kept += len(line)
-    if kept < len(content):
-        os.truncate(out, kept)
+    file.seek(0, os.SEEK_END)
+    if not line.endswith(b"\n"):
+        file.write(b"\n")
     return done
 
 
-def _open_to_append(out: Path) -> BinaryIO:
+def _measurement(line: bytes) -> Measurement | None:
     try:
-        return out.open("ab")
+        return Measurement.from_dict(json.loads(line))
+    except (*MALFORMED, InputError):
+        return None
+
+
+def _is_torn(line: bytes, *, after_ours: bool) -> bool:
+    """Whether it is surely the beginning of a record of ours; a file system may fill what it lost with zeros."""
+    text = line.rstrip(b"\0")
+    return text.startswith(RECORD_START) or (after_ours and RECORD_START.startswith(text))
+
+
+@contextlib.contextmanager
+def _open_to_append(out: Path) -> Iterator[BinaryIO]:
+    """The results file, for this batch alone as long as it runs."""
+    try:
+        if out.exists():
+            require_regular(out, what="a results file")
+        with out.open("ab+") as file:
+            if not _locked(file):
+                raise InputError("another batch writes these results", got=str(out), hint="name another --out")
+            yield file
     except OSError as error:
-        raise InputError("cannot write the results", got=f"{out}: {error}") from None
+        raise InputError(
+            "cannot write the results", got=f"{out}: {error.strerror or error}", hint="what is there is kept"
+        ) from None
+
+
+def _locked(file: BinaryIO) -> bool:
+    """False where another process holds the lock; a system or a file system without locks is taken as it is."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return True
+    return True

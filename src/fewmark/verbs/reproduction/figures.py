@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from fewmark.core.files import new_file
 from fewmark.evaluate.reproduction import Question
 
 # Okabe and Ito's colours: told apart with any colour vision.
@@ -40,8 +41,10 @@ def draw(question: Question, stem: Path) -> None:
     """Write ``STEM.svg`` and ``STEM.png``."""
     with matplotlib.rc_context(STYLE):
         figure = _DRAW[question.name](question.data)
-        figure.savefig(stem.with_name(stem.name + ".png"), dpi=130)
-        figure.savefig(stem.with_name(stem.name + ".svg"), metadata={"Date": None})
+        with new_file(stem.with_name(stem.name + ".png")) as path:
+            figure.savefig(path, dpi=130)
+        with new_file(stem.with_name(stem.name + ".svg")) as path:
+            figure.savefig(path, metadata={"Date": None})
 
 
 def _training_sets(data: Any) -> Figure:
