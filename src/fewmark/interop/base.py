@@ -7,6 +7,8 @@ from typing import Protocol, runtime_checkable
 
 import pandas as pd
 
+from fewmark.core import FormatError
+
 HEAD_BYTES = 65_536
 
 
@@ -28,3 +30,7 @@ class Format(Protocol):
         FormatError
             If the file is not of this format; the message names the data row and the column.
         """
+
+
+class NotAResultError(FormatError):
+    """A file that a tool leaves beside its results and that holds none: a warm-up, settings, a trace."""

@@ -18,6 +18,10 @@ _BUILT_IN: Final = {
     "parquet": "fewmark.interop.canonical_parquet:CanonicalParquet",
     "llm-inference-bench": "fewmark.interop.llm_inference_bench:LlmInferenceBench",
     "splitwise": "fewmark.interop.splitwise:Splitwise",
+    "vllm-serve": "fewmark.interop.vllm_bench.serving:VllmServe",
+    "vllm-latency": "fewmark.interop.vllm_bench.offline:VllmLatency",
+    "vllm-startup": "fewmark.interop.vllm_bench.offline:VllmStartup",
+    "vllm-throughput": "fewmark.interop.vllm_bench.offline:VllmThroughput",
     "worker-results": "fewmark.interop.worker_results:WorkerResults",
 }
 
@@ -104,4 +108,4 @@ def _first_line(head: bytes) -> str:
 
 def _named(error: FormatError, path: Path) -> FormatError:
     """The same error, saying which file."""
-    return FormatError(f"{path.name}: {error.what}", got=error.got, hint=error.hint)
+    return type(error)(f"{path.name}: {error.what}", got=error.got, hint=error.hint)

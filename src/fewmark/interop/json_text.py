@@ -1,0 +1,130 @@
+"""JSON as tools leave it: documents run together, lines of text between, UTF-16, NaN; one error for what is broken.
+
+Reading needs no memory beyond the file's own, and never raises anything but `FormatError`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from fewmark.core import FormatError
+
+_BOMS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_DECODER: Final = json.JSONDecoder()
+_BLANKS: Final = re.compile(r"\s*")
+
+
+def encoding_of(head: bytes) -> str:
+    """The encoding that a file's first bytes name by a byte order mark; else UTF-8."""
+    return next((name for mark, name in _BOMS if head.startswith(mark)), "utf-8")
+
+
+def head_text(head: bytes) -> str:
+    """A file's first bytes as text, for sniffing: what cannot be decoded is dropped. Raises nothing."""
+    return head.decode(encoding_of(head), errors="ignore")
+
+
+def read_text(path: Path) -> str:
+    """The whole file as text. Raises `FormatError` if it is empty or no text."""
+    raw = path.read_bytes()
+    try:
+        text = raw.decode(encoding_of(raw))
+    except UnicodeDecodeError as error:
+        raise FormatError("the file is no UTF-8 or UTF-16 text", got=str(error)) from None
+    if not text.strip():
+        raise FormatError("the file is empty", got=path.name)
+    if "\x00" in text:
+        raise FormatError("the file is no text: it holds zero bytes", got=path.name)
+    return text
+
+
+def read_json(path: Path) -> Any:
+    """The one JSON value of a file. Raises `FormatError` with the line where it breaks."""
+    return parse_json(read_text(path))
+
+
+def parse_json(text: str) -> Any:
+    """The JSON value of a text. Raises `FormatError` with the line where it breaks."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _broken(error, text) from None
+
+
+def read_documents(path: Path) -> list[tuple[int, Any]]:
+    """Every JSON object or list of a file with its 1-based line: one document, JSON lines, or objects run together.
+
+    Lines that do not begin one (headings, log lines) are passed over.
+
+    Raises
+    ------
+    FormatError
+        If one breaks off or is malformed, or there is none.
+    """
+    text = read_text(path)
+    found = list(_documents(text))
+    if not found:
+        raise FormatError("the file holds no JSON", got=text.strip().splitlines()[0])
+    return found
+
+
+def read_objects(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """The JSON objects of a file with their lines, those within a top-level list too. Raises `FormatError`."""
+    found: list[tuple[int, dict[str, Any]]] = []
+    for line, value in read_documents(path):
+        items = value if isinstance(value, list) else [value]
+        for position, item in enumerate(items, start=1):
+            if not isinstance(item, dict):
+                raise FormatError(f"line {line}: entry {position} must be a JSON object", got=item)
+            found.append((line, item))
+    if not found:
+        raise FormatError("the file holds an empty list", hint="a run that wrote no result leaves such a file")
+    return found
+
+
+def _documents(text: str) -> Iterator[tuple[int, Any]]:
+    position, line, counted = 0, 1, 0
+    while True:
+        position = _BLANKS.match(text, position).end()  # type: ignore[union-attr]
+        if position >= len(text):
+            return
+        line += text.count("\n", counted, position)
+        counted = position
+        if text[position] not in "{[" or _is_log_line(text, position):
+            end = text.find("\n", position)
+            position = len(text) if end < 0 else end
+            continue
+        try:
+            value, position = _DECODER.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
+            raise _broken(error, text) from None
+        yield line, value
+
+
+def _is_log_line(text: str, position: int) -> bool:
+    """Whether "[" opens a log line, such as ``[2026-01-01 10:00:00] …`` or ``[INFO] …``, and not a list."""
+    if text[position] != "[":
+        return False
+    rest = text[position + 1 : position + 60].lstrip()
+    return bool(rest) and (rest[0].isalpha() or re.match(r"\d{4}-\d\d-\d\d", rest) is not None)
+
+
+def _broken(error: Exception, text: str) -> FormatError:
+    if isinstance(error, RecursionError):
+        return FormatError("the JSON is nested too deeply", hint="no tool writes such a file")
+    if isinstance(error, json.JSONDecodeError):
+        cut = error.pos >= len(text.rstrip()) - 1 or "Unterminated" in error.msg
+        hint = "the file breaks off: the run or the copy was stopped; fetch it again" if cut else None
+        return FormatError(f"line {error.lineno}: malformed JSON", got=error.msg, hint=hint)
+    return FormatError("malformed JSON", got=str(error))

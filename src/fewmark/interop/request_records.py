@@ -1,0 +1,119 @@
+"""Statistics over the single requests of a run, by fewmark's own definitions.
+
+Notation: of n requests that succeeded, e_i seconds to the last token, f_i to the first, o_i output tokens, and gaps
+between consecutive events of a stream. Percentiles are order statistics, x_(⌈p·n/100⌉): no value is made up between
+two measured ones. Of fewer than 100 / (100 − p) requests that is their maximum, which only bounds it from below.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from fewmark.interop.run_rows import PERCENTS
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def _doubles() -> array[float]:
+    return array("d")
+
+
+def _singles() -> array[float]:
+    return array("f")
+
+
+@dataclass
+class RequestRecords:
+    """The requests that succeeded, in compact columns; NaN is unknown. Seconds and tokens.
+
+    `gaps_s` holds the gaps of all streams (float32: a gigabyte of records has tens of millions), and `n_events` how
+    many events streams had, to tell whether an event is a token.
+    """
+
+    e2e_s: array[float] = field(default_factory=_doubles)
+    ttft_s: array[float] = field(default_factory=_doubles)
+    input_tokens: array[float] = field(default_factory=_doubles)
+    output_tokens: array[float] = field(default_factory=_doubles)
+    start_s: array[float] = field(default_factory=_doubles)
+    gaps_s: array[float] = field(default_factory=_singles)
+
+    def add(
+        self,
+        e2e_s: float | None,
+        ttft_s: float | None,
+        input_tokens: float | None,
+        output_tokens: float | None,
+        start_s: float | None = None,
+    ) -> None:
+        """One request that succeeded; None is unknown."""
+        columns = (self.e2e_s, self.ttft_s, self.input_tokens, self.output_tokens, self.start_s)
+        for column, value in zip(columns, (e2e_s, ttft_s, input_tokens, output_tokens, start_s), strict=True):
+            column.append(float("nan") if value is None else value)
+
+    def __len__(self) -> int:
+        return len(self.e2e_s)
+
+    def statistics(self, duration_s: float | None = None) -> dict[str, float]:
+        """Means and percentiles by the canonical metrics' names, and rates where the window's length is known.
+
+        ``itl_s`` is there only if an event is a token (see `tokens_an_event`).
+        """
+        e2e, ttft = _known(self.e2e_s), _known(self.ttft_s)
+        out: dict[str, float] = {}
+        with np.errstate(invalid="ignore", divide="ignore"):
+            tokens = np.asarray(self.output_tokens)
+            each = (np.asarray(self.e2e_s) - np.asarray(self.ttft_s)) / (tokens - 1)
+            each = each[np.isfinite(each) & (tokens > 1) & (each > 0)]
+        for name, values in (("ttft", ttft), ("tpot", each), ("e2e_latency", e2e)):
+            out |= _described(name, np.sort(values))
+        if self.gaps_s and _is_one(self.tokens_an_event()):
+            gaps = np.frombuffer(self.gaps_s, dtype=np.float32).copy()
+            gaps.sort()
+            out |= _described("itl", gaps)
+        for name, column in (("input_tokens", self.input_tokens), ("output_tokens", self.output_tokens)):
+            values = _known(column)
+            if len(values) == len(self) and len(values):
+                out[name] = float(values.mean())
+        if duration_s is not None and duration_s > 0 and len(self):
+            out["request_throughput_req_s"] = len(self) / duration_s
+            if "output_tokens" in out:
+                out["throughput_tok_s"] = out["output_tokens"] * len(self) / duration_s
+                if "input_tokens" in out:
+                    out["total_throughput_tok_s"] = (
+                        (out["input_tokens"] + out["output_tokens"]) * len(self) / duration_s
+                    )
+        return {name: value for name, value in out.items() if value > 0}
+
+    def tokens_an_event(self) -> float | None:
+        """Output tokens after the first event for each gap; None without both. Above 1, events are bundles."""
+        tokens = _known(self.output_tokens)
+        if not self.gaps_s or len(tokens) != len(self):
+            return None
+        return float((tokens - 1).sum() / len(self.gaps_s))
+
+    def bounds(self) -> str:
+        """A note on the percentiles for which there are too few requests; empty if for none."""
+        few = [f"p{percent}" for percent in PERCENTS[1:] if len(self) < -(-100 // (100 - percent))]
+        return f"{', '.join(few)} of {len(self)} requests are their maximum, a lower bound" if few and len(self) else ""
+
+
+def _known(column: array[float]) -> FloatArray:
+    values = np.asarray(column, dtype=np.float64)
+    return values[np.isfinite(values) & (values > 0)]
+
+
+def _described(name: str, ordered: npt.NDArray[np.floating]) -> dict[str, float]:
+    if not len(ordered):
+        return {}
+    out = {f"{name}_s": float(ordered.mean(dtype=np.float64))}
+    for percent in PERCENTS:
+        out[f"{name}_p{percent}_s"] = float(ordered[max(0, -(-percent * len(ordered) // 100) - 1)])
+    return out
+
+
+def _is_one(ratio: float | None) -> bool:
+    return ratio is not None and abs(ratio - 1) <= 0.05

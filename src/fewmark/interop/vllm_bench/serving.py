@@ -1,0 +1,312 @@
+"""What ``vllm bench serve`` (``benchmark_serving.py`` before 0.8) writes, from 0.6 on, with its Python or Rust client.
+
+One object a run: alone, run together in one file (``--append-result``), a list (a sweep's ``summary.json``) or a row of
+a sweep's ``summary.csv``. Times are in milliseconds, those of single requests in seconds. TPOT is ours,
+(e2e − ttft)/(n − 1), meaned over requests; ITL pools the gaps between *events* of the stream, which are those between
+tokens only if an event is a token. A mean of 0.0 means that there was nothing to mean.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from fewmark.core import FormatError
+from fewmark.interop.base import NotAResultError
+from fewmark.interop.csv_text import header_of, read_columns
+from fewmark.interop.json_text import head_text, read_objects
+from fewmark.interop.request_records import RequestRecords
+from fewmark.interop.run_rows import (
+    PERCENTS,
+    SECRET,
+    RunRow,
+    count,
+    failure_status,
+    nested,
+    number,
+    positive,
+    rows_to_frame,
+    run_id,
+    text,
+)
+from fewmark.interop.serving_load import put_load
+
+TOOL: Final = "vllm"
+BUNDLED: Final = 1.2  # mean gap over mean TPOT from which events must hold several tokens
+METRICS: Final = (("ttft", "ttft"), ("tpot", "tpot"), ("itl", "itl"), ("e2el", "e2e_latency"))
+_NEEDED: Final = ('"completed"', '"total_input_tokens"', '"request_throughput"')
+_OF_SGLANG: Final = ("total_output_tokens_retokenized", "mean_e2e_latency_ms", "accept_length")
+# Keys that vLLM writes itself; any other at the top level is --metadata or a sweep's parameter.
+_OWN: Final = re.compile(
+    r"date|endpoint_type|backend|label|model_id|tokenizer_id|best_of|num_prompts|request_rate|burstiness|max_concurrency|"
+    r"duration|completed|failed|total_.*|request_.*|input_.*|output_.*|max_(output|concurrent).*|max_model_len|rtfx|"
+    r"latencies|queue_times|start_times|ttfts|itls|generated_texts|errors|server_.*|failed_requests|"
+    r"(mean|median|std|p[\d.]+)_.*|probe_.*|rps_change_events|spec_decode.*|diffusion_.*|steady_state|ramp_up_.*|"
+    r"goodput.*|run_number|mode|num_conversations|conversations_.*|turns_.*|avg_.*|multi_turn.*|inter_turn.*|per_turn.*|"
+    r"prefix_.*_ratio|no_history.*|use_beam_search|dataset_(name|path).*|(random|sharegpt|sonnet|hf|custom)_.*|seed|"
+    r"num_warmups|ignore_eos|temperature|top_[pk]|min_p|percentile_metrics|metric_percentiles|base_url|host|port|endpoint|"
+    r"tokenizer|tokenizer_mode|extra_body|logprobs|Unnamed.*|"
+)
+_METADATA: Final[Mapping[str, str]] = {
+    "tp": "tensor_parallel_size",
+    "tensor_parallel_size": "tensor_parallel_size",
+    "tensor_parallel": "tensor_parallel_size",
+    "gpu": "accelerator",
+    "gpu_name": "accelerator",
+    "gpu_type": "accelerator",
+    "hardware": "accelerator",
+    "accelerator": "accelerator",
+    "num_gpus": "accelerator_count",
+    "gpu_count": "accelerator_count",
+    "accelerator_count": "accelerator_count",
+    "precision": "precision",
+    "dtype": "precision",
+    "engine": "engine",
+    "engine_version": "engine_version",
+    "vllm_version": "engine_version",
+}
+_COUNTS: Final = ("tensor_parallel_size", "accelerator_count")
+_ENGINES: Final = {"vllm": "vllm", "vllm-chat": "vllm", "sglang": "sglang", "lmdeploy": "lmdeploy", "tgi": "tgi"}
+
+
+class VllmServe:
+    """Results of ``vllm bench serve`` 0.6 to 0.33 and of its sweeps."""
+
+    name = "vllm-serve"
+    description = "JSON of vllm bench serve (completed, total_input_tokens, request_throughput, mean_ttft_ms, …)"
+
+    def sniff(self, path: Path, head: bytes) -> float:
+        """By keys that stand before any list of requests."""
+        words = head_text(head)
+        if any(key in words for key in _OF_SGLANG):
+            return 0.0
+        if words.lstrip()[:1] in ("{", "["):
+            if all(key in words for key in _NEEDED) and ("total_token_throughput" in words or "_ttft_ms" in words):
+                return 0.9
+            return 0.85 if '"run_number"' in words and '"error_type"' in words else 0.0
+        names = set(header_of(head))
+        return 0.9 if {"completed", "request_throughput", "mean_ttft_ms"} <= names else 0.0
+
+    def read(self, path: Path) -> pd.DataFrame:
+        """The canonical table, one row a run. Raises `FormatError`; `NotAResultError` for a warm-up's file."""
+        rows: list[dict[str, Any]] = []
+        warm_ups = 0
+        for line, result in _results(path):
+            if count(result.get("run_number")) is None and number(result.get("run_number")) == -1:
+                warm_ups += 1
+                continue
+            if "error_type" in result and "completed" not in result:
+                rows.append(_failed_run(result))
+                continue
+            missing = [key for key in ("completed", "duration") if number(result.get(key)) is None]
+            if missing:
+                raise FormatError(f"line {line}: vllm bench serve writes {missing[0]}", got=sorted(result)[:12])
+            rows.append(_row(result))
+        if not rows and warm_ups:
+            raise NotAResultError("the file holds a warm-up, which is no result", got=path.name)
+        return rows_to_frame(rows)
+
+
+def _results(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    with path.open("rb") as stream:
+        first = head_text(stream.read(256)).lstrip()[:1]
+    if first in ("{", "["):
+        return read_objects(path)
+    columns = read_columns(path)
+    n_rows = len(next(iter(columns.values())))
+    return [(i + 2, {name: _cell(cells[i]) for name, cells in columns.items()}) for i in range(n_rows)]
+
+
+def _cell(cell: str) -> Any:
+    """A CSV cell's value: a list is written as Python prints it."""
+    words = cell.strip()
+    if words.startswith("["):
+        try:
+            return json.loads(words.replace("'", '"').replace("None", "null"))
+        except ValueError:
+            return words
+    return words or None
+
+
+def _row(result: Mapping[str, Any]) -> dict[str, Any]:
+    row = RunRow(TOOL)
+    done = count(result.get("completed")) or 0
+    duration = positive(result.get("duration"))
+    asked = count(result.get("num_prompts"))
+    failed = count(result.get("failed"))
+    if failed is None and asked is not None and asked >= done:
+        failed = asked - done
+    ii, oo = positive(result.get("total_input_tokens")), positive(result.get("total_output_tokens"))
+    _deployment(row, result)
+    row.put("duration_s", duration)
+    row.cells["run_id"] = run_id("serving", done, int(ii or 0), int(oo or 0), f"{duration or 0:.2f}")
+    if result.get("mode") == "multi_turn":
+        row.put("concurrency", result.get("multi_turn_concurrency"))
+        row.note("conversations of several turns; a request is a turn")
+    else:
+        put_load(
+            row,
+            rate=result.get("request_rate"),
+            cap=result.get("max_concurrency"),
+            n_requests=asked or done + (failed or 0),
+            ramp=result.get("ramp_up_strategy"),
+            ramp_ends=(result.get("ramp_up_start_rps"), result.get("ramp_up_end_rps")),
+        )
+    row.counts(done, failed)
+    if not done:
+        errors = [*_errors(result), *(nested(item, "error") for item in result.get("failed_requests") or [])]
+        row.fail(failure_status(errors), f"all {failed or asked or 0} requests failed; zeros in the file are no values")
+        return row.finish()
+    row.put("input_tokens", (ii or 0) / done)
+    row.put("output_tokens", (oo or 0) / done)
+    row.put("throughput_tok_s", result.get("output_throughput"))
+    row.put("total_throughput_tok_s", result.get("total_token_throughput"))
+    row.put("request_throughput_req_s", result.get("request_throughput"))
+    row.put("goodput_req_s", result.get("request_goodput", result.get("request_goodput:")))
+    for theirs, ours in METRICS:
+        row.put(f"{ours}_s", result.get(f"mean_{theirs}_ms"), 1e-3)
+        for percent in PERCENTS:
+            value = result.get(f"p{percent}_{theirs}_ms")
+            if value is None and percent == 50:
+                value = result.get(f"median_{theirs}_ms")
+            row.put(f"{ours}_p{percent}_s", value, 1e-3)
+    _events(row)
+    _requests(row, result, done, duration)
+    _steady_state(row, result.get("steady_state"))
+    if positive(result.get("probe_completed")):
+        row.note(f"{count(result['probe_completed'])} probe requests ran beside the load and are not counted")
+    row.say("vllm.date", result.get("date"))
+    row.say("vllm.run_number", result.get("run_number"))
+    return row.finish()
+
+
+def _deployment(row: RunRow, result: Mapping[str, Any]) -> None:
+    row.say("model", result.get("model_id"))
+    backend = text(result.get("backend")) or ""
+    if backend in _ENGINES:
+        row.say("engine", _ENGINES[backend])
+        row.note(f"engine taken from the client's backend {backend}")
+    row.say("vllm.backend", backend)
+    for key, value in result.items():
+        known = text(value)
+        if _OWN.fullmatch(key) or known is None or SECRET.search(key):
+            continue
+        name = _METADATA.get(key.lower())
+        if name in _COUNTS:
+            if count(value):
+                row.cells[name] = count(value)
+        elif name:
+            row.say(name, known)
+        elif len(known) <= 200:
+            row.cells[f"option.{key}"] = value if isinstance(value, (int, float)) else known
+
+
+def _events(row: RunRow) -> None:
+    """Gaps far above TPOT are gaps between events of several tokens: no inter-token latency."""
+    itl, tpot = row.cells.get("itl_s"), row.cells.get("tpot_s")
+    if itl and tpot and itl / tpot > BUNDLED:
+        keep_events_apart(row, f"events hold about {itl / tpot:.1f} tokens")
+
+
+def keep_events_apart(row: RunRow, why: str) -> None:
+    """Give the gaps between events the tool's own name."""
+    for name in [name for name in row.cells if name == "itl_s" or name.startswith("itl_p")]:
+        row.cells[f"{row.tool}.{name}"] = row.cells.pop(name)
+    row.note(f"{why}, so gaps between events are kept as {row.tool}.itl_s")
+
+
+def _errors(result: Mapping[str, Any]) -> list[Any]:
+    errors = result.get("errors")
+    return [error for error in errors if error] if isinstance(errors, list) else []
+
+
+def _requests(row: RunRow, result: Mapping[str, Any], done: int, duration: float | None) -> None:
+    lists = {key: result.get(key) for key in ("ttfts", "itls", "output_lens", "input_lens", "errors", "latencies")}
+    found = {key: value for key, value in lists.items() if isinstance(value, list) and value}
+    if "latencies" in found and "e2e_latency_s" not in row.cells and "ttfts" not in found:
+        # Kept even without --save-detailed; a failed request's is 0.0.
+        records = RequestRecords()
+        for latency in found["latencies"]:
+            if positive(latency) is not None:
+                records.add(positive(latency), None, None, None)
+        if len(records) == done:
+            row.cells |= {k: v for k, v in records.statistics().items() if k.startswith("e2e_latency")}
+            row.note("e2e latency made from the latencies of single requests")
+            row.note(records.bounds())
+    if not {"ttfts", "output_lens"} <= set(found) or not ("itls" in found or "latencies" in found):
+        return
+    n = len(found["ttfts"])
+    if any(len(value) != n for value in found.values()):
+        row.note("lists of single requests differ in length and are not used")
+        return
+    records, empty = RequestRecords(), 0
+    for i in range(n):
+        gaps = found["itls"][i] if "itls" in found and isinstance(found["itls"][i], list) else []
+        ttft, output = positive(found["ttfts"][i]), positive(found["output_lens"][i])
+        if "errors" in found and found["errors"][i]:
+            continue
+        if ttft is None or output is None:
+            empty += 1
+            continue
+        known = [gap for gap in map(number, gaps) if gap is not None]
+        latency = positive(found["latencies"][i]) if "latencies" in found else ttft + sum(known)
+        records.add(latency, ttft, positive(found["input_lens"][i]) if "input_lens" in found else None, output)
+        records.gaps_s.extend(known)
+    if empty and len(records) and len(records) + empty == done:
+        row.note(f"{empty} requests counted as completed brought no token, with a TTFT of 0.0; taken as failed")
+        row.counts(len(records), empty + int(row.cells.get("n_failed", 0)))
+    elif len(records) != done:
+        row.note(f"{len(records)} single requests are told to have succeeded, {done} in all; they are not used")
+        return
+    recomputed = records.statistics(duration)
+    told = {name: value for name, value in row.cells.items() if name in recomputed and isinstance(value, float)}
+    bundle = records.tokens_an_event()
+    row.compare(recomputed, told)
+    row.cells["detail"] = "requests"
+    row.note(records.bounds())
+    if bundle is not None and "itl_s" in row.cells and "itl_s" not in recomputed:
+        keep_events_apart(row, f"events hold {bundle:.2f} tokens")
+
+
+def _steady_state(row: RunRow, block: object) -> None:
+    """The Rust client's window at full concurrency: other requests than the whole run's, so under their own names."""
+    if not isinstance(block, Mapping):
+        return
+    row.own("steady_state_duration_s", nested(block, "window", "duration_s"))
+    row.own("steady_state_concurrency", nested(block, "window", "target_concurrency"))
+    row.own("steady_state_throughput_tok_s", block.get("output_throughput"))
+    row.own("steady_state_total_throughput_tok_s", block.get("total_token_throughput"))
+    row.own("steady_state_request_throughput_req_s", block.get("request_throughput"))
+    for metric in ("ttft", "tpot"):
+        row.own(f"steady_state_{metric}_s", block.get(f"mean_{metric}_ms"), 1e-3)
+        row.own(f"steady_state_{metric}_p50_s", block.get(f"median_{metric}_ms"), 1e-3)
+    row.note("the steady-state window's values stand beside those of the whole run")
+    row.say("vllm.steady_state_warning", nested(block, "window", "warning"))
+
+
+def _failed_run(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A sweep's ``run=N.failure.json``: what was asked for, and why it failed."""
+    row = RunRow(TOOL)
+    asked: dict[str, Any] = {}
+    for key in ("serve_overrides", "bench_overrides"):
+        if isinstance(result.get(key), Mapping):
+            asked |= {str(name).replace("-", "_").lstrip("_"): value for name, value in result[key].items()}
+    _deployment(row, asked | {"model_id": asked.get("model")})
+    row.drop("option.model")
+    put_load(
+        row,
+        rate=asked.get("request_rate", "inf"),
+        cap=asked.get("max_concurrency"),
+        n_requests=count(asked.get("num_prompts")) or 0,
+    )
+    row.put("input_tokens", asked.get("random_input_len"))
+    row.put("output_tokens", asked.get("random_output_len"))
+    why = f"{text(result.get('error_type')) or 'error'}: {(text(result.get('error')) or '')[:200]}"
+    row.cells["run_id"] = run_id("failure", json.dumps(dict(result), sort_keys=True, default=str))
+    row.fail(failure_status([why]), f"the run failed ({why})")
+    return row.finish()
