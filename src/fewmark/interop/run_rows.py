@@ -28,7 +28,7 @@ from typing import Any, Final
 import pandas as pd
 
 from fewmark.core import FormatError, Status
-from fewmark.core.table import CASE_COLUMNS
+from fewmark.core.columns import CASE_COLUMNS
 from fewmark.interop.frame import build_frame
 
 DETAILS: Final = ("requests", "summary", "console", "aggregate", "mixed")  # the richest first
