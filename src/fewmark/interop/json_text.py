@@ -22,6 +22,7 @@ _BOMS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _DECODER: Final = json.JSONDecoder()
+_LINE: Final = re.compile(r"^\s*\{\s*(\"|$)", re.MULTILINE)
 _BLANKS: Final = re.compile(r"\s*")
 
 
@@ -33,6 +34,11 @@ def encoding_of(head: bytes) -> str:
 def head_text(head: bytes) -> str:
     """A file's first bytes as text, for sniffing: what cannot be decoded is dropped. Raises nothing."""
     return head.decode(encoding_of(head), errors="ignore")
+
+
+def opens_json(words: str) -> bool:
+    """Whether a text begins with a JSON object or list, or has a line that does (after headings)."""
+    return words.lstrip()[:1] in ("{", "[") or _LINE.search(words) is not None
 
 
 def read_text(path: Path) -> str:

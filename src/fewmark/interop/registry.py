@@ -17,6 +17,8 @@ _BUILT_IN: Final = {
     "csv": "fewmark.interop.canonical_csv:CanonicalCsv",
     "parquet": "fewmark.interop.canonical_parquet:CanonicalParquet",
     "llm-inference-bench": "fewmark.interop.llm_inference_bench:LlmInferenceBench",
+    "serving-console": "fewmark.interop.serving_console:ServingConsole",
+    "sglang-bench": "fewmark.interop.sglang_bench:SglangBench",
     "splitwise": "fewmark.interop.splitwise:Splitwise",
     "vllm-serve": "fewmark.interop.vllm_bench.serving:VllmServe",
     "vllm-latency": "fewmark.interop.vllm_bench.offline:VllmLatency",

@@ -17,12 +17,11 @@ from typing import Any, Final
 import pandas as pd
 
 from fewmark.core import FormatError
-from fewmark.interop.base import NotAResultError
+from fewmark.interop.base import HEAD_BYTES, NotAResultError
+from fewmark.interop.client_results import drop_unstreamed, put_requests, put_statistics
 from fewmark.interop.csv_text import header_of, read_columns
-from fewmark.interop.json_text import head_text, read_objects
-from fewmark.interop.request_records import RequestRecords
+from fewmark.interop.json_text import head_text, opens_json, read_objects
 from fewmark.interop.run_rows import (
-    PERCENTS,
     SECRET,
     RunRow,
     count,
@@ -37,7 +36,6 @@ from fewmark.interop.run_rows import (
 from fewmark.interop.serving_load import put_load
 
 TOOL: Final = "vllm"
-BUNDLED: Final = 1.2  # mean gap over mean TPOT from which events must hold several tokens
 METRICS: Final = (("ttft", "ttft"), ("tpot", "tpot"), ("itl", "itl"), ("e2el", "e2e_latency"))
 _NEEDED: Final = ('"completed"', '"total_input_tokens"', '"request_throughput"')
 _OF_SGLANG: Final = ("total_output_tokens_retokenized", "mean_e2e_latency_ms", "accept_length")
@@ -85,7 +83,7 @@ class VllmServe:
         words = head_text(head)
         if any(key in words for key in _OF_SGLANG):
             return 0.0
-        if words.lstrip()[:1] in ("{", "["):
+        if opens_json(words):
             if all(key in words for key in _NEEDED) and ("total_token_throughput" in words or "_ttft_ms" in words):
                 return 0.9
             return 0.85 if '"run_number"' in words and '"error_type"' in words else 0.0
@@ -106,7 +104,7 @@ class VllmServe:
             missing = [key for key in ("completed", "duration") if number(result.get(key)) is None]
             if missing:
                 raise FormatError(f"line {line}: vllm bench serve writes {missing[0]}", got=sorted(result)[:12])
-            rows.append(_row(result))
+            rows.append(serving_row(result))
         if not rows and warm_ups:
             raise NotAResultError("the file holds a warm-up, which is no result", got=path.name)
         return rows_to_frame(rows)
@@ -114,8 +112,8 @@ class VllmServe:
 
 def _results(path: Path) -> list[tuple[int, dict[str, Any]]]:
     with path.open("rb") as stream:
-        first = head_text(stream.read(256)).lstrip()[:1]
-    if first in ("{", "["):
+        words = head_text(stream.read(HEAD_BYTES))
+    if opens_json(words):
         return read_objects(path)
     columns = read_columns(path)
     n_rows = len(next(iter(columns.values())))
@@ -133,8 +131,9 @@ def _cell(cell: str) -> Any:
     return words or None
 
 
-def _row(result: Mapping[str, Any]) -> dict[str, Any]:
-    row = RunRow(TOOL)
+def serving_row(result: Mapping[str, Any], detail: str = "summary") -> dict[str, Any]:
+    """One row of the canonical table from one result object, or from a console block read into one."""
+    row = RunRow(TOOL, detail)
     done = count(result.get("completed")) or 0
     duration = positive(result.get("duration"))
     asked = count(result.get("num_prompts"))
@@ -168,15 +167,9 @@ def _row(result: Mapping[str, Any]) -> dict[str, Any]:
     row.put("total_throughput_tok_s", result.get("total_token_throughput"))
     row.put("request_throughput_req_s", result.get("request_throughput"))
     row.put("goodput_req_s", result.get("request_goodput", result.get("request_goodput:")))
-    for theirs, ours in METRICS:
-        row.put(f"{ours}_s", result.get(f"mean_{theirs}_ms"), 1e-3)
-        for percent in PERCENTS:
-            value = result.get(f"p{percent}_{theirs}_ms")
-            if value is None and percent == 50:
-                value = result.get(f"median_{theirs}_ms")
-            row.put(f"{ours}_p{percent}_s", value, 1e-3)
-    _events(row)
-    _requests(row, result, done, duration)
+    put_statistics(row, result, METRICS)
+    put_requests(row, result, done, duration)
+    drop_unstreamed(row)
     _steady_state(row, result.get("steady_state"))
     if positive(result.get("probe_completed")):
         row.note(f"{count(result['probe_completed'])} probe requests ran beside the load and are not counted")
@@ -206,71 +199,9 @@ def _deployment(row: RunRow, result: Mapping[str, Any]) -> None:
             row.cells[f"option.{key}"] = value if isinstance(value, (int, float)) else known
 
 
-def _events(row: RunRow) -> None:
-    """Gaps far above TPOT are gaps between events of several tokens: no inter-token latency."""
-    itl, tpot = row.cells.get("itl_s"), row.cells.get("tpot_s")
-    if itl and tpot and itl / tpot > BUNDLED:
-        keep_events_apart(row, f"events hold about {itl / tpot:.1f} tokens")
-
-
-def keep_events_apart(row: RunRow, why: str) -> None:
-    """Give the gaps between events the tool's own name."""
-    for name in [name for name in row.cells if name == "itl_s" or name.startswith("itl_p")]:
-        row.cells[f"{row.tool}.{name}"] = row.cells.pop(name)
-    row.note(f"{why}, so gaps between events are kept as {row.tool}.itl_s")
-
-
 def _errors(result: Mapping[str, Any]) -> list[Any]:
     errors = result.get("errors")
     return [error for error in errors if error] if isinstance(errors, list) else []
-
-
-def _requests(row: RunRow, result: Mapping[str, Any], done: int, duration: float | None) -> None:
-    lists = {key: result.get(key) for key in ("ttfts", "itls", "output_lens", "input_lens", "errors", "latencies")}
-    found = {key: value for key, value in lists.items() if isinstance(value, list) and value}
-    if "latencies" in found and "e2e_latency_s" not in row.cells and "ttfts" not in found:
-        # Kept even without --save-detailed; a failed request's is 0.0.
-        records = RequestRecords()
-        for latency in found["latencies"]:
-            if positive(latency) is not None:
-                records.add(positive(latency), None, None, None)
-        if len(records) == done:
-            row.cells |= {k: v for k, v in records.statistics().items() if k.startswith("e2e_latency")}
-            row.note("e2e latency made from the latencies of single requests")
-            row.note(records.bounds())
-    if not {"ttfts", "output_lens"} <= set(found) or not ("itls" in found or "latencies" in found):
-        return
-    n = len(found["ttfts"])
-    if any(len(value) != n for value in found.values()):
-        row.note("lists of single requests differ in length and are not used")
-        return
-    records, empty = RequestRecords(), 0
-    for i in range(n):
-        gaps = found["itls"][i] if "itls" in found and isinstance(found["itls"][i], list) else []
-        ttft, output = positive(found["ttfts"][i]), positive(found["output_lens"][i])
-        if "errors" in found and found["errors"][i]:
-            continue
-        if ttft is None or output is None:
-            empty += 1
-            continue
-        known = [gap for gap in map(number, gaps) if gap is not None]
-        latency = positive(found["latencies"][i]) if "latencies" in found else ttft + sum(known)
-        records.add(latency, ttft, positive(found["input_lens"][i]) if "input_lens" in found else None, output)
-        records.gaps_s.extend(known)
-    if empty and len(records) and len(records) + empty == done:
-        row.note(f"{empty} requests counted as completed brought no token, with a TTFT of 0.0; taken as failed")
-        row.counts(len(records), empty + int(row.cells.get("n_failed", 0)))
-    elif len(records) != done:
-        row.note(f"{len(records)} single requests are told to have succeeded, {done} in all; they are not used")
-        return
-    recomputed = records.statistics(duration)
-    told = {name: value for name, value in row.cells.items() if name in recomputed and isinstance(value, float)}
-    bundle = records.tokens_an_event()
-    row.compare(recomputed, told)
-    row.cells["detail"] = "requests"
-    row.note(records.bounds())
-    if bundle is not None and "itl_s" in row.cells and "itl_s" not in recomputed:
-        keep_events_apart(row, f"events hold {bundle:.2f} tokens")
 
 
 def _steady_state(row: RunRow, block: object) -> None:
