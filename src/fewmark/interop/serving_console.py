@@ -29,6 +29,7 @@ _KEYS: Final = {
     "failed requests": "failed",
     "maximum request concurrency": "max_concurrency",
     "max request concurrency": "max_concurrency",
+    "max reqeuest concurrency": "max_concurrency",  # so SGLang spelled it for a while
     "request rate configured": "request_rate",
     "traffic request rate": "request_rate",
     "benchmark duration": "duration",
@@ -40,6 +41,7 @@ _KEYS: Final = {
     "output token throughput": "output_throughput",
     "input token throughput": "input_throughput",
     "total token throughput": "total_throughput",
+    "total throughput": "total_throughput",
     "concurrency": "concurrency",
     "accept length": "accept_length",
     "backend": "backend",
@@ -59,13 +61,7 @@ class ServingConsole:
         words = head_text(head)
         if _HEADING.search(words):
             return 0.8
-        if (
-            b"\x00" in head
-            or words.lstrip()[:1] in ("{", "[")
-            or path.suffix not in ("", ".log", ".txt", ".out", ".err")
-        ):
-            return 0.0
-        if opens_json(words):
+        if b"\x00" in head or opens_json(words) or path.suffix not in ("", ".log", ".txt", ".out", ".err"):
             return 0.0
         try:
             with path.open("rb") as stream:
@@ -156,13 +152,8 @@ def _arguments(line: str, above: dict[str, Any]) -> None:
     """The model, the backend and the load as a command line or a printed Namespace has them."""
     if "Namespace(" not in line and "--" not in line:
         return
-    names = {
-        "model": "model_id",
-        "backend": "backend",
-        "request_rate": "request_rate",
-        "max_concurrency": "max_concurrency",
-    }
-    for name, key in names.items():
+    for name in ("model", "backend", "request_rate", "max_concurrency"):
+        key = "model_id" if name == "model" else name
         found = re.search(_ARGUMENT.format(name=name, option=name.replace("_", "-")), line)
         if found and found.group(1) not in ("None", ""):
             above[key] = found.group(1)

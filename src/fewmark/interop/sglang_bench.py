@@ -174,14 +174,17 @@ def _deployment(row: RunRow, result: Mapping[str, Any]) -> None:
     if engine:
         row.say("engine", engine)
     info = result.get("server_info")
-    row.say("model", nested(info, "model_path") or nested(info, "served_model_name") or result.get("model"))
+    row.say(
+        "model",
+        nested(info, "model_path") or nested(info, "served_model_name") or result.get("model", result.get("model_id")),
+    )
     row.say("engine_version", nested(info, "version"))
     size = count(nested(info, "tp_size"))
     if size:
         row.cells["tensor_parallel_size"] = size
     row.say("precision", nested(info, "quantization") or _unless(nested(info, "dtype"), "auto"))
     if nested(info, "kv_cache_dtype") not in (None, "auto"):
-        row.say("option.kv_cache_dtype", info["kv_cache_dtype"])
+        row.say("option.kv_cache_dtype", nested(info, "kv_cache_dtype"))
     row.say("sglang.tag", result.get("tag"))
     row.say("sglang.backend", backend)
     row.say("sglang.dataset", result.get("dataset_name"))
