@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from fewmark.core.errors import InputError
 from fewmark.core.frozen import FrozenMap, content_hash, thaw
 from fewmark.core.metrics import derive_metrics
-from fewmark.core.projection import Projection, whole
+from fewmark.core.projection import Projection
 
 
 class Status(StrEnum):
@@ -399,3 +399,13 @@ def _positive(name: str, value: Any, *, whole: bool = False) -> Any:
     if whole:
         raise InputError(f"{name} must be a whole number", got=value)
     return float(value)
+
+
+def whole(workload: Workload, e2e_latency_s: float | None, ttft_s: float | None) -> dict[str, float | None]:
+    """The metrics of the full output length that follow from its latency and the first token's, in seconds."""
+    return derive_metrics(
+        {"e2e_latency_s": e2e_latency_s, "ttft_s": ttft_s},
+        input_tokens=workload.input_tokens,
+        output_tokens=workload.output_tokens,
+        batch_size=workload.batch_size,
+    )

@@ -18,9 +18,9 @@ from fewmark.core import Deployment, Workload
 from fewmark.core.frozen import thaw
 from fewmark.engines.base import CaseFailure
 from fewmark.engines.checkpoints.source import ModelSource, model_source
+from fewmark.engines.doctor.memory import GIB
 from fewmark.engines.memory.footprint import (
     ENGINE_BYTES,
-    GIB,
     ITEM_BYTES,
     Footprint,
     Part,
