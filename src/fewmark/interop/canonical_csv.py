@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fewmark.core import CANONICAL_COLUMNS, WORKLOAD_COLUMNS, FormatError
+from fewmark.core import KNOWN_COLUMNS, WORKLOAD_COLUMNS, FormatError
 from fewmark.interop.cells import text_to_cell
 from fewmark.interop.csv_text import canonical_name, header_of, read_columns, unique_names
 from fewmark.interop.frame import build_frame
@@ -31,7 +31,7 @@ class CanonicalCsv:
         unique_names(renamed)
         return build_frame(
             {
-                renamed[name]: cells if renamed[name] in CANONICAL_COLUMNS else [text_to_cell(cell) for cell in cells]
+                renamed[name]: cells if renamed[name] in KNOWN_COLUMNS else [text_to_cell(cell) for cell in cells]
                 for name, cells in columns.items()
             }
         )
@@ -39,7 +39,7 @@ class CanonicalCsv:
 
 def is_canonical(names: list[str]) -> bool:
     """Whether the names can head a canonical table: some of the workload, and at least two that are known."""
-    known = set(names) & set(CANONICAL_COLUMNS)
+    known = set(names) & set(KNOWN_COLUMNS)
     return len(known) >= 2 and bool(known & set(WORKLOAD_COLUMNS))
 
 
@@ -47,11 +47,11 @@ def require_canonical(names: list[str]) -> None:
     """Raise `FormatError` unless `is_canonical`."""
     if not is_canonical(names):
         raise FormatError(
-            "a canonical table needs columns such as input_tokens, output_tokens and batch_size or concurrency",
+            "a canonical table needs input_tokens, output_tokens, and batch_size, concurrency or request_rate",
             got=names,
-            hint=f"known columns: {', '.join(CANONICAL_COLUMNS)}",
+            hint=f"known columns: {', '.join(KNOWN_COLUMNS)}",
         )
 
 
 def _share(names: list[str]) -> float:
-    return sum(name in CANONICAL_COLUMNS for name in names) / len(names)
+    return sum(name in KNOWN_COLUMNS for name in names) / len(names)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from fewmark.core import CANONICAL_COLUMNS, FormatError
+from fewmark.core import KNOWN_COLUMNS, FormatError
 from fewmark.interop.canonical_csv import require_canonical
 from fewmark.interop.cells import text_to_cell
 from fewmark.interop.csv_text import canonical_name, unique_names
@@ -46,7 +46,7 @@ class CanonicalParquet:
         columns: dict[str, list[Any]] = {}
         for original, name in renamed.items():
             cells = [_plain(cell) for cell in table.column(original).to_pylist()]
-            if name in CANONICAL_COLUMNS:
+            if name in KNOWN_COLUMNS:
                 # NaN is how pandas writes the unknown into Parquet.
                 cells = [None if isinstance(cell, float) and cell != cell else cell for cell in cells]
             elif original in encoded:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from fewmark.core import CANONICAL_COLUMNS, FormatError
+from fewmark.core import KNOWN_COLUMNS, FormatError
 
 
 def header_of(head: bytes) -> list[str]:
@@ -59,7 +59,7 @@ def read_columns(path: Path) -> dict[str, list[str]]:
 def canonical_name(name: str) -> str:
     """The canonical column that a name stands for, whatever its case, blanks and hyphens; else the name itself."""
     folded = "_".join(name.strip().lower().replace("-", " ").replace("_", " ").split())
-    return folded if folded in CANONICAL_COLUMNS else name.strip()
+    return folded if folded in KNOWN_COLUMNS else name.strip()
 
 
 def unique_names(columns: Mapping[str, str]) -> None:
