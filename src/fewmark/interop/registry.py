@@ -25,6 +25,11 @@ _BUILT_IN: Final = {
     "vllm-startup": "fewmark.interop.vllm_bench.offline:VllmStartup",
     "vllm-throughput": "fewmark.interop.vllm_bench.offline:VllmThroughput",
     "worker-results": "fewmark.interop.worker_results:WorkerResults",
+    "evalscope": "fewmark.interop.evalscope:Evalscope",
+    "genai-bench": "fewmark.interop.genai_bench:GenaiBench",
+    "llmeter": "fewmark.interop.llmeter:Llmeter",
+    "llmperf": "fewmark.interop.llmperf:Llmperf",
+    "side-file": "fewmark.interop.side_files:SideFile",
 }
 
 
