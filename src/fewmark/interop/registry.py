@@ -16,6 +16,8 @@ GROUP: Final = "fewmark.formats"
 _BUILT_IN: Final = {
     "csv": "fewmark.interop.canonical_csv:CanonicalCsv",
     "parquet": "fewmark.interop.canonical_parquet:CanonicalParquet",
+    "guidellm": "fewmark.interop.guidellm.report:GuidellmReport",
+    "guidellm-csv": "fewmark.interop.guidellm.table:GuidellmCsv",
     "llm-inference-bench": "fewmark.interop.llm_inference_bench:LlmInferenceBench",
     "serving-console": "fewmark.interop.serving_console:ServingConsole",
     "sglang-bench": "fewmark.interop.sglang_bench:SglangBench",
