@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewmark.planning.space import Space
-from fewmark.tables.arrays import FloatArray
+from fewmark.planning.space import FloatArray, Space
 
 
 @dataclass(frozen=True)

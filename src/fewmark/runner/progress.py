@@ -77,7 +77,8 @@ class RunProgress:
     def started(self, case: Case) -> None:
         """A case is about to be measured."""
         work = case.workload
-        shape = f"{work.input_tokens:g} in, {work.output_tokens:g} out, {work.load_label}"
+        load = f"batch {work.batch_size}" if work.batch_size is not None else f"{work.concurrency} users"
+        shape = f"{work.input_tokens:g} in, {work.output_tokens:g} out, {load}"
         self._progress.update(self._task, description=f"{case.deployment.label}: {shape}")
 
     def saved(self, measurement: Measurement) -> None:

@@ -24,8 +24,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fewmark.tables.arrays import FloatArray
-
+FloatArray = NDArray[np.float64]
 MAX_POINTS: Final = 16  # beyond, XGBoost itself is as cheap
 _ROUNDS: Final = 100
 _RATE: Final = np.float32(0.3)

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import validate_data
 
 from fewmark.core.errors import InputError
-from fewmark.tables.arrays import FloatArray
+
+FloatArray = NDArray[np.float64]
 
 
 class AlaInputError(InputError, ValueError):

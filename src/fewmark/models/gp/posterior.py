@@ -21,9 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-from fewmark.models.gp.kernel import Inputs, Kernel
-from fewmark.models.gp.linalg import cholesky, inverse, solve
-from fewmark.tables.arrays import FloatArray
+from fewmark.models.gp.kernel import FloatArray, Inputs, Kernel
+from fewmark.models.gp.regression import cholesky, inverse, solve
 
 MAX_PIVOTS = 160
 SAMPLE = 400

@@ -14,7 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
-from fewmark.tables.arrays import FloatArray
+
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

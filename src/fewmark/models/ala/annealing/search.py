@@ -36,8 +36,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fewmark.core.errors import InputError, ModelError
 from fewmark.models.ala.annealing.log import AnnealingLog, join
-from fewmark.models.ala.annealing.subsets import Evaluation, Scorer, SubsetSpace
-from fewmark.tables.arrays import BoolArray
+from fewmark.models.ala.annealing.subsets import BoolArray, Evaluation, Scorer, SubsetSpace
 
 STATES: Final = ("current", "best")
 _TRIES: Final = 200

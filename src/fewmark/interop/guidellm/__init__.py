@@ -1,1 +1,0 @@
-"""Results of GuideLLM: its JSON reports from 0.3 on, and its CSV."""
