@@ -22,12 +22,13 @@ import pandas as pd
 
 from fewmark.core import Case
 from fewmark.interop import from_measurements
-from fewmark.planning.belief import prior_belief
 from fewmark.planning.planner import Planner
-from fewmark.planning.space import FloatArray, IntArray, Space
+from fewmark.planning.space import Space
 from fewmark.planning.strategies import make_strategy
+from fewmark.planning.surrogate import prior_belief
 from fewmark.runner import Runner
 from fewmark.store import open_store
+from fewmark.tables.arrays import FloatArray, IntArray
 from fewmark.verbs.campaign import campaign
 from fewmark.verbs.run import prepare
 

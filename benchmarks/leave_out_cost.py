@@ -16,9 +16,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from fewmark import datasets
-from fewmark.evaluate import prepare
 from fewmark.models.auto.experts import Pool
 from fewmark.models.auto.latency_gp import AutoModel
+from fewmark.verbs.run import prepare
 
 
 def main() -> int:

@@ -25,8 +25,8 @@ from fewmark.evaluate.meta_metrics import Charges
 from fewmark.models.base import Model
 from fewmark.models.registry import make_model
 from fewmark.planning.assess import BUDGETS, Assessment, Contender, assess, subjects
-from fewmark.planning.known import measured_cells
 from fewmark.planning.strategies import strategy_names
+from fewmark.tables.repeats import measured_cells
 from fewmark.verbs.plan import NO_MODEL
 from fewmark.verbs.source import read_source
 

@@ -4,7 +4,7 @@
 
 One accelerator after another, and one model after another, is left out of all public data under whatever name, and the
 prior is learned anew from the rest. Each deployment with it is then a user's whole table: that many cells that spread
-(`fewmark.models.conformal.support.anchors`), every other one predicted. Both models see the same cells; the one without
+(`fewmark.models.design.anchors`), every other one predicted. Both models see the same cells; the one without
 a prior knows nothing else.
 """
 
@@ -23,9 +23,10 @@ from build_prior import LATENCIES, cells
 
 from fewmark.facts.facts import load_facts
 from fewmark.models.auto.model import ConsistentAuto
-from fewmark.models.auto.public_prior import learn_prior
-from fewmark.models.conformal.support import spread
-from fewmark.tables.cells import cell_columns, read_cells
+from fewmark.models.auto.prior_training import learn_prior
+from fewmark.models.design import spread
+from fewmark.tables.cells import read_cells
+from fewmark.tables.identity import cell_columns
 
 MIN_CELLS = 12
 

@@ -18,10 +18,11 @@ import pandas as pd
 
 from fewmark.models.auto.public_prior import public_relatives
 from fewmark.models.registry import make_model
-from fewmark.planning.known import believe, fit, measured_cells
 from fewmark.planning.replay import replay
 from fewmark.planning.space import Space
 from fewmark.planning.strategies import make_strategy
+from fewmark.planning.surrogate import believe, fit
+from fewmark.tables.repeats import measured_cells
 from fewmark.verbs.source import read_source
 
 TARGET = "throughput_tok_s"

@@ -14,10 +14,11 @@ import pandas as pd
 
 from fewmark import datasets
 from fewmark.core import InputError
-from fewmark.evaluate import prepare
 from fewmark.models.auto.covariance import parts
-from fewmark.models.auto.public_prior import PACKAGED, VERSION, Prior, learn_prior
-from fewmark.tables.cells import cell_columns
+from fewmark.models.auto.prior_training import learn_prior
+from fewmark.models.auto.public_prior import PACKAGED, VERSION, Prior
+from fewmark.tables.identity import cell_columns
+from fewmark.verbs.run import prepare
 
 LATENCIES = ("ttft_s", "tpot_s", "e2e_latency_s")
 # the tables of a study in which single numbers were varied are in its main table or too few to teach more

@@ -11,7 +11,8 @@ import pytest
 
 from fewmark.models.auto.conformity_scores import LeftOut
 from fewmark.models.auto.model import ConsistentAuto
-from fewmark.models.auto.reconciliation import LATENCIES, contest, project
+from fewmark.models.auto.reconciliation import contest, project
+from fewmark.tables.metrics import LATENCIES
 
 CELL = ["engine", "model", "accelerator", "accelerator_count", "input_tokens", "output_tokens", "concurrency"]
 TARGETS = ("ttft_s", "tpot_s", "e2e_latency_s", "throughput_tok_s", "total_throughput_tok_s")

@@ -11,14 +11,14 @@ import pytest
 
 from fewmark import datasets
 from fewmark.core import InputError
-from fewmark.evaluate import prepare
 from fewmark.facts.facts import load_facts
 from fewmark.models.auto.covariance import parts
 from fewmark.models.auto.model import ConsistentAuto
 from fewmark.models.auto.public_prior import PACKAGED, VERSION, measured_in_public, packaged_prior
-from fewmark.tables.cells import cell_columns
+from fewmark.tables.identity import cell_columns
 from fewmark.verbs.evaluate import evaluate
 from fewmark.verbs.predict import predict
+from fewmark.verbs.run import prepare
 
 
 def mine(factor: float = 1.0) -> tuple[pd.DataFrame, np.ndarray]:

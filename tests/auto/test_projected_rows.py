@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewmark.evaluate import prepare
 from fewmark.models.auto.model import ConsistentAuto
+from fewmark.models.base import learned_columns
 from fewmark.models.persistence import load_model, save_model
-from fewmark.tables.cells import INTERVAL, learned_columns, log_sd, median_of_repeats
-from fewmark.verbs.cards.labels import cell_columns
+from fewmark.tables.identity import cell_columns
+from fewmark.tables.precision import INTERVAL, log_sd
+from fewmark.tables.repeats import median_of_repeats
+from fewmark.verbs.run import prepare
 
 TARGET = "e2e_latency_s"
 

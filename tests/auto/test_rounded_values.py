@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from fewmark.models.auto import model as consistent
 from fewmark.models.auto.model import ConsistentAuto
 from fewmark.models.persistence import load_model, save_model
-from fewmark.tables.cells import rounding_step
-from fewmark.verbs.cards.labels import cell_columns
+from fewmark.tables.identity import cell_columns
+from fewmark.tables.precision import rounding_step
 
 TARGET = "e2e_latency_s"
 

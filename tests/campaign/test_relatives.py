@@ -11,11 +11,11 @@ import pytest
 from fewmark import datasets
 from fewmark.campaign import run_campaign
 from fewmark.core import Case, Cost, Deployment, Measurement, Sample, Workload
-from fewmark.evaluate import prepare
 from fewmark.models.registry import make_model
 from fewmark.store import open_store
 from fewmark.verbs.campaign import public
 from fewmark.verbs.plan import plan
+from fewmark.verbs.run import prepare
 
 TARGET = "throughput_tok_s"
 SLOWER = 1.2

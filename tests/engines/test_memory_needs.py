@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fewmark.core import Deployment, Workload
-from fewmark.engines.memory.footprint import GIB, LIBRARY_BYTES
+from fewmark.engines.doctor.memory import GIB
+from fewmark.engines.memory.footprint import LIBRARY_BYTES
 from fewmark.engines.memory.needs import needs
 
 RECORD = json.loads(Path(__file__).with_name("memory_peaks.json").read_text())

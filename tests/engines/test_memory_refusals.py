@@ -9,11 +9,11 @@ from fewmark.core import Case, Deployment, FrozenMap, Status, Workload
 from fewmark.engines import CaseFailure, engine_class
 from fewmark.engines.checkpoints.gguf import write_random
 from fewmark.engines.checkpoints.shapes import SHAPES
+from fewmark.engines.doctor.memory import GIB
 from fewmark.engines.environments.folders import recipe_of
 from fewmark.engines.environments.install import install_engine
 from fewmark.engines.llama_cpp import LlamaCppEngine
 from fewmark.engines.measuring.policy import Policy
-from fewmark.engines.memory.footprint import GIB
 from fewmark.engines.vllm import VllmEngine
 from fewmark.runner import RunSettings
 from fewmark.runner.deployment import measure_deployment

@@ -4,8 +4,9 @@ import pytest
 
 from fewmark.core import Deployment, FrozenMap, Status, Workload
 from fewmark.engines.checkpoints.shapes import SHAPES
+from fewmark.engines.doctor.memory import GIB
 from fewmark.engines.measuring.policy import Policy, measure
-from fewmark.engines.memory.footprint import GIB, footprint, shape_of
+from fewmark.engines.memory.footprint import footprint, shape_of
 from fewmark.engines.transformers.engine import TransformersEngine
 
 WORK = Workload(16, 4, batch_size=2)

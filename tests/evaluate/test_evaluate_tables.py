@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from fewmark.core import InputError, ModelError
-from fewmark.evaluate import evaluate, prepare
+from fewmark.evaluate import evaluate
+from fewmark.tables.repeats import target_cells
 
 TIMES = ("fit_s", "predict_s")
 
@@ -21,25 +22,25 @@ def test_rows_that_are_no_measured_cell_are_left_out(table):
     spoiled.loc[2, "batch_size"] = np.nan
     spoiled.loc[3, "input_tokens"] = np.nan
     spoiled.loc[4, "throughput_tok_s"] = 0.0
-    X, y = prepare(spoiled, "throughput_tok_s")
-    expected, values = prepare(table.iloc[5:], "throughput_tok_s")
+    X, y = target_cells(spoiled, "throughput_tok_s")
+    expected, values = target_cells(table.iloc[5:], "throughput_tok_s")
     assert X.drop(columns="status").equals(expected.drop(columns="status"))
     np.testing.assert_array_equal(y, values)
 
 
 def test_a_target_that_is_missing_is_derived_by_its_definition(make_table):
     table = make_table(repeats=False)
-    X, y = prepare(table, "e2e_latency_s")
-    _, throughput = prepare(table, "throughput_tok_s")
+    X, y = target_cells(table, "e2e_latency_s")
+    _, throughput = target_cells(table, "throughput_tok_s")
     np.testing.assert_allclose(y, X["batch_size"] * X["output_tokens"] / throughput)
-    _, total = prepare(table, "total_throughput_tok_s")
+    _, total = target_cells(table, "total_throughput_tok_s")
     np.testing.assert_allclose(total, throughput * (X["input_tokens"] + X["output_tokens"]) / X["output_tokens"])
 
 
 @pytest.mark.parametrize("target", ["ttft_s", "tpot_s"])
 def test_a_target_that_nothing_implies_is_refused(table, target):
     with pytest.raises(InputError, match=target):
-        prepare(table, target)
+        target_cells(table, target)
 
 
 def test_a_table_without_eligible_deployments_is_refused(table):

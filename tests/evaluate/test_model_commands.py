@@ -9,7 +9,7 @@ import pytest
 from fewmark.cli import main
 from fewmark.evaluate import evaluate
 from fewmark.models.registry import make_model
-from fewmark.tables.cells import cell_columns
+from fewmark.tables.identity import cell_columns
 
 ANSWERS = ["value", "low", "high", "provenance", "similarity", "abstained"]
 

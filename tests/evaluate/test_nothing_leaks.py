@@ -6,18 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewmark.evaluate import PROTOCOLS, prepare
+from fewmark.evaluate import PROTOCOLS
 from fewmark.evaluate.evaluation import _play
 from fewmark.evaluate.protocols import turns
 from fewmark.models.registry import make_model
 from fewmark.tables.cells import read_cells
+from fewmark.tables.repeats import target_cells
 
 TARGET = "throughput_tok_s"
 
 
 @pytest.fixture(scope="module")
 def prepared(small_table):
-    X, y = prepare(small_table, TARGET)
+    X, y = target_cells(small_table, TARGET)
     accelerators = X["accelerator"].astype(object).where(X["accelerator"].notna(), None).to_numpy()
     return X, y, read_cells(X), accelerators
 

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewmark.core import Case, Deployment, InputError, Measurement, Sample, Status, Workload
-from fewmark.core.columns import CANONICAL_COLUMNS
+from fewmark.core import Case, Deployment, InputError, Measurement, Requests, Sample, Status, Workload
+from fewmark.core.columns import CANONICAL_COLUMNS, COUNT_COLUMNS, KNOWN_COLUMNS, SERVING_COLUMNS, STATISTICS
 from fewmark.interop import from_measurements, is_complete, read_table, to_measurements, write_table
 
 texts = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
@@ -23,15 +24,18 @@ scalars = st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infin
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3), max_leaves=4
 )
-names = st.text("abcxyz_", min_size=1, max_size=8).filter(lambda name: name not in {*CANONICAL_COLUMNS, "provenance"})
+names = st.text("abcxyz_", min_size=1, max_size=8).filter(lambda name: name not in {*KNOWN_COLUMNS, "provenance"})
 options = st.dictionaries(names, values, max_size=3)
 
 
 @st.composite
 def measurements(draw: st.DrawFn) -> Measurement:
-    load = draw(st.sampled_from(["batch_size", "concurrency"]))
+    load = draw(st.sampled_from(["batch_size", "concurrency", "request_rate"]))
+    size = counts if load != "request_rate" else st.floats(1e-6, 1e6)
     tokens = counts | st.floats(0.5, 1e6)
-    sample = Sample(*(draw(times) for _ in range(6)))
+    stated = draw(st.dictionaries(st.sampled_from(SERVING_COLUMNS), times, max_size=3))
+    stated |= draw(st.dictionaries(st.sampled_from(COUNT_COLUMNS), counts, max_size=2))
+    sample = Sample(*(draw(times) for _ in range(6)), statistics=stated)  # type: ignore[arg-type]
     return Measurement(
         Case(
             Deployment(
@@ -42,7 +46,7 @@ def measurements(draw: st.DrawFn) -> Measurement:
                 placement=draw(st.none() | labels | st.dictionaries(texts, texts, min_size=1, max_size=2)),  # type: ignore[arg-type]
                 engine_options=draw(options),  # type: ignore[arg-type]
             ),
-            Workload(draw(tokens), draw(tokens), **{load: draw(counts)}, options=draw(options)),  # type: ignore[arg-type]
+            Workload(draw(tokens), draw(tokens), **{load: draw(size)}, options=draw(options)),  # type: ignore[arg-type]
         ),
         status=draw(st.sampled_from(Status)),
         samples=(sample,) if sample != Sample() else (),
@@ -51,6 +55,7 @@ def measurements(draw: st.DrawFn) -> Measurement:
         source=draw(st.none() | labels),
         n_repeats=draw(st.none() | st.integers(0, 1000)),
         extra=draw(options),  # type: ignore[arg-type]
+        statistic=draw(st.none() | st.sampled_from(STATISTICS)),
     )
 
 
@@ -106,3 +111,24 @@ def test_an_empty_store_gives_an_empty_table() -> None:
     frame = from_measurements([])
     assert len(frame) == 0
     assert set(CANONICAL_COLUMNS) <= set(frame.columns)
+
+
+def test_what_was_served_here_comes_with_its_percentiles_and_counts() -> None:
+    case = Case(Deployment("e", "m"), Workload(100, 11, request_rate=2.5))
+    requests = Requests(e2e_latency_s=(1.1, 2.2, None), ttft_s=(0.1, 0.2, None), output_tokens=(11, 11, None))
+    sample = Sample(throughput_tok_s=20.0, statistics={"goodput_req_s": 1.5}, requests=requests)  # type: ignore[arg-type]
+    frame = from_measurements([Measurement(case, samples=(sample,))])
+    row = frame.iloc[0]
+    assert (row["request_rate"], row["goodput_req_s"], row["statistic"]) == (2.5, 1.5, "mean")
+    assert (row["ttft_p50_s"], row["n_requests"], row["n_failed"]) == (0.1, 2, 1)
+    assert row["ttft_s"] == pytest.approx(0.15)
+    (again,) = to_measurements(frame)
+    assert again.case == case and again.median("ttft_p50_s") == 0.1 and again.extra["note"].startswith("too few")
+
+
+def test_columns_that_were_foreign_once_are_the_table_s_own() -> None:
+    case = Case(Deployment("e", "m"), Workload(100, 11, concurrency=2))
+    extra = {"ttft_p99_s": 0.4, "itl_p50_s": "n/a", "request_rate": 5, "note": "converted"}
+    row = from_measurements([Measurement(case, provenance="imported", extra=extra)]).iloc[0]  # type: ignore[arg-type]
+    assert (row["ttft_p99_s"], row["note"], row["extra.request_rate"]) == (0.4, "converted", 5)
+    assert "itl_p50_s" not in row and np.isnan(row["request_rate"])

@@ -9,7 +9,8 @@ from scipy.stats import binom
 
 from fewmark.core import ModelError
 from fewmark.models.conformal.cross_conformal import ENOUGH, SplitConformal, quantile, situations, weighted_median
-from fewmark.models.conformal.support import Support, anchors
+from fewmark.models.conformal.support import Support
+from fewmark.models.design import anchors
 from fewmark.tables.cells import read_cells
 
 

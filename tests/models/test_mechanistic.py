@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fewmark.models.analytic.mechanistic import Mechanistic
-from fewmark.tables.cells import cell_columns
+from fewmark.tables.identity import cell_columns
 
 
 def varied(make_table, law, **parameters):

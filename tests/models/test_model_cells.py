@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from fewmark.core import ModelError
-from fewmark.tables.cells import check_target, median_of_repeats, read_cells
+from fewmark.tables.cells import check_target, read_cells
+from fewmark.tables.repeats import median_of_repeats
 
 WORKLOAD = {"input_tokens": 128.0, "output_tokens": 64.0, "batch_size": 4.0, "concurrency": np.nan}
 

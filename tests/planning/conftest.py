@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewmark.planning.space import FloatArray, Space
+from fewmark.planning.space import Space
+from fewmark.tables.arrays import FloatArray
 
 
 @dataclass(frozen=True)

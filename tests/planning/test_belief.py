@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from fewmark.core import InputError
-from fewmark.planning.belief import Told, model_belief, prior_belief, structure
+from fewmark.planning.belief import Told
 from fewmark.planning.space import Space
+from fewmark.planning.surrogate import model_belief, prior_belief, structure
 
 TARGET = "throughput_tok_s"
 

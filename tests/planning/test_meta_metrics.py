@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from fewmark.core import InputError
-from fewmark.evaluate.meta_metrics import Account, Charges, accuracy, cell_codes, coverage, deployment_codes, price_plan
+from fewmark.evaluate.meta_metrics import Account, Charges, accuracy, coverage, price_plan
+from fewmark.tables.identity import cell_codes, deployment_codes
 
 
 def grid(devices: float = 2.0) -> pd.DataFrame:

@@ -13,7 +13,8 @@ import pytest
 from fewmark.core import FewmarkError, InputError
 from fewmark.evaluate.meta_metrics import Charges
 from fewmark.interop import read_table, write_table
-from fewmark.planning.known import derive, measured_cells
+from fewmark.tables.metrics import derive
+from fewmark.tables.repeats import measured_cells
 from fewmark.verbs.assess import assess_plan, assess_strategies, describe, split_names, write_report
 from fewmark.verbs.plan import plan
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from fewmark.core import Case, Deployment, Measurement, Sample, Status, Workload
-from fewmark.planning.belief import Told, prior_belief
+from fewmark.planning.belief import Told
 from fewmark.planning.prefix import prefix_latency_s, shorter, tells_prefixes
+from fewmark.planning.surrogate import prior_belief
 
 TARGET = "throughput_tok_s"
 

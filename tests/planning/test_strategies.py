@@ -9,10 +9,10 @@ import pytest
 
 from fewmark.core import InputError
 from fewmark.evaluate.meta_metrics import Charges
-from fewmark.planning.belief import prior_belief
 from fewmark.planning.planner import Planner
 from fewmark.planning.replay import replay
 from fewmark.planning.strategies import make_strategy, strategy_names
+from fewmark.planning.surrogate import prior_belief
 
 TARGET = "throughput_tok_s"
 

@@ -12,7 +12,8 @@ import pytest
 from fewmark.core import CANONICAL_COLUMNS, Case, Cost, Deployment, Measurement, Sample, Status, Workload
 from fewmark.core.columns import NUMERIC_COLUMNS
 from fewmark.screening import Finding
-from fewmark.verbs.cards.labels import reduce_cells, with_labels
+from fewmark.tables.repeats import reduce_cells
+from fewmark.verbs.cards.labels import with_labels
 from fewmark.verbs.cards.overview import cost_card, environment_card, faults_card, summary_card
 from fewmark.verbs.cards.prediction import accuracy_card, curves_card
 

@@ -23,11 +23,13 @@ from fewmark.core import (
     Measurement,
     Prediction,
     Projection,
+    Requests,
     Sample,
     Status,
     StoreError,
     Workload,
 )
+from fewmark.core.columns import COUNT_COLUMNS, SERVING_COLUMNS
 from fewmark.store import Annotation, Store, open_store
 
 Make = Callable[..., Measurement]
@@ -184,6 +186,36 @@ def test_the_table_holds_medians_and_every_axis(store: Store) -> None:
         assert frame[name].dtype == "float64"
 
 
+def test_serving_is_kept_beside_batches(store: Store) -> None:
+    deployment = Deployment("vllm", "m")
+    requests = Requests(e2e_latency_s=(1.1, 2.2, None), ttft_s=(0.1, 0.2, None), output_tokens=(11, 11, None))
+    sample = Sample(throughput_tok_s=20.0, statistics={"goodput_req_s": 1.5}, requests=requests)  # type: ignore[arg-type]
+    served = Measurement(Case(deployment, Workload(100, 11, request_rate=2.5)), samples=(sample,))
+    batch = Measurement(Case(deployment, Workload(100, 11, batch_size=2)), samples=(Sample(e2e_latency_s=2.0),))
+    older = Measurement(
+        Case(deployment, Workload(100, 11, concurrency=2)),
+        samples=(Sample(ttft_s=0.3),),
+        provenance="imported",
+        extra={"ttft_p99_s": 0.4, "itl_p50_s": "n/a", "note": "converted"},  # type: ignore[arg-type]
+    )
+    store.add_predictions([forecast(served.case, 0.5, low=0.1, high=0.9, metric="ttft_p50_s")])
+    assert store.add([served, batch, older]) == 3
+    assert store.add([served, older]) == 0
+    assert list(store.measurements()) == [served, batch, older]
+    table = store.table()
+    frame = pd.DataFrame(table)
+    assert frame["request_rate"].tolist()[0] == 2.5 and frame["request_rate"].isna().tolist() == [False, True, True]
+    assert frame["ttft_p50_s"].tolist()[0] == 0.1 and frame["ttft_p99_s"].tolist()[::2] == [0.2, 0.4]
+    assert frame["goodput_req_s"].tolist()[0] == 1.5 and math.isnan(frame["goodput_req_s"][1])
+    assert frame["n_failed"].tolist()[0] == 1 and frame["ttft_s"].tolist()[0] == pytest.approx(0.15)
+    assert table["statistic"] == ["mean", "median", None]
+    assert table["note"][0].startswith("too few requests") and table["note"][1:] == [None, "converted"]
+    assert "itl_p50_s" not in frame  # no number was known
+    assert store.table(case_ids=[batch.case.case_id])["statistic"] == ["median"]
+    (outcome,) = store.outcomes("ttft_p50_s")
+    assert (outcome.measurement_id, outcome.actual) == (served.measurement_id, 0.1)
+
+
 def test_an_empty_store_reads_as_empty(store: Store) -> None:
     assert list(store.measurements()) == list(store.predictions()) == store.deployments() == store.annotations() == []
     assert set(CANONICAL_COLUMNS) <= set(store.table())
@@ -316,6 +348,7 @@ DEPLOYMENTS = st.builds(
 WORKLOADS = st.builds(Workload, NUMBERS, NUMBERS, batch_size=st.integers(1, 2**70), options=OPTIONS) | st.builds(
     Workload, NUMBERS, NUMBERS, concurrency=st.integers(1, 1000)
 )
+WORKLOADS |= st.builds(Workload, NUMBERS, NUMBERS, request_rate=NUMBERS)
 CASES = st.builds(Case, DEPLOYMENTS, WORKLOADS)
 SAMPLES = st.builds(
     Sample,
@@ -323,6 +356,11 @@ SAMPLES = st.builds(
     ttft_s=st.none() | NUMBERS,
     throughput_tok_s=st.none() | NUMBERS,
     token_times_s=st.lists(NUMBERS, max_size=3),
+    statistics=st.dictionaries(st.sampled_from((*SERVING_COLUMNS, *COUNT_COLUMNS)), NUMBERS, max_size=3),
+    requests=st.none()
+    | st.lists(st.tuples(st.none() | NUMBERS, st.none() | NUMBERS), max_size=4).map(
+        lambda pairs: Requests(e2e_latency_s=tuple(e2e for e2e, _ in pairs), ttft_s=tuple(ttft for _, ttft in pairs))
+    ),
 )
 MEASUREMENTS = st.builds(
     Measurement,

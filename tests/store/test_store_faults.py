@@ -17,6 +17,7 @@ from fewmark.store.migrations import MIGRATIONS, Migration, migrate
 
 Make = Callable[..., Measurement]
 VERSION_1 = Path(__file__).parent / "fixtures" / "version_1.sql"
+VERSION_4 = Path(__file__).parent / "fixtures" / "version_4.sql"
 
 
 def refusal(url: str | Path, *, create: bool = True) -> StoreError:
@@ -154,6 +155,48 @@ def test_an_old_store_is_brought_up_to_date(tmp_path: Path, make_measurement: Ma
     records = connection.execute("SELECT number, name FROM fewmark_migrations ORDER BY number").fetchall()
     connection.close()
     assert records == [(number, step.name) for number, step in enumerate(MIGRATIONS, 1)]
+
+
+def test_a_store_from_before_serving_is_brought_up_to_date(durable_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    with sqlite3.connect(path) as old:
+        old.executescript(VERSION_4.read_text())
+    if not durable_url.startswith("sqlite"):  # the same rows, in tables as PostgreSQL had them
+        database = Database(parse_url(durable_url))
+        migrate(database, MIGRATIONS[:4])
+        with database.write() as connection:
+            for table in (
+                "environments",
+                "deployments",
+                "cases",
+                "measurements",
+                "predictions",
+                "annotations",
+                "visits",
+            ):
+                rows = old.execute(f"SELECT * FROM {table}")
+                names = [column[0] for column in rows.description]
+                quoted = ", ".join(f'"{name}"' for name in names)
+                values = ", ".join(f":{name}" for name in names)
+                statement = sa.text(f"INSERT INTO {table} ({quoted}) OVERRIDING SYSTEM VALUE VALUES ({values})")
+                connection.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
+        database.close()
+    old.close()
+    url = f"sqlite:///{path}" if durable_url.startswith("sqlite") else durable_url
+    with open_store(url) as store:
+        online, batch, failed = store.measurements()
+        assert [m.case.case_id for m in (online, batch, failed)] == [
+            "4eac9eeb5741b7aa2c34113b",
+            "b93fbaa8f90fb7104133d938",
+            "3091cad136ea01cfd344ea6e",
+        ]
+        assert [m.measurement_id for m in (online, batch, failed)] == store.table()["measurement_id"]
+        assert online.measurement_id == "79dbd49ad9128ffd46f91e2b87f488dd"
+        table = store.table()
+        assert table["ttft_p99_s"][0] == 0.4 and table["goodput_req_s"][0] == 2.0 and table["n_requests"][0] == 200
+        assert table["statistic"] == ["mean", "median", None] and table["note"][0] == "converted from ms"
+        assert all(rate != rate for rate in table["request_rate"])
+        assert len(list(store.predictions())) == len(store.annotations()) == len(list(store.visits())) == 1
 
 
 def test_the_migrations_lead_to_the_tables_in_use(url: str) -> None:

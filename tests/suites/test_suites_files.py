@@ -202,6 +202,24 @@ def test_every_suite_of_the_catalogue_says_what_it_is(name: str) -> None:
     assert len({case.case_id for case in suite.cases}) == len(suite.cases)
 
 
+def test_loads_of_each_kind_in_one_suite(write: Write) -> None:
+    suite = load_suite(
+        write(
+            HEAD + "cells:\n"
+            "  - grid: {input_tokens: 8, output_tokens: 4, request_rate: [0.5, 2, 8]}\n"
+            "  - grid: {input_tokens: 8, output_tokens: 4, concurrency: [2, 4]}\n"
+            "  - grid: {input_tokens: 8, output_tokens: 4, batch_size: 2}\n"
+            "exclude: [{request_rate: {gt: 4}}, {load: 4}, {total_tokens: {gt: 10000}}]\n"
+        )
+    )
+    loads = [(case.workload.load_kind, case.workload.load) for case in suite.cases]
+    assert loads == [("request_rate", 0.5), ("request_rate", 2), ("concurrency", 2), ("batch_size", 2)]
+    with pytest.raises(SuiteError, match="exactly one"):
+        load_suite(
+            write(HEAD + "cells: [{grid: {input_tokens: 8, output_tokens: 4, concurrency: 2, request_rate: 1}}]")
+        )
+
+
 def test_the_demo_grid_has_at_least_sixty_cells() -> None:
     suite = load_suite("demo")
     assert len(suite.cases) >= 60

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from fewmark.core import Advice, Case, Measurement
-from fewmark.evaluate.meta_metrics import Account, PlanCost, accelerators
+from fewmark.evaluate.meta_metrics import Account, PlanCost
 from fewmark.planning.belief import Forecast
 from fewmark.planning.space import Space
+from fewmark.tables.columns import accelerator_counts
 
 CHECKED: Final = 8  # forecasts that are looked at again before a campaign ends
 CHECKED_FROM_CELLS: Final = 100
@@ -113,7 +114,7 @@ def plan_cost(space: Space, positions: Sequence[int], measurements: Sequence[Mea
 
     Warm-up is part of the measured time of each cell and not told apart from it.
     """
-    count = accelerators(space.cells)[np.asarray(positions, dtype=np.intp)] if positions else np.zeros(0)
+    count = accelerator_counts(space.cells)[np.asarray(positions, dtype=np.intp)] if positions else np.zeros(0)
     seconds = np.array([spent([m]) for m in measurements])
     energy = [m.cost.energy_j for m in measurements]
     hours = float((seconds * count).sum() / 3600) if np.isfinite(count).all() else None

@@ -21,11 +21,11 @@ from fewmark.evaluate.meta_metrics import Account, Charges, coverage, price_plan
 from fewmark.interop import from_measurements
 from fewmark.models.base import Model
 from fewmark.planning.belief import INTERVAL_LEVEL, MIN_TOLD
-from fewmark.planning.known import joined
 from fewmark.planning.planner import COST, Planner, Proposal
 from fewmark.planning.prefix import prefix_latency_s, shorter, tells_prefixes, truncated
 from fewmark.planning.propose import PRIORITY, make_planner
 from fewmark.planning.space import RATES
+from fewmark.planning.surrogate import joined
 from fewmark.runner.projection.projector import Projector
 from fewmark.screening import apply, screen
 from fewmark.store import Store

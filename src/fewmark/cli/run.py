@@ -169,8 +169,7 @@ def _show(report: RunReport) -> None:
     )
     for measurement in report.failures[:SHOWN_FAILURES]:
         work = measurement.case.workload
-        load = f"batch {work.batch_size}" if work.batch_size is not None else f"{work.concurrency} users"
-        shape = f"{work.input_tokens:g} in, {work.output_tokens:g} out, {load}"
+        shape = f"{work.input_tokens:g} in, {work.output_tokens:g} out, {work.load_label}"
         say(f"  {measurement.status}: {measurement.case.deployment.label}, {shape}: {measurement.error}")
     if len(report.failures) > SHOWN_FAILURES:
         say(f"  … and {len(report.failures) - SHOWN_FAILURES} more; --json lists them all")

@@ -1,7 +1,7 @@
 """Frozen values, metric definitions, the error tree and the canonical table's columns. Standard library only."""
 
 from fewmark.core.cards import Card, Chart, Series, Table
-from fewmark.core.columns import CANONICAL_COLUMNS, CASE_COLUMNS, DEPLOYMENT_COLUMNS, WORKLOAD_COLUMNS
+from fewmark.core.columns import CANONICAL_COLUMNS, CASE_COLUMNS, DEPLOYMENT_COLUMNS, KNOWN_COLUMNS, WORKLOAD_COLUMNS
 from fewmark.core.errors import (
     EngineError,
     FewmarkError,
@@ -14,6 +14,8 @@ from fewmark.core.errors import (
 from fewmark.core.frozen import FrozenMap, content_hash
 from fewmark.core.metrics import METRICS, Metric, derive_metrics, tpot_s
 from fewmark.core.projection import Projection
+from fewmark.core.requests import Requests
+from fewmark.core.samples import Sample
 from fewmark.core.values import (
     Advice,
     Case,
@@ -21,7 +23,6 @@ from fewmark.core.values import (
     Deployment,
     Measurement,
     Prediction,
-    Sample,
     Status,
     Workload,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "CANONICAL_COLUMNS",
     "CASE_COLUMNS",
     "DEPLOYMENT_COLUMNS",
+    "KNOWN_COLUMNS",
     "METRICS",
     "WORKLOAD_COLUMNS",
     "Advice",
@@ -48,6 +50,7 @@ __all__ = [
     "ModelError",
     "Prediction",
     "Projection",
+    "Requests",
     "Sample",
     "Series",
     "Status",

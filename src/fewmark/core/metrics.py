@@ -17,6 +17,13 @@ class Metric:
     higher_is_better: bool
 
 
+PERCENTS: Final = (50, 90, 95, 99)
+_OVER_REQUESTS: Final = (("ttft", "TTFT"), ("tpot", "TPOT"), ("itl", "ITL"), ("e2e_latency", "end-to-end latency"))
+PERCENTILE_METRICS: Final[Mapping[str, tuple[str, int]]] = {
+    f"{stem}_p{percent}_s": (f"{stem}_s", percent) for stem, _ in _OVER_REQUESTS for percent in PERCENTS
+}
+"""Every percentile metric, and of which metric it is which percentile: ``ttft_p99_s`` → (``ttft_s``, 99)."""
+
 METRICS: Final[Mapping[str, Metric]] = {
     metric.name: metric
     for metric in (
@@ -27,8 +34,29 @@ METRICS: Final[Mapping[str, Metric]] = {
         Metric("throughput_tok_s", "tok/s", "output tokens per second, prefill time included", True),
         Metric("total_throughput_tok_s", "tok/s", "(input + output) tokens per second", True),
         Metric("decode_throughput_tok_s", "tok/s", "batch × (output - 1) / (e2e - ttft)", True),
+        Metric("request_throughput_req_s", "req/s", "requests finished per second", True),
+        Metric("goodput_req_s", "req/s", "requests finished per second that met the stated objectives", True),
+        *(
+            Metric(
+                f"{stem}_p{percent}_s",
+                "s",
+                f"{percent}th percentile of {name} over {'gaps' if stem == 'itl' else 'requests'}, an order statistic",
+                False,
+            )
+            for stem, name in _OVER_REQUESTS
+            for percent in PERCENTS
+        ),
     )
 }
+DERIVED: Final = (
+    "ttft_s",
+    "tpot_s",
+    "e2e_latency_s",
+    "throughput_tok_s",
+    "total_throughput_tok_s",
+    "decode_throughput_tok_s",
+)
+"""The metrics that `derive_metrics` fills."""
 TARGETS: Final[tuple[str, ...]] = (
     "throughput_tok_s",
     "total_throughput_tok_s",
@@ -62,9 +90,9 @@ def derive_metrics(
 
     Returns
     -------
-    dict with every name of `METRICS` but ``itl_s``; None is unknown.
+    dict with every name of `DERIVED`; None is unknown.
     """
-    out: dict[str, float | None] = {name: known.get(name) for name in METRICS if name != "itl_s"}
+    out: dict[str, float | None] = {name: known.get(name) for name in DERIVED}
     ii, oo, bb = input_tokens, output_tokens, batch_size
     if oo is not None and bb is not None and oo > 0 and bb > 0:
         if out["e2e_latency_s"] is None and out["throughput_tok_s"]:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from fewmark.core.errors import InputError
-from fewmark.core.metrics import derive_metrics
 
 if TYPE_CHECKING:
-    from fewmark.core.values import Workload
+    pass
 
 PROJECTION_COLUMNS: Final = (
     "projection_rule",
@@ -76,13 +75,3 @@ class Projection:
         values = (self.rule, self.generated_tokens, self.low_s, self.high_s, self.confidence_level)
         known = zip(PROJECTION_COLUMNS, values, strict=True)
         return {name: value for name, value in known if value is not None}
-
-
-def whole(workload: Workload, e2e_latency_s: float | None, ttft_s: float | None) -> dict[str, float | None]:
-    """The metrics of the full output length that follow from its latency and the first token's, in seconds."""
-    return derive_metrics(
-        {"e2e_latency_s": e2e_latency_s, "ttft_s": ttft_s},
-        input_tokens=workload.input_tokens,
-        output_tokens=workload.output_tokens,
-        batch_size=workload.batch_size,
-    )

@@ -13,10 +13,12 @@ from enum import StrEnum
 from functools import cache, cached_property
 from typing import Any, TypeVar
 
+from fewmark.core.columns import LOAD_COLUMNS, STATISTICS
 from fewmark.core.errors import InputError
 from fewmark.core.frozen import FrozenMap, content_hash, thaw
 from fewmark.core.metrics import derive_metrics
-from fewmark.core.projection import Projection, whole
+from fewmark.core.projection import Projection
+from fewmark.core.samples import Sample
 
 
 class Status(StrEnum):
@@ -102,29 +104,34 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Workload:
-    """What is asked: tokens in and out, and exactly one of a static batch or a number of concurrent users.
+    """What is asked: tokens in and out, and exactly one load.
 
-    `input_tokens` and `output_tokens` may be fractional: means of a request mix. `options` holds further axes
-    (request rate, …) so that new ones break nothing.
+    The load is a static batch (`batch_size`), a number of requests in flight in a closed loop (`concurrency`), or
+    requests that arrive per second in an open loop (`request_rate`). `input_tokens` and `output_tokens` may be
+    fractional: means of a request mix. `options` holds further axes, so that new ones break nothing.
     """
 
     input_tokens: float
     output_tokens: float
     batch_size: int | None = None
     concurrency: int | None = None
+    request_rate: float | None = None
     options: FrozenMap = field(default_factory=FrozenMap)
 
     def __post_init__(self) -> None:
-        for name in ("input_tokens", "output_tokens"):
-            object.__setattr__(self, name, _positive(name, getattr(self, name)))
+        for name in ("input_tokens", "output_tokens", "request_rate"):
+            if name != "request_rate" or self.request_rate is not None:
+                object.__setattr__(self, name, _positive(name, getattr(self, name)))
         for name in ("batch_size", "concurrency"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, _positive(name, value, whole=True))
-        if (self.batch_size is None) == (self.concurrency is None):
+        given = [name for name in LOAD_COLUMNS if getattr(self, name) is not None]
+        if len(given) != 1:
             raise InputError(
-                "a workload needs exactly one of batch_size (offline) and concurrency (online)",
-                got={"batch_size": self.batch_size, "concurrency": self.concurrency},
+                "a workload needs exactly one of batch_size (offline), concurrency (online, closed loop) and "
+                "request_rate (online, open loop)",
+                got={name: getattr(self, name) for name in LOAD_COLUMNS},
             )
         if not isinstance(self.options, FrozenMap):
             object.__setattr__(self, "options", FrozenMap(self.options))
@@ -139,9 +146,35 @@ class Workload:
         return _build(cls, data)
 
     @property
-    def load(self) -> int:
-        """The batch size or the concurrency, whichever is given."""
-        return self.batch_size if self.batch_size is not None else self.concurrency  # type: ignore[return-value]
+    def load_kind(self) -> str:
+        """The column that states the load: ``batch_size``, ``concurrency`` or ``request_rate``."""
+        return next(name for name in LOAD_COLUMNS if getattr(self, name) is not None)
+
+    @property
+    def load(self) -> float:
+        """The batch size, the concurrency, or the request rate in requests per second, whichever is given."""
+        return getattr(self, self.load_kind)  # type: ignore[no-any-return]
+
+    @property
+    def sequences(self) -> int:
+        """How many sequences are held at once: the batch size or the concurrency.
+
+        Raises
+        ------
+        InputError
+            At a request rate, where nobody knows it before.
+        """
+        held = self.batch_size if self.batch_size is not None else self.concurrency
+        if held is None:
+            raise InputError("a request rate does not say how many requests are in flight", got=self.load_label)
+        return held
+
+    @property
+    def load_label(self) -> str:
+        """The load for people: ``batch 8``, ``8 users``, ``2.5 req/s``."""
+        if self.batch_size is not None:
+            return f"batch {self.batch_size}"
+        return f"{self.concurrency} users" if self.concurrency is not None else f"{self.request_rate:g} req/s"
 
 
 @dataclass(frozen=True)
@@ -169,36 +202,6 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One repeat, raw: what was read off the clock or the imported row. Seconds, tokens per second, watts.
-
-    `token_times_s` are the moments, since the request was sent, at which output steps came (the first is the first
-    token); `output_tokens` is what was really produced by each sequence.
-    """
-
-    e2e_latency_s: float | None = None
-    ttft_s: float | None = None
-    tpot_s: float | None = None
-    throughput_tok_s: float | None = None
-    total_throughput_tok_s: float | None = None
-    power_w: float | None = None
-    output_tokens: float | None = None
-    token_times_s: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.token_times_s, tuple):
-            object.__setattr__(self, "token_times_s", tuple(self.token_times_s))
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if item.name != "token_times_s" and value is not None and not _is_finite_number(value):
-                raise InputError(f"{item.name} must be a finite number or unknown", got=value)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The known fields as a plain dictionary."""
-        return _known_fields(self)
-
-
-@dataclass(frozen=True, slots=True)
 class Cost:
     """What a measurement cost: wall-clock and accelerator seconds, joules, and its share of the engine's start."""
 
@@ -217,7 +220,9 @@ class Measurement:
     """A case as it was measured, projected or imported, with the raw samples of every repeat.
 
     `environment` is where it ran (a mapping of facts). `row` is the 1-based data row of an imported file.
-    `extra` carries foreign columns along. Of what is projected, the samples are those of the generation cut short.
+    `statistic` says what a metric without a percentile in its name means: ``mean`` over requests, ``median`` over
+    repeats. `extra` carries foreign columns along. Of what is projected, the samples are those of the generation cut
+    short.
     """
 
     case: Case
@@ -234,8 +239,11 @@ class Measurement:
     n_repeats: int | None = None
     extra: FrozenMap = field(default_factory=FrozenMap)
     projection: Projection | None = None
+    statistic: str | None = None
 
     def __post_init__(self) -> None:
+        if self.statistic is not None and self.statistic not in STATISTICS:
+            raise InputError("unknown statistic", got=self.statistic, hint=f"one of {', '.join(STATISTICS)}")
         if isinstance(self.projection, Mapping):
             object.__setattr__(self, "projection", Projection.from_dict(self.projection))
         try:
@@ -278,6 +286,7 @@ class Measurement:
                 "n_repeats": self.n_repeats,
                 "extra": thaw(self.extra),
                 "projection": None if self.projection is None else self.projection.to_dict(),
+                "statistic": self.statistic,
             }.items()
             if value is not None and value != {} and value != []
         }
@@ -323,9 +332,10 @@ class Measurement:
             latency = None if self.projection is None else self.projection.e2e_latency_s[position]
             return whole(work, latency, sample.ttft_s) | {"power_w": sample.power_w}
         produced = sample.output_tokens if sample.output_tokens is not None else work.output_tokens
-        return derive_metrics(
-            sample.to_dict(), input_tokens=work.input_tokens, output_tokens=produced, batch_size=work.batch_size
-        ) | {"power_w": sample.power_w}
+        known: dict[str, float | None] = {**sample.known()}
+        return known | derive_metrics(
+            known, input_tokens=work.input_tokens, output_tokens=produced, batch_size=work.batch_size
+        )
 
 
 @dataclass(frozen=True)
@@ -399,3 +409,13 @@ def _positive(name: str, value: Any, *, whole: bool = False) -> Any:
     if whole:
         raise InputError(f"{name} must be a whole number", got=value)
     return float(value)
+
+
+def whole(workload: Workload, e2e_latency_s: float | None, ttft_s: float | None) -> dict[str, float | None]:
+    """The metrics of the full output length that follow from its latency and the first token's, in seconds."""
+    return derive_metrics(
+        {"e2e_latency_s": e2e_latency_s, "ttft_s": ttft_s},
+        input_tokens=workload.input_tokens,
+        output_tokens=workload.output_tokens,
+        batch_size=workload.batch_size,
+    )

@@ -22,8 +22,8 @@ import pandas as pd
 
 from fewmark.core.errors import InputError
 from fewmark.decide.prices import Prices
-from fewmark.evaluate.meta_metrics import accelerators
-from fewmark.models.base import FloatArray
+from fewmark.tables.arrays import FloatArray
+from fewmark.tables.columns import accelerator_counts
 
 MILLION = 1e6
 HOUR_S = 3600.0
@@ -51,7 +51,7 @@ def hourly_cost(
     if prices.energy_per_kwh:
         watts = np.array([np.nan if p is None or p.power_w is None else p.power_w for p in found], dtype=float)
         energy = np.where(np.isnan(watts), 0.0, watts) / 1000 * prices.energy_per_kwh
-    return np.asarray(accelerators(cells) * (per_hour + energy))
+    return np.asarray(accelerator_counts(cells) * (per_hour + energy))
 
 
 def power_w(cells: pd.DataFrame, prices: Prices | None) -> FloatArray:
@@ -65,7 +65,7 @@ def power_w(cells: pd.DataFrame, prices: Prices | None) -> FloatArray:
         return measured
     found = [prices.find(name, spot=True) for name in _names(cells)]
     stated = np.array([np.nan if p is None or p.power_w is None else p.power_w for p in found], dtype=float)
-    return np.where(np.isnan(measured), stated * accelerators(cells), measured)
+    return np.where(np.isnan(measured), stated * accelerator_counts(cells), measured)
 
 
 def token_costs(

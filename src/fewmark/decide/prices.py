@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fewmark.core.errors import InputError
-from fewmark.facts.facts import words
+from fewmark.facts.names import words
 
 MAX_PER_HOUR: Final = 10_000  # of one accelerator: dearer than this is a slip of the pen in any currency of today
 MAX_POWER_W: Final = 20_000

@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 from fewmark.core.errors import InputError
 from fewmark.core.values import Advice
 from fewmark.decide.slo import Distribution, Objective
-from fewmark.evaluate.meta_metrics import cell_codes
-from fewmark.models.base import FloatArray
+from fewmark.tables.arrays import FloatArray
+from fewmark.tables.identity import cell_codes
 
 N_DRAWS: Final = 2000
 AT_MOST: Final = 1.1

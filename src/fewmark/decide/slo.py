@@ -20,7 +20,8 @@ from scipy.stats import norm
 
 from fewmark.core.errors import InputError
 from fewmark.core.metrics import METRICS, TARGETS
-from fewmark.models.base import FloatArray, JointModel, Model
+from fewmark.models.base import JointModel, Model
+from fewmark.tables.arrays import FloatArray
 
 LEVELS: Final = (0.5, 0.8, 0.95)
 MEASURED_SD: Final = 0.02  # of a measured value, log: what a repetition would differ by

@@ -116,13 +116,15 @@ class LlamaCppEngine:
 
     def check(self, workload: Workload) -> None:
         """Refuse what exceeds a slot, or the slots."""
+        if workload.request_rate is not None:
+            raise unsupported("llama.cpp runs batches and closed loops: give a batch_size or a concurrency")
         check_workload(workload, self._length, "llama.cpp")
-        if workload.load > self._slots:
-            raise unsupported(f"{workload.load} sequences at once exceed the {self._slots} slots")
+        if workload.sequences > self._slots:
+            raise unsupported(f"{workload.sequences} sequences at once exceed the {self._slots} slots")
 
     def run(self, workload: Workload, *, seed: int) -> Sample:
         """All requests of a batch at once, or users that each send one request after the other."""
-        users, rounds = workload.load, 1 if workload.batch_size is not None else REQUESTS_PER_USER
+        users, rounds = workload.sequences, 1 if workload.batch_size is not None else REQUESTS_PER_USER
         n_in, n_out, draw = int(workload.input_tokens), int(workload.output_tokens), random.Random(seed)
         low = min(131, self._vocabulary - 1)  # ordinary tokens
         prompts = [

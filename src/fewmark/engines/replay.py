@@ -23,8 +23,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from fewmark.core import DEPLOYMENT_COLUMNS, Deployment, Sample, Status, Workload
-from fewmark.core.columns import METRIC_COLUMNS, NUMERIC_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
-from fewmark.core.frozen import thaw
+from fewmark.core.columns import (
+    COUNT_COLUMNS,
+    METRIC_COLUMNS,
+    NUMERIC_COLUMNS,
+    OPTION_PREFIX,
+    SERVING_COLUMNS,
+    WORKLOAD_COLUMNS,
+    WORKLOAD_PREFIX,
+)
+from fewmark.core.frozen import FrozenMap, thaw
 from fewmark.engines.base import Availability, CaseFailure
 
 Row = dict[str, Any]
@@ -93,7 +101,7 @@ class ReplayEngine:
             if status not in list(Status):
                 raise _unsupported(f"the recorded table has an unknown status for this cell: {status!r}")
             raise CaseFailure(Status(status), "so it is recorded in the table")
-        return tuple(Sample(**{name: row[name] for name in METRIC_COLUMNS if name in row}) for row in good)
+        return tuple(_sample(row) for row in good)
 
     def close(self) -> None:
         """Forget the table."""
@@ -102,6 +110,11 @@ class ReplayEngine:
     def environment(self) -> Mapping[str, Any]:
         """The table, and the deployment that it was recorded on."""
         return dict(self._facts)
+
+
+def _sample(row: Row) -> Sample:
+    stated = FrozenMap({name: row[name] for name in (*SERVING_COLUMNS, *COUNT_COLUMNS) if name in row})
+    return Sample(**{name: row[name] for name in METRIC_COLUMNS if name in row}, statistics=stated)
 
 
 def _find(table: str) -> Path:

@@ -143,10 +143,10 @@ class VllmEngine:
     def check(self, workload: Workload) -> None:
         """Refuse what exceeds the longest sequence, the most sequences at once, or the host's memory."""
         if workload.batch_size is None:
-            raise unsupported("vllm in process runs static batches: give a batch_size, not a concurrency")
+            raise unsupported(f"vllm in process runs static batches: give a batch_size, not {workload.load_label}")
         check_workload(workload, self._length, "vllm")
-        if workload.load > self._sequences:
-            raise unsupported(f"{workload.load} sequences at once exceed max_num_seqs = {self._sequences}")
+        if workload.sequences > self._sequences:
+            raise unsupported(f"{workload.sequences} sequences at once exceed max_num_seqs = {self._sequences}")
         if self._known is not None and self._on_cpu:
             require_room_to_run(self._known, workload)
 
@@ -159,12 +159,13 @@ class VllmEngine:
 
         n_in, n_out, draw = int(workload.input_tokens), int(workload.output_tokens), random.Random(seed)
         prompts = [
-            {"prompt_token_ids": [draw.randrange(self._vocabulary) for _ in range(n_in)]} for _ in range(workload.load)
+            {"prompt_token_ids": [draw.randrange(self._vocabulary) for _ in range(n_in)]}
+            for _ in range(workload.sequences)
         ]
         asked = SamplingParams(temperature=0, max_tokens=n_out, min_tokens=n_out, ignore_eos=True, detokenize=False)
         engine = self._llm.llm_engine
         self._batches += 1
-        times: dict[str, list[float]] = {f"{self._batches}-{i}": [] for i in range(workload.load)}
+        times: dict[str, list[float]] = {f"{self._batches}-{i}": [] for i in range(workload.sequences)}
         began = time.perf_counter()
         for name, prompt in zip(times, prompts, strict=True):
             engine.add_request(name, prompt, asked)

@@ -11,23 +11,16 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from fewmark.core.columns import WORKLOAD_COLUMNS
 from fewmark.core.errors import InputError, ModelError
-from fewmark.core.metrics import TARGETS, derive_metrics
 from fewmark.evaluate.protocols import Turn, eligible_deployments, turns
 from fewmark.evaluate.scores import scores
-from fewmark.models.base import FloatArray, Model
-from fewmark.models.conformal.support import anchors
+from fewmark.models.base import Model, learned_columns
+from fewmark.models.design import anchors
 from fewmark.models.registry import make_model
-from fewmark.tables.cells import (
-    Cells,
-    IntArray,
-    cell_columns,
-    group_codes,
-    learned_columns,
-    median_of_repeats,
-    read_cells,
-)
+from fewmark.tables.arrays import FloatArray, IntArray
+from fewmark.tables.cells import Cells, read_cells
+from fewmark.tables.identity import cell_columns
+from fewmark.tables.repeats import target_cells
 
 CONFIDENCE_LEVEL = 0.9
 MakeModel = Callable[..., Model]
@@ -66,7 +59,7 @@ def evaluate(
     Parameters
     ----------
     table : DataFrame
-        Canonical columns; see `prepare` for the rows that count.
+        Canonical columns; see `fewmark.tables.repeats.measured_cells` for the rows that count.
     protocol : str
         One of `fewmark.evaluate.protocols.PROTOCOLS`.
     models : sequence of str
@@ -85,7 +78,7 @@ def evaluate(
     """
     if not models:
         raise InputError("at least one model is needed")
-    X, y = prepare(table, target)
+    X, y = target_cells(table, target)
     cells = read_cells(X)
     accelerators = _accelerators(X)
     rounds = list(turns(protocol, cells, accelerators, seed))
@@ -118,59 +111,6 @@ def evaluate(
     }
     columns = ["predictor", "fold", "measured", "value", "low", "high", "provenance", "forecast", "abstained"]
     return Evaluation(summary, pd.concat([case[cell_columns(X)], every[columns]], axis=1))
-
-
-def prepare(table: pd.DataFrame, target: str) -> tuple[pd.DataFrame, FloatArray]:
-    """The cells of a table that have the target, one row a cell, and the medians of their repeats.
-
-    Rows that failed, that are no complete cell, or whose target is not positive are left out. A target that a row lacks
-    is derived from what it has, by the definitions of the metrics.
-
-    Raises
-    ------
-    InputError
-        If the target is unknown, or no row has it.
-    """
-    if target not in TARGETS:
-        raise InputError("no such target", got=target, hint=f"one of {', '.join(TARGETS)}")
-    numbers = {
-        name: pd.to_numeric(table[name], errors="coerce").to_numpy(float)
-        if name in table
-        else np.full(len(table), np.nan)
-        for name in (*WORKLOAD_COLUMNS, *TARGETS)
-    }
-    batch, users = np.isfinite(numbers["batch_size"]), np.isfinite(numbers["concurrency"])
-    usable = (batch != users) & (numbers["input_tokens"] > 0) & (numbers["output_tokens"] > 0)
-    if "status" in table:
-        usable &= table["status"].isna().to_numpy() | (table["status"] == "ok").to_numpy()
-    value = numbers[target].copy()
-    for row in np.flatnonzero(usable & np.isnan(value)):
-        value[row] = _derived(target, {name: _or_none(column[row]) for name, column in numbers.items()})
-    usable &= np.isfinite(value) & (value > 0)
-    if not usable.any():
-        raise InputError(f"no row of the table has {target} for a complete cell", got=f"{len(table)} rows")
-    X, y = median_of_repeats(table[usable], value[usable])
-    cell, _ = group_codes(table[usable], cell_columns(table))
-    others = pd.DataFrame({name: numbers[name][usable] for name in TARGETS if name in table})
-    medians = others.groupby(cell).median()
-    X = X.reset_index(drop=True)
-    for name in others:
-        X[name] = medians[name].to_numpy()
-    return X, y
-
-
-def _derived(target: str, known: dict[str, float | None]) -> float:
-    derived = derive_metrics(
-        {name: known[name] for name in TARGETS},
-        input_tokens=known["input_tokens"],
-        output_tokens=known["output_tokens"],
-        batch_size=known["batch_size"],
-    )[target]
-    return np.nan if derived is None else derived
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _play(model: Model, turn: Turn, X: pd.DataFrame, y: FloatArray, cells: Cells) -> tuple[pd.DataFrame, float, float]:

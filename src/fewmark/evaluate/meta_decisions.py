@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
+from fewmark.tables.arrays import FloatArray
 
-FloatArray = NDArray[np.float64]
 MIN_LOADS = 3  # fewer leave nothing to decide
 
 

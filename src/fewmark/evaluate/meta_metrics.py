@@ -24,10 +24,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fewmark.core.columns import CASE_COLUMNS, DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
 from fewmark.core.errors import InputError
+from fewmark.tables.arrays import FloatArray
+from fewmark.tables.columns import accelerator_counts
+from fewmark.tables.identity import cell_codes, deployment_codes
 
-FloatArray = NDArray[np.float64]
 KINDS: Final = ("measured", "projected", "predicted")
 _SECONDS_AN_HOUR: Final = 3600.0
 
@@ -214,7 +215,7 @@ def price_plan(
     loading = np.zeros(len(cells))
     loading[first] = charges.load_s
     seconds = loading + charges.runs * latency + one_token
-    hours = seconds * accelerators(cells) / _SECONDS_AN_HOUR
+    hours = seconds * accelerator_counts(cells) / _SECONDS_AN_HOUR
     money = hours * price_per_accelerator_hour if price_per_accelerator_hour is not None else None
     energy = None
     if power_w is not None:
@@ -269,39 +270,6 @@ def coverage(cells: pd.DataFrame, kind: NDArray[Any]) -> Coverage:
         within = (axes >= low) & (axes <= high) | np.isnan(axes)
         inside |= mine & within.all(axis=1)
     return Coverage(answered=sum(shares.values()), inside=float(inside.mean()) if len(cells) else 0.0, **shares)
-
-
-def deployment_codes(cells: pd.DataFrame) -> NDArray[np.intp]:
-    """One integer a deployment, (n,), by order of appearance: the deployment columns and every ``option.*``."""
-    return _codes(cells, [name for name in cells.columns if _of_deployment(name)])
-
-
-def cell_codes(cells: pd.DataFrame) -> NDArray[np.intp]:
-    """One integer a cell, (n,): deployment, lengths, load and every ``workload.*``; repeats share theirs."""
-    return _codes(cells, [name for name in cells.columns if is_identity(name)])
-
-
-def accelerators(cells: pd.DataFrame) -> FloatArray:
-    """Accelerators of each cell's deployment, (n,): the count, else the tensor-parallel size, else NaN."""
-    counts = cells.reindex(columns=["accelerator_count", "tensor_parallel_size"]).to_numpy(dtype=float)
-    return np.where(np.isnan(counts[:, 0]), counts[:, 1], counts[:, 0])
-
-
-def is_identity(name: str) -> bool:
-    """Whether a column says what a row is about: a case column, an ``option.*`` or a ``workload.*``."""
-    return name in CASE_COLUMNS or name.startswith((OPTION_PREFIX, WORKLOAD_PREFIX))
-
-
-def _of_deployment(name: str) -> bool:
-    return name in DEPLOYMENT_COLUMNS or name.startswith(OPTION_PREFIX)
-
-
-def _codes(cells: pd.DataFrame, columns: list[str]) -> NDArray[np.intp]:
-    if not columns:
-        return np.zeros(len(cells), dtype=np.intp)
-    keys = cells[columns].astype(object)
-    keys = keys.where(keys.notna(), None)
-    return np.asarray(pd.factorize(pd.Series(list(keys.itertuples(index=False, name=None)), dtype=object))[0])
 
 
 def _checked(what: str, values: FloatArray, n: int) -> FloatArray:

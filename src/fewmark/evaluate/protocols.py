@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
-from fewmark.tables.cells import Cells, IntArray
+from fewmark.tables.arrays import BoolArray, IntArray
+from fewmark.tables.cells import Cells
 
 N_FOLDS: Final = 5
 MIN_CELLS: Final = 16
@@ -24,7 +25,6 @@ SMALL_LOADS: Final = 3
 SPARSE_HIDDEN: Final = 0.75
 TRANSFER_CELLS: Final = (0, 1, 2, 4)
 
-BoolArray = NDArray[np.bool_]
 
 PROTOCOLS: Final[tuple[str, ...]] = (
     "interpolate-length",

@@ -14,7 +14,6 @@ Units: counts (parameters, not billions), bytes, bytes/s, FLOP/s.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -26,6 +25,7 @@ from typing import Any, Final
 import yaml
 
 from fewmark.core.errors import FormatError
+from fewmark.facts.names import COUNT, UNITS, contains, contains_spread, longest, says, words
 
 VERSION: Final = 1
 VARIABLE: Final = "FEWMARK_FACTS"
@@ -35,9 +35,6 @@ SAME: Final = 1.1  # the same of active parameters
 MOST_MEMORY: Final = 3.0  # times an entry's
 SHARED: Final = 0.83  # of experts x size: attention and embeddings are not copied
 EXPERTS: Final = (128.0, 8.0)  # of a mixture of which only the active parameters are stated, and those of a token
-_UNITS: Final = {"m": 1e6, "b": 1e9, "t": 1e12}
-_COUNT = re.compile(r"\b\d+x(?=[a-z])")  # of "8xH100"
-_WORD = re.compile(r"\d+(?:\.\d+)?|[a-z]+")
 _BYTES: Final = {  # of a weight, by words of a precision or of a model's name
     0.33: "q 2, iq 2",
     0.43: "q 3, iq 3, 3 bit",
@@ -90,7 +87,7 @@ class AcceleratorFacts:
         half = self.flops.get("fp16") or max(self.flops.values())
         for text in (precision, model):
             for key, patterns in _PEAKS.items():
-                if _says(text, patterns):
+                if says(text, patterns):
                     return self.flops.get(key, half)
         return half
 
@@ -101,20 +98,9 @@ def weight_bytes(precision: str | None, model: str | None = None) -> float:
     A model's name that states fewer ("Qwen2.5-7B-Instruct-AWQ") is believed: the precision is then the activations'.
     """
     told = [
-        min((size for size, names in _BYTES.items() if _says(text, names)), default=0.0) for text in (precision, model)
+        min((size for size, names in _BYTES.items() if says(text, names)), default=0.0) for text in (precision, model)
     ]
     return min(filter(None, told), default=2.0)
-
-
-@lru_cache(maxsize=4096)
-def _says(text: str | None, patterns: str) -> bool:
-    parts = words(text or "")
-    return any(_is_in(tuple(pattern.split()), parts) for pattern in patterns.split(", "))
-
-
-def words(name: str) -> tuple[str, ...]:
-    """The words of a name: "Meta-Llama-3-8B" gives meta, llama, 3, 8, b."""
-    return tuple(_WORD.findall(name.lower()))
 
 
 class Facts:
@@ -152,8 +138,8 @@ class Facts:
         for pattern, facts, packaged in self._models:
             if not there.issuperset(pattern):
                 continue
-            near = _is_in(pattern, parts)
-            if (len(pattern), near) < rank or not (near or _is_spread_in(pattern, parts)):
+            near = contains(pattern, parts)
+            if (len(pattern), near) < rank or not (near or contains_spread(pattern, parts)):
                 continue
             if not packaged or stated.agrees(facts):
                 best, rank = facts, (len(pattern), near)
@@ -165,17 +151,17 @@ class Facts:
         Unless it is far more than the entry's: that of a board with its processor, or of several devices.
         """
         if name not in self._accelerator_of:
-            self._accelerator_of[name] = self._accelerator(words(_COUNT.sub("", (name or "").lower())))
+            self._accelerator_of[name] = self._accelerator(words(COUNT.sub("", (name or "").lower())))
         return self._accelerator_of[name]
 
     def _accelerator(self, parts: tuple[str, ...]) -> AcceleratorFacts:
-        found: AcceleratorFacts | None = _longest(parts, self._accelerators)
+        found: AcceleratorFacts | None = longest(parts, self._accelerators)
         memory = _memory_bytes(parts)
         if memory:
             # "A100-SXM4-80GB" means the entry "a100 80gb", whatever stands between
             told = words(f"{memory / 1e9:g}gb")
             for at in range(1, len(parts)):
-                moved = _longest((*parts[:at], *told, *parts[at:]), self._accelerators)
+                moved = longest((*parts[:at], *told, *parts[at:]), self._accelerators)
                 if moved is not None and moved.memory_bytes == memory:
                     found = moved
                     break
@@ -227,34 +213,6 @@ def _loader() -> Any:
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def _longest(parts: tuple[str, ...], entries: Sequence[tuple[tuple[str, ...], Any]]) -> Any:
-    best: Any = None
-    length, there = 0, set(parts)
-    for pattern, facts in entries:
-        if len(pattern) >= length and there.issuperset(pattern) and _is_in(pattern, parts):
-            best, length = facts, len(pattern)
-    return best
-
-
-def _is_in(pattern: tuple[str, ...], parts: tuple[str, ...]) -> bool:
-    return _place(pattern, parts) is not None
-
-
-def _place(pattern: tuple[str, ...], parts: tuple[str, ...]) -> int | None:
-    """Where a pattern first stands, its words side by side."""
-    size = len(pattern)
-    return next((at for at in range(len(parts) - size + 1) if parts[at : at + size] == pattern), None)
-
-
-def _is_spread_in(pattern: tuple[str, ...], parts: tuple[str, ...]) -> bool:
-    """Whether a pattern that ends in a size ("llama", "8", "b") occurs with other words before the size."""
-    family, size = pattern[:-2], pattern[-2:]
-    if not family or size[-1] not in _UNITS:
-        return False
-    at = _place(family, parts)
-    return at is not None and _is_in(size, parts[at + len(family) :])
-
-
 @dataclass(frozen=True, slots=True)
 class _Stated:
     """The parameters that a model's name states: "30b-a3b" has 30 billion, 3 active; "8x7b" eight experts of 7."""
@@ -268,9 +226,9 @@ class _Stated:
         sizes: list[float] = []
         active, experts = None, 1.0
         for at, (number, unit) in enumerate(pairwise(parts)):
-            if unit not in _UNITS or not number[0].isdigit() or float(number) == 0:
+            if unit not in UNITS or not number[0].isdigit() or float(number) == 0:
                 continue
-            size, before = float(number) * _UNITS[unit], parts[at - 1] if at else ""
+            size, before = float(number) * UNITS[unit], parts[at - 1] if at else ""
             if before == "a" and sizes:
                 active = size
             elif before == "x" and at > 1 and parts[at - 2].isdigit():

@@ -9,18 +9,22 @@ from typing import Any, Final
 import pandas as pd
 
 from fewmark.core import CANONICAL_COLUMNS, FormatError, Status
-from fewmark.core.columns import NUMERIC_COLUMNS
+from fewmark.core.columns import COUNT_COLUMNS, LOAD_COLUMNS, NUMERIC_COLUMNS, OPTIONAL_COLUMNS, STATISTICS
 from fewmark.interop.cells import EXACT_INTEGER, is_unknown, label_to_cell, parse_number, tidy_column
 
-_WHOLE: Final = frozenset(("batch_size", "concurrency", "accelerator_count", "tensor_parallel_size", "n_repeats"))
+_WHOLE: Final = frozenset(
+    ("batch_size", "concurrency", "accelerator_count", "tensor_parallel_size", "n_repeats", *COUNT_COLUMNS)
+)
 _POSITIVE: Final = frozenset(
-    ("input_tokens", "output_tokens", "batch_size", "concurrency", "accelerator_count", "tensor_parallel_size")
+    ("input_tokens", "output_tokens", *LOAD_COLUMNS, "accelerator_count", "tensor_parallel_size")
 )
 _STATUSES: Final = tuple(str(status) for status in Status)
 
 
 def build_frame(columns: Mapping[str, Sequence[Any]], *, verbatim: bool = False) -> pd.DataFrame:
-    """The canonical table: every canonical column, then the foreign ones in the order given; index = 0-based row.
+    """The canonical table: every canonical column, optional ones that are given, then the foreign ones in their order.
+
+    The index is the 0-based data row.
 
     Parameters
     ----------
@@ -42,20 +46,21 @@ def build_frame(columns: Mapping[str, Sequence[Any]], *, verbatim: bool = False)
     if not n_rows:
         raise FormatError("the table has no rows", hint="it needs a header and at least one row of data")
     data: dict[str, pd.Series] = {}
-    for name in CANONICAL_COLUMNS:
+    for name in (*CANONICAL_COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in columns)):
         cells = columns.get(name, [None] * n_rows)
         data[name] = _numbers(name, cells) if name in NUMERIC_COLUMNS else _labels(name, cells, verbatim)
     for name, cells in columns.items():
         if name not in data:
             data[name] = tidy_column(cells)
     frame = pd.DataFrame(data)
-    both = frame["batch_size"].notna() & frame["concurrency"].notna()
-    if both.any():
-        row = int(both.to_numpy().argmax())
+    several = frame[list(LOAD_COLUMNS)].notna().sum(axis=1) > 1
+    if several.any():
+        row = int(several.to_numpy().argmax())
         raise FormatError(
-            f"row {row + 1}: a row has either a batch_size (offline) or a concurrency (online), not both",
-            got=", ".join(f"{name} {frame[name].iloc[row]:g}" for name in ("batch_size", "concurrency")),
-            hint="leave one of the two cells empty",
+            f"row {row + 1}: a row has one of batch_size (offline), concurrency (closed loop) and request_rate (open "
+            "loop), not several",
+            got={name: float(frame[name].iloc[row]) for name in LOAD_COLUMNS if frame[name].notna().iloc[row]},
+            hint="leave the others empty",
         )
     return frame
 
@@ -79,6 +84,8 @@ def _labels(name: str, cells: Sequence[Any], verbatim: bool) -> pd.Series:
         out = [None if text is None else label_to_cell(text) for text in out]
     if name == "status":
         out = [_status(cell, row) for row, cell in enumerate(out, start=1)]
+    if name == "statistic":
+        out = [_statistic(cell, row) for row, cell in enumerate(out, start=1)]
     column = pd.Series([None] * len(out), dtype=object)
     column[:] = out
     return column
@@ -89,3 +96,11 @@ def _status(text: str | None, row: int) -> str:
     if status not in _STATUSES:
         raise FormatError(f"row {row}: unknown status", got=text, hint=f"one of {', '.join(_STATUSES)}, or empty")
     return status
+
+
+def _statistic(text: str | None, row: int) -> str | None:
+    if text is None:
+        return None
+    if text.lower() not in STATISTICS:
+        raise FormatError(f"row {row}: unknown statistic", got=text, hint=f"one of {', '.join(STATISTICS)}, or empty")
+    return text.lower()

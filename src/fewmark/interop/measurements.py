@@ -8,9 +8,29 @@ from typing import Any, Final
 
 import pandas as pd
 
-from fewmark.core import CANONICAL_COLUMNS, Case, Deployment, InputError, Measurement, Projection, Sample, Workload
-from fewmark.core.columns import EXPIRED, FLAG_SEPARATOR, METRIC_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
+from fewmark.core import (
+    CANONICAL_COLUMNS,
+    KNOWN_COLUMNS,
+    WORKLOAD_COLUMNS,
+    Case,
+    Deployment,
+    InputError,
+    Measurement,
+    Projection,
+    Sample,
+    Workload,
+)
+from fewmark.core.columns import (
+    EXPIRED,
+    FLAG_SEPARATOR,
+    LOAD_COLUMNS,
+    METRIC_COLUMNS,
+    OPTION_PREFIX,
+    OPTIONAL_COLUMNS,
+    WORKLOAD_PREFIX,
+)
 from fewmark.core.frozen import FrozenMap, thaw
+from fewmark.core.serving import STATISTIC_COLUMNS, serving_columns
 from fewmark.core.values import MEASUREMENT_PROVENANCES
 from fewmark.interop.cells import cell_to_option, is_unknown, option_to_cell
 from fewmark.interop.frame import build_frame
@@ -19,8 +39,8 @@ UNKNOWN: Final = "unknown"  # a deployment must name an engine and a model; a ta
 
 
 def is_complete(frame: pd.DataFrame) -> pd.Series:
-    """Which rows say enough to be a cell: tokens in, tokens out, and a batch size or a concurrency."""
-    load = frame["batch_size"].notna() | frame["concurrency"].notna()
+    """Which rows say enough to be a cell: tokens in, tokens out, and a batch size, concurrency or request rate."""
+    load = frame[list(LOAD_COLUMNS)].notna().any(axis=1)
     return frame["input_tokens"].notna() & frame["output_tokens"].notna() & load
 
 
@@ -45,7 +65,7 @@ def to_measurements(frame: pd.DataFrame) -> Iterator[Measurement]:
         row = int(frame.index[position]) + 1
         if not complete.iloc[position]:
             raise InputError(
-                f"row {row}: a measurement needs input_tokens, output_tokens and batch_size or concurrency",
+                f"row {row}: a measurement needs input_tokens, output_tokens and one of {', '.join(LOAD_COLUMNS)}",
                 hint="leave such rows out (is_complete tells them)",
             )
         yield _measurement(dict(zip(names, cells, strict=True)), row)
@@ -58,8 +78,8 @@ def from_measurements(measurements: Iterable[Measurement], expired: Collection[s
     definition are filled in. Measurements whose id is in `expired` are flagged so.
     """
     rows = [_row(m, (EXPIRED,) if expired and m.measurement_id in expired else ()) for m in measurements]
-    foreign = {name: None for row in rows for name in row if name not in CANONICAL_COLUMNS}
-    names = [*CANONICAL_COLUMNS, *sorted(foreign)]
+    held = {name for row in rows for name in row}
+    names = [*CANONICAL_COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in held), *sorted(held - {*KNOWN_COLUMNS})]
     if not rows:
         return build_frame({name: [None] for name in names}).iloc[:0]
     columns = {name: [row.get(name) for row in rows] for name in names}
@@ -87,16 +107,19 @@ def _measurement(cells: dict[str, Any], row: int) -> Measurement:
         engine_options=prefixed(OPTION_PREFIX),  # type: ignore[arg-type]
     )
     workload = Workload(
-        **{name: known(name) for name in ("input_tokens", "output_tokens", "batch_size", "concurrency")},
+        **{name: known(name) for name in WORKLOAD_COLUMNS},
         options=prefixed(WORKLOAD_PREFIX),  # type: ignore[arg-type]
     )
     metrics = {name: known(name) for name in METRIC_COLUMNS}
+    stated = {name: value for name in STATISTIC_COLUMNS if (value := known(name)) is not None}
     foreign = {
         name: value
         for name, cell in cells.items()
-        if name not in CANONICAL_COLUMNS and not _is(name, OPTION_PREFIX) and not _is(name, WORKLOAD_PREFIX)
+        if name not in KNOWN_COLUMNS and not _is(name, OPTION_PREFIX) and not _is(name, WORKLOAD_PREFIX)
         if (value := cell_to_option(cell)) is not None
     }
+    if (note := known("note")) is not None:
+        foreign["note"] = note
     provenance = foreign.pop("provenance", "imported")
     if provenance not in MEASUREMENT_PROVENANCES:
         foreign["provenance"], provenance = provenance, "imported"
@@ -106,7 +129,7 @@ def _measurement(cells: dict[str, Any], row: int) -> Measurement:
     return Measurement(
         case=Case(deployment, workload),
         status=cells["status"],
-        samples=(Sample(**metrics),) if any(value is not None for value in metrics.values()) else (),
+        samples=(_sample(metrics, stated),) if stated or any(value is not None for value in metrics.values()) else (),
         provenance=provenance,
         flags=tuple(flag.strip() for flag in flags if flag.strip()),
         source=known("source"),
@@ -114,6 +137,7 @@ def _measurement(cells: dict[str, Any], row: int) -> Measurement:
         n_repeats=None if n_repeats is None else int(n_repeats),
         extra=foreign,  # type: ignore[arg-type]
         projection=projection,
+        statistic=known("statistic"),
     )
 
 
@@ -126,21 +150,27 @@ def _row(measurement: Measurement, marks: tuple[str, ...] = ()) -> dict[str, Any
     for name in ("engine_version", "precision", "accelerator", "accelerator_count", "tensor_parallel_size"):
         row[name] = getattr(deployment, name)
     row["placement"] = option_to_cell(thaw(deployment.placement))
-    for name in ("input_tokens", "output_tokens", "batch_size", "concurrency"):
+    for name in WORKLOAD_COLUMNS:
         row[name] = getattr(workload, name)
     for prefix, options in ((OPTION_PREFIX, deployment.engine_options), (WORKLOAD_PREFIX, workload.options)):
         row |= {f"{prefix}{name}": option_to_cell(thaw(value)) for name, value in options.items()}
-    row |= {name: option_to_cell(thaw(value)) for name, value in measurement.extra.items() if name not in row}
+    foreign = {f"extra.{n}" if n in CANONICAL_COLUMNS else n: v for n, v in measurement.extra.items()}
+    row |= {name: option_to_cell(thaw(v)) for name, v in foreign.items() if name not in (*row, *OPTIONAL_COLUMNS)}
     row["provenance"] = measurement.provenance
     imported = measurement.provenance == "imported"
     for name in METRIC_COLUMNS:
         row[name] = _raw_median(measurement, name) if imported else measurement.median(name)
+    row |= serving_columns(measurement)
     n_repeats = measurement.n_repeats
     if measurement.projection is not None:
         row |= measurement.projection.columns()
     row["n_repeats"] = len(measurement.samples) if n_repeats is None and not imported else n_repeats
     row["flag"] = FLAG_SEPARATOR.join((*measurement.flags, *marks)) or None
     return row
+
+
+def _sample(metrics: dict[str, float | None], stated: dict[str, float]) -> Sample:
+    return Sample(**metrics, statistics=FrozenMap(stated)) if stated else Sample(**metrics)  # type: ignore[arg-type]
 
 
 def _raw_median(measurement: Measurement, name: str) -> float | None:

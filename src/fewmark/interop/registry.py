@@ -16,7 +16,8 @@ GROUP: Final = "fewmark.formats"
 _BUILT_IN: Final = {
     "csv": "fewmark.interop.canonical_csv:CanonicalCsv",
     "parquet": "fewmark.interop.canonical_parquet:CanonicalParquet",
-    "json": "fewmark.interop.canonical_json:CanonicalJson",
+    "guidellm": "fewmark.interop.guidellm.report:GuidellmReport",
+    "guidellm-csv": "fewmark.interop.guidellm.table:GuidellmCsv",
     "llm-inference-bench": "fewmark.interop.llm_inference_bench:LlmInferenceBench",
     "serving-console": "fewmark.interop.serving_console:ServingConsole",
     "sglang-bench": "fewmark.interop.sglang_bench:SglangBench",
@@ -26,6 +27,11 @@ _BUILT_IN: Final = {
     "vllm-startup": "fewmark.interop.vllm_bench.offline:VllmStartup",
     "vllm-throughput": "fewmark.interop.vllm_bench.offline:VllmThroughput",
     "worker-results": "fewmark.interop.worker_results:WorkerResults",
+    "evalscope": "fewmark.interop.evalscope:Evalscope",
+    "genai-bench": "fewmark.interop.genai_bench:GenaiBench",
+    "llmeter": "fewmark.interop.llmeter:Llmeter",
+    "llmperf": "fewmark.interop.llmperf:Llmperf",
+    "side-file": "fewmark.interop.side_files:SideFile",
 }
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from fewmark.core import CANONICAL_COLUMNS, InputError
-from fewmark.core.columns import NUMERIC_COLUMNS
+from fewmark.core import CANONICAL_COLUMNS, KNOWN_COLUMNS, InputError
+from fewmark.core.columns import NUMERIC_COLUMNS, OPTIONAL_COLUMNS
 from fewmark.core.files import write_file
 from fewmark.interop.canonical_parquet import ENCODED_KEY
 from fewmark.interop.cells import cell_to_text, is_unknown, label_to_text, number_to_text
@@ -21,7 +21,8 @@ from fewmark.interop.cells import cell_to_text, is_unknown, label_to_text, numbe
 def write_table(frame: pd.DataFrame, path: str | Path, *, columns: Sequence[str] | None = None) -> None:
     """Write a canonical table as CSV or Parquet, by the suffix. Floats read back exactly.
 
-    `columns` are written in this order; by default every canonical column, then the frame's own.
+    `columns` are written in this order; by default every canonical column, the optional ones that hold anything, then
+    the frame's own.
 
     Raises
     ------
@@ -37,7 +38,8 @@ def write_table(frame: pd.DataFrame, path: str | Path, *, columns: Sequence[str]
 
 
 def _columns(frame: pd.DataFrame) -> list[str]:
-    return [*CANONICAL_COLUMNS, *(name for name in frame.columns if name not in CANONICAL_COLUMNS)]
+    held = [name for name in OPTIONAL_COLUMNS if name in frame.columns and bool(frame[name].notna().any())]
+    return [*CANONICAL_COLUMNS, *held, *(name for name in frame.columns if name not in KNOWN_COLUMNS)]
 
 
 def csv_text(frame: pd.DataFrame, names: Sequence[str]) -> str:
@@ -56,7 +58,7 @@ def _texts(frame: pd.DataFrame, name: str) -> list[str]:
     cells = frame[name].tolist()
     if name in NUMERIC_COLUMNS:
         return ["" if is_unknown(cell) else number_to_text(cell) for cell in cells]
-    write = label_to_text if name in CANONICAL_COLUMNS else cell_to_text
+    write = label_to_text if name in KNOWN_COLUMNS else cell_to_text
     return [write(cell) for cell in cells]
 
 
@@ -70,7 +72,7 @@ def _parquet(frame: pd.DataFrame, names: Sequence[str]) -> bytes:
         known = [None if is_unknown(cell) and not isinstance(cell, str) else cell for cell in cells]
         if name in NUMERIC_COLUMNS or (name in frame.columns and pd.api.types.is_float_dtype(frame[name])):
             arrays.append(pa.array(known, pa.float64()))
-        elif name in CANONICAL_COLUMNS or all(cell is None or isinstance(cell, str) for cell in known):
+        elif name in KNOWN_COLUMNS or all(cell is None or isinstance(cell, str) for cell in known):
             arrays.append(pa.array([None if cell is None else str(cell) for cell in known], pa.string()))
         else:
             encoded.append(name)

@@ -14,7 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from fewmark.core.metrics import TARGETS
+from fewmark.tables.arrays import FloatArray
+from fewmark.tables.identity import cell_columns
+from fewmark.tables.precision import INTERVAL
 
 
 class Model(ABC):
@@ -97,3 +100,10 @@ class JointModel(Protocol):
 
     def joint(self, X: pd.DataFrame) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Mean (n,) and covariance (n, n) of the log of the target without noise; a measurement's noise, sd (n,)."""
+
+
+def learned_columns(X: pd.DataFrame, model: Model) -> list[str]:
+    """The columns of X that a model is given to learn from: those of the cells, and metrics where it uses them, with
+    what is known of their error."""
+    metrics = [name for name in map(str, X) if name in (*TARGETS, *INTERVAL)] if model.uses_metrics else []
+    return [*cell_columns(X), *metrics]

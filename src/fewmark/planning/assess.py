@@ -17,14 +17,16 @@ import numpy as np
 import pandas as pd
 
 from fewmark.core.errors import InputError
-from fewmark.evaluate.meta_metrics import Charges, deployment_codes
+from fewmark.evaluate.meta_metrics import Charges
 from fewmark.models.base import Model
-from fewmark.planning.belief import Belief, prior_belief
-from fewmark.planning.known import believe, fit, run_seconds
+from fewmark.planning.belief import Belief
 from fewmark.planning.planner import COST, Planner
-from fewmark.planning.replay import Replay, replay
-from fewmark.planning.space import FloatArray, Space
+from fewmark.planning.replay import Replay, replay, run_seconds
+from fewmark.planning.space import Space
 from fewmark.planning.strategies import Strategy, make_strategy
+from fewmark.planning.surrogate import believe, fit, prior_belief
+from fewmark.tables.arrays import FloatArray
+from fewmark.tables.identity import deployment_codes
 
 N_FOLDS: Final = 5
 BUDGETS: Final = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.2, 0.25, 0.35, 0.5, 0.75, 1.0)

@@ -30,14 +30,8 @@ import numpy as np
 from scipy.stats import norm
 
 from fewmark.core.errors import InputError
-from fewmark.facts.facts import load_facts, user_files
-from fewmark.models.auto.covariance import parts, prior
-from fewmark.models.auto.features import COLUMNS, DEPLOYMENT, Encoder, read_table
-from fewmark.models.base import JointModel, Model
-from fewmark.models.gp.kernel import Kernel, Part
-from fewmark.planning.space import BoolArray, FloatArray, IntArray, Space
+from fewmark.tables.arrays import BoolArray, FloatArray, IntArray
 
-NOISE_SD: Final = 0.01
 NOISE_FACTORS: Final = tuple(2.0 ** (k / 2) for k in range(11))
 NOISE_PRIOR_SD: Final = 1.0  # of the log of the factor
 NOISE_PRIOR_SD_AFRESH: Final = 1.5  # on a machine of today, which may be busy; records were chosen by who made them
@@ -51,10 +45,6 @@ MEAN_DOUBT: Final = 2 / 3  # single wild cells, which these draws do not know, m
 N_DRAWS: Final = 300
 MAX_DRAWN: Final = 600  # cells whose joint draw is affordable; beyond, an even sample of them stands for all
 INTERVAL_LEVEL: Final = 0.9
-# What one load of a deployment has for itself, at about the same lengths: engines choose their kernels by it. The sd,
-# and the octaves of input, output and load over which it stays the same.
-STEPS: Final = Part("steps", (DEPLOYMENT,), tuple(map(COLUMNS.index, ("log2_input", "log2_output", "log2_load"))))
-STEPS_THETA: Final = np.log([0.06, 4.0, 4.0, 0.3])
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,60 +255,3 @@ def _noise(sd: FloatArray, runs: FloatArray | IntArray) -> FloatArray:
     shared = np.where(runs[:, None] == runs[None, :], SHARED, 0.0)
     np.fill_diagonal(shared, 1.0)
     return np.asarray(shared * np.outer(sd, sd))
-
-
-def prior_belief(space: Space, target: str) -> Belief:
-    """What is believed of a space of which nothing is measured: a roofline, right in its shape more than in its level.
-
-    Mean and covariance are those that the model `auto` starts from before it has learned anything, and beside it what
-    is no smooth function of the load: from one batch size to the next an engine may run other kernels.
-    """
-    smooth = Kernel(parts())
-    table = read_table(space.cells, target, load_facts(user_files()), Encoder())
-    mean = table.sign * (table.log_roofline - table.to_latency)
-    theta = np.append(prior(smooth).mean, STEPS_THETA)
-    covariance = Kernel((*smooth.parts, STEPS)).matrix(theta, table.inputs)
-    return Belief(mean, covariance, np.zeros(len(space), dtype=bool), np.full(len(space), NOISE_SD))
-
-
-def model_belief(space: Space, model: Model) -> Belief:
-    """What a fitted model believes: its joint posterior where it has one, else its intervals and a smooth correlation.
-
-    Where the model abstains, the belief is that of `prior_belief`.
-    """
-    blank = prior_belief(space, model.target)
-    noise = blank.noise
-    if isinstance(model, JointModel):
-        mean, covariance, noise = model.joint(space.cells)
-    else:
-        value = np.asarray(model.predict(space.cells), dtype=float)
-        ends = np.asarray(model.predict_interval(space.cells, INTERVAL_LEVEL), dtype=float)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            mean = np.log(value)
-            # a low end at or below zero says nothing on a log scale; the upper half of the interval always does
-            upper = np.log(ends[:, 1]) - mean
-            lower = mean - np.log(ends[:, 0])
-            width = np.where(np.isfinite(lower), np.maximum(upper, lower), upper) / norm.ppf(0.5 + INTERVAL_LEVEL / 2)
-        width = np.where(np.isfinite(width), np.clip(width, 1e-3, 3.0), 1.0)
-        correlation = structure(space, level=0.7, slope=0.1, long=0.5, short=0.2)
-        unit = np.sqrt(np.diag(correlation))
-        covariance = correlation / np.outer(unit, unit) * np.outer(width, width)
-    known = np.isfinite(mean)
-    if not known.all():
-        both = np.outer(known, known)
-        mean = np.where(known, mean, blank.mean)
-        covariance = np.where(both, covariance, np.where(np.outer(~known, ~known), blank.covariance, 0.0))
-    return Belief(mean, covariance, np.zeros(len(space), dtype=bool), noise)
-
-
-def structure(space: Space, *, level: float, slope: float, long: float, short: float) -> FloatArray:
-    """A covariance that is smooth within each deployment: a level, slopes by octave, long and short waves (n, n).
-
-    The four are standard deviations of the log (slope: an octave).
-    """
-    x = space.octaves - space.octaves.mean(axis=0)
-    distance = ((x[:, None, :] - x[None, :, :]) ** 2).sum(axis=2)
-    out = level**2 + slope**2 * (x @ x.T) + long**2 * np.exp(-distance / (2 * 3.0**2))
-    out += short**2 * np.exp(-distance / (2 * 1.0**2))
-    same = (space.deployment[:, None] == space.deployment[None, :]) & (space.online[:, None] == space.online[None, :])
-    return np.asarray(out * same)

@@ -11,9 +11,9 @@ import pandas as pd
 from fewmark.core.errors import InputError
 from fewmark.evaluate.meta_metrics import Account, accuracy, coverage, price_plan
 from fewmark.planning.belief import Forecast
-from fewmark.planning.known import measured_cells
 from fewmark.planning.planner import Planner
-from fewmark.planning.space import FloatArray, IntArray
+from fewmark.tables.arrays import FloatArray, IntArray
+from fewmark.tables.repeats import measured_cells
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
 from fewmark.evaluate.meta_metrics import Charges
-from fewmark.planning.belief import MIN_TOLD, Belief, Forecast, Told, prior_belief
-from fewmark.planning.space import BoolArray, FloatArray, Space
+from fewmark.planning.belief import MIN_TOLD, Belief, Forecast, Told
+from fewmark.planning.space import Space
 from fewmark.planning.strategies import State, Strategy
 from fewmark.planning.strategies.base import groups
+from fewmark.planning.surrogate import prior_belief
+from fewmark.tables.arrays import BoolArray, FloatArray
 
 COST: Final = "e2e_latency_s"
 NEAR_REPEATABILITY: Final = 0.01  # an error this close to what the machine repeats to cannot be brought down further

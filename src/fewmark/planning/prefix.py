@@ -14,8 +14,9 @@ from dataclasses import replace
 import numpy as np
 
 from fewmark.core import Case, Measurement, Sample, Status
-from fewmark.evaluate.meta_metrics import cell_codes
-from fewmark.planning.space import BoolArray, Space
+from fewmark.planning.space import Space
+from fewmark.tables.arrays import BoolArray
+from fewmark.tables.identity import cell_codes
 
 
 def shorter(space: Space, deployments: Sequence[int]) -> BoolArray:

@@ -12,12 +12,15 @@ import pandas as pd
 
 from fewmark.core.errors import InputError
 from fewmark.core.metrics import TARGETS
-from fewmark.evaluate.meta_metrics import Charges, is_identity
-from fewmark.models.base import FloatArray, Model
-from fewmark.planning.known import believe, fit, measured_cells
+from fewmark.evaluate.meta_metrics import Charges
+from fewmark.models.base import Model
 from fewmark.planning.planner import COST, Planner
-from fewmark.planning.space import BoolArray, Space
+from fewmark.planning.space import Space
 from fewmark.planning.strategies import make_strategy
+from fewmark.planning.surrogate import believe, fit
+from fewmark.tables.arrays import BoolArray, FloatArray
+from fewmark.tables.identity import is_identity
+from fewmark.tables.repeats import measured_cells
 
 PRIORITY: Final = "priority"  # a column of the space: how much each cell matters; empty is 1
 COLUMNS: Final = ("expected_gain", "predicted_cost_s", "forecast_error_before", "forecast_error_after")

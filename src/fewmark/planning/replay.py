@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from fewmark.evaluate.meta_metrics import Account, Charges, PlanCost, accuracy, coverage, price_plan
 from fewmark.planning.belief import Belief, Forecast
 from fewmark.planning.planner import Planner
-from fewmark.planning.space import FloatArray, IntArray, Space
+from fewmark.planning.space import Space
 from fewmark.planning.strategies import Strategy
+from fewmark.tables.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,3 +122,9 @@ def _price(
 ) -> PlanCost:
     power = None if power_w is None else power_w[chosen]
     return price_plan(space.cells.iloc[chosen], latency_s[chosen], charges, power_w=power)
+
+
+def run_seconds(cells: pd.DataFrame, space: Space, target: str) -> FloatArray:
+    """Seconds of one run of each recorded cell, (n,): its latency, else what its target implies, else NaN."""
+    recorded = cells["e2e_latency_s"].to_numpy(dtype=float)
+    return np.where(np.isfinite(recorded), recorded, space.latency_s(target, cells[target].to_numpy(dtype=float)))

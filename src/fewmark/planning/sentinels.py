@@ -20,8 +20,10 @@ import numpy as np
 from scipy.stats import chi2, norm
 
 from fewmark.core.errors import InputError
-from fewmark.planning.belief import Belief, structure
-from fewmark.planning.space import BoolArray, FloatArray, IntArray, Space
+from fewmark.planning.belief import Belief
+from fewmark.planning.space import Space
+from fewmark.planning.surrogate import structure
+from fewmark.tables.arrays import BoolArray, FloatArray, IntArray
 
 MEASURED_SD: Final = 0.01
 TOLERANCE: Final = 0.05

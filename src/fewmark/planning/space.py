@@ -10,14 +10,10 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
-from fewmark.evaluate.meta_metrics import cell_codes, deployment_codes, is_identity
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.intp]
-BoolArray = NDArray[np.bool_]
+from fewmark.tables.arrays import BoolArray, FloatArray, IntArray
+from fewmark.tables.identity import cell_codes, deployment_codes, is_identity
 
 RATES: Final = ("throughput_tok_s", "total_throughput_tok_s")
 

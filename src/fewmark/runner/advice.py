@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from fewmark import __version__
 from fewmark.core import Advice, Measurement, Status
 from fewmark.core.values import RUN_PROVENANCES
 from fewmark.engines.doctor import BAD, WARN, Finding, deployment_findings
@@ -14,15 +12,6 @@ from fewmark.engines.measuring.outliers import OUTLIER_FLAG, WARM_UP_FLAG
 
 BUSY_FRACTION: Final = 0.25  # of the CPUs, kept busy by others, from which a machine counts as busy
 MOST: Final = 0.25  # of the cases, from which a fault of single cases is worth a word about the machine
-
-
-def run_facts() -> dict[str, Any]:
-    """fewmark's version, and the commit and state of the repository that the run is started in, if it is one."""
-    commit = _git("rev-parse", "HEAD")
-    facts: dict[str, Any] = {"fewmark": __version__}
-    if commit:
-        facts |= {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
-    return facts
 
 
 def host_advice(deployment: Mapping[str, Any], host: Mapping[str, Any], engine: Mapping[str, Any]) -> Iterable[Advice]:
@@ -69,11 +58,3 @@ def result_advice(measurements: Iterable[Measurement]) -> Iterable[Advice]:
             f"other processes kept more than {BUSY_FRACTION:.0%} of the CPUs busy during {busy} of {len(live)} cases",
             "measure again when the machine is quiet",
         )
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

@@ -77,8 +77,7 @@ class RunProgress:
     def started(self, case: Case) -> None:
         """A case is about to be measured."""
         work = case.workload
-        load = f"batch {work.batch_size}" if work.batch_size is not None else f"{work.concurrency} users"
-        shape = f"{work.input_tokens:g} in, {work.output_tokens:g} out, {load}"
+        shape = f"{work.input_tokens:g} in, {work.output_tokens:g} out, {work.load_label}"
         self._progress.update(self._task, description=f"{case.deployment.label}: {shape}")
 
     def saved(self, measurement: Measurement) -> None:

@@ -14,12 +14,14 @@ from fewmark.core import Advice, Case, Deployment, Measurement, Status, content_
 from fewmark.core.frozen import thaw
 from fewmark.core.values import MEASUREMENT_PROVENANCES, RUN_PROVENANCES
 from fewmark.runner import drift_check
-from fewmark.runner.advice import host_advice, result_advice, run_facts
+from fewmark.runner.advice import host_advice, result_advice
 from fewmark.runner.auto_batch import AutoBatch
 from fewmark.runner.deployment import RunSettings
-from fewmark.runner.executors.local import Executor, LocalExecutor, Unavailable
+from fewmark.runner.executors.base import Executor, Unavailable
+from fewmark.runner.executors.local import LocalExecutor
 from fewmark.runner.progress import RunProgress
 from fewmark.runner.projection.truncation import REFRESHED, Validation
+from fewmark.runner.provenance import run_facts
 from fewmark.runner.rounds import VISIT, left_over
 
 WHOLE: Final = ("measured", "imported")

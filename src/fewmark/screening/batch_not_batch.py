@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from fewmark.screening.base import Finding
-from fewmark.screening.grid import codes, deployment_codes, log_latency
+from fewmark.screening.grid import log_latency
 from fewmark.screening.rates import lacks_batch
+from fewmark.tables.identity import deployment_codes, group_codes
 
 RISES: Final = float(np.log(1.1))  # a batch of real sequences takes longer than one sequence
 FALLS: Final = -float(np.log(1.25))
@@ -33,7 +34,7 @@ class BatchNotBatch:
         """Exclude the rows above batch 1 of the deployments concerned."""
         trends = _trends(frame)
         suspect = lacks_batch(frame)
-        engines = codes(frame, ["source", "engine"])
+        engines = group_codes(frame, ["source", "engine"])[0]
         deployments = deployment_codes(frame)
         for engine in np.unique(engines[suspect.to_numpy()]):
             # How a harness reads its own option is a matter of the harness, so its deployments vote together.

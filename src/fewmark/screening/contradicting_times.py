@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from fewmark.screening.base import Finding
-from fewmark.screening.grid import FloatArray, robust_scale
+from fewmark.screening.grid import robust_scale
+from fewmark.tables.arrays import FloatArray
 
 TOLERANCE: Final = 0.05  # of a logarithm, even where all other rows agree exactly
 SPREADS: Final = 6.0  # how many robust standard deviations of the table's own disagreement are its usual noise

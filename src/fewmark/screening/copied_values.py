@@ -11,7 +11,8 @@ import pandas as pd
 
 from fewmark.screening.base import Finding
 from fewmark.screening.contradicting_times import log_disagreement
-from fewmark.screening.grid import FloatArray, IntArray, deployment_codes, workload_codes
+from fewmark.tables.arrays import FloatArray, IntArray
+from fewmark.tables.identity import deployment_codes, workload_codes
 
 CHANCE: Final = 0.01  # expected number of equal pairs in the whole table by accident
 MASS: Final = 4  # from so many copies between two deployments on, the whole deployment is judged

@@ -8,7 +8,7 @@ import pandas as pd
 
 from fewmark.core.columns import METRIC_COLUMNS
 from fewmark.screening.base import Finding
-from fewmark.screening.grid import codes, deployment_codes, workload_codes
+from fewmark.tables.identity import deployment_codes, group_codes, workload_codes
 
 
 class Duplicate:
@@ -26,7 +26,7 @@ class Duplicate:
             {
                 "deployment": deployment_codes(frame),
                 "workload": workload_codes(frame),
-                "metrics": codes(frame, METRIC_COLUMNS),
+                "metrics": group_codes(frame, METRIC_COLUMNS)[0],
             },
             index=frame.index,
         )

@@ -6,51 +6,18 @@ batch (or users) × output tokens / throughput implies stands in for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from fewmark.core.columns import DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
-
-def codes(frame: pd.DataFrame, names: Iterable[str]) -> IntArray:
-    """An integer per row, equal where all named columns are equal (unknown equals unknown)."""
-    out = np.zeros(len(frame), dtype=np.int64)
-    for name in names:
-        if name in frame.columns:
-            cells = frame[name].to_numpy()
-            try:
-                codes_, _ = pd.factorize(cells, use_na_sentinel=False)
-            except TypeError:  # options may be lists or mappings
-                codes_, _ = pd.factorize(np.array([repr(cell) for cell in cells], dtype=object))
-            out, _ = pd.factorize(out * (int(codes_.max(initial=0)) + 1) + codes_)
-    return out.astype(np.int64)
-
-
-def deployment_codes(frame: pd.DataFrame) -> IntArray:
-    """The deployment of each row."""
-    return codes(frame, [*DEPLOYMENT_COLUMNS, *_prefixed(frame, OPTION_PREFIX)])
-
-
-def workload_codes(frame: pd.DataFrame) -> IntArray:
-    """The workload of each row."""
-    names = ["input_tokens", "output_tokens", "batch_size", "concurrency", *_prefixed(frame, WORKLOAD_PREFIX)]
-    return codes(frame, names)
-
-
-def load(frame: pd.DataFrame) -> FloatArray:
-    """The batch size or the concurrency, whichever is known."""
-    return frame["batch_size"].fillna(frame["concurrency"]).to_numpy(dtype=np.float64)
+from fewmark.core.columns import WORKLOAD_PREFIX
+from fewmark.tables.arrays import FloatArray
+from fewmark.tables.columns import load_of
+from fewmark.tables.identity import deployment_codes, group_codes, workload_codes
 
 
 def log_latency(frame: pd.DataFrame) -> FloatArray:
     """l of each row; NaN where neither a latency nor a throughput is known, or the run did not end well."""
-    ii, oo, bb = (frame["input_tokens"].to_numpy(), frame["output_tokens"].to_numpy(), load(frame))
+    ii, oo, bb = (frame["input_tokens"].to_numpy(), frame["output_tokens"].to_numpy(), load_of(frame))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         latency = frame["e2e_latency_s"].to_numpy(dtype=np.float64)
         latency = np.where(np.isnan(latency), bb * oo / frame["throughput_tok_s"].to_numpy(), latency)
@@ -76,9 +43,9 @@ def cell_table(frame: pd.DataFrame) -> pd.DataFrame:
             "workload": workload_codes(frame),
             "ii": frame["input_tokens"].to_numpy(),
             "oo": frame["output_tokens"].to_numpy(),
-            "bb": load(frame),
+            "bb": load_of(frame),
             "online": frame["concurrency"].notna().to_numpy(),
-            "further": codes(frame, _prefixed(frame, WORKLOAD_PREFIX)),
+            "further": group_codes(frame, _prefixed(frame, WORKLOAD_PREFIX))[0],
             "l": log_latency(frame),
             "label": frame.index.to_numpy(),
         }

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from fewmark.screening.base import Finding
-from fewmark.screening.grid import FloatArray, cell_table, describe_cell, robust_scale
+from fewmark.screening.grid import cell_table, describe_cell, robust_scale
 from fewmark.screening.neighbours import residuals
+from fewmark.tables.arrays import FloatArray
 
 FASTER: Final = float(np.log(1.5))  # beyond noise: a static batch with more of everything takes no less time
 FASTER_ONLINE: Final = float(np.log(2.0))  # request mixes vary

@@ -12,7 +12,8 @@ import pandas as pd
 
 from fewmark.core.columns import DEPLOYMENT_COLUMNS
 from fewmark.screening.base import Finding
-from fewmark.screening.grid import codes, log_latency, workload_codes
+from fewmark.screening.grid import log_latency
+from fewmark.tables.identity import group_codes, workload_codes
 
 DISAGREES: Final = float(np.log(1.8))  # median over shared cells; form factors of one chip differ by less
 SHARED: Final = 4
@@ -55,8 +56,10 @@ class LabelConflict:
         labels = frame["accelerator"]
         chips = {label: chip(str(label)) for label in labels.dropna().unique()}
         latency = log_latency(frame)
-        rest = codes(frame, [n for n in DEPLOYMENT_COLUMNS if n != "accelerator"] + _options(frame))
-        cell = codes(pd.DataFrame({"rest": rest, "work": workload_codes(frame)}, dtype=float), ["rest", "work"])
+        rest = group_codes(frame, [n for n in DEPLOYMENT_COLUMNS if n != "accelerator"] + _options(frame))[0]
+        cell = group_codes(pd.DataFrame({"rest": rest, "work": workload_codes(frame)}, dtype=float), ["rest", "work"])[
+            0
+        ]
         for first, second in combinations(sorted(chips, key=str), 2):
             if not chips[first] or chips[first] != chips[second]:
                 continue

@@ -19,7 +19,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from fewmark.screening.grid import FloatArray, IntArray, codes, robust_scale
+from fewmark.screening.grid import robust_scale
+from fewmark.tables.arrays import FloatArray, IntArray
+from fewmark.tables.identity import group_codes
 
 REACH: Final = 2  # neighbours on either side
 RELATIVES: Final = 5  # deployments that must share a step for its median to count
@@ -50,7 +52,7 @@ def residuals(cells: pd.DataFrame) -> pd.DataFrame:
     cells = cells.assign(ratio=np.round(np.log(cells["ii"] / cells["oo"]), 3))
     parts = []
     for axis, (fixed, moving) in AXES.items():
-        line = codes(cells, ["deployment", "online", "further", *fixed])
+        line = group_codes(cells, ["deployment", "online", "further", *fixed])[0]
         steps = _steps(cells, line, moving)
         sides = [
             _expected(steps, ["work_i", "work_j"], RELATIVES),

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from fewmark.screening.grid import FloatArray
+from fewmark.tables.arrays import FloatArray
 
 RATE_COLUMNS: Final = ("total_throughput_tok_s", "throughput_tok_s")
 EXACT: Final = 0.01  # relative; how near a ratio must come to a factor that explains it

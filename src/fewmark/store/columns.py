@@ -10,11 +10,20 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from fewmark.core import CANONICAL_COLUMNS, Projection
-from fewmark.core.columns import DEPLOYMENT_COLUMNS, METRIC_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
+from fewmark.core.columns import (
+    DEPLOYMENT_COLUMNS,
+    METRIC_COLUMNS,
+    NUMERIC_COLUMNS,
+    OPTION_PREFIX,
+    OPTIONAL_COLUMNS,
+    WORKLOAD_COLUMNS,
+    WORKLOAD_PREFIX,
+)
 from fewmark.core.frozen import canonical_json
+from fewmark.core.values import RUN_PROVENANCES
 from fewmark.store.database import Database
 from fewmark.store.queries import Condition, pages
-from fewmark.store.schema import COST_COLUMNS, cases, deployments, measurements
+from fewmark.store.schema import COST_COLUMNS, cases, deployments, measurements, serving
 
 _PAGE: Final = 20_000
 _OWN: Final = ("measurement_id", "case_id", "deployment_id", "provenance", "source", "status", "flag", "n_repeats")
@@ -56,8 +65,51 @@ def read_columns(
     out = {name: columns[name] for name in (*CANONICAL_COLUMNS, *names) if name not in ("number", "options", "extra")}
     _spread(out, [options[key] for key in out["deployment_id"]], OPTION_PREFIX)
     _spread(out, workload_options, WORKLOAD_PREFIX)
+    served = _served(database, conditions, case_ids)
+    _add_serving(out, served, extras)
     _spread(out, extras, "")
     return out
+
+
+def _served(
+    database: Database, conditions: Sequence[Condition], case_ids: Iterable[str] | None
+) -> dict[str, Mapping[str, Any]]:
+    """The rows of `serving` of the measurements that pass the filters, by id."""
+    m, s = measurements, serving
+    with database.read() as connection:
+        if connection.execute(sa.select(s.c.measurement_id).limit(1)).first() is None:
+            return {}
+    query = sa.select(m.c.number, s).join_from(m, s, m.c.measurement_id == s.c.measurement_id).where(*conditions)
+    found = pages(database, query, m.c.number, key=m.c.case_id, keys=case_ids, size=_PAGE)
+    return {row.measurement_id: row._mapping for row in itertools.chain.from_iterable(found)}
+
+
+def _add_serving(
+    columns: dict[str, list[Any]], served: Mapping[str, Mapping[str, Any]], extras: Sequence[Mapping[str, Any] | None]
+) -> None:
+    """Add those of the optional columns of which anything is known; older measurements keep them among their extras."""
+    unique = {id(extra): extra for extra in extras if extra}
+    held = {name for extra in unique.values() for name in extra}
+    for name in OPTIONAL_COLUMNS:
+        found = [row and row[name] for row in map(served.get, columns["measurement_id"])]
+        if name in held:
+            older = [extra.get(name) if extra else None for extra in extras]
+            found = [_typed(name, old) if value is None else value for value, old in zip(found, older, strict=True)]
+        if name == "statistic":
+            # Of batches measured here, the metrics are the medians of their repeats.
+            found = [
+                "median" if value is None and provenance in RUN_PROVENANCES and repeats > 0 else value
+                for value, provenance, repeats in zip(found, columns["provenance"], columns["n_repeats"], strict=True)
+            ]
+        if any(value is not None for value in found):
+            blank = float("nan") if name in NUMERIC_COLUMNS else None
+            columns[name] = [blank if value is None else value for value in found]
+
+
+def _typed(name: str, value: Any) -> Any:
+    if name in NUMERIC_COLUMNS:
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    return None if value is None else str(value)
 
 
 def _extra(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,7 +121,7 @@ def _spread(columns: dict[str, list[Any]], mappings: Sequence[Mapping[str, Any] 
     """Add a column for each name in the mappings; a column that is there already stays as it is."""
     unique = {id(mapping): mapping for mapping in mappings if mapping}
     for name in sorted({name for mapping in unique.values() for name in mapping}):
-        if prefix + name not in columns:
+        if prefix + name not in (*columns, *OPTIONAL_COLUMNS):
             columns[prefix + name] = [_cell(mapping.get(name)) if mapping else None for mapping in mappings]
 
 

@@ -134,6 +134,40 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
             "CREATE INDEX visits_case ON visits (case_id, number)",
         ),
     ),
+    Migration(
+        "serving",
+        (
+            "ALTER TABLE cases ADD COLUMN request_rate DOUBLE PRECISION",
+            # Only measurements of serving have a row here: those of batches are not slowed down by empty columns.
+            """CREATE TABLE serving (
+                measurement_id TEXT PRIMARY KEY REFERENCES measurements (measurement_id),
+                itl_s DOUBLE PRECISION,
+                decode_throughput_tok_s DOUBLE PRECISION,
+                ttft_p50_s DOUBLE PRECISION,
+                ttft_p90_s DOUBLE PRECISION,
+                ttft_p95_s DOUBLE PRECISION,
+                ttft_p99_s DOUBLE PRECISION,
+                tpot_p50_s DOUBLE PRECISION,
+                tpot_p90_s DOUBLE PRECISION,
+                tpot_p95_s DOUBLE PRECISION,
+                tpot_p99_s DOUBLE PRECISION,
+                itl_p50_s DOUBLE PRECISION,
+                itl_p90_s DOUBLE PRECISION,
+                itl_p95_s DOUBLE PRECISION,
+                itl_p99_s DOUBLE PRECISION,
+                e2e_latency_p50_s DOUBLE PRECISION,
+                e2e_latency_p90_s DOUBLE PRECISION,
+                e2e_latency_p95_s DOUBLE PRECISION,
+                e2e_latency_p99_s DOUBLE PRECISION,
+                request_throughput_req_s DOUBLE PRECISION,
+                goodput_req_s DOUBLE PRECISION,
+                n_requests DOUBLE PRECISION,
+                n_failed DOUBLE PRECISION,
+                statistic TEXT,
+                note TEXT
+            )""",
+        ),
+    ),
 )
 
 _RECORDS: Final = "fewmark_migrations"

@@ -30,9 +30,11 @@ from fewmark.core.columns import (
     FLAG_SEPARATOR,
     METRIC_COLUMNS,
     NUMERIC_COLUMNS,
+    OPTIONAL_COLUMNS,
     WORKLOAD_COLUMNS,
 )
 from fewmark.core.frozen import canonical_json, thaw
+from fewmark.core.serving import serving_columns
 from fewmark.store.annotations import Annotation
 from fewmark.store.schema import COST_COLUMNS
 
@@ -52,6 +54,7 @@ class Batch:
     deployments: dict[str, Row] = field(default_factory=dict)
     cases: dict[str, Row] = field(default_factory=dict)
     facts: dict[str, Row] = field(default_factory=dict)
+    serving: dict[str, Row] = field(default_factory=dict)
 
     def add_measurement(self, measurement: Measurement, added_at: str) -> None:
         """Add the measurement with what it refers to. Raises `InputError` where a number is none that JSON knows."""
@@ -81,6 +84,7 @@ class Batch:
                 "body": _dump(body),
                 **self._add_case(measurement.case),
             }
+            serving = _serving(key, measurement)
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 "a measurement holds a value that cannot be stored",
@@ -88,6 +92,8 @@ class Batch:
                 hint="numbers must be finite, everything else a JSON value; unknown is None",
             ) from None
         self.facts[key] = row
+        if serving is not None:
+            self.serving[key] = serving
 
     def add_prediction(self, prediction: Prediction, added_at: str) -> None:
         """Add the prediction with its case. Raises `InputError` where a number is not finite."""
@@ -144,7 +150,7 @@ class Reader:
         """The measurement, equal to the one that was added."""
         data = json.loads(body)
         case = self.case(data.pop("case"), case_id, deployment_id)
-        samples = tuple(Sample(**sample) for sample in data.pop("samples", ()))
+        samples = tuple(_sample(sample) for sample in data.pop("samples", ()))
         cost = Cost(**data.pop("cost", {}))
         return Measurement(case=case, samples=samples, cost=cost, environment=environment or _NOWHERE, **data)
 
@@ -206,7 +212,7 @@ def _medians(measurement: Measurement) -> Row:
     if measurement.provenance == "projected":
         return {name: _real(measurement.median(name)) for name in METRIC_COLUMNS}
     for sample in measurement.samples:
-        known = {name: getattr(sample, name) for name in METRIC_COLUMNS}
+        known: dict[str, Any] = _known(sample)
         if measurement.provenance != "imported":
             produced = sample.output_tokens if sample.output_tokens is not None else work.output_tokens
             known |= derive_metrics(
@@ -216,6 +222,33 @@ def _medians(measurement: Measurement) -> Row:
             if known[name] is not None:
                 found.append(known[name])
     return {name: _real(statistics.median(found)) if found else None for name, found in values.items()}
+
+
+def _known(sample: Sample) -> dict[str, Any]:
+    known = {name: getattr(sample, name) for name in METRIC_COLUMNS}
+    if sample.requests is not None:
+        implied = sample.requests.statistics()
+        known |= {name: implied.get(name) for name, value in known.items() if value is None}
+    return known
+
+
+def _serving(measurement_id: str, measurement: Measurement) -> Row | None:
+    """The row of a measurement that has more than the six metrics; None for all others, such as those of batches."""
+    if not (
+        measurement.statistic or any(sample.statistics or sample.requests is not None for sample in measurement.samples)
+    ):
+        return None
+    found = serving_columns(measurement)
+    return {"measurement_id": measurement_id} | {
+        name: _real(found.get(name)) if name in NUMERIC_COLUMNS else column_text(found.get(name))
+        for name in OPTIONAL_COLUMNS
+    }
+
+
+def _sample(data: dict[str, Any]) -> Sample:
+    if "statistics" in data:
+        data["statistics"] = FrozenMap(data["statistics"])
+    return Sample(**data)
 
 
 def _n_repeats(measurement: Measurement) -> int | None:

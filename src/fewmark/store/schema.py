@@ -4,7 +4,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from fewmark.core.columns import DEPLOYMENT_COLUMNS, METRIC_COLUMNS, NUMERIC_COLUMNS, WORKLOAD_COLUMNS
+from fewmark.core.columns import DEPLOYMENT_COLUMNS, METRIC_COLUMNS, NUMERIC_COLUMNS, OPTIONAL_COLUMNS, WORKLOAD_COLUMNS
 
 COST_COLUMNS: Final = ("wall_s", "accelerator_s", "energy_j", "startup_s")
 
@@ -30,8 +30,9 @@ cases: Final = sa.Table(
     _metadata,
     sa.Column("case_id", sa.Text, primary_key=True),
     sa.Column("deployment_id", sa.Text),
-    *_columns(WORKLOAD_COLUMNS),
+    *_columns(WORKLOAD_COLUMNS[:4]),
     sa.Column("options", sa.Text),
+    *_columns(WORKLOAD_COLUMNS[4:]),  # newer than the table
 )
 measurements: Final = sa.Table(
     "measurements",
@@ -47,6 +48,9 @@ measurements: Final = sa.Table(
     *(sa.Column(name, sa.Double) for name in (*METRIC_COLUMNS, *COST_COLUMNS)),
     sa.Column("has_extra", sa.Integer),
     sa.Column("body", sa.Text),
+)
+serving: Final = sa.Table(
+    "serving", _metadata, sa.Column("measurement_id", sa.Text, primary_key=True), *_columns(OPTIONAL_COLUMNS)
 )
 predictions: Final = sa.Table(
     "predictions",

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from fewmark.core import Deployment, FrozenMap, InputError, Measurement, Prediction
-from fewmark.core.columns import EXPIRED, FLAG_SEPARATOR, METRIC_COLUMNS
+from fewmark.core.columns import EXPIRED, FLAG_SEPARATOR, METRIC_COLUMNS, SERVING_COLUMNS
 from fewmark.store import schema
 from fewmark.store.annotations import Annotation
 from fewmark.store.columns import read_columns
@@ -257,8 +257,9 @@ class Store:
         InputError
             If the metric is none that the canonical table has.
         """
-        if metric not in METRIC_COLUMNS:
-            raise InputError("outcomes need a metric of the table", got=metric, hint=", ".join(METRIC_COLUMNS))
+        known = (*METRIC_COLUMNS, *SERVING_COLUMNS)
+        if metric not in known:
+            raise InputError("outcomes need a metric of the table", got=metric, hint=", ".join(known))
         return self._read_outcomes(metric, model)
 
     def annotate(self, annotations: Iterable[Annotation]) -> int:
@@ -314,12 +315,14 @@ class Store:
                 yield reader.measurement(body, case_id, deployment_id, environments[environment_id])
 
     def _read_outcomes(self, metric: str, model: str | None) -> Iterator[Outcome]:
-        p, m = schema.predictions, schema.measurements
+        p, m, s = schema.predictions, schema.measurements, schema.serving
+        actual_value = m.c[metric] if metric in METRIC_COLUMNS else s.c[metric]
         forecasts = sa.select(p.c.number, p.c.body).where(*_forecast_conditions(metric, model))
         later = (
-            sa.select(p.c.number, m.c.measurement_id, m.c[metric])
+            sa.select(p.c.number, m.c.measurement_id, actual_value)
             .join_from(p, m, (p.c.case_id == m.c.case_id) & (m.c.number > p.c.known_number))
-            .where(m.c.status == "ok", m.c.provenance != "projected", m.c[metric].is_not(None))
+            .outerjoin(s, s.c.measurement_id == m.c.measurement_id)
+            .where(m.c.status == "ok", m.c.provenance != "projected", actual_value.is_not(None))
             .where(*_forecast_conditions(metric, model))
             .order_by(p.c.number, m.c.number)
         )
@@ -338,6 +341,7 @@ class Store:
             (schema.deployments, batch.deployments),
             (schema.cases, batch.cases),
             (facts, batch.facts),
+            (schema.serving, batch.serving),
         ):
             if rows:
                 connection.execute(self._insert(table).on_conflict_do_nothing().inline(), list(rows.values()))

@@ -14,9 +14,9 @@ from fewmark.core.values import Case
 Fields = Mapping[str, Any]
 
 DERIVED_FIELDS: Final[Mapping[str, str]] = {
-    "load": "batch_size or concurrency, whichever is given",
+    "load": "batch_size, concurrency or request_rate, whichever is given",
     "sequence_tokens": "input_tokens + output_tokens",
-    "total_tokens": "load × sequence_tokens: the most tokens held at once",
+    "total_tokens": "batch_size or concurrency × sequence_tokens: the most tokens held at once",
 }
 _ORDERED: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "lt": operator.lt,
@@ -81,16 +81,16 @@ def field_value(cell: Fields, field: str) -> Any:
     """The cell's value of a field, derived ones included; None where unknown."""
     if field not in DERIVED_FIELDS:
         return cell.get(field)
-    load = cell.get("batch_size") if cell.get("batch_size") is not None else cell.get("concurrency")
+    held = cell.get("batch_size") if cell.get("batch_size") is not None else cell.get("concurrency")
     if field == "load":
-        return load
+        return cell.get("request_rate") if held is None else held
     ii, oo = cell.get("input_tokens"), cell.get("output_tokens")
     if not (_is_number(ii) and _is_number(oo)):
         return None
     sequence = ii + oo
     if field == "sequence_tokens":
         return sequence
-    return sequence * load if _is_number(load) else None
+    return sequence * held if _is_number(held) else None  # at a request rate nobody knows how many are in flight
 
 
 def _comparison(field: str, comparison: str, operand: Any) -> tuple[str, str, Any]:

@@ -5,30 +5,16 @@ Notation: n rows, m deployments, X the table of cells, y (n,) the target's value
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
 
-from fewmark.core.columns import DEPLOYMENT_COLUMNS, NUMERIC_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
 from fewmark.core.errors import ModelError
-from fewmark.core.metrics import TARGETS
-
-if TYPE_CHECKING:
-    from fewmark.models.base import Model
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.intp]
-INTERVAL: Final = ("e2e_latency_s_low", "e2e_latency_s_high", "projection_confidence_level")
-DEFAULT_LEVEL: Final = 0.9  # of an interval that does not say
-LEAST_ROUNDED: Final = 8  # values: fewer may be multiples of anything by chance
-LEAST_STEPS: Final = 4.0  # that the smallest value has
-ROUNDED_DIGITS: Final = 4
-MOSTLY: Final = 0.9
+from fewmark.tables.arrays import FloatArray, IntArray
+from fewmark.tables.columns import strict_numbers_of
+from fewmark.tables.identity import cell_columns, deployment_columns, group_codes
 
 
 @dataclass(frozen=True)
@@ -70,52 +56,6 @@ class Cells:
         return np.asarray(np.log2(np.c_[self.input_tokens, self.output_tokens, self.load]), float)
 
 
-def deployment_columns(X: pd.DataFrame) -> list[str]:
-    """The columns of X that make a row's deployment."""
-    return [name for name in map(str, X) if name in DEPLOYMENT_COLUMNS or name.startswith(OPTION_PREFIX)]
-
-
-def cell_columns(X: pd.DataFrame) -> list[str]:
-    """The columns of X that make a row's cell."""
-    workload = [name for name in map(str, X) if name in WORKLOAD_COLUMNS or name.startswith(WORKLOAD_PREFIX)]
-    return [*deployment_columns(X), *workload]
-
-
-def learned_columns(X: pd.DataFrame, model: Model) -> list[str]:
-    """The columns of X that a model is given to learn from: those of the cells, and metrics where it uses them, with
-    what is known of their error."""
-    metrics = [name for name in map(str, X) if name in (*TARGETS, *INTERVAL)] if model.uses_metrics else []
-    return [*cell_columns(X), *metrics]
-
-
-def log_sd(X: pd.DataFrame) -> FloatArray:
-    """The standard deviation of the log of each row's end-to-end latency, as its interval tells; 0 without one, (n,).
-
-    A row that was projected from a generation cut short has an interval (`fewmark.core.Projection`).
-    """
-    low, high, level = (numbers_of(X, name) for name in INTERVAL)
-    level = np.where((level > 0) & (level < 1), level, DEFAULT_LEVEL)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        sd = np.log(high / low) / (2 * norm.ppf((1 + level) / 2))
-    return np.where(np.isfinite(sd) & (low > 0) & (sd > 0), sd, 0.0)
-
-
-def rounding_step(y: FloatArray) -> float:
-    """The power of ten to whose multiples positive values (n,) were rounded; 0 where they do not look rounded.
-
-    One in ten may lie off it, as medians of rounded repeats do. Steps that leave few values apart are not looked for:
-    whole multiples of them are no sign of rounding.
-    """
-    if len(y) < LEAST_ROUNDED:
-        return 0.0
-    coarsest = int(np.floor(np.log10(y.min() / LEAST_STEPS)))
-    for step in 10.0 ** np.arange(coarsest, coarsest - ROUNDED_DIGITS, -1):
-        count = y / step
-        if np.mean(np.abs(count - np.round(count)) < 1e-6) >= MOSTLY:
-            return float(step)
-    return 0.0
-
-
 def read_cells(X: pd.DataFrame) -> Cells:
     """The arrays behind a table of cells.
 
@@ -130,7 +70,7 @@ def read_cells(X: pd.DataFrame) -> Cells:
     for name in ("input_tokens", "output_tokens"):
         if name not in X:
             raise ModelError(f"the table of cells has no column {name}", got=list(map(str, X.columns)))
-    batch, users = _column(X, "batch_size"), _column(X, "concurrency")
+    batch, users = strict_numbers_of(X, "batch_size"), strict_numbers_of(X, "concurrency")
     both = np.isfinite(batch) == np.isfinite(users)
     if both.any():
         raise ModelError(
@@ -139,8 +79,8 @@ def read_cells(X: pd.DataFrame) -> Cells:
         )
     online = np.isfinite(users)
     numbers = {
-        "input_tokens": _column(X, "input_tokens"),
-        "output_tokens": _column(X, "output_tokens"),
+        "input_tokens": strict_numbers_of(X, "input_tokens"),
+        "output_tokens": strict_numbers_of(X, "output_tokens"),
         "load": np.where(online, users, batch),
     }
     for name, values in numbers.items():
@@ -158,28 +98,6 @@ def read_cells(X: pd.DataFrame) -> Cells:
         cell=cell,
         deployments=X[columns].iloc[first].reset_index(drop=True),
     )
-
-
-def group_codes(X: pd.DataFrame, columns: Sequence[str]) -> tuple[IntArray, IntArray]:
-    """Codes (n,) of the rows' groups by the columns, unknown equal to unknown, and each group's first row."""
-    if not columns or not len(X):
-        return np.zeros(len(X), np.intp), np.zeros(min(len(X), 1), np.intp)
-    codes = np.asarray(X.groupby(list(columns), dropna=False, sort=False).ngroup(), np.intp)
-    return codes, np.unique(codes, return_index=True)[1].astype(np.intp)
-
-
-def numbered(group: IntArray) -> tuple[IntArray, IntArray]:
-    """The numbers of the groups in ascending order (k,), and which of them each row has (n,); one pass, no sorting."""
-    position, numbers = pd.factorize(np.ascontiguousarray(group), sort=True)
-    return np.asarray(numbers, np.int64), np.asarray(position, np.int64)
-
-
-def rows_by_group(group: IntArray) -> dict[int, NDArray[np.intp]]:
-    """The rows of each group's number, in their order."""
-    numbers, position = numbered(group)
-    order = np.argsort(position.astype(np.min_scalar_type(len(numbers))), kind="stable")
-    ends = np.bincount(position, minlength=len(numbers)).cumsum()[:-1]
-    return dict(zip(numbers.tolist(), np.split(order, ends) if len(numbers) else [], strict=True))
 
 
 def check_target(y: ArrayLike, n: int) -> FloatArray:
@@ -200,49 +118,3 @@ def check_target(y: ArrayLike, n: int) -> FloatArray:
         row = int(np.flatnonzero(bad)[0])
         raise ModelError("measured values must be positive and finite", got=f"{values[row]} in row {row + 1}")
     return values
-
-
-def median_of_repeats(X: pd.DataFrame, y: ArrayLike) -> tuple[pd.DataFrame, FloatArray]:
-    """One row a cell, in the order of first appearance, with the median of its repeats' values.
-
-    A cell of which a row has no interval was measured: then none of its rows' intervals counts.
-    """
-    values = check_target(y, len(X))
-    cell, first = group_codes(X, cell_columns(X))
-    medians = np.asarray(pd.Series(values).groupby(cell).median(), float)
-    told = [name for name in INTERVAL if name in X]
-    if not told or len(first) == len(X):
-        return X.iloc[first], medians
-    sd = log_sd(X)
-    alone = np.asarray(pd.Series(sd).groupby(cell).min(), float) == 0
-    kept = X.iloc[first].copy()
-    for name in told:
-        kept[name] = np.where(alone, np.nan, numbers_of(kept, name))
-    return kept, medians
-
-
-def tidy(X: pd.DataFrame) -> pd.DataFrame:
-    """The table with numbers as floats and everything else as plain objects, unknown as None."""
-    out = {
-        name: pd.to_numeric(X[name]).astype(float)
-        if name in NUMERIC_COLUMNS
-        else X[name].astype(object).where(X[name].notna(), None)
-        for name in X
-    }
-    return pd.DataFrame(out, index=X.index)
-
-
-def numbers_of(X: pd.DataFrame, name: str) -> FloatArray:
-    """A column as numbers, (n,); NaN where it holds none, or is not there."""
-    if name not in X:
-        return np.full(len(X), np.nan)
-    return np.asarray(pd.to_numeric(X[name], errors="coerce"), float)
-
-
-def _column(X: pd.DataFrame, name: str) -> FloatArray:
-    if name not in X:
-        return np.full(len(X), np.nan)
-    try:
-        return X[name].to_numpy(float, na_value=np.nan)
-    except (TypeError, ValueError):
-        raise ModelError(f"{name} must hold numbers", got=str(X[name].iloc[0])) from None

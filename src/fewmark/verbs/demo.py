@@ -22,7 +22,7 @@ from fewmark.report import render_html
 from fewmark.runner import Runner, RunReport, RunSettings
 from fewmark.store import Store, open_store
 from fewmark.suites import load_suite
-from fewmark.tables.cells import cell_columns
+from fewmark.tables.identity import cell_columns
 from fewmark.verbs.cards.overview import cost_card, environment_card
 from fewmark.verbs.cards.prediction import accuracy_card, curves_card
 

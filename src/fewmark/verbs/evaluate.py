@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 
 from fewmark.core import InputError
-from fewmark.evaluate import PROTOCOLS, prepare
+from fewmark.evaluate import PROTOCOLS
 from fewmark.evaluate import evaluate as run_protocol
 from fewmark.models.auto.public_prior import measured_in_public
 from fewmark.models.registry import make_model
+from fewmark.tables.repeats import target_cells
 from fewmark.verbs.source import read_source
 
 
@@ -85,7 +86,7 @@ def evaluate(
 
 def _refuse_packaged(table: pd.DataFrame, target: str) -> None:
     """Raise `InputError` where a table's values, whatever it is called, are those that the prior was learned from."""
-    if measured_in_public(*prepare(table, target), target):
+    if measured_in_public(*target_cells(table, target), target):
         raise InputError(
             "the prior was learned from this data and would know its hidden cells",
             got=f"{len(table)} rows, some of them packaged ones by their values",

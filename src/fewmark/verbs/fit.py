@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fewmark.evaluate import prepare
-from fewmark.models.base import Model
+from fewmark.models.base import Model, learned_columns
 from fewmark.models.persistence import load_model, save_model
 from fewmark.models.registry import make_model
-from fewmark.tables.cells import learned_columns
+from fewmark.tables.repeats import target_cells
 from fewmark.verbs.source import read_source
 
 __all__ = ["fit", "load_model"]
@@ -48,7 +47,7 @@ def fit(
         If the request is wrong or the model cannot learn from the data.
     """
     unfitted = make_model(model, target=target, random_state=random_state, prior=prior, **parameters)
-    X, y = prepare(read_source(data, store=store, screened=screened), target)
+    X, y = target_cells(read_source(data, store=store, screened=screened), target)
     fitted = unfitted.fit(X[learned_columns(X, unfitted)], y)
     if out is not None:
         save_model(fitted, out)

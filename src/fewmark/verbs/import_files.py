@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from fewmark.core import FrozenMap, InputError, Measurement, Status
-from fewmark.interop import Understanding, is_complete, read_table, to_measurements
+from fewmark.interop import is_complete, read_table, to_measurements
 from fewmark.runner.projection.projector import RULES
 from fewmark.runner.projection.truncation import awaits_projection, project_all
 from fewmark.screening import Finding, screen
 from fewmark.store import Annotation, Store, open_store
-from fewmark.verbs.results import table_of, whole_measurements, with_values
+from fewmark.verbs.results import table_of, whole_measurements
 
 
 @dataclass(frozen=True)
 class Imported:
     """What became of one file: its rows, how many were new to the store, and what the screen found.
 
-    `left_out` are the 1-based data rows that are no cell, for want of tokens or of a batch size or concurrency. `notes`
-    say what was decided from the values, and `unknown_columns` which columns were not understood, each with near names.
+    `left_out` are the 1-based data rows that are no cell, for want of tokens or of a batch size or concurrency.
     """
 
     path: Path
@@ -31,8 +30,6 @@ class Imported:
     n_added: int
     findings: tuple[Finding, ...] = ()
     left_out: tuple[int, ...] = field(default=())
-    notes: tuple[str, ...] = ()
-    unknown_columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def import_files(
@@ -71,14 +68,7 @@ def import_files(
             marks = (mark(file.measurements[f.row - 1], f) for f in findings if f.row - 1 in file.measurements)
             opened.annotate(marks)
             name, n_rows = file.frame.attrs["format"], len(file.frame)
-            told = file.frame.attrs.get("understanding", Understanding())
-            out.append(
-                Imported(
-                    *(file.path, name, n_rows, added, tuple(findings), file.left_out),
-                    notes=tuple(told.notes),
-                    unknown_columns=told.unknown,
-                )
-            )
+            out.append(Imported(file.path, name, n_rows, added, tuple(findings), file.left_out))
     return out
 
 
@@ -102,8 +92,6 @@ class _File:
 
 def _read(path: Path, name: str) -> _File:
     frame = read_table(path, name)
-    whole = whole_measurements(path, frame)
-    frame = frame if whole is not None else with_values(path, frame)
     complete = is_complete(frame)
     if not complete.any():
         raise InputError(
@@ -112,6 +100,7 @@ def _read(path: Path, name: str) -> _File:
         )
     kept = frame[complete]
     # A format that holds whole measurements gives them with every sample; a table's rows become measurements.
+    whole = whole_measurements(path, frame)
     found = to_measurements(kept) if whole is None else whole
     measurements = dict(zip(kept.index.tolist(), found, strict=True))
     left_out = tuple(int(label) + 1 for label in frame.index[~complete])

@@ -13,9 +13,9 @@ from fewmark.evaluate.meta_metrics import Charges
 from fewmark.interop import write_table
 from fewmark.models.auto.public_prior import public_relatives
 from fewmark.models.registry import make_model
-from fewmark.planning.known import joined
 from fewmark.planning.planner import Planner
 from fewmark.planning.propose import COLUMNS, make_planner, propose
+from fewmark.planning.surrogate import joined
 from fewmark.verbs.source import named_columns, read_cases, read_source
 
 NO_MODEL = "none"

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from fewmark.core import CANONICAL_COLUMNS, InputError, Prediction
-from fewmark.evaluate import prepare
 from fewmark.interop import to_measurements, write_table
+from fewmark.models.base import learned_columns
 from fewmark.models.persistence import load_model
 from fewmark.models.registry import make_model
 from fewmark.store import open_store
-from fewmark.tables.cells import cell_columns, learned_columns
+from fewmark.tables.identity import cell_columns
+from fewmark.tables.repeats import target_cells
 from fewmark.verbs.source import named_columns, read_cases, read_source
 
 ANSWERS: Final = ("value", "low", "high", "provenance", "similarity", "abstained")
@@ -60,7 +61,7 @@ def predict(
         fitted = load_model(model_file)
     else:
         unfitted = make_model(model, target=target, random_state=random_state, prior=prior)
-        known, y = prepare(read_source(data, store=store, screened=screened), target)
+        known, y = target_cells(read_source(data, store=store, screened=screened), target)
         fitted = unfitted.fit(known[learned_columns(known, unfitted)], y)
     asked = cases if isinstance(cases, pd.DataFrame) else read_cases(cases, known)
     columns = list(map(str, asked)) if isinstance(cases, pd.DataFrame) else named_columns(cases, asked)

@@ -17,11 +17,12 @@ from fewmark.decide.cost import hourly_cost, power_w, replicas, token_costs
 from fewmark.decide.prices import Prices, load_prices
 from fewmark.decide.recommend import Recommendation, recommend
 from fewmark.decide.slo import Distribution, Objective, distribution, parse_objectives
-from fewmark.evaluate.meta_metrics import accelerators, deployment_codes, is_identity
-from fewmark.models.base import FloatArray
 from fewmark.models.registry import make_model
-from fewmark.planning.known import measured_cells
 from fewmark.planning.space import Space
+from fewmark.tables.arrays import FloatArray
+from fewmark.tables.columns import accelerator_counts
+from fewmark.tables.identity import deployment_codes, is_identity
+from fewmark.tables.repeats import measured_cells
 from fewmark.verbs.source import read_cases, read_source
 
 RATE = "throughput_tok_s"
@@ -86,11 +87,7 @@ def recommend_deployment(
     known = read_source(data, store=store, screened=screened)
     rates = measured_cells(known, RATE)
     if rates.empty:
-        raise InputError(
-            "nothing is known: no cell with a throughput",
-            got=f"{len(known)} rows{' that the screen let pass' if screened else ''}",
-            hint="run or import measurements; fewmark screen shows which rows are left out, and why",
-        )
+        raise InputError("nothing is known: no cell with a throughput", hint="run or import measurements first")
     advice: list[Advice] = []
     if space is not None:
         cells = Space.from_table(read_cases(space, known)).cells
@@ -179,7 +176,7 @@ def _hourly(
         advice.append(
             Advice("no-prices", "no prices were given: ranked by accelerators, not by money", "give --prices FILE")
         )
-        return accelerators(cells)
+        return accelerator_counts(cells)
     hourly = hourly_cost(cells, prices, region=region, spot=spot)
     if not np.isfinite(hourly).any():
         raise InputError(

@@ -20,8 +20,9 @@ from fewmark.models.registry import make_model
 from fewmark.report import RENDERERS
 from fewmark.screening import apply, screen
 from fewmark.store import Outcome, open_store
-from fewmark.tables.cells import INTERVAL
-from fewmark.verbs.cards.labels import cell_columns, deployment_columns, reduce_cells
+from fewmark.tables.identity import cell_columns, deployment_columns
+from fewmark.tables.precision import INTERVAL
+from fewmark.tables.repeats import reduce_cells
 from fewmark.verbs.cards.overview import cost_card, environment_card, faults_card, summary_card
 from fewmark.verbs.cards.prediction import accuracy_card, curves_card, has_load_curves
 from fewmark.verbs.ledger import Ledger, read_ledger

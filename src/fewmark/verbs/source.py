@@ -14,7 +14,7 @@ from fewmark.interop.base import HEAD_BYTES
 from fewmark.interop.csv_text import canonical_name, header_of
 from fewmark.screening import apply, screen
 from fewmark.store import open_store
-from fewmark.tables.cells import deployment_columns
+from fewmark.tables.identity import deployment_columns
 from fewmark.verbs.results import read_results
 
 

@@ -18,9 +18,9 @@ from fewmark.core import Deployment, Workload
 from fewmark.core.frozen import thaw
 from fewmark.engines.base import CaseFailure
 from fewmark.engines.checkpoints.source import ModelSource, model_source
+from fewmark.engines.doctor.memory import GIB
 from fewmark.engines.memory.footprint import (
     ENGINE_BYTES,
-    GIB,
     ITEM_BYTES,
     Footprint,
     Part,
@@ -46,6 +46,8 @@ def needs(deployment: Deployment, workload: Workload, *, accelerated: bool) -> F
     accelerated : bool
         Whether there is an accelerator; where there is none, the host's memory takes its place.
     """
+    if workload.request_rate is not None:
+        return None  # how many sequences are held at once shows only when it runs
     options = thaw(deployment.engine_options)
     try:
         source = model_source(deployment.model, options)
@@ -59,7 +61,7 @@ def needs(deployment: Deployment, workload: Workload, *, accelerated: bool) -> F
         return footprint(
             shape,
             item_bytes,
-            batch_size=workload.load,
+            batch_size=workload.sequences,
             input_tokens=workload.input_tokens,
             output_tokens=workload.output_tokens,
             placement=thaw(deployment.placement),
@@ -68,7 +70,7 @@ def needs(deployment: Deployment, workload: Workload, *, accelerated: bool) -> F
             fused_attention=options.get("attention") != "eager",
         )
     if deployment.engine in _RESERVING:
-        tokens = workload.load * workload.input_tokens
+        tokens = workload.sequences * workload.input_tokens
         found = _RESERVING[deployment.engine](shape, item_bytes, tokens, _reserved(source, options), accelerated)
         if deployment.engine == "vllm" and not accelerated and shape.tied:
             head = Part("output head", "cpu", shape.vocabulary * shape.hidden * item_bytes)  # a packed copy

@@ -127,7 +127,7 @@ class TransformersEngine:
         """Refuse what is no static batch, what exceeds the context, and what cannot fit into memory."""
         n_in, n_out, batch = workload.input_tokens, workload.output_tokens, workload.batch_size
         if batch is None:
-            raise unsupported(f"{self.name} runs static batches: give a batch_size, not a concurrency")
+            raise unsupported(f"{self.name} runs static batches: give a batch_size, not {workload.load_label}")
         if workload.options:
             raise unsupported(f"{self.name} knows no workload option {', '.join(workload.options)}")
         if not (float(n_in).is_integer() and float(n_out).is_integer()):
@@ -146,7 +146,7 @@ class TransformersEngine:
         """One `generate` of exactly the asked length on fresh random prompts."""
         import torch
 
-        batch, n_in, n_out = workload.load, int(workload.input_tokens), int(workload.output_tokens)
+        batch, n_in, n_out = workload.sequences, int(workload.input_tokens), int(workload.output_tokens)
         draw = torch.Generator().manual_seed(seed)
         ids = torch.randint(0, self._text.vocab_size, (batch, n_in), generator=draw).to(self._device)
         drop = self._folder.drop_cache if self._folder is not None else None
@@ -233,7 +233,7 @@ class TransformersEngine:
         return footprint(
             self._shape,
             self._model.dtype.itemsize,
-            batch_size=workload.load,
+            batch_size=workload.sequences,
             input_tokens=workload.input_tokens,
             output_tokens=workload.output_tokens,
             placement=dict(zip(("weights", "cache"), self._placement, strict=True)),

@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
-from fewmark.tables.cells import median_of_repeats, read_cells
+from fewmark.tables.cells import read_cells
+from fewmark.tables.repeats import median_of_repeats
 
 FloatArray = NDArray[np.float64]
 _FAMILIES = ("Llama", "Mistral", "Mixtral", "Qwen", "DeciLM")

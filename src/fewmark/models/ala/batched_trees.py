@@ -24,7 +24,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from fewmark.tables.arrays import FloatArray
+
 MAX_POINTS: Final = 16  # beyond, XGBoost itself is as cheap
 _ROUNDS: Final = 100
 _RATE: Final = np.float32(0.3)

@@ -40,8 +40,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fewmark.core.errors import InputError
+from fewmark.tables.arrays import FloatArray
 
-FloatArray = NDArray[np.float64]
 STATUSES: Final = ("converged", "flat", "step", "two-batches", "one-batch", "not-converged")
 FITTINGS: Final = ("optimum", "line", "search")
 _GRID: Final = 48

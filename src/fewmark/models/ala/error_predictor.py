@@ -26,8 +26,7 @@ from fewmark.core.errors import ModelError
 from fewmark.models.ala.annealing.log import AnnealingLog
 from fewmark.models.ala.histogram_similarity import similarity, subset_distances
 from fewmark.models.ala.validation import AlaInputError, check_positive
-
-FloatArray = NDArray[np.float64]
+from fewmark.tables.arrays import FloatArray
 
 
 class ErrorPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]

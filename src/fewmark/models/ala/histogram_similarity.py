@@ -21,8 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fewmark.core.errors import InputError
 from fewmark.models.ala.validation import AlaInputError
+from fewmark.tables.arrays import FloatArray
 
-FloatArray = NDArray[np.float64]
 SCALES: Final = ("linear", "log")
 
 

@@ -21,9 +21,8 @@ from sklearn.multioutput import MultiOutputRegressor
 
 from fewmark.models.ala.batched_trees import MAX_POINTS, boost, distinct_orders
 from fewmark.models.ala.validation import unique_rows
+from fewmark.tables.arrays import FloatArray, IntArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.intp]
 FEATURES: Final = ("ii", "oo", "log_ii", "log_oo", "log_ratio", "ii_oo_ratio", "ii_ii_ratio")
 
 

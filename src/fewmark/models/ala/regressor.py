@@ -25,10 +25,11 @@ from fewmark.core.errors import ModelError
 from fewmark.models.ala.curve import SaturationFits, fit_saturation, group_rows, saturation
 from fewmark.models.ala.parameters import ParameterModels
 from fewmark.models.ala.validation import AlaInputError, asked_about, learned_from, unique_rows
-from fewmark.tables.cells import Cells, deployment_columns, read_cells, tidy
+from fewmark.tables.arrays import FloatArray, IntArray
+from fewmark.tables.cells import Cells, read_cells
+from fewmark.tables.columns import tidy
+from fewmark.tables.identity import deployment_columns
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.intp]
 _FLOOR = 0.01  # of the least throughput learned: no prediction falls below, since none can be 0 or less
 
 

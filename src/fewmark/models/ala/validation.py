@@ -12,8 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import validate_data
 
 from fewmark.core.errors import InputError
-
-FloatArray = NDArray[np.float64]
+from fewmark.tables.arrays import FloatArray
 
 
 class AlaInputError(InputError, ValueError):

@@ -32,10 +32,9 @@ from scipy.special import logsumexp
 
 from fewmark.facts.facts import Facts, weight_bytes
 from fewmark.models.analytic.roofline import USABLE_MEMORY
-from fewmark.models.gp.regression import log_normal
-from fewmark.tables.cells import numbers_of
-
-FloatArray = NDArray[np.float64]
+from fewmark.models.gp.linalg import log_normal
+from fewmark.tables.arrays import FloatArray
+from fewmark.tables.columns import numbers_of
 
 STEP: Final = 0.25  # octaves
 SEQUENCES: Final = np.arange(0.0, 12.0 + STEP, STEP)  # log2 S, and log2 B

@@ -22,7 +22,10 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from fewmark.core.errors import ModelError
-from fewmark.tables.cells import Cells, FloatArray, deployment_columns, group_codes, read_cells, tidy
+from fewmark.tables.arrays import FloatArray
+from fewmark.tables.cells import Cells, read_cells
+from fewmark.tables.columns import tidy
+from fewmark.tables.identity import deployment_columns, group_codes
 
 RATES: Final = {"throughput_tok_s", "total_throughput_tok_s"}
 N_TERMS: Final = 6
@@ -57,7 +60,7 @@ class Mechanistic:
     def fit(self, X: pd.DataFrame, y: FloatArray) -> Self:
         """Learn each deployment's coefficients."""
         cells = read_cells(X)
-        seconds = _swap(self.target, np.asarray(y, float), cells)
+        seconds = convert(self.target, np.asarray(y, float), cells)
         done = work(self.target, cells.input_tokens, cells.output_tokens, cells.load)
         kind, first = group_codes(*_keys(X, cells))
         self.coefficients_ = np.array([solve(done[kind == c], seconds[kind == c]) for c in range(len(first))])
@@ -77,7 +80,7 @@ class Mechanistic:
         done = work(self.target, cells.input_tokens, cells.output_tokens, cells.load)
         seconds = (done * self.coefficients_[row]).sum(axis=1)
         seconds = np.where((codes[m:] < m) & (seconds > 0), seconds, np.nan)
-        return _swap(self.target, seconds, cells)
+        return convert(self.target, seconds, cells)
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """The coefficients and whose they are."""
@@ -105,7 +108,7 @@ def _keys(X: pd.DataFrame, cells: Cells) -> tuple[pd.DataFrame, list[str]]:
     return X.assign(online=cells.online.astype(object))[names].reset_index(drop=True), names
 
 
-def _swap(target: str, values: FloatArray, cells: Cells) -> FloatArray:
+def convert(target: str, values: FloatArray, cells: Cells) -> FloatArray:
     """Seconds from the target's values, and the other way round: rates and latencies invert alike."""
     if target == "throughput_tok_s":
         return np.asarray(cells.load * cells.output_tokens / values)

@@ -28,7 +28,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from fewmark.tables.arrays import FloatArray
 
 MEMORY_SHARE: Final = 0.7  # of the peak bandwidth that is reached
 COMPUTE_SHARE: Final = 0.5

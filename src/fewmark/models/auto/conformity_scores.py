@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
-from fewmark.models.gp.kernel import FloatArray, IntArray
+from fewmark.tables.arrays import FloatArray, IntArray
 
 PRIOR_WEIGHT = 10.0  # scores' worth of the Student t
 PRIOR_DEGREES = 4.0

@@ -11,8 +11,9 @@ from typing import Final
 import numpy as np
 
 from fewmark.models.auto.features import COLUMNS, GROUPS, OWN
-from fewmark.models.gp.kernel import FloatArray, Kernel, Part
+from fewmark.models.gp.kernel import Kernel, Part
 from fewmark.models.gp.regression import Prior
+from fewmark.tables.arrays import FloatArray
 
 _SCALES: Final = {  # prior median of the length scale, in octaves
     "log2_input": 4.0, "log2_output": 4.0, "log2_load": 4.0, "kv_to_weights": 4.0, "compute_to_memory": 4.0,

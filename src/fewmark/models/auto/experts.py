@@ -26,9 +26,12 @@ from fewmark.models.auto.features import ACCELERATOR, DEPLOYMENT, OWN
 from fewmark.models.auto.leave_out import DEVICES, Calibrator, Fold, beyond, stiff_at, stretch
 from fewmark.models.gp import regression
 from fewmark.models.gp.amplitude import is_unusual, strength
-from fewmark.models.gp.kernel import FloatArray, Inputs, IntArray, Kernel
+from fewmark.models.gp.kernel import Inputs, Kernel
+from fewmark.models.gp.linalg import cholesky
+from fewmark.models.gp.noise import NOISE_STEPS, Noise, refresh_noise
 from fewmark.models.gp.posterior import Posterior
-from fewmark.tables.cells import rows_by_group
+from fewmark.tables.arrays import FloatArray, IntArray
+from fewmark.tables.identity import rows_by_group
 
 LONG: Final = (40, 20, 15)  # iterations of L-BFGS between expectations
 SHORT: Final = (15, 12, 12)
@@ -206,11 +209,11 @@ class Pool:
         _, group = np.unique(inputs.codes[:, DEPLOYMENT], return_inverse=True)
         group = group.astype(np.int64)
         matrix = self.kernel.matrix(hyper.theta, inputs)
-        noise = regression.Noise(hyper.log_scale, np.ones(int(group.max()) + 1), np.ones(len(group)))
-        regression.refresh_noise(noise, matrix, residual, group, steps=regression.NOISE_STEPS)
+        noise = Noise(hyper.log_scale, np.ones(int(group.max()) + 1), np.ones(len(group)))
+        refresh_noise(noise, matrix, residual, group, steps=NOISE_STEPS)
         variance = noise.variance(group)
         usual = Posterior(self.kernel, hyper.theta, inputs, residual, variance)
-        usual.__dict__["factor"] = regression.cholesky(matrix + np.diag(variance))
+        usual.__dict__["factor"] = cholesky(matrix + np.diag(variance))
         unusual = False
         suspects = {
             number: rows
@@ -231,7 +234,7 @@ class Pool:
                 noise.factor[number] = own_noise.factor[0]
         if unusual:
             usual = Posterior(self.kernel, hyper.theta, inputs, residual, variance)
-            usual.__dict__["factor"] = regression.cholesky(matrix + np.diag(variance))
+            usual.__dict__["factor"] = cholesky(matrix + np.diag(variance))
         return usual, np.exp(hyper.log_scale) * noise.factor[group]
 
     def forget(self) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 
 from fewmark.models.analytic.mechanistic import N_TERMS, solve, work
 from fewmark.models.auto.conformity_scores import LeftOut, how_many
-from fewmark.models.gp.kernel import FloatArray
+from fewmark.tables.arrays import FloatArray
 
 BOUND: Final = 2.0
 FEW: Final = 4.0

@@ -17,8 +17,10 @@ from fewmark.core.columns import DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_PRE
 from fewmark.core.errors import ModelError
 from fewmark.facts.facts import Facts, weight_bytes
 from fewmark.models.analytic.roofline import FEATURES, SHARES, Hardware, roofline
-from fewmark.models.gp.kernel import FloatArray, Inputs, IntArray
-from fewmark.tables.cells import numbered, numbers_of
+from fewmark.models.gp.kernel import Inputs
+from fewmark.tables.arrays import FloatArray, IntArray
+from fewmark.tables.columns import numbers_of
+from fewmark.tables.identity import numbered
 
 GROUPS: Final = ("engine", "accelerator", "model", "variant", "deployment")
 ACCELERATOR: Final = GROUPS.index("accelerator")

@@ -28,9 +28,11 @@ from fewmark.models.auto.conformity_scores import LeftOut, Scores
 from fewmark.models.auto.experts import Pool, deal, learn_hyper
 from fewmark.models.auto.features import OWN, Encoder, Table, is_whole, read_table
 from fewmark.models.auto.leave_out import beyond
-from fewmark.models.base import FloatArray, Model
-from fewmark.models.conformal.support import anchors, greedy
-from fewmark.tables.cells import check_target, numbered, rows_by_group
+from fewmark.models.base import Model
+from fewmark.models.design import anchors, greedy
+from fewmark.tables.arrays import FloatArray
+from fewmark.tables.cells import check_target
+from fewmark.tables.identity import numbered, rows_by_group
 
 FOLDS: Final = 2
 MIN_DEPLOYMENTS: Final = 8  # with fewer, calibration has no hyperparameters of its own
@@ -181,7 +183,7 @@ class AutoModel(Model):
         """Which `n_cells` rows of X to measure first: greedily those that leave the smallest sum of deviations.
 
         Before anything is known there is nothing to weigh, and the cells are spread
-        (`fewmark.models.conformal.support.anchors`).
+        (`fewmark.models.design.anchors`).
         """
         if not hasattr(self, "pools_"):
             return anchors(X, n_cells)

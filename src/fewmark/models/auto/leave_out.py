@@ -42,10 +42,11 @@ from fewmark.models.auto.conformity_scores import LeftOut
 from fewmark.models.auto.covariance import own as own_covariance
 from fewmark.models.auto.features import COLUMNS, OWN
 from fewmark.models.gp.amplitude import is_unusual, strength
-from fewmark.models.gp.kernel import FloatArray, IntArray
+from fewmark.models.gp.linalg import cholesky, inverse, solve
+from fewmark.models.gp.noise import NOISE_STEPS, Noise, refresh_noise
 from fewmark.models.gp.posterior import Posterior
-from fewmark.models.gp.regression import NOISE_STEPS, Noise, cholesky, inverse, refresh_noise, solve
-from fewmark.tables.cells import rows_by_group
+from fewmark.tables.arrays import FloatArray, IntArray
+from fewmark.tables.identity import rows_by_group
 
 SAME_ACCELERATOR = 6.0  # weight of a score from the same accelerator beside one from another
 DEVICES_BANDWIDTH = 1.5  # octaves

@@ -35,10 +35,12 @@ from fewmark.models.auto.experts import Hyper
 from fewmark.models.auto.features import COLUMNS, Encoder, Table
 from fewmark.models.auto.latency_gp import AutoModel
 from fewmark.models.auto.public_prior import ENOUGH, Prior, packaged_prior
-from fewmark.models.auto.reconciliation import E2E, LATENCIES, TPOT, TTFT, Verdict, agree, contest, doubting
-from fewmark.models.base import FloatArray
-from fewmark.models.gp.regression import log_normal
-from fewmark.tables.cells import check_target, log_sd, rounding_step
+from fewmark.models.auto.reconciliation import Verdict, agree, contest, doubting
+from fewmark.models.gp.linalg import log_normal
+from fewmark.tables.arrays import FloatArray
+from fewmark.tables.cells import check_target
+from fewmark.tables.metrics import E2E, LATENCIES, TPOT, TTFT, convert, latency_of, target_of, tokens_and_load
+from fewmark.tables.precision import log_sd, rounding_step
 
 RATES: Final = ("throughput_tok_s", "total_throughput_tok_s")
 PRESSURE: Final = COLUMNS.index("pressure")
@@ -92,7 +94,7 @@ class ConsistentAuto(AutoModel):
         latencies = None if self.alone else _latencies(X, values, self.target)
         if latencies is not None:
             self.known_ = X, latencies
-            values = _target_of(self.target, latencies, *_tokens(X))
+            values = target_of(self.target, latencies, *tokens_and_load(X))
         self.step_ = rounding_step(values)
         prior = self._prior_for(X, values)
         if prior is not None and self._fit_on(prior, X, values):
@@ -121,11 +123,11 @@ class ConsistentAuto(AutoModel):
         """The prior that may join these cells."""
         if not self.prior or len(X) > ENOUGH:
             return None
-        name = _latency_of(self.target)
+        name = latency_of(self.target)
         found = packaged_prior(name) if self.prior is True else dict(self.prior).get(name)
         if found is None or not {"input_tokens", "output_tokens"} <= set(map(str, X.columns)):
             return None
-        return None if found.has_seen(X, _swap(self.target, values, *_tokens(X))) else found
+        return None if found.has_seen(X, convert(self.target, values, *tokens_and_load(X))) else found
 
     def _fit_on(self, prior: Prior, X: pd.DataFrame, values: FloatArray) -> bool:
         """Join the prior's cells, its hyperparameters kept, if they foretell these cells better than the roofline."""
@@ -133,7 +135,7 @@ class ConsistentAuto(AutoModel):
         packaged, at = prior.related(X, facts)
         both = pd.concat([X.astype(object), packaged.astype(object)], ignore_index=True)
         self.saturation_ = Saturation.learn(both, facts)
-        lent = _swap(self.target, prior.seconds[at], *_tokens(packaged))
+        lent = convert(self.target, prior.seconds[at], *tokens_and_load(packaged))
         table, residual = self._learnable(both, np.append(values, lent), Encoder())
         codes, fold = table.deployment, np.append(np.ones(len(X), dtype=np.int64), prior.fold[at])
         self.hypers_ = [
@@ -193,7 +195,7 @@ class ConsistentAuto(AutoModel):
 
     def _projected_variance(self, X: pd.DataFrame) -> FloatArray:
         """What the log latency that is learned may be off by where it was projected, a variance; else 0, (n,)."""
-        sd, latency = log_sd(X), _latency_of(self.target)
+        sd, latency = log_sd(X), latency_of(self.target)
         if latency == E2E or not sd.any():
             return sd**2
         if latency == TTFT or not {TTFT, E2E} <= set(map(str, X.columns)):
@@ -237,7 +239,7 @@ class ConsistentAuto(AutoModel):
         if self.known_ is not None and not self.companions_:
             X, latencies = self.known_
             for name in LATENCIES:
-                if name == _latency_of(self.target):
+                if name == latency_of(self.target):
                     continue
                 model = type(self)(
                     target=name, random_state=self.random_state, facts=self.facts,
@@ -266,15 +268,15 @@ class ConsistentAuto(AutoModel):
         for rows, verdict, _ in self._verdicts(X):
             for name, stretch in (doubting(E2E) if verdict is None else verdict.stretch).items():
                 sds[name][rows] *= stretch
-        found, ratio = agree(logs, {name: sd**2 for name, sd in sds.items()}, _tokens(X)[1])
-        name = _latency_of(self.target)
+        found, ratio = agree(logs, {name: sd**2 for name, sd in sds.items()}, tokens_and_load(X)[1])
+        name = latency_of(self.target)
         return own, found[name], sds[name] * np.sqrt(ratio[name]), silent
 
     def _scored(self, X: pd.DataFrame, table: Table) -> list[tuple[NDArray[np.intp], Scores, FloatArray]]:
         scored = super()._scored(X, table)
         if not self._has_companions():
             return scored
-        name = _latency_of(self.target)
+        name = latency_of(self.target)
         return [
             (rows, scores if verdict is None else verdict.scores[name], outside)
             for (rows, scores, outside), (_, verdict, _) in zip(scored, self._verdicts(X), strict=True)
@@ -284,7 +286,7 @@ class ConsistentAuto(AutoModel):
         return self.own_noise_ * float(student_t.ppf(0.5 + confidence_level / 2, PRIOR_DEGREES))
 
     def _processes(self) -> list[tuple[str, ConsistentAuto]]:
-        own = _latency_of(self.target)
+        own = latency_of(self.target)
         return [(name, self if name == own else self.companions_[name]) for name in LATENCIES]
 
     def _verdicts(self, X: pd.DataFrame) -> list[tuple[NDArray[np.intp], Verdict | None, FloatArray]]:
@@ -307,36 +309,6 @@ def _verdict(left: dict[str, LeftOut]) -> Verdict | None:
     return contest(left, np.exp2(one.axes[:, 1]))
 
 
-def latency_and_seconds(X: pd.DataFrame, y: FloatArray, target: str) -> tuple[str, FloatArray]:
-    """The latency behind a target, and its values."""
-    return _latency_of(target), _swap(target, y, *_tokens(X))
-
-
-def _latency_of(target: str) -> str:
-    return E2E if target in RATES else target
-
-
-def _tokens(X: pd.DataFrame) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Input and output tokens and the load; 1 where unknown."""
-    found = {
-        name: pd.to_numeric(X[name], errors="coerce").to_numpy(float) if name in X else np.full(len(X), np.nan)
-        for name in ("input_tokens", "output_tokens", "batch_size", "concurrency")
-    }
-    load = np.where(np.isnan(found["batch_size"]), found["concurrency"], found["batch_size"])
-    out = (np.where(v >= 1, v, 1.0) for v in (found["input_tokens"], found["output_tokens"], load))
-    return tuple(out)  # type: ignore[return-value]
-
-
-def _swap(target: str, values: FloatArray, *tokens: FloatArray) -> FloatArray:
-    """The target's latency from its values, and the other way round: a rate inverts alike."""
-    ii, oo, load = tokens
-    return np.asarray(load * (oo if target == RATES[0] else ii + oo) / values) if target in RATES else values
-
-
-def _target_of(target: str, latencies: dict[str, FloatArray], *tokens: FloatArray) -> FloatArray:
-    return _swap(target, latencies[_latency_of(target)], *tokens)
-
-
 def _latencies(X: pd.DataFrame, y: FloatArray, target: str) -> dict[str, FloatArray] | None:
     """The three latencies of all cells, as the definitions have them; None where they are not known, or not so."""
     if not {TTFT, TPOT} & {*map(str, X.columns), target}:
@@ -346,7 +318,7 @@ def _latencies(X: pd.DataFrame, y: FloatArray, target: str) -> dict[str, FloatAr
         for name in (*LATENCIES, *RATES)
     }
     found[target] = y
-    _, oo, _ = _tokens(X)
+    _, oo, _ = tokens_and_load(X)
     rest = np.where(oo > 1, oo - 1, np.nan)
     first = np.where(np.isnan(found[TTFT]), found[E2E] - rest * found[TPOT], found[TTFT])
     pace = np.where(np.isnan(found[TPOT]), (found[E2E] - first) / rest, found[TPOT])
@@ -355,7 +327,7 @@ def _latencies(X: pd.DataFrame, y: FloatArray, target: str) -> dict[str, FloatAr
     if not known.all():
         return None
     out = {TTFT: first, TPOT: pace, E2E: first + (oo - 1) * pace}
-    told = _target_of(target, out, *_tokens(X))
+    told = target_of(target, out, *tokens_and_load(X))
     off = np.abs(np.log(told / y))
     return out if np.median(off) <= SAME and np.quantile(off, 0.95) <= NEARLY else None
 

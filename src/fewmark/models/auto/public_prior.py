@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from fewmark.core.columns import OPTION_PREFIX
 from fewmark.facts.facts import Facts, weight_bytes
 from fewmark.models.auto.covariance import parts
-from fewmark.models.base import FloatArray
+from fewmark.tables.arrays import FloatArray
 
 VERSION: Final = 1
 PACKAGED: Final = Path(__file__).with_name("prior.json")
@@ -130,7 +130,7 @@ def packaged_prior(latency: str) -> Prior | None:
 
 def measured_in_public(X: pd.DataFrame, y: FloatArray, target: str) -> bool:
     """Whether a table's values of a target (or what they imply) are packaged ones."""
-    from fewmark.models.auto.model import latency_and_seconds
+    from fewmark.tables.metrics import latency_and_seconds
 
     latency, seconds = latency_and_seconds(X, y, target)
     found = packaged_prior(latency)
@@ -144,7 +144,7 @@ def public_relatives(X: pd.DataFrame, target: str) -> pd.DataFrame:
     is not, the roofline foretells as well.
     """
     from fewmark.facts.facts import load_facts, user_files
-    from fewmark.models.auto.model import latency_and_seconds
+    from fewmark.tables.metrics import latency_and_seconds
 
     found = packaged_prior(latency_and_seconds(X, np.ones(len(X)), target)[0])
     if found is None or "accelerator" not in X:
@@ -168,20 +168,3 @@ def read(found: dict[str, Any]) -> Prior:
         pd.DataFrame(found["cells"]), np.array(found["seconds"]), np.array(found["fold"], dtype=np.int64),
         np.array(found["theta"]), np.array(found["log_scale"]), frozenset(found["marks"]),
     )  # fmt: skip
-
-
-def learn_prior(X: pd.DataFrame, seconds: FloatArray, latency: str) -> Prior:
-    """The prior of a latency from cells of many deployments, one row a cell, with `ttft_s` and `tpot_s` where known."""
-    from fewmark.models.auto.model import ConsistentAuto
-
-    X = X.reset_index(drop=True)
-    model = ConsistentAuto(target=latency)
-    model.alone = True
-    model.fit(X, seconds)
-    fold = np.zeros(len(X), dtype=np.int64)
-    codes = model._read(X).deployment
-    for number, hyper in enumerate(model.hypers_[1:], start=1):
-        fold[np.isin(codes, list(hyper.unseen))] = number
-    theta = np.array([hyper.theta for hyper in model.hypers_])
-    scales = np.array([hyper.log_scale for hyper in model.hypers_])
-    return Prior(X, seconds, fold, theta, scales, frozenset(fingerprints(X, seconds)))

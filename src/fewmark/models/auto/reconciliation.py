@@ -27,12 +27,9 @@ import numpy as np
 from scipy.stats import norm
 
 from fewmark.models.auto.conformity_scores import LeftOut, Scores
-from fewmark.models.base import FloatArray
+from fewmark.tables.arrays import FloatArray
+from fewmark.tables.metrics import E2E, LATENCIES, TPOT, TTFT
 
-TTFT: Final = "ttft_s"
-TPOT: Final = "tpot_s"
-E2E: Final = "e2e_latency_s"
-LATENCIES: Final = (TTFT, TPOT, E2E)
 STEPS: Final = 12
 DISTRUSTED: Final = 1e3  # times the standard deviation
 FLOOR: Final = 3e-3  # log error below which nothing is better than anything else

@@ -11,7 +11,9 @@ from typing import Any, Final, Self
 import numpy as np
 import pandas as pd
 
-from fewmark.tables.cells import FloatArray, deployment_columns, read_cells
+from fewmark.tables.arrays import FloatArray
+from fewmark.tables.cells import read_cells
+from fewmark.tables.identity import deployment_columns
 
 COUNTS: Final = ("accelerator_count", "tensor_parallel_size")
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fewmark.core.errors import ModelError
 from fewmark.models.baselines.encoding import CellEncoder
 from fewmark.models.baselines.trees import Forest
-from fewmark.tables.cells import FloatArray
+from fewmark.tables.arrays import FloatArray
 
 
 class _LogTarget:

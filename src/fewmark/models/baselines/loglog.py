@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fewmark.tables.cells import FloatArray, read_cells, tidy
+from fewmark.tables.arrays import FloatArray
+from fewmark.tables.cells import read_cells
+from fewmark.tables.columns import tidy
 
 
 class LogLogInterpolation:

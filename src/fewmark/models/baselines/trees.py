@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewmark.core.errors import ModelError
-from fewmark.tables.cells import FloatArray
+from fewmark.tables.arrays import FloatArray
 
 _FIELDS = ("roots", "left", "right", "feature", "threshold", "value")
 

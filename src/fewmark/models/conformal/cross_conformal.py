@@ -22,10 +22,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fewmark.core.errors import ModelError
-from fewmark.models.base import FloatArray, Model
+from fewmark.models.base import Model
 from fewmark.models.conformal.splitters import folds, rounds, strangers
-from fewmark.models.conformal.support import Places, Support, anchors
-from fewmark.tables.cells import IntArray, median_of_repeats, read_cells, tidy
+from fewmark.models.conformal.support import Places, Support
+from fewmark.models.design import anchors
+from fewmark.tables.arrays import FloatArray, IntArray
+from fewmark.tables.cells import read_cells
+from fewmark.tables.columns import tidy
+from fewmark.tables.repeats import median_of_repeats
 
 ENOUGH: Final = 20  # scores of a category before its own quantile is used
 MOST_KNOWN: Final = 4  # log2 of known cells from which on more make no other category

@@ -19,7 +19,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fewmark.models.conformal.support import accelerators, spread
+from fewmark.models.conformal.support import accelerator_codes
+from fewmark.models.design import spread
 from fewmark.tables.cells import Cells
 
 PATTERNS: Final = ("largest-load", "shortest", "longest", "sparse", "anchors", "whole")
@@ -63,7 +64,7 @@ def rounds(cells: Cells, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]
 
 def strangers(cells: Cells, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]]:
     """The cells hidden as those of accelerators that nobody knows, (n,); none if all are on the same."""
-    accelerator = accelerators(cells)
+    accelerator = accelerator_codes(cells)
     half = (rng.permutation(accelerator.max() + 1) % 2)[accelerator]
     left = rng.permutation(len(half)) % len(ANCHORS)
     for part in np.unique(half) if half.any() else ():

@@ -21,8 +21,9 @@ from typing import Final
 
 import numpy as np
 
-from fewmark.models.gp.kernel import FloatArray
-from fewmark.models.gp.regression import DEGREES, KAPPA, Noise, log_normal, refresh_noise
+from fewmark.models.gp.linalg import log_normal
+from fewmark.models.gp.noise import DEGREES, KAPPA, Noise, refresh_noise
+from fewmark.tables.arrays import FloatArray
 
 STRENGTHS: Final = (2.0, 4.0, 8.0)
 LOG_ODDS: Final = 2.0  # of a usual deployment over any other

@@ -22,10 +22,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from fewmark.tables.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)

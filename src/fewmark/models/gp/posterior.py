@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-from fewmark.models.gp.kernel import FloatArray, Inputs, Kernel
-from fewmark.models.gp.regression import cholesky, inverse, solve
+from fewmark.models.gp.kernel import Inputs, Kernel
+from fewmark.models.gp.linalg import cholesky, inverse, solve
+from fewmark.tables.arrays import FloatArray
 
 MAX_PIVOTS = 160
 SAMPLE = 400

@@ -23,14 +23,11 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 from scipy.optimize import minimize
 
-from fewmark.core.errors import ModelError
-from fewmark.models.gp.kernel import FloatArray, Inputs, Kernel, Pairs
+from fewmark.models.gp.kernel import Inputs, Kernel, Pairs
+from fewmark.models.gp.noise import NOISE_FLOOR, Noise, refresh_noise
+from fewmark.tables.arrays import FloatArray
 
-DEGREES = 2.5
-KAPPA = 4.0
-NOISE_STEPS = 5  # of expectation-maximisation once the hyperparameters are fixed
 FARTHEST = 50.0  # prior deviations, to which a line search that strays is turned back
-NOISE_FLOOR = 1e-4  # of the scale: below a hundredth of a percent no benchmark repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,53 +38,6 @@ class Prior:
     sd: FloatArray
     noise_mean: float
     noise_sd: float
-
-
-@dataclass(slots=True)
-class Noise:
-    """The noise model: common log scale, each group's factor on it, each row's latent precision."""
-
-    log_scale: float
-    factor: FloatArray
-    precision: FloatArray
-
-    def variance(self, group: NDArray[np.int64]) -> FloatArray:
-        """S, the variance each row is treated with, (n,)."""
-        scale = np.exp(self.log_scale) * self.factor[group]
-        return np.asarray((scale**2 + NOISE_FLOOR**2) / self.precision)
-
-
-def cholesky(matrix: FloatArray) -> FloatArray:
-    """The lower factor of a symmetric matrix; adds the smallest jitter that makes it definite."""
-    size = float(np.mean(np.diag(matrix)))
-    for jitter in (0.0, 1e-10, 1e-8, 1e-6, 1e-4):
-        trial = matrix.T.copy(order="F")  # the same matrix, and columns are copied faster than rows
-        trial[np.diag_indices(len(trial))] += jitter * size
-        factor, info = lapack.dpotrf(trial, lower=1, clean=1, overwrite_a=1)
-        if info == 0:
-            return np.asarray(factor)
-    raise ModelError("the covariance of the measured cells is not positive definite", hint="report this table")
-
-
-def inverse(factor: FloatArray) -> FloatArray:
-    """The symmetric inverse of the matrix whose lower Cholesky factor this is."""
-    out, info = lapack.dpotri(factor, lower=1)
-    if info != 0:
-        raise ModelError("the covariance of the measured cells is singular", hint="report this table")
-    out = np.tril(out)
-    return np.asarray(out + np.tril(out, -1).T)
-
-
-def solve(factor: FloatArray, right: FloatArray) -> FloatArray:
-    """(L L^T)^-1 right."""
-    out, _ = lapack.dpotrs(factor, right, lower=1)
-    return np.asarray(out)
-
-
-def log_normal(y: FloatArray, covariance: FloatArray) -> float:
-    """log N(y | 0, covariance) of n values, up to a constant."""
-    factor = cholesky(covariance)
-    return float(-0.5 * y @ solve(factor, y) - np.log(np.diag(factor)).sum())
 
 
 def learn(
@@ -123,25 +73,6 @@ def learn(
         noise.factor /= typical
         noise.log_scale += np.log(typical)
     return theta, noise
-
-
-def refresh_noise(noise: Noise, covariance: FloatArray, y: FloatArray, group: NDArray[np.int64], *, steps: int) -> None:
-    """Expectation-maximisation of the noise with the covariance fixed, in place."""
-    counts = np.bincount(group, minlength=len(noise.factor)).astype(float)
-    for _ in range(steps):
-        variance = noise.variance(group)
-        matrix = covariance.copy()
-        matrix[np.diag_indices(len(y))] += variance
-        factor = cholesky(matrix)
-        a = solve(factor, y)
-        root, _ = lapack.dtrtri(factor, lower=1, overwrite_c=1)
-        squared = (variance * a) ** 2 + variance - variance**2 * np.einsum("ij,ij->j", root, root)
-        common = np.exp(2 * noise.log_scale)
-        for _ in range(3):  # precision and scale settle together at little cost
-            scale2 = common * noise.factor[group] ** 2 + NOISE_FLOOR**2
-            noise.precision = (DEGREES + 1) / (DEGREES + squared / scale2)
-            weighted = np.bincount(group, noise.precision * squared, minlength=len(counts))
-            noise.factor = np.sqrt((weighted / common + KAPPA) / (counts + KAPPA))
 
 
 def _negative_log_posterior(

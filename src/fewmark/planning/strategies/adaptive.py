@@ -20,8 +20,8 @@ import numpy as np
 
 from fewmark.core.errors import InputError
 from fewmark.planning.belief import Belief
-from fewmark.planning.space import FloatArray, IntArray
 from fewmark.planning.strategies.base import State, Strategy
+from fewmark.tables.arrays import FloatArray, IntArray
 
 EXPONENTS: Final = (np.inf, 1.0, 0.75, 0.5, 0.25)
 MAX_PLAYED: Final = 12  # cells; a plan that needs more is begun with the first of them anyway

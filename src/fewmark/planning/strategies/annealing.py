@@ -11,8 +11,8 @@ import numpy as np
 
 from fewmark.core.errors import InputError, ModelError
 from fewmark.models.ala.annealing.search import Schedule, anneal
-from fewmark.planning.space import BoolArray, IntArray
 from fewmark.planning.strategies.base import State, Strategy
+from fewmark.tables.arrays import BoolArray, IntArray
 
 
 class Annealing(Strategy):

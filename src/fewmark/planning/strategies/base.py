@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewmark.planning.belief import Belief
-from fewmark.planning.space import BoolArray, FloatArray, IntArray, Space
+from fewmark.planning.space import Space
+from fewmark.tables.arrays import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import numpy as np
 from scipy.stats import qmc
 
 from fewmark.core.errors import InputError
-from fewmark.planning.space import IntArray
 from fewmark.planning.strategies.base import State, Strategy
 from fewmark.planning.strategies.space_filling import snap
+from fewmark.tables.arrays import IntArray
 
 
 class LatinHypercube(Strategy):

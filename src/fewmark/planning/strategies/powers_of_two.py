@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fewmark.planning.space import IntArray
 from fewmark.planning.strategies.base import State, Strategy
+from fewmark.tables.arrays import IntArray
 
 
 class PowersOfTwo(Strategy):

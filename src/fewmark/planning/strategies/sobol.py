@@ -7,9 +7,9 @@ import math
 import numpy as np
 from scipy.stats import qmc
 
-from fewmark.planning.space import IntArray
 from fewmark.planning.strategies.base import State, Strategy
 from fewmark.planning.strategies.space_filling import snap
+from fewmark.tables.arrays import IntArray
 
 
 class Sobol(Strategy):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fewmark.planning.space import FloatArray, IntArray
 from fewmark.planning.strategies.base import State
+from fewmark.tables.arrays import FloatArray, IntArray
 
 FURTHER = 4.0  # how much farther a cell of another deployment is than one across the whole range of lengths
 

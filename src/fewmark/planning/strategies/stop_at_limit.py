@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from fewmark.core.errors import InputError
-from fewmark.planning.space import IntArray
 from fewmark.planning.strategies.base import State, Strategy, groups
+from fewmark.tables.arrays import IntArray
 
 
 class StopAtLimit(Strategy):

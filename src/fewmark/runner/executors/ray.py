@@ -21,7 +21,7 @@ from fewmark.core import Case, Deployment, EngineError, Measurement, Status
 from fewmark.engines.base import Recorded
 from fewmark.engines.registry import engine_class
 from fewmark.runner.deployment import RunSettings, measure_deployment
-from fewmark.runner.executors.local import Results, Unavailable
+from fewmark.runner.executors.base import Results, Unavailable
 from fewmark.runner.rounds import VISIT
 
 POLL_S: Final = 0.5  # how often Ctrl-C is heeded while nothing comes

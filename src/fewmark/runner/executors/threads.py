@@ -14,7 +14,7 @@ from typing import Any
 
 from fewmark.core import Case, Deployment, EngineError, InputError, Measurement
 from fewmark.runner import RunSettings, measure_deployment
-from fewmark.runner.executors.local import Results, Unavailable
+from fewmark.runner.executors.base import Results, Unavailable
 
 
 class SideBySide:

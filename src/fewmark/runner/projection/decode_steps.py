@@ -65,6 +65,8 @@ class Stretches:
 
 def stretches(workload: Workload, samples: Sequence[Sample], case: str = "") -> Stretches | None:
     """What the runs say of the steps; None where they say nothing (one token, or no clock of the first)."""
+    if workload.request_rate is not None:
+        return None  # how many sequences a step served, nobody knows
     runs = [gaps for sample in samples if len(gaps := step_times(sample))]
     ii = float(workload.input_tokens)
     if runs and len({len(gaps) for gaps in runs}) == 1:
@@ -77,7 +79,7 @@ def stretches(workload: Workload, samples: Sequence[Sample], case: str = "") -> 
         inflation = float(gaps[:, first:].mean() / np.average(middle, weights=count))
         kv_at = np.array([ii + 1 + part.mean() for part in parts])
         repeats = np.array([_interquartile_mean(run[first:]) for run in gaps])
-        return Stretches(case, workload.load, kv_at, middle, count, repeats, inflation)
+        return Stretches(case, workload.sequences, kv_at, middle, count, repeats, inflation)
     told = [
         ((e2e - ttft) / (oo - 1), oo)
         for oo, e2e, ttft in ((s.output_tokens, s.e2e_latency_s, s.ttft_s) for s in samples)
@@ -88,7 +90,7 @@ def stretches(workload: Workload, samples: Sequence[Sample], case: str = "") -> 
     means, lengths = np.array(told).T
     oo = float(lengths.mean())
     count = np.array([(oo - 1) * len(told)])
-    return Stretches(case, workload.load, np.array([ii + oo / 2]), np.array([means.mean()]), count, means)
+    return Stretches(case, workload.sequences, np.array([ii + oo / 2]), np.array([means.mean()]), count, means)
 
 
 def of_measurement(measurement: Measurement) -> Stretches | None:

@@ -1,4 +1,4 @@
-"""Cells and deployments of a canonical table, for people: labels, and repeats reduced to one value."""
+"""Labels of deployments, for people."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Any, Final
 import pandas as pd
 
 from fewmark.core.columns import OPTION_PREFIX
-from fewmark.tables.cells import INTERVAL, cell_columns, deployment_columns, log_sd
-
-__all__ = ["LABEL", "cell_columns", "deployment_columns", "load_of", "reduce_cells", "with_labels"]
+from fewmark.tables.identity import deployment_columns
 
 LABEL: Final = "deployment"  # the column that holds the label
 
@@ -30,31 +28,6 @@ def with_labels(frame: pd.DataFrame) -> pd.DataFrame:
             labels[position] = f"{label} [{detail}]"
     keys = {_key(values): label for values, label in zip(groups.itertuples(index=False), labels, strict=True)}
     return frame.assign(**{LABEL: [keys[_key(values)] for values in frame[columns].itertuples(index=False)]})
-
-
-def reduce_cells(frame: pd.DataFrame, target: str) -> pd.DataFrame:
-    """One row a cell: the target's median over the rows that have it, and in ``n_rows`` how many these are.
-
-    ``projected`` says whether any of them comes from a generation cut short. Intervals of projections come along where
-    no row of the cell was measured.
-    """
-    known = frame[frame[target].notna() & (frame[target] > 0)]
-    projected = known["provenance"] == "projected" if "provenance" in known else False
-    told = [name for name in INTERVAL if name in known]
-    sd = log_sd(known)
-    known = known.assign(projected=projected, measured=sd == 0)
-    cells = known.groupby(cell_columns(frame), dropna=False, sort=False).agg(
-        **{target: (target, "median"), "n_rows": (target, "size"), "projected": ("projected", "any")},
-        measured=("measured", "any"),
-        **{name: (name, "first") for name in told},
-    )
-    cells.loc[cells.pop("measured"), told] = None
-    return cells.reset_index()
-
-
-def load_of(frame: pd.DataFrame) -> pd.Series:
-    """The batch size or the concurrency, whichever a row has."""
-    return frame["batch_size"].fillna(frame["concurrency"])
 
 
 def _label(row: Mapping[Hashable, Any]) -> str:

@@ -12,7 +12,9 @@ from fewmark.core import Advice, Card, Chart, Deployment, Measurement, Series, S
 from fewmark.core.frozen import thaw
 from fewmark.runner.projection.truncation import REFRESHED
 from fewmark.screening import Finding
-from fewmark.verbs.cards.labels import LABEL, cell_columns, load_of, with_labels
+from fewmark.tables.columns import load_of
+from fewmark.tables.identity import cell_columns
+from fewmark.verbs.cards.labels import LABEL, with_labels
 
 MAX_FINDINGS: Final = 500
 MAX_BARS: Final = 25

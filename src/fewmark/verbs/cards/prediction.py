@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from fewmark.core import Advice, Card, Chart, Series, Table
-from fewmark.verbs.cards.labels import LABEL, load_of, with_labels
+from fewmark.tables.columns import load_of
+from fewmark.verbs.cards.labels import LABEL, with_labels
 
 LENGTHS: Final = ("input_tokens", "output_tokens")
 AXES: Final = ("load", *LENGTHS)

@@ -14,8 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
-
-FloatArray = NDArray[np.float64]
+from fewmark.tables.arrays import FloatArray
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fewmark.core.errors import InputError, ModelError
 from fewmark.models.ala.annealing.log import AnnealingLog, join
-from fewmark.models.ala.annealing.subsets import BoolArray, Evaluation, Scorer, SubsetSpace
+from fewmark.models.ala.annealing.subsets import Evaluation, Scorer, SubsetSpace
+from fewmark.tables.arrays import BoolArray
 
 STATES: Final = ("current", "best")
 _TRIES: Final = 200

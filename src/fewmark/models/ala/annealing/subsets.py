@@ -28,9 +28,8 @@ from fewmark.models.ala.batched_trees import MAX_POINTS, boost, distinct_orders
 from fewmark.models.ala.curve import SaturationFits, fit_saturation, group_rows, saturation
 from fewmark.models.ala.parameters import fit_learner, pair_features
 from fewmark.models.ala.validation import AlaInputError, check_positive
+from fewmark.tables.arrays import BoolArray, FloatArray
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 Scorer = Callable[[FloatArray, FloatArray], float]
 _FITS_AHEAD: Final = 8192
 _LEARNED_AHEAD: Final = 2048

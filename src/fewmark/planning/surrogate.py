@@ -1,0 +1,122 @@
+"""What is believed of a space before and after a model is fitted to its known cells.
+
+A model with a joint posterior answers by it; any other by its intervals and a smooth correlation within deployments.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from fewmark.core.errors import ModelError
+from fewmark.facts.facts import load_facts, user_files
+from fewmark.models.auto.covariance import parts, prior
+from fewmark.models.auto.features import COLUMNS, DEPLOYMENT, Encoder, read_table
+from fewmark.models.base import JointModel, Model
+from fewmark.models.gp.kernel import Kernel, Part
+from fewmark.planning.belief import INTERVAL_LEVEL, Belief
+from fewmark.planning.space import Space
+from fewmark.tables.arrays import FloatArray
+from fewmark.tables.repeats import measured_cells
+
+MIN_ROWS: Final = 2  # below this no model is asked
+
+
+def fit(model: Model | None, known: pd.DataFrame, target: str) -> Model | None:
+    """The model fitted on known cells (see `measured_cells`); None where there is none or too little to fit it on."""
+    if model is None or len(known) < MIN_ROWS:
+        return None
+    try:
+        return model.fit(known, known[target].to_numpy(dtype=float))
+    except ModelError:
+        return None
+
+
+def joined(known: pd.DataFrame, relatives: pd.DataFrame | None, target: str) -> tuple[pd.DataFrame, int]:
+    """What is known, with relatives measured elsewhere where it is too little to fit a model on; how many joined."""
+    if relatives is None or relatives.empty or (len(known) and len(measured_cells(known, target)) >= MIN_ROWS):
+        return known, 0
+    if known.empty:
+        return relatives, len(relatives)
+    return pd.concat([known.astype(object), relatives.astype(object)], ignore_index=True), len(relatives)
+
+
+def believe(space: Space, known: pd.DataFrame, target: str, fitted: Model | None) -> Belief:
+    """What is believed of a space by a model fitted on `known`; the space's cells among them are marked as measured.
+
+    Without a model only the space's own known cells count.
+    """
+    belief = prior_belief(space, target) if fitted is None else model_belief(space, fitted)
+    knows = isinstance(fitted, JointModel)  # its posterior has the known values in it already
+    values = np.log(known[target].to_numpy(dtype=float)) if len(known) else np.zeros(0)
+    for position, value in zip(space.locate(known), values, strict=True):
+        if position >= 0:
+            belief = belief.recall(position, value) if knows else belief.tell(position, value)
+    return belief
+
+
+NOISE_SD: Final = 0.01
+# What one load of a deployment has for itself, at about the same lengths: engines choose their kernels by it. The sd,
+# and the octaves of input, output and load over which it stays the same.
+STEPS: Final = Part("steps", (DEPLOYMENT,), tuple(map(COLUMNS.index, ("log2_input", "log2_output", "log2_load"))))
+STEPS_THETA: Final = np.log([0.06, 4.0, 4.0, 0.3])
+
+
+def prior_belief(space: Space, target: str) -> Belief:
+    """What is believed of a space of which nothing is measured: a roofline, right in its shape more than in its level.
+
+    Mean and covariance are those that the model `auto` starts from before it has learned anything, and beside it what
+    is no smooth function of the load: from one batch size to the next an engine may run other kernels.
+    """
+    smooth = Kernel(parts())
+    table = read_table(space.cells, target, load_facts(user_files()), Encoder())
+    mean = table.sign * (table.log_roofline - table.to_latency)
+    theta = np.append(prior(smooth).mean, STEPS_THETA)
+    covariance = Kernel((*smooth.parts, STEPS)).matrix(theta, table.inputs)
+    return Belief(mean, covariance, np.zeros(len(space), dtype=bool), np.full(len(space), NOISE_SD))
+
+
+def model_belief(space: Space, model: Model) -> Belief:
+    """What a fitted model believes: its joint posterior where it has one, else its intervals and a smooth correlation.
+
+    Where the model abstains, the belief is that of `prior_belief`.
+    """
+    blank = prior_belief(space, model.target)
+    noise = blank.noise
+    if isinstance(model, JointModel):
+        mean, covariance, noise = model.joint(space.cells)
+    else:
+        value = np.asarray(model.predict(space.cells), dtype=float)
+        ends = np.asarray(model.predict_interval(space.cells, INTERVAL_LEVEL), dtype=float)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = np.log(value)
+            # a low end at or below zero says nothing on a log scale; the upper half of the interval always does
+            upper = np.log(ends[:, 1]) - mean
+            lower = mean - np.log(ends[:, 0])
+            width = np.where(np.isfinite(lower), np.maximum(upper, lower), upper) / norm.ppf(0.5 + INTERVAL_LEVEL / 2)
+        width = np.where(np.isfinite(width), np.clip(width, 1e-3, 3.0), 1.0)
+        correlation = structure(space, level=0.7, slope=0.1, long=0.5, short=0.2)
+        unit = np.sqrt(np.diag(correlation))
+        covariance = correlation / np.outer(unit, unit) * np.outer(width, width)
+    known = np.isfinite(mean)
+    if not known.all():
+        both = np.outer(known, known)
+        mean = np.where(known, mean, blank.mean)
+        covariance = np.where(both, covariance, np.where(np.outer(~known, ~known), blank.covariance, 0.0))
+    return Belief(mean, covariance, np.zeros(len(space), dtype=bool), noise)
+
+
+def structure(space: Space, *, level: float, slope: float, long: float, short: float) -> FloatArray:
+    """A covariance that is smooth within each deployment: a level, slopes by octave, long and short waves (n, n).
+
+    The four are standard deviations of the log (slope: an octave).
+    """
+    x = space.octaves - space.octaves.mean(axis=0)
+    distance = ((x[:, None, :] - x[None, :, :]) ** 2).sum(axis=2)
+    out = level**2 + slope**2 * (x @ x.T) + long**2 * np.exp(-distance / (2 * 3.0**2))
+    out += short**2 * np.exp(-distance / (2 * 1.0**2))
+    same = (space.deployment[:, None] == space.deployment[None, :]) & (space.online[:, None] == space.online[None, :])
+    return np.asarray(out * same)

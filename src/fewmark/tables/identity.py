@@ -1,0 +1,94 @@
+"""What a row of a canonical table is about: its deployment, its workload, and both together, its cell.
+
+A deployment is the deployment columns and every ``option.*``; a workload the tokens, the load and every
+``workload.*``. Unknown equals unknown. Rows of one cell are repeats of one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from fewmark.core.columns import DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
+from fewmark.tables.arrays import IntArray
+
+
+def is_of_deployment(name: str) -> bool:
+    """Whether a column says which deployment a row is about."""
+    return name in DEPLOYMENT_COLUMNS or name.startswith(OPTION_PREFIX)
+
+
+def is_of_workload(name: str) -> bool:
+    """Whether a column says which workload a row is about."""
+    return name in WORKLOAD_COLUMNS or name.startswith(WORKLOAD_PREFIX)
+
+
+def is_identity(name: str) -> bool:
+    """Whether a column says what a row is about."""
+    return is_of_deployment(name) or is_of_workload(name)
+
+
+def deployment_columns(X: pd.DataFrame) -> list[str]:
+    """The columns of X that make a row's deployment."""
+    return [name for name in map(str, X) if is_of_deployment(name)]
+
+
+def workload_columns(X: pd.DataFrame) -> list[str]:
+    """The columns of X that make a row's workload."""
+    return [name for name in map(str, X) if is_of_workload(name)]
+
+
+def cell_columns(X: pd.DataFrame) -> list[str]:
+    """The columns of X that make a row's cell: those of the deployment, then those of the workload."""
+    return [*deployment_columns(X), *workload_columns(X)]
+
+
+def group_codes(X: pd.DataFrame, columns: Sequence[str]) -> tuple[IntArray, IntArray]:
+    """Codes (n,) of the rows' groups by the columns, numbered as they appear, and each group's first row.
+
+    Unknown equals unknown; lists and mappings, as options may hold them, are equal if they are written alike.
+    """
+    n = len(X)
+    codes = np.zeros(n, np.int64)
+    for name in columns:
+        if name not in X:
+            continue
+        values = X[name].to_numpy()
+        try:
+            own, _ = pd.factorize(values, use_na_sentinel=False)
+        except TypeError:
+            own, _ = pd.factorize(np.array([repr(value) for value in values], dtype=object))
+        codes, _ = pd.factorize(codes * (int(own.max(initial=0)) + 1) + own)
+    codes = codes.astype(np.intp)
+    return codes, np.unique(codes, return_index=True)[1].astype(np.intp)
+
+
+def deployment_codes(X: pd.DataFrame) -> IntArray:
+    """The deployment of each row, (n,), numbered as they appear."""
+    return group_codes(X, deployment_columns(X))[0]
+
+
+def workload_codes(X: pd.DataFrame) -> IntArray:
+    """The workload of each row, (n,), numbered as they appear."""
+    return group_codes(X, workload_columns(X))[0]
+
+
+def cell_codes(X: pd.DataFrame) -> IntArray:
+    """The cell of each row, (n,), numbered as they appear; repeats share theirs."""
+    return group_codes(X, cell_columns(X))[0]
+
+
+def numbered(group: IntArray) -> tuple[IntArray, IntArray]:
+    """The numbers of the groups in ascending order (k,), and which of them each row has (n,); one pass, no sorting."""
+    position, numbers = pd.factorize(np.ascontiguousarray(group), sort=True)
+    return np.asarray(numbers, np.int64), np.asarray(position, np.int64)
+
+
+def rows_by_group(group: IntArray) -> dict[int, IntArray]:
+    """The rows of each group's number, in their order."""
+    numbers, position = numbered(group)
+    order = np.argsort(position.astype(np.min_scalar_type(len(numbers))), kind="stable")
+    ends = np.bincount(position, minlength=len(numbers)).cumsum()[:-1]
+    return dict(zip(numbers.tolist(), np.split(order, ends) if len(numbers) else [], strict=True))

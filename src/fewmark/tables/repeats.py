@@ -1,0 +1,105 @@
+"""One row a cell: repeats reduced to their median. The one place that says which rows of a table count."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from fewmark.core.errors import InputError
+from fewmark.core.metrics import TARGETS
+from fewmark.tables.arrays import BoolArray, FloatArray
+from fewmark.tables.cells import check_target
+from fewmark.tables.columns import numbers_of
+from fewmark.tables.identity import cell_codes, cell_columns, group_codes
+from fewmark.tables.metrics import VALUES, derive
+from fewmark.tables.precision import INTERVAL, log_sd
+
+
+def median_of_repeats(X: pd.DataFrame, y: ArrayLike) -> tuple[pd.DataFrame, FloatArray]:
+    """One row a cell, in the order of first appearance, with the median of its repeats' values.
+
+    A cell of which a row has no interval was measured: then none of its rows' intervals counts.
+    """
+    values = check_target(y, len(X))
+    cell, first = group_codes(X, cell_columns(X))
+    medians = np.asarray(pd.Series(values).groupby(cell).median(), float)
+    intervals = [name for name in INTERVAL if name in X]
+    if not intervals or len(first) == len(X):
+        return X.iloc[first], medians
+    sd = log_sd(X)
+    measured = np.asarray(pd.Series(sd).groupby(cell).min(), float) == 0
+    kept = X.iloc[first].copy()
+    for name in intervals:
+        kept[name] = np.where(measured, np.nan, numbers_of(kept, name))
+    return kept, medians
+
+
+def is_complete(table: pd.DataFrame) -> BoolArray:
+    """Which rows are measured cells, (n,): no status but ok, positive lengths, exactly one load."""
+    batch, users = numbers_of(table, "batch_size"), numbers_of(table, "concurrency")
+    out = np.isfinite(batch) != np.isfinite(users)
+    out &= (numbers_of(table, "input_tokens") > 0) & (numbers_of(table, "output_tokens") > 0)
+    if "status" in table:
+        out &= (table["status"].isna() | (table["status"] == "ok")).to_numpy()
+    return np.asarray(out, np.bool_)
+
+
+def measured_cells(table: pd.DataFrame, target: str) -> pd.DataFrame:
+    """The cells whose target is known, once each (repeats reduced to their median), index 0…n-1.
+
+    Rows that failed, that are no complete cell, or whose target is not positive (also after deriving it from the other
+    metrics) are left out. Metrics that follow from others are filled in.
+
+    Raises
+    ------
+    InputError
+        If the target is unknown.
+    """
+    if target not in TARGETS:
+        raise InputError("unknown target", got=target, hint=f"one of {', '.join(TARGETS)}")
+    rows = derive(table.loc[is_complete(table)])
+    value = rows[target].to_numpy(dtype=float)
+    rows = pd.DataFrame(rows.loc[np.isfinite(value) & (value > 0)])
+    if rows.empty:
+        return rows.reset_index(drop=True)
+    codes = cell_codes(rows)
+    medians = rows[list(VALUES)].groupby(codes).median()
+    out, _ = median_of_repeats(rows, rows[target].to_numpy(dtype=float))
+    out = out.copy()
+    out[list(VALUES)] = medians.to_numpy()
+    return out.reset_index(drop=True)
+
+
+def target_cells(table: pd.DataFrame, target: str) -> tuple[pd.DataFrame, FloatArray]:
+    """The cells of `measured_cells` and the target's values (n,); metrics that the table has not are left out.
+
+    Raises
+    ------
+    InputError
+        If the target is unknown, or no row has it.
+    """
+    cells = measured_cells(table, target)
+    if cells.empty:
+        raise InputError(f"no row of the table has {target} for a complete cell", got=f"{len(table)} rows")
+    y = cells[target].to_numpy(dtype=float)
+    return cells.drop(columns=[name for name in VALUES if name not in table]), y
+
+
+def reduce_cells(frame: pd.DataFrame, target: str) -> pd.DataFrame:
+    """One row a cell: the target's median over the rows that have it, and in ``n_rows`` how many these are.
+
+    ``projected`` says whether any of them comes from a generation cut short. Intervals of projections are kept where no
+    row of the cell was measured.
+    """
+    known = frame[frame[target].notna() & (frame[target] > 0)]
+    projected = known["provenance"] == "projected" if "provenance" in known else False
+    intervals = [name for name in INTERVAL if name in known]
+    known = known.assign(projected=projected, measured=log_sd(known) == 0)
+    cells = known.groupby(cell_columns(frame), dropna=False, sort=False).agg(
+        **{target: (target, "median"), "n_rows": (target, "size"), "projected": ("projected", "any")},
+        measured=("measured", "any"),
+        **{name: (name, "first") for name in intervals},
+    )
+    cells.loc[cells.pop("measured"), intervals] = None
+    return cells.reset_index()
