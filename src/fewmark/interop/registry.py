@@ -31,6 +31,9 @@ _BUILT_IN: Final = {
     "genai-bench": "fewmark.interop.genai_bench:GenaiBench",
     "llmeter": "fewmark.interop.llmeter:Llmeter",
     "llmperf": "fewmark.interop.llmperf:Llmperf",
+    "llama-bench": "fewmark.interop.llama_bench:LlamaBench",
+    "llama-batched-bench": "fewmark.interop.llama_batched_bench:LlamaBatchedBench",
+    "llama-benchy": "fewmark.interop.llama_benchy:LlamaBenchy",
     "side-file": "fewmark.interop.side_files:SideFile",
 }
 
