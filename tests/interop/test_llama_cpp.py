@@ -172,7 +172,16 @@ def test_csv_json_lines_and_sql_say_the_same(tmp_path: Path) -> None:
     )
     for content, name in ((text.getvalue(), "r.csv"), (json.dumps(TEST) + "\n", "r.jsonl"), (sql, "r.sql")):
         row = one(written(tmp_path, content, name))
-        same = ["model", "precision", "accelerator", "ttft_s", "input_tokens", "option.n_batch", "option.type_k", "run_id"]
+        same = [
+            "model",
+            "precision",
+            "accelerator",
+            "ttft_s",
+            "input_tokens",
+            "option.n_batch",
+            "option.type_k",
+            "run_id",
+        ]
         assert row[same].tolist() == expected[same].tolist(), name
 
 
