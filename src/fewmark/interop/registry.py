@@ -16,6 +16,9 @@ GROUP: Final = "fewmark.formats"
 _BUILT_IN: Final = {
     "csv": "fewmark.interop.canonical_csv:CanonicalCsv",
     "parquet": "fewmark.interop.canonical_parquet:CanonicalParquet",
+    "aiperf": "fewmark.interop.aiperf.summary:AiperfSummary",
+    "aiperf-aggregate": "fewmark.interop.aiperf.aggregate:AiperfAggregate",
+    "aiperf-requests": "fewmark.interop.aiperf.requests:AiperfRequests",
     "guidellm": "fewmark.interop.guidellm.report:GuidellmReport",
     "guidellm-csv": "fewmark.interop.guidellm.table:GuidellmCsv",
     "llm-inference-bench": "fewmark.interop.llm_inference_bench:LlmInferenceBench",

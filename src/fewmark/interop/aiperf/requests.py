@@ -1,0 +1,180 @@
+"""``profile_export.jsonl``: one line a request, ``{metadata, metrics, error}``; read line by line, however long.
+
+The file says nothing of what was asked for. Where ``profile_export_aiperf.json`` lies beside it, that says it; else the
+number of requests in flight is counted from their times, and is the concurrency if it hardly changes.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from fewmark.core import FormatError
+from fewmark.interop.aiperf.metrics import ended_early, identify, put_aiperf_load, run_row
+from fewmark.interop.base import NotAResultError
+from fewmark.interop.client_results import keep_events_apart
+from fewmark.interop.json_text import head_text, parse_json, read_json
+from fewmark.interop.request_records import RequestRecords
+from fewmark.interop.run_rows import RunRow, failure_status, nested, number, positive, rows_to_frame, run_id, text
+
+TOOL: Final = "aiperf"
+STEADY: Final = 0.75  # mean over largest number in flight from which a loop is closed
+_SCALES: Final = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0}
+_MOST_BYTES: Final = 64 * 2**20  # of a summary; it is some kilobytes long
+
+
+class AiperfRequests:
+    """The single requests of one run of AIPerf."""
+
+    name = "aiperf-requests"
+    description = "AIPerf's profile_export.jsonl: a request a line (metadata, metrics)"
+
+    def sniff(self, path: Path, head: bytes) -> float:
+        """By the keys of the first line."""
+        line = head_text(head).lstrip().split("\n", 1)[0]
+        if not line.startswith("{") or '"metadata"' not in line or '"metrics"' not in line:
+            return 0.0
+        return 0.95 if '"request_start_ns"' in line or '"x_request_id"' in line or '"benchmark_phase"' in line else 0.0
+
+    def read(self, path: Path) -> pd.DataFrame:
+        """The canonical table, one row. Raises `FormatError` with the line that is none."""
+        report = _summary(path.with_name("profile_export_aiperf.json"))
+        records, ends, errors, by_client = _collect(path)
+        row = RunRow(TOOL, "requests")
+        n = len(records)
+        identify(row, report)
+        if not n and not errors:
+            raise NotAResultError("the file lists no request of a measured phase", got=path.name)
+        row.counts(n, len(errors))
+        statistics = records.statistics()
+        row.cells["run_id"] = run_id("requests", n, statistics.get("e2e_latency_s", 0.0))
+        if report:
+            put_aiperf_load(row, report, n + len(errors))
+        elif n:
+            _put_in_flight(row, records, ends)
+        if ended_early(row, report):
+            return rows_to_frame([row.finish()])
+        if not n:
+            row.fail(failure_status(errors), f"all {len(errors)} requests failed")
+            return rows_to_frame([row.finish()])
+        starts = np.asarray(records.start_s)
+        window = float(np.nanmax(ends) - np.nanmin(starts)) if np.isfinite(starts).any() else None
+        row.put("duration_s", window)
+        bundle = records.tokens_an_event()
+        recomputed = records.statistics(window)
+        told = run_row(report, report, TOOL) if report else RunRow(TOOL)
+        row.compare(recomputed, {k: v for k, v in told.cells.items() if k in recomputed and isinstance(v, float)})
+        for words in told.notes:
+            if words.startswith("tokens by the server"):
+                row.note(words)
+        row.note(records.bounds())
+        if by_client:
+            row.note("tokens are counted by the client, from the text")
+        if bundle is not None and "itl_s" not in recomputed and records.gaps_s:
+            row.put("itl_s", float(np.frombuffer(records.gaps_s, dtype=np.float32).mean(dtype=np.float64)))
+            keep_events_apart(row, f"events hold {bundle:.2f} tokens")
+        return rows_to_frame([row.finish()])
+
+
+def _collect(path: Path) -> tuple[RequestRecords, np.ndarray, list[str], bool]:
+    """The requests that succeeded, when each ended (s), the errors of the others, and whose count of tokens it is."""
+    records, ends, errors = RequestRecords(), array("d"), []
+    by_client = False
+    with path.open("rb") as stream:
+        for position, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            try:
+                item = json.loads(line)
+            except (ValueError, RecursionError):
+                item = _broken(line, position)
+            if not isinstance(item, dict) or not isinstance(item.get("metadata"), dict):
+                raise FormatError(f"line {position}: AIPerf writes metadata and metrics of a request", got=line[:200])
+            metadata, metrics = item["metadata"], item.get("metrics") or {}
+            phase = text(metadata.get("phase_kind") or metadata.get("benchmark_phase")) or "profiling"
+            if phase.lower() != "profiling":
+                continue
+            if item.get("error"):
+                errors.append(str(nested(item, "error", "message") or item["error"])[:500])
+                continue
+            if metadata.get("was_cancelled") is True:
+                continue
+            e2e = _seconds(metrics.get("request_latency"))
+            if e2e is None:
+                raise FormatError(f"line {position}: a request that succeeded has a request_latency", got=line[:200])
+            start, end = number(metadata.get("request_start_ns")), number(metadata.get("request_end_ns"))
+            usage = positive(nested(metrics, "usage_completion_tokens", "value"))
+            told = positive(nested(metrics, "output_sequence_length", "value"))
+            by_client |= usage is None and told is not None
+            records.add(
+                e2e,
+                _seconds(metrics.get("time_to_first_token")),
+                positive(nested(metrics, "usage_prompt_tokens", "value"))
+                or positive(nested(metrics, "input_sequence_length", "value")),
+                usage or told,
+                None if start is None else start / 1e9,
+            )
+            ends.append(float("nan") if end is None else end / 1e9)
+            _add_gaps(records, metrics.get("inter_chunk_latency"))
+    return records, np.asarray(ends), errors, by_client
+
+
+def _add_gaps(records: RequestRecords, metric: object) -> None:
+    values = nested(metric, "value")
+    if isinstance(values, list) and values:
+        scale = _SCALES.get((text(nested(metric, "unit")) or "ms").lower(), 1e-3)
+        try:
+            gaps = np.asarray(values, dtype=np.float32) * np.float32(scale)
+        except (TypeError, ValueError):
+            return
+        records.gaps_s.frombytes(gaps[np.isfinite(gaps)].tobytes())
+
+
+def _seconds(metric: object) -> float | None:
+    value = positive(nested(metric, "value"))
+    scale = _SCALES.get((text(nested(metric, "unit")) or "ms").lower())
+    return None if value is None or scale is None else value * scale
+
+
+def _broken(line: bytes, position: int) -> Any:
+    try:
+        return parse_json(line.decode("utf-8-sig", errors="replace"))
+    except FormatError as error:
+        what = error.what.partition(": ")[2] or error.what
+        raise FormatError(f"line {position}: {what}", got=error.got, hint=error.hint) from None
+
+
+def _summary(path: Path) -> Mapping[str, Any]:
+    """The run's summary, if it lies there and can be read."""
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            return {}
+        report = read_json(path)
+    except (OSError, FormatError):
+        return {}
+    return report if isinstance(report, Mapping) else {}
+
+
+def _put_in_flight(row: RunRow, records: RequestRecords, ends: np.ndarray) -> None:
+    starts = np.asarray(records.start_s)
+    known = np.isfinite(starts) & np.isfinite(ends)
+    if not known.any():
+        return
+    times = np.concatenate([starts[known], ends[known]])
+    steps = np.concatenate([np.ones(known.sum()), -np.ones(known.sum())])
+    order = np.lexsort((steps, times))  # of equal times the end comes first
+    in_flight = np.cumsum(steps[order])
+    most = int(in_flight.max())
+    span = float(times.max() - times.min())
+    mean = float((ends[known] - starts[known]).sum() / span) if span > 0 else 0.0
+    if mean >= STEADY * most:
+        row.cells["concurrency"] = most
+        row.note(f"the file does not say the load; at most {most} requests were in flight, {mean:.3g} on the average")
+    else:
+        row.note(f"the file does not say the load; {mean:.3g} requests were in flight on the average, {most} at most")
