@@ -36,6 +36,10 @@ def command(files: tuple[str, ...], name: str, store: str | None, rule: str, as_
         return
     for result in results:
         click.echo(f"{result.path}: {result.n_rows} rows of format {result.format}, {result.n_added} added")
+        if result.n_predictions:
+            click.echo(
+                f"  {result.n_predictions} forecasts kept as predictions, not as measurements; see fewmark ledger"
+            )
         if result.left_out:
             rows = ", ".join(map(str, result.left_out[:3])) + (" …" if len(result.left_out) > 3 else "")
             click.echo(
@@ -56,6 +60,7 @@ def _plain(result: Imported) -> dict[str, object]:
         "format": result.format,
         "n_rows": result.n_rows,
         "n_added": result.n_added,
+        "n_predictions": result.n_predictions,
         "left_out": list(result.left_out),
         "n_findings": dict(Counter(finding.action for finding in result.findings)),
     }

@@ -36,7 +36,7 @@ _Value = TypeVar("_Value")
 
 RUN_PROVENANCES = ("measured", "projected")  # of what a runner ran, whole or cut short
 MEASUREMENT_PROVENANCES = (*RUN_PROVENANCES, "imported")
-PREDICTION_PROVENANCES = ("measured", "interpolated", "extrapolated", "transferred", "abstained")
+PREDICTION_PROVENANCES = ("measured", "interpolated", "extrapolated", "transferred", "abstained", "imported")
 
 
 @dataclass(frozen=True, slots=True)

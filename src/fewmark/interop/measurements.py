@@ -35,6 +35,7 @@ from fewmark.core.values import MEASUREMENT_PROVENANCES
 from fewmark.interop.cells import cell_to_option, is_unknown, option_to_cell
 from fewmark.interop.frame import build_frame
 
+PREDICTED: Final = "predicted"  # the provenance of a row that a simulator made
 UNKNOWN: Final = "unknown"  # a deployment must name an engine and a model; a table need not
 
 
@@ -53,7 +54,7 @@ def to_measurements(frame: pd.DataFrame) -> Iterator[Measurement]:
     Raises
     ------
     InputError
-        If a row is not complete (see `is_complete`) or a value is none that a case allows.
+        If a row is not complete (see `is_complete`), is somebody's forecast, or a value is none that a case allows.
     """
     names = list(frame.columns)
     missing = [name for name in CANONICAL_COLUMNS if name not in names]
@@ -68,7 +69,14 @@ def to_measurements(frame: pd.DataFrame) -> Iterator[Measurement]:
                 f"row {row}: a measurement needs input_tokens, output_tokens and one of {', '.join(LOAD_COLUMNS)}",
                 hint="leave such rows out (is_complete tells them)",
             )
-        yield _measurement(dict(zip(names, cells, strict=True)), row)
+        data = dict(zip(names, cells, strict=True))
+        if data.get("provenance") == PREDICTED:
+            raise InputError(
+                f"row {row}: a forecast is no measurement",
+                got=data.get("predicted_by"),
+                hint="fewmark import keeps it among the store's predictions",
+            )
+        yield _measurement(data, row)
 
 
 def from_measurements(measurements: Iterable[Measurement], expired: Collection[str] = ()) -> pd.DataFrame:

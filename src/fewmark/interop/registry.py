@@ -37,6 +37,9 @@ _BUILT_IN: Final = {
     "llama-bench": "fewmark.interop.llama_bench:LlamaBench",
     "llama-batched-bench": "fewmark.interop.llama_batched_bench:LlamaBatchedBench",
     "llama-benchy": "fewmark.interop.llama_benchy:LlamaBenchy",
+    "aiconfigurator": "fewmark.interop.aiconfigurator:Aiconfigurator",
+    "aisimulate": "fewmark.interop.aisimulate:Aisimulate",
+    "llm-d-planner": "fewmark.interop.llmd_planner:LlmdPlanner",
     "side-file": "fewmark.interop.side_files:SideFile",
 }
 

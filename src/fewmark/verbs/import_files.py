@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from fewmark.core import FrozenMap, InputError, Measurement, Status
+from fewmark.core import FrozenMap, InputError, Measurement, Prediction, Status
 from fewmark.interop import is_complete, read_table, to_measurements
+from fewmark.interop.foreign_predictions import predicted_rows, to_predictions
 from fewmark.runner.projection.projector import RULES
 from fewmark.runner.projection.truncation import awaits_projection, project_all
 from fewmark.screening import Finding, screen
@@ -22,6 +23,7 @@ class Imported:
     """What became of one file: its rows, how many were new to the store, and what the screen found.
 
     `left_out` are the 1-based data rows that are no cell, for want of tokens or of a batch size or concurrency.
+    `n_predictions` counts the forecasts of a simulator that were new among the store's predictions.
     """
 
     path: Path
@@ -30,6 +32,7 @@ class Imported:
     n_added: int
     findings: tuple[Finding, ...] = ()
     left_out: tuple[int, ...] = field(default=())
+    n_predictions: int = 0
 
 
 def import_files(
@@ -42,6 +45,7 @@ def import_files(
 ) -> list[Imported]:
     """Read files, screen them, and add their rows to the store with what the screen found as marks.
 
+    Rows that are a simulator's forecasts become predictions, one a metric, which the ledger scores by what is measured.
     All files are read and checked before anything is stored. Importing a file again adds nothing. What a worker cut
     short is projected by `rule`, all that the files and the store hold of its deployment learned first; a run that the
     store holds a projection of already keeps that.
@@ -63,12 +67,13 @@ def import_files(
     with open_store(store) as opened:
         for file in _projected(files, opened, rule):
             progress(f"storing {file.path}")
-            findings = screen(file.frame)
+            findings = [f for f in screen(file.frame) if f.row - 1 in file.measurements or not file.predictions]
+            n_predictions = opened.add_predictions(file.predictions) if file.predictions else 0
             added = opened.add(file.measurements.values())
             marks = (mark(file.measurements[f.row - 1], f) for f in findings if f.row - 1 in file.measurements)
             opened.annotate(marks)
             name, n_rows = file.frame.attrs["format"], len(file.frame)
-            out.append(Imported(file.path, name, n_rows, added, tuple(findings), file.left_out))
+            out.append(Imported(file.path, name, n_rows, added, tuple(findings), file.left_out, n_predictions))
     return out
 
 
@@ -88,6 +93,7 @@ class _File:
     measurements: dict[int, Measurement]
     left_out: tuple[int, ...]
     whole: bool
+    predictions: tuple[Prediction, ...] = ()
 
 
 def _read(path: Path, name: str) -> _File:
@@ -98,13 +104,15 @@ def _read(path: Path, name: str) -> _File:
             f"{path.name}: no row says input_tokens, output_tokens and batch_size or concurrency",
             hint="such rows are no cells of a benchmark, and cannot be stored",
         )
-    kept = frame[complete]
+    forecasts = predicted_rows(frame)
+    kept = frame[complete & ~forecasts]
     # A format that holds whole measurements gives them with every sample; a table's rows become measurements.
     whole = whole_measurements(path, frame)
     found = to_measurements(kept) if whole is None else whole
     measurements = dict(zip(kept.index.tolist(), found, strict=True))
     left_out = tuple(int(label) + 1 for label in frame.index[~complete])
-    return _File(path, frame, measurements, left_out, whole is not None)
+    predictions = tuple(to_predictions(frame[complete & forecasts])) if forecasts.any() else ()
+    return _File(path, frame, measurements, left_out, whole is not None, predictions)
 
 
 def _projected(files: list[_File], store: Store, rule: str) -> list[_File]:

@@ -8,12 +8,17 @@ import pandas as pd
 
 from fewmark.core import Measurement
 from fewmark.interop import from_measurements, get_format, read_table
+from fewmark.interop.foreign_predictions import refuse_predictions
 from fewmark.runner.projection.truncation import awaits_projection, project_all
 
 
 def read_results(path: str | Path, name: str = "auto") -> pd.DataFrame:
-    """A result file as the canonical table; parameters and errors are those of `fewmark.interop.read_table`."""
+    """A result file as the canonical table; parameters and errors are those of `fewmark.interop.read_table`.
+
+    Raises `InputError` too if rows are somebody's forecasts: nothing is to be learned from them as if measured.
+    """
     frame = read_table(path, name)
+    refuse_predictions(frame, Path(path).name)
     measurements = whole_measurements(path, frame)
     if measurements is None or not any(map(awaits_projection, measurements)):
         return frame
