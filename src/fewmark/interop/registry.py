@@ -40,6 +40,17 @@ _BUILT_IN: Final = {
     "aiconfigurator": "fewmark.interop.aiconfigurator:Aiconfigurator",
     "aisimulate": "fewmark.interop.aisimulate:Aisimulate",
     "llm-d-planner": "fewmark.interop.llmd_planner:LlmdPlanner",
+    "ado": "fewmark.interop.ado:Ado",
+    "blis": "fewmark.interop.blis:Blis",
+    "chimeraforge": "fewmark.interop.chimeraforge:Chimeraforge",
+    "fmperf": "fewmark.interop.fmperf:Fmperf",
+    "fmwork": "fewmark.interop.fmwork:Fmwork",
+    "inferencex": "fewmark.interop.inferencex:Inferencex",
+    "llm-pilot": "fewmark.interop.llm_pilot:LlmPilot",
+    "llmservingsim": "fewmark.interop.llmservingsim:Llmservingsim",
+    "mlperf": "fewmark.interop.mlperf:Mlperf",
+    "optimum-benchmark": "fewmark.interop.optimum_benchmark:OptimumBenchmark",
+    "prism": "fewmark.interop.prism:Prism",
     "side-file": "fewmark.interop.side_files:SideFile",
 }
 
