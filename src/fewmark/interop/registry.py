@@ -124,8 +124,12 @@ def _detect(path: Path, head: bytes) -> Format:
     best, chosen = max(scores, key=lambda item: item[0])
     if best > 0:
         return chosen
-    tried = "; ".join(f"{name.name}: {name.description}" for name in formats)
-    raise FormatError("the file is of no known format", got=_first_line(head), hint=f"tried {tried}")
+    known = ", ".join(name.name for name in formats)
+    raise FormatError(
+        "the file is of no known format",
+        got=_first_line(head),
+        hint=f"{formats[0].description}, or the results of a tool that is known: {known}",
+    )
 
 
 def _first_line(head: bytes) -> str:
