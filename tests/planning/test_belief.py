@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fewmark.core import InputError
-from fewmark.planning.belief import Told
+from fewmark.models.base import Answers
+from fewmark.planning.belief import Observation
 from fewmark.planning.space import Space
 from fewmark.planning.surrogate import model_belief, prior_belief, structure
 
@@ -36,10 +37,10 @@ def test_telling_one_by_one_is_conditioning_at_once(grid: Any) -> None:
 
 def test_a_gain_is_the_drop_that_comes(grid: Any) -> None:
     belief = prior_belief(grid.space, TARGET)
-    gains = belief.gains(np.arange(20))
+    gains = belief.sd_reduction(np.arange(20))
     assert (gains > 0).all()
     for position in (0, 7, 19):
-        drop = belief.sd.mean() - belief.imagine(position).sd.mean()
+        drop = belief.sd.mean() - belief.fantasize(position).sd.mean()
         assert gains[position] == pytest.approx(drop, rel=1e-6)
 
 
@@ -98,8 +99,8 @@ def test_against_a_second_time_neighbours_even_out_the_noise_of_a_measurement(gr
     for seed in range(8):
         rng = np.random.default_rng(seed)
         first, second = (truth + 0.1 * rng.standard_normal(len(truth)) for _ in range(2))
-        blank = replace(prior_belief(grid.space, TARGET), afresh=True)
-        belief = blank.tell_all([Told(i, float(first[i]), i) for i in range(len(truth))])
+        blank = replace(prior_belief(grid.space, TARGET), independent_reference=True)
+        belief = blank.condition_on([Observation(i, float(first[i]), i) for i in range(len(truth))])
         assert belief.observed.all()
         raw.append(np.median(np.abs(np.expm1(first - second))))
         answered.append(np.median(np.abs(np.expm1(belief.mean - second))))
@@ -119,8 +120,8 @@ def test_a_batch_size_that_runs_other_kernels_is_told_by_a_few_of_its_cells(make
     bias = []
     for seed in range(8):
         noise = 0.04 * np.random.default_rng(seed).standard_normal(len(truth))
-        blank = replace(prior_belief(grid.space, TARGET), afresh=True)
-        belief = blank.tell_all([Told(int(i), float(truth[i] + noise[i]), int(i)) for i in told])
+        blank = replace(prior_belief(grid.space, TARGET), independent_reference=True)
+        belief = blank.condition_on([Observation(int(i), float(truth[i] + noise[i]), int(i)) for i in told])
         error = belief.mean - truth
         error -= np.median(error)
         asked = np.setdiff1d(np.arange(len(truth)), told)
@@ -133,13 +134,11 @@ class _Interval:
 
     target = TARGET
 
-    def predict(self, X):
-        return np.where(X["batch_size"] == 64, np.nan, 100.0)
-
-    def predict_interval(self, X, level):
-        ends = np.column_stack([self.predict(X) * 0.8, self.predict(X) * 1.25])
-        ends[0, 0] = -5.0
-        return ends
+    def answer(self, X, level):
+        value = np.where(X["batch_size"] == 64, np.nan, 100.0)
+        low = value * 0.8
+        low[0] = -5.0
+        return Answers(value, low, value * 1.25, np.full(len(X), "interpolated"), np.ones(len(X)), [""] * len(X))
 
 
 def test_any_model_with_intervals_gives_a_belief(grid: Any) -> None:

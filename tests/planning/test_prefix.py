@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fewmark.core import Case, Deployment, Measurement, Sample, Status, Workload
-from fewmark.planning.belief import Told
+from fewmark.planning.belief import Observation
 from fewmark.planning.prefix import prefix_latency_s, shorter, tells_prefixes
 from fewmark.planning.surrogate import prior_belief
 
@@ -57,7 +57,7 @@ def test_values_of_one_run_say_less_than_those_of_several(make_grid: Any) -> Non
     asked = int(np.flatnonzero(space.octaves[:, 2] == 2)[0])
     one, several = blank, blank
     for cell in column:
-        one = one.tell_all([Told(int(cell), float(blank.mean[cell]), int(column[-1]))])
+        one = one.condition_on([Observation(int(cell), float(blank.mean[cell]), int(column[-1]))])
         several = several.tell(int(cell), float(blank.mean[cell]))
     assert blank.covariance[asked, asked] > one.covariance[asked, asked] > several.covariance[asked, asked]
 
@@ -68,13 +68,13 @@ def test_a_run_that_reveals_more_is_worth_more_and_imagined_so(make_grid: Any) -
     telling = replace(plain, reveals=shorter(space, [0]))
     longest = int(np.flatnonzero((space.octaves[:, 1] == 8) & (space.octaves[:, 2] == 0))[0])
     every = np.arange(len(space))
-    assert telling.gains(every)[longest] > plain.gains(every)[longest]
-    after = telling.imagine(longest)
+    assert telling.sd_reduction(every)[longest] > plain.sd_reduction(every)[longest]
+    after = telling.fantasize(longest)
     assert after.observed.sum() == 4
     # imagining is telling, whatever the values turn out to be
     told = plain
     for cell in np.flatnonzero(telling.reveals[longest]):
-        told = told.tell_all([Told(int(cell), float(plain.mean[cell]), longest)])
+        told = told.condition_on([Observation(int(cell), float(plain.mean[cell]), longest)])
     assert after.covariance == pytest.approx(told.covariance, abs=1e-6)
 
 
@@ -82,7 +82,7 @@ def test_a_projected_value_informs_and_does_not_stand(make_grid: Any) -> None:
     space = make_grid(lengths=(128,), outputs=(32, 64, 128), loads=(1, 4)).space
     blank = prior_belief(space, TARGET)
     value = float(blank.mean[2]) + 0.3
-    precise, vague = (blank.tell_all([Told(2, value, 0, sd)]) for sd in (0.01, 0.5))
+    precise, vague = (blank.condition_on([Observation(2, value, 0, sd)]) for sd in (0.01, 0.5))
     assert not precise.observed.any()
     assert 0 < precise.sd[2] < vague.sd[2] < blank.sd[2]
     assert value > precise.mean[2] > vague.mean[2] > blank.mean[2]

@@ -195,4 +195,4 @@ def test_an_error_out_of_reach_does_not_make_it_choose_the_cheapest(make_grid: A
     picks = asked.choose(5)
     cheapest = np.argsort(asked.cost_s(), kind="stable")[:5]
     assert set(picks) != set(cheapest)
-    assert asked.belief.gains(picks).sum() > asked.belief.gains(cheapest).sum()
+    assert asked.belief.sd_reduction(picks).sum() > asked.belief.sd_reduction(cheapest).sum()

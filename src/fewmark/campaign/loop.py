@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -49,7 +48,7 @@ class Report(Protocol):
     def measurements(self) -> tuple[Measurement, ...]: ...
 
 
-class Executor(Protocol):
+class CaseRunner(Protocol):
     """What measures cases and saves each result in the store: `fewmark.runner.Runner`."""
 
     def run(self, cases: Iterable[Case]) -> Report: ...
@@ -58,7 +57,7 @@ class Executor(Protocol):
 def run_campaign(
     cases: Sequence[Case],
     store: Store,
-    runner: Executor,
+    runner: CaseRunner,
     *,
     model: Model | None,
     target: str = "throughput_tok_s",
@@ -130,7 +129,7 @@ class _Loop:
         cases: dict[str, Case],
         probes: dict[str, Case],
         store: Store,
-        runner: Executor,
+        runner: CaseRunner,
         model: Model | None,
         target: str,
         strategy: str,
@@ -151,9 +150,9 @@ class _Loop:
         known, self.n_relatives = joined(known, relatives if model is not None else None, target)
         self.planner: Planner = make_planner(
             known, table.drop(columns=["status", "provenance"], errors="ignore"), model, target=target,
-            strategy=strategy, charges=charges, target_error=target_error, random_state=random_state,
+            strategy=strategy, charges=charges, target_error=target_error, independent_reference=True,
+            random_state=random_state,
         )  # fmt: skip
-        self.planner.belief = replace(self.planner.belief, afresh=True)  # a campaign's claim is about the machine
         where = self.planner.space.locate(table)
         self.cases = {int(position): case for position, case in zip(where, cases.values(), strict=True)}
         self.position = {case.case_id: position for position, case in self.cases.items()}
@@ -179,19 +178,12 @@ class _Loop:
         """The next cells that the rest of the budget allows; none where enough is known or nothing is affordable."""
         # An engine may stand ready from the step before. The choice is made as if it did not: where a start costs
         # nothing, the cheapest cells are always the best bargain, and nothing large is ever learned.
-        self.planner.loaded = set()
+        self.planner.unload()
         self.too_dear = False
         if self._reached() or not len(self.planner.open_positions()):
             return []
         load_s = self.planner.charges.load_s
-        affordable = self.planner.cost_s() + load_s <= left_s
-        if not affordable.any():
-            self.too_dear = True
-            return []
-        closed = self.planner.forbidden
-        self.planner.forbidden = closed | ~affordable
-        batch = self.planner.ask(max(n, MAX_STEP_CELLS)) if len(self.planner.open_positions()) else []
-        self.planner.forbidden = closed
+        batch = self.planner.ask(max(n, MAX_STEP_CELLS), budget_s=left_s)
         self.too_dear = not batch
         kept: list[Proposal] = []
         for proposal in batch:
@@ -199,8 +191,7 @@ class _Loop:
             # a step goes on beyond its cells until its measuring weighs up its engine's start
             if len(kept) >= n and (cost_s >= 2 * load_s or self._nearly_there(kept[-1])):
                 break
-            if cost_s + proposal.predicted_cost_s <= left_s:
-                kept.append(proposal)
+            kept.append(proposal)
         return kept
 
     def _nearly_there(self, last: Proposal) -> bool:
@@ -278,7 +269,7 @@ class _Loop:
             self.projectors.setdefault(code, Projector()).learn(measurement)
             self.runs[self.position[measurement.case.case_id]] = measurement
         reveals = shorter(space, sorted(self.projectors))
-        planner.belief = replace(planner.belief, reveals=reveals)
+        planner.reveal(reveals)
         for measurement in telling:
             run = self.position[measurement.case.case_id]
             for position in np.flatnonzero(reveals[run] & ~planner.observed):
@@ -316,7 +307,7 @@ class _Loop:
         """The result."""
         planner, space = self.planner, self.planner.space
         value, kind = planner.estimate()
-        sd = np.where(planner.belief.settled, 0.0, planner.belief.sd_later)
+        sd = np.where(planner.belief.exact, 0.0, planner.belief.sd_later)
         half = norm.ppf(0.5 + INTERVAL_LEVEL / 2) * sd
         table = space.cells.assign(value=value, low=value * np.exp(-half), high=value * np.exp(half), kind=kind)
         table = table.iloc[self.asked].drop(columns=PRIORITY, errors="ignore").reset_index(drop=True)
@@ -362,10 +353,7 @@ class _Loop:
                 key = measurement.case.deployment.deployment_id
                 shares[key] = shares.get(key, 0.0) + measurement.cost.startup_s
         if shares:
-            charges = self.planner.charges
-            self.planner.charges = Charges(
-                float(np.median(list(shares.values()))), charges.warmup, charges.repeats, charges.one_token_runs
-            )
+            self.planner.learn_load_s(float(np.median(list(shares.values()))))
 
     def _advice(self, ended: str, budget_s: float | None) -> Iterable[Advice]:
         forecast = self.planner.forecast()

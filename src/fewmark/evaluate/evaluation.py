@@ -146,10 +146,10 @@ def _play(model: Model, turn: Turn, X: pd.DataFrame, y: FloatArray, cells: Cells
     if reason:
         return frame, fit_s, 0.0
     start = time.perf_counter()
-    frame["value"] = model.predict(wanted)
-    frame[["low", "high"]] = model.predict_interval(wanted, CONFIDENCE_LEVEL)
+    answers = model.answer(wanted, CONFIDENCE_LEVEL)
     predict_s = time.perf_counter() - start
-    frame["provenance"], frame["abstained"] = model.provenance(wanted), model.abstentions(wanted)
+    for name in ("value", "low", "high", "provenance", "abstained"):
+        frame[name] = getattr(answers, name)
     for code in np.unique(cells.deployment[rows]):
         own = cells.deployment[rows] == code
         frame.loc[own, "forecast"] = model.forecast_error(wanted[own])

@@ -8,7 +8,8 @@ y (n,) the target's values in the unit of its name.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Final, Protocol, Self, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,37 @@ from fewmark.core.metrics import TARGETS
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.identity import cell_columns
 from fewmark.tables.precision import INTERVAL
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a fitted model says of n cells.
+
+    Attributes
+    ----------
+    value, low, high : (n,) float
+        The prediction and the ends of its interval, in the target's unit; NaN where the model abstains.
+    provenance : (n,) str
+        One of `fewmark.core.values.PREDICTION_PROVENANCES`.
+    similarity : (n,) float
+        How like the learned cells each is, in [0, 1]: a similarity, no probability.
+    abstained : list of str
+        The reason for abstaining; empty where the model answers.
+    """
+
+    value: FloatArray
+    low: FloatArray
+    high: FloatArray
+    provenance: NDArray[np.str_]
+    similarity: FloatArray
+    abstained: list[str]
+
+    def columns(self) -> dict[str, Any]:
+        """The answers by their names, as columns of a table."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+ANSWER_COLUMNS: Final = tuple(item.name for item in fields(Answers))
 
 
 class Model(ABC):
@@ -51,6 +83,18 @@ class Model(ABC):
         A model may keep what does not change with a few cells; by default everything is learned anew.
         """
         return self.fit(X, y)
+
+    def answer(self, X: pd.DataFrame, confidence_level: float = 0.9) -> Answers:
+        """Everything that the fitted model says of the rows of X, asked at once; intervals hold `confidence_level`."""
+        ends = self.predict_interval(X, confidence_level)
+        return Answers(
+            value=self.predict(X),
+            low=ends[:, 0],
+            high=ends[:, 1],
+            provenance=self.provenance(X),
+            similarity=self.similarity(X),
+            abstained=self.abstentions(X),
+        )
 
     @abstractmethod
     def predict(self, X: pd.DataFrame) -> FloatArray:

@@ -34,7 +34,9 @@ from fewmark.tables.arrays import BoolArray, FloatArray, IntArray
 
 NOISE_FACTORS: Final = tuple(2.0 ** (k / 2) for k in range(11))
 NOISE_PRIOR_SD: Final = 1.0  # of the log of the factor
-NOISE_PRIOR_SD_AFRESH: Final = 1.5  # on a machine of today, which may be busy; records were chosen by who made them
+NOISE_PRIOR_SD_INDEPENDENT: Final = (
+    1.5  # on a machine of today, which may be busy; records were chosen by who made them
+)
 # What all runs of a campaign are off from another time of the machine, over what one is off from the next
 MINUTE: Final = 1.0
 SHARED: Final = 0.9  # of the variance of noise: between values that one run gave
@@ -61,7 +63,7 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Observation:
     """One value: its cell, its log, the position of the run that gave it, and the standard deviation of the log that
     projecting it added; 0 where it was measured, and then it stands."""
 
@@ -75,9 +77,9 @@ class Told:
 class Belief:
     """See the notation above. `observed` (n,) marks measured cells: their value stands.
 
-    `afresh` tells what errors are held against: a reference that is measured afresh, so that a measured cell is
-    answered by the posterior like any other (its neighbours even out the noise of its own measurement), or (the
-    default) one that has these very measurements in it, so that a measured cell is right.
+    `independent_reference` tells what errors are held against: a reference that is measured independently, so that a
+    measured cell is answered by the posterior like any other (its neighbours even out the noise of its own
+    measurement), or (the default) one that has these very measurements in it, so that a measured cell is right.
     `noise` (n,) is s of each cell; the reference that errors are held against has it, too. `told` is what came since
     `start`, the belief before it. `reveals` (n, n), if any, says whether measuring cell j also gives the value of i.
     """
@@ -89,9 +91,9 @@ class Belief:
     trust: float = TRUST
     surprise: float = 0.0
     n_told: int = 0
-    told: tuple[Told, ...] = ()
+    told: tuple[Observation, ...] = ()
     start: Belief | None = None
-    afresh: bool = False
+    independent_reference: bool = False
     reveals: BoolArray | None = None
 
     @property
@@ -100,15 +102,15 @@ class Belief:
         return (self.trust + self.surprise) / (self.trust + self.n_told)
 
     @property
-    def settled(self) -> BoolArray:
-        """Cells whose answer cannot be wrong, (n,): what is measured is the reference itself, unless that is afresh."""
-        return np.zeros_like(self.observed) if self.afresh else self.observed
+    def exact(self) -> BoolArray:
+        """Cells whose answer cannot be wrong, (n,): what is measured is the reference itself, unless that is
+        independent.""" return np.zeros_like(self.observed) if self.independent_reference else self.observed
 
     @property
     def sd(self) -> FloatArray:
-        """Standard deviation of each cell's log target, (n,); 0 where settled."""
+        """Standard deviation of each cell's log target, (n,); 0 where exact."""
         variance = np.maximum(np.diag(self.covariance), 0.0) * self.scale
-        return np.where(self.settled, 0.0, np.sqrt(variance))
+        return np.where(self.exact, 0.0, np.sqrt(variance))
 
     @property
     def repeatability(self) -> float:
@@ -123,15 +125,16 @@ class Belief:
 
     @property
     def sd_later(self) -> FloatArray:
-        """Standard deviation of what a measurement at another time would give, (n,); the same if not `afresh`."""
-        shared = MINUTE * self.noise * float(self.afresh)
+        """Standard deviation of what a measurement at another time would give, (n,); the same without an
+        independent reference."""
+        shared = MINUTE * self.noise * float(self.independent_reference)
         return np.asarray(np.sqrt(self.sd_of_measurement**2 + shared**2 * self.scale))
 
     def tell(self, position: int, log_value: float) -> Belief:
         """The belief after measuring one cell. Raises `InputError` if the value is not finite."""
-        return self.tell_all([Told(position, float(log_value), position)])
+        return self.condition_on([Observation(position, float(log_value), position)])
 
-    def tell_all(self, values_told: Iterable[Told]) -> Belief:
+    def condition_on(self, values_told: Iterable[Observation]) -> Belief:
         """The belief after several values; of one cell's, the last one counts. Raises `InputError` as `tell`."""
         start = self if self.start is None else self.start
         told = {one.position: one for one in (*self.told, *values_told)}
@@ -155,7 +158,10 @@ class Belief:
             white = np.linalg.solve(root, residual)
             surprise = float(white @ white)
             likelihood = -np.log(np.diag(root)).sum() - 0.5 * (self.trust + len(at)) * np.log1p(surprise / self.trust)
-            likelihood -= 0.5 * (np.log(factor) / (NOISE_PRIOR_SD_AFRESH if self.afresh else NOISE_PRIOR_SD)) ** 2
+            likelihood -= (
+                0.5
+                * (np.log(factor) / (NOISE_PRIOR_SD_INDEPENDENT if self.independent_reference else NOISE_PRIOR_SD)) ** 2
+            )
             if likelihood > best:
                 best, chosen = likelihood, (factor, root, white, surprise)
         assert chosen is not None
@@ -164,11 +170,11 @@ class Belief:
         mean = start.mean + explained.T @ white
         observed = start.observed.copy()
         observed[at[exact]] = True
-        if not self.afresh:
+        if not self.independent_reference:
             mean[at[exact]] = values[exact]
         return replace(
             self,
-            mean=np.where(start.settled, start.mean, mean),
+            mean=np.where(start.exact, start.mean, mean),
             covariance=start.covariance - explained.T @ explained,
             observed=observed,
             noise=factor * start.noise,
@@ -184,7 +190,7 @@ class Belief:
         mean[position], observed[position] = log_value, True
         return replace(self, mean=mean, observed=observed)
 
-    def imagine(self, position: int) -> Belief:
+    def fantasize(self, position: int) -> Belief:
         """The belief after measuring one cell, whatever its value: the spread shrinks, the mean and scale stay."""
         at = np.array([position]) if self.reveals is None else np.flatnonzero(self.reveals[position])
         columns = self.covariance[:, at]
@@ -194,17 +200,17 @@ class Belief:
         observed[at] = True
         return replace(self, covariance=covariance, observed=observed)
 
-    def gains(self, candidates: IntArray, weights: FloatArray | None = None) -> FloatArray:
+    def sd_reduction(self, candidates: IntArray, weights: FloatArray | None = None) -> FloatArray:
         """The drop in the (weighted) mean error, in log units, from measuring each candidate, (m,)."""
         variance = np.maximum(np.diag(self.covariance), 0.0)
-        hidden = np.flatnonzero(~self.settled)
+        hidden = np.flatnonzero(~self.exact)
         share = np.ones(len(variance)) if weights is None else weights
         share = share / share.sum()
         columns = self.covariance[np.ix_(hidden, candidates)]
         total = variance[candidates] + self.noise[candidates] ** 2
         after = np.sqrt(np.maximum(variance[hidden, None] - columns**2 / total, 0.0))
         # of what a run gives besides, only its own value counts here, not what that says of others
-        if not self.afresh:
+        if not self.independent_reference:
             given = np.eye(len(variance), dtype=bool) if self.reveals is None else self.reveals
             after[given[np.ix_(candidates, hidden)].T] = 0.0
         drop = np.sqrt(variance[hidden])[:, None] - after
@@ -219,14 +225,14 @@ class Belief:
         later: bool = False,
     ) -> Forecast:
         """The errors to expect over the space if every cell that is not measured is answered by the mean; `later`:
-        against a reference that, if `afresh`, is measured at another time."""
+        against a reference that, if `independent_reference`, is measured at another time."""
         n = len(self.mean)
         # errors are over the cells that matter; a weight of 0 says that a cell does not
         rows = np.flatnonzero(np.ones(n) if weights is None else weights > 0)
         if len(rows) > MAX_DRAWN:
             rows = rows[np.linspace(0, len(rows) - 1, MAX_DRAWN).astype(int)]
         rng = np.random.default_rng(random_state)
-        hidden = ~self.settled[rows]
+        hidden = ~self.exact[rows]
         errors = np.zeros((N_DRAWS, len(rows)))
         if hidden.any():
             at = rows[hidden]
@@ -234,7 +240,7 @@ class Belief:
             root = vectors * np.sqrt(np.maximum(values, 0.0))
             heavy = np.sqrt((self.trust + self.n_told) / rng.chisquare(self.trust + self.n_told, size=(N_DRAWS, 1)))
             drawn = rng.standard_normal((N_DRAWS, len(at))) @ root.T
-            if later and self.afresh:
+            if later and self.independent_reference:
                 drawn += MINUTE * self.noise[at] * rng.standard_normal((N_DRAWS, 1))
             drawn *= np.sqrt(self.scale) * heavy
             # reference = estimate · e^drawn, so that |estimate - reference| / reference = |e^-drawn - 1|

@@ -76,7 +76,7 @@ def account_for(
         raise InputError("there is neither a plan nor a measured cell of the space", hint="give --plan or more data")
     belief = planner.belief
     for position in np.setdiff1d(planned, measured):
-        belief = belief.imagine(int(position))
+        belief = belief.fantasize(int(position))
     value, kind = planner.estimate()
     kind[planned] = "measured"
     scored = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
 from fewmark.evaluate.meta_metrics import Charges
-from fewmark.planning.belief import MIN_TOLD, Belief, Forecast, Told
+from fewmark.planning.belief import MIN_TOLD, Belief, Forecast, Observation
 from fewmark.planning.space import Space
 from fewmark.planning.strategies import State, Strategy
 from fewmark.planning.strategies.base import groups
@@ -50,6 +50,8 @@ class Planner:
     latency_s : array (n,), predicted seconds of one run, where the target does not imply it (default: a roofline)
     weights : array (n,), how much each cell matters; 0 leaves it out of the error (it may still be measured)
     forbidden : array (n,), cells that must not be measured
+    independent_reference : whether errors are those against a reference measured at another time, as a campaign's are
+    n_relatives : measurements of others among what the belief began with
     random_state : seed of everything random
     """
 
@@ -67,11 +69,13 @@ class Planner:
         latency_s: FloatArray | None = None,
         weights: FloatArray | None = None,
         forbidden: BoolArray | None = None,
+        independent_reference: bool = False,
+        n_relatives: int = 0,
         random_state: int = 0,
     ) -> None:
         n = len(space)
         self.space, self.strategy, self.target = space, strategy, target
-        self.belief = belief
+        self.belief = replace(belief, independent_reference=True) if independent_reference else belief
         self.charges = charges or Charges()
         self.target_error, self.mean_error, self.assurance = target_error, mean_error, assurance
         self.random_state = random_state
@@ -86,7 +90,7 @@ class Planner:
         self.latency_s, self.ttft_s = np.full(n, np.nan), np.full(n, np.nan)
         self.passed = np.zeros(n, dtype=bool)
         self.loaded: set[int] = set()
-        self.n_relatives = 0  # measurements of others among what the belief began with, as far as it was told
+        self.n_relatives = n_relatives
 
     @property
     def observed(self) -> BoolArray:
@@ -115,26 +119,50 @@ class Planner:
         """Seconds that measuring each cell is predicted to take, loading not included, (n,)."""
         return self.charges.runs * self.predicted_latency_s()
 
-    def choose(self, n: int = 1) -> NDArray[np.intp]:
-        """The positions of the next n cells, best first, without forecasts; fewer where the strategy has no more."""
+    def affordable(self, budget_s: float) -> NDArray[np.intp]:
+        """The open cells whose predicted cost, with their engine's start where it is not loaded, fits the budget."""
+        starts = ~np.isin(self.space.deployment, sorted(self.loaded))
+        total_s = self.cost_s() + np.where(starts, self.charges.load_s, 0.0)
+        positions = self.open_positions()
+        return positions[total_s[positions] <= budget_s]
+
+    def unload(self) -> None:
+        """From now on every deployment's engine has to be started first."""
+        self.loaded = set()
+
+    def choose(self, n: int = 1, *, budget_s: float = np.inf) -> NDArray[np.intp]:
+        """The positions of the next n cells, best first, without forecasts; fewer where the strategy has no more.
+
+        Each fits the budget (seconds) by itself: a dear cell is passed over, cheaper ones are still asked.
+        """
         if n < 1:
             raise InputError("ask for at least one cell", got=n)
-        candidates = self.open_positions()
+        candidates = self.affordable(budget_s) if np.isfinite(budget_s) else self.open_positions()
         return self.strategy.propose(self._state(), candidates, n)[:n] if len(candidates) else candidates
 
-    def ask(self, n: int = 1) -> list[Proposal]:
-        """The next n cells, best first; fewer, or none, where the strategy has no more."""
-        picks = self.choose(n)
+    def ask(self, n: int = 1, *, budget_s: float = np.inf) -> list[Proposal]:
+        """The next n cells, best first; fewer, or none, where the strategy has no more or the budget is spent.
+
+        Parameters
+        ----------
+        n : int
+            How many cells at the most.
+        budget_s : float
+            Seconds that all of them together may cost, by prediction, starts of engines included.
+        """
+        picks = self.choose(n, budget_s=budget_s)
         cost_s = self.cost_s()
         belief, loaded = self.belief, set(self.loaded)
         before = self.forecast(belief).median_ape
-        out = []
+        out: list[Proposal] = []
         for pick in picks:
             code = int(self.space.deployment[pick])
             cost = float(cost_s[pick]) + (0.0 if code in loaded else self.charges.load_s)
-            gain = float(belief.gains(np.array([pick]), self.weights)[0])
+            if sum(proposal.predicted_cost_s for proposal in out) + cost > budget_s:
+                continue
+            gain = float(belief.sd_reduction(np.array([pick]), self.weights)[0])
             loaded.add(code)
-            belief = belief.imagine(int(pick))
+            belief = belief.fantasize(int(pick))
             after = min(before, self.forecast(belief).median_ape)
             out.append(Proposal(int(pick), gain, cost, before, after))
             before = after
@@ -164,16 +192,28 @@ class Planner:
             return
         if not (np.isfinite(value) and value > 0):
             raise InputError("a measured value must be finite and positive", got=value)
-        self.belief = self.belief.tell_all([Told(position, float(np.log(value)), position if run is None else run)])
+        self.belief = self.belief.condition_on(
+            [Observation(position, float(np.log(value)), position if run is None else run)]
+        )
         self.passed[position] = run is not None and run != position
         implied = self.space.latency_s(self.target, np.full(len(self.space), value))[position]
         self.latency_s[position] = implied if latency_s is None else latency_s
         self.ttft_s[position] = np.nan if ttft_s is None else ttft_s
 
+    def reveal(self, reveals: BoolArray) -> None:
+        """From now on measuring cell j gives the value of each cell i with ``reveals[j, i]`` as well; shape (n, n)."""
+        self.belief = replace(self.belief, reveals=reveals)
+
+    def learn_load_s(self, load_s: float) -> None:
+        """What an engine's start has been seen to take, in seconds."""
+        self.charges = replace(self.charges, load_s=load_s)
+
     def project(self, values: Mapping[int, tuple[float, float]], run: int) -> None:
         """Take in what the run of a cell makes of longer ones: by position the value and its relative deviation."""
         new = {p: pair for p, pair in values.items() if not self.observed[p]}
-        self.belief = self.belief.tell_all([Told(p, float(np.log(value)), run, sd) for p, (value, sd) in new.items()])
+        self.belief = self.belief.condition_on(
+            [Observation(p, float(np.log(value)), run, sd) for p, (value, sd) in new.items()]
+        )
         self.passed[list(new)] = True
 
     def forecast(self, belief: Belief | None = None, *, later: bool = True) -> Forecast:
@@ -198,7 +238,7 @@ class Planner:
     @property
     def goal(self) -> float | None:
         """The error worth working for: the one asked for, or what the machine's own repeatability leaves of it."""
-        if self.target_error is None or not self.belief.afresh or self.belief.n_told < MIN_TOLD:
+        if self.target_error is None or not self.belief.independent_reference or self.belief.n_told < MIN_TOLD:
             return self.target_error
         return max(self.target_error, self.belief.repeatability + NEAR_REPEATABILITY)
 

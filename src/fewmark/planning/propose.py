@@ -44,6 +44,8 @@ def make_planner(
     charges: Charges | None = None,
     target_error: float | None = None,
     forbid: Sequence[str] = (),
+    independent_reference: bool = False,
+    n_relatives: int = 0,
     random_state: int = 0,
 ) -> Planner:
     """A planner that knows what is known: cells of the space that were measured or have failed are not asked again.
@@ -54,6 +56,7 @@ def make_planner(
     space_table : canonical table of cells; a column ``priority`` says how much each one matters (0: not at all)
     model : unfitted model of the target; None: nothing but smoothness is assumed
     forbid : conditions such as ``batch_size>64`` or ``accelerator=H100``; cells that meet one are never asked
+    independent_reference, n_relatives : see `Planner`
 
     Raises
     ------
@@ -74,6 +77,8 @@ def make_planner(
         latency_s=_latency_s(space, known, target),
         weights=_priorities(space.cells),
         forbidden=_forbidden(space.cells, forbid),
+        independent_reference=independent_reference,
+        n_relatives=n_relatives or getattr(model, "lent_", 0),
         random_state=random_state,
     )
     for position in _failed(space, known):

@@ -62,7 +62,8 @@ def replay(
     random_state: int = 0,
     power_w: FloatArray | None = None,
 ) -> Replay:
-    """Play a strategy until it reaches the error by its own estimate, ends, or the next cell breaks the budget.
+    """Play a strategy as a campaign would: until it reaches the error by its own estimate, has no more cells, or none
+    that it can predict to fit the rest of the budget.
 
     Parameters
     ----------
@@ -88,17 +89,14 @@ def replay(
         if len(order) >= limit:
             ended = "cells" if limit < len(space) else "exhausted"
             break
-        picks = planner.choose(1)
+        picks = planner.choose(1, budget_s=budget_s - spent)
         if not len(picks):
+            ended = "budget" if len(planner.open_positions()) > len(planner.affordable(budget_s - spent)) else ended
             break
         position = int(picks[0])
-        cost = charges.runs * float(latency_s[position])
         if int(space.deployment[position]) not in planner.loaded:
-            cost += charges.load_s
-        if spent + cost > budget_s:
-            ended = "budget"
-            break
-        spent += cost
+            spent += charges.load_s
+        spent += charges.runs * float(latency_s[position])
         order.append(position)
         first = None if ttft_s is None else float(ttft_s[position])
         planner.tell(position, float(truth[position]), latency_s=float(latency_s[position]), ttft_s=first)

@@ -66,9 +66,9 @@ def sentinels(space: Space, cost_s: FloatArray, n: int) -> IntArray:
     belief, left = _no_change(space, MEASURED_SD), np.arange(len(space))
     chosen: list[int] = []
     for _ in range(n):
-        best = int(np.argmax(belief.gains(left) / np.sqrt(cost[left])))
+        best = int(np.argmax(belief.sd_reduction(left) / np.sqrt(cost[left])))
         chosen.append(int(left[best]))
-        belief = belief.imagine(chosen[-1])
+        belief = belief.fantasize(chosen[-1])
         left = np.delete(left, best)
     return np.asarray(chosen, dtype=np.intp)
 

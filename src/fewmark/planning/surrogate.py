@@ -89,13 +89,12 @@ def model_belief(space: Space, model: Model) -> Belief:
     if isinstance(model, JointModel):
         mean, covariance, noise = model.joint(space.cells)
     else:
-        value = np.asarray(model.predict(space.cells), dtype=float)
-        ends = np.asarray(model.predict_interval(space.cells, INTERVAL_LEVEL), dtype=float)
+        answers = model.answer(space.cells, INTERVAL_LEVEL)
         with np.errstate(divide="ignore", invalid="ignore"):
-            mean = np.log(value)
+            mean = np.log(answers.value)
             # a low end at or below zero says nothing on a log scale; the upper half of the interval always does
-            upper = np.log(ends[:, 1]) - mean
-            lower = mean - np.log(ends[:, 0])
+            upper = np.log(answers.high) - mean
+            lower = mean - np.log(answers.low)
             width = np.where(np.isfinite(lower), np.maximum(upper, lower), upper) / norm.ppf(0.5 + INTERVAL_LEVEL / 2)
         width = np.where(np.isfinite(width), np.clip(width, 1e-3, 3.0), 1.0)
         correlation = structure(space, level=0.7, slope=0.1, long=0.5, short=0.2)

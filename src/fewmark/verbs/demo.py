@@ -16,7 +16,6 @@ from fewmark.core import Advice, Card, Case, FewmarkError, InputError, Measureme
 from fewmark.core.files import write_file
 from fewmark.engines.measuring.policy import Policy
 from fewmark.interop import from_measurements
-from fewmark.models.base import Model
 from fewmark.models.registry import make_model
 from fewmark.report import render_html
 from fewmark.runner import Runner, RunReport, RunSettings
@@ -115,7 +114,7 @@ def demo(
         measured = _measure(store, [cases[i] for i in chosen], seed=seed, quiet=quiet)
         known = from_measurements(measured)
         predictor.fit(known, known[TARGET].to_numpy(float))
-        predicted = _predict(predictor, grid, confidence_level)
+        predicted = grid.assign(**predictor.answer(grid, confidence_level).columns())
         store.add_predictions(
             _as_predictions([cases[i] for i in checked], predicted.iloc[checked], model, confidence_level)
         )
@@ -186,13 +185,6 @@ def _drift(store: Store, measured: Sequence[Measurement], *, seed: int) -> float
         for now in again
     ]
     return float(np.nanmedian(ratios)) - 1 if np.isfinite(ratios).any() else 0.0
-
-
-def _predict(model: Model, grid: pd.DataFrame, confidence_level: float) -> pd.DataFrame:
-    interval = model.predict_interval(grid, confidence_level)
-    return grid.assign(
-        value=model.predict(grid), low=interval[:, 0], high=interval[:, 1], provenance=model.provenance(grid)
-    )
 
 
 def _as_predictions(cases: Sequence[Case], rows: pd.DataFrame, model: str, confidence_level: float) -> list[Prediction]:

@@ -63,9 +63,8 @@ def plan(
         known, n_lent = joined(known, public_relatives(cells, target), target)
     planner = make_planner(
         known, cells, fitted, target=target, strategy=strategy, charges=charges,
-        target_error=target_error, forbid=forbid, random_state=seed,
+        target_error=target_error, forbid=forbid, n_relatives=n_lent, random_state=seed,
     )  # fmt: skip
-    planner.n_relatives = n_lent or getattr(fitted, "lent_", 0)
     chosen = propose(planner, ask if not planner.reached() else 0)
     if out is not None:
         own = [name for name in named_columns(space, cells) if name not in COLUMNS]

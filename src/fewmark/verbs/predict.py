@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from fewmark.core import CANONICAL_COLUMNS, InputError, Prediction
 from fewmark.interop import to_measurements, write_table
-from fewmark.models.base import learned_columns
+from fewmark.models.base import ANSWER_COLUMNS, learned_columns
 from fewmark.models.persistence import load_model
 from fewmark.models.registry import make_model
 from fewmark.store import open_store
 from fewmark.tables.identity import cell_columns
 from fewmark.tables.repeats import target_cells
 from fewmark.verbs.source import named_columns, read_cases, read_source
-
-ANSWERS: Final = ("value", "low", "high", "provenance", "similarity", "abstained")
 
 
 def predict(
@@ -65,17 +62,9 @@ def predict(
         fitted = unfitted.fit(known[learned_columns(known, unfitted)], y)
     asked = cases if isinstance(cases, pd.DataFrame) else read_cases(cases, known)
     columns = list(map(str, asked)) if isinstance(cases, pd.DataFrame) else named_columns(cases, asked)
-    columns = [*(name for name in columns if name not in ANSWERS), *ANSWERS]
+    columns = [*(name for name in columns if name not in ANSWER_COLUMNS), *ANSWER_COLUMNS]
     X = asked[cell_columns(asked)]
-    interval = fitted.predict_interval(X, confidence_level)
-    predicted = asked.assign(
-        value=fitted.predict(X),
-        low=interval[:, 0],
-        high=interval[:, 1],
-        provenance=fitted.provenance(X),
-        similarity=fitted.similarity(X),
-        abstained=fitted.abstentions(X),
-    )
+    predicted = asked.assign(**fitted.answer(X, confidence_level).columns())
     if out is not None:
         write_table(written(predicted), out, columns=columns)
     if store is not None or (data is None and model_file is None):

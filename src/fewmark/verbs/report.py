@@ -15,7 +15,6 @@ from fewmark.core import Advice, Card, InputError, Measurement, ModelError, Stat
 from fewmark.core.files import write_file
 from fewmark.core.metrics import TARGETS
 from fewmark.interop import from_measurements, is_complete, to_measurements
-from fewmark.models.base import Model
 from fewmark.models.registry import make_model
 from fewmark.report import RENDERERS
 from fewmark.screening import apply, screen
@@ -142,18 +141,6 @@ def curve_cells(cells: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[cell_columns(cells)]
 
 
-def predict_cells(fitted: Model, cells: pd.DataFrame, confidence_level: float) -> pd.DataFrame:
-    """The cells with what the model says of them: ``value``, ``low``, ``high``, ``provenance``, ``similarity``."""
-    interval = fitted.predict_interval(cells, confidence_level)
-    return cells.assign(
-        value=fitted.predict(cells),
-        low=interval[:, 0],
-        high=interval[:, 1],
-        provenance=fitted.provenance(cells),
-        similarity=fitted.similarity(cells),
-    )
-
-
 def cross_validate(
     cells: pd.DataFrame,
     target: str,
@@ -175,9 +162,11 @@ def cross_validate(
             raise ModelError("too few cells to hide any from the model", got=f"{len(cells)} cells")
         fitted = make_model(model, target=target, random_state=random_state, prior=prior)
         fitted.fit(known[[*columns, *intervals]].reset_index(drop=True), known[target].to_numpy(float))
-        told = predict_cells(fitted, hidden[columns].reset_index(drop=True), confidence_level)
-        parts.append(told.assign(**{target: hidden[target].to_numpy(float)}))
-    return pd.concat(parts, ignore_index=True)
+        asked = hidden[columns].reset_index(drop=True)
+        answers = fitted.answer(asked, confidence_level).columns()
+        parts.append(asked.assign(**answers, **{target: hidden[target].to_numpy(float)}))
+    out: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    return out
 
 
 def _prediction_cards(
@@ -189,7 +178,8 @@ def _prediction_cards(
     fitted = make_model(model, target=target, random_state=random_state, prior=prior)
     intervals = [name for name in INTERVAL if name in cells]
     fitted.fit(cells[[*cell_columns(cells), *intervals]], cells[target].to_numpy(float))
-    predicted = predict_cells(fitted, curve_cells(cells), confidence_level)
+    drawn = curve_cells(cells)
+    predicted = drawn.assign(**fitted.answer(drawn, confidence_level).columns())
     curves = curves_card(cells, predicted, target, model=model, confidence_level=confidence_level)
     if fitted.lent_:
         message = f"{fitted.lent_:,} public measurements joined what was measured here, and are not shown."

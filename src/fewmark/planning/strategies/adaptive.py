@@ -73,12 +73,14 @@ class Adaptive(Strategy):
         while len(left) and len(picks) < n and not (until is not None and reached):
             cost = state.cost_s[left] + self._loading(state, left, loaded)
             best = int(
-                np.argmin(cost) if exponent == np.inf else np.argmax(belief.gains(left, state.weights) / cost**exponent)
+                np.argmin(cost)
+                if exponent == np.inf
+                else np.argmax(belief.sd_reduction(left, state.weights) / cost**exponent)
             )
             pick = int(left[best])
             spent += float(cost[best])
             loaded.add(int(state.space.deployment[pick]))
-            belief = belief.imagine(pick)
+            belief = belief.fantasize(pick)
             picks.append(pick)
             left = np.delete(left, best)
             if until is not None:
