@@ -34,9 +34,8 @@ from fewmark.tables.arrays import BoolArray, FloatArray, IntArray
 
 NOISE_FACTORS: Final = tuple(2.0 ** (k / 2) for k in range(11))
 NOISE_PRIOR_SD: Final = 1.0  # of the log of the factor
-NOISE_PRIOR_SD_INDEPENDENT: Final = (
-    1.5  # on a machine of today, which may be busy; records were chosen by who made them
-)
+# on a machine of today, which may be busy; records were chosen by who made them
+NOISE_PRIOR_SD_INDEPENDENT: Final = 1.5
 # What all runs of a campaign are off from another time of the machine, over what one is off from the next
 MINUTE: Final = 1.0
 SHARED: Final = 0.9  # of the variance of noise: between values that one run gave
@@ -103,8 +102,8 @@ class Belief:
 
     @property
     def exact(self) -> BoolArray:
-        """Cells whose answer cannot be wrong, (n,): what is measured is the reference itself, unless that is
-        independent.""" return np.zeros_like(self.observed) if self.independent_reference else self.observed
+        """Cells whose answer cannot be wrong, (n,): measured ones, unless the reference is independent."""
+        return np.zeros_like(self.observed) if self.independent_reference else self.observed
 
     @property
     def sd(self) -> FloatArray:
