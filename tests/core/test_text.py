@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 
+import numpy as np
 import pytest
 
 from fewmark.core import InputError
@@ -75,3 +76,7 @@ def test_ordinary_words_are_left_alone() -> None:
 def test_a_json_value_is_masked_by_its_names_as_well() -> None:
     value = {"env": {"HF_TOKEN": "abc", "PATH": "/bin"}, "argv": ["--api-key=abcdefgh"], "tokens": 7}
     assert masked(value) == {"env": {"HF_TOKEN": MASK, "PATH": "/bin"}, "argv": [f"--api-key={MASK}"], "tokens": 7}
+
+
+def test_an_array_librarys_numbers_are_shown_as_numbers() -> None:
+    assert brief({"batch_size": np.float64(8.0), "rows": [np.int64(3)]}) == "{'batch_size': 8.0, 'rows': [3]}"

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fewmark.core.columns import METRIC_COLUMNS
 from fewmark.screening import Finding, apply, screen
 
 
@@ -167,7 +168,15 @@ def test_values_that_cannot_be(clean: pd.DataFrame) -> None:
     frame.loc[4, "e2e_latency_s"] = 0.0
     frame.loc[5, "throughput_tok_s"] = -3.0
     frame.loc[6, "ttft_s"] = 2 * frame.at[6, "e2e_latency_s"]
-    assert rows_of(screen(frame)) == {4, 5, 6}
+    frame.loc[7, [*METRIC_COLUMNS]] = np.nan
+    frame.loc[7, "ttft_s"] = 0.0  # and nothing else is known
+    findings = screen(frame)
+    assert rows_of(findings) == {6, 7}
+    changed = {f.row - 1: dict(f.changes) for f in findings if f.action == "correct"}
+    assert changed == {4: {"e2e_latency_s": None}, 5: {"throughput_tok_s": None}}
+    seen = apply(frame, findings)
+    assert np.isnan(seen.at[4, "e2e_latency_s"])
+    assert seen.at[4, "ttft_s"] == frame.at[4, "ttft_s"]
 
 
 def test_a_row_written_twice_is_a_warning(clean: pd.DataFrame) -> None:

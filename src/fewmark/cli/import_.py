@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -46,12 +47,22 @@ def command(files: tuple[str, ...], name: str, store: str | None, rule: str, as_
                 f"  {len(result.left_out)} rows left out (row {rows}): tokens in, tokens out, and batch_size or "
                 "concurrency must be known"
             )
+        for note in result.notes:
+            click.echo(f"  {note}")
+        if result.unknown_columns:
+            click.echo(f"  columns not understood, kept as they are: {_named(result.unknown_columns)}")
         counts = Counter(finding.action for finding in result.findings)
         if counts:
             told = ", ".join(
                 f"{counts[action]} {action}" for action in ("exclude", "correct", "warn") if counts[action]
             )
             click.echo(f"  screened: {told}; see fewmark screen --data {result.path}")
+
+
+def _named(unknown: Mapping[str, Sequence[str]]) -> str:
+    """Up to ten names of columns, each with what it may have meant."""
+    shown = [f"{name} (did you mean {' or '.join(near)}?)" if near else name for name, near in unknown.items()]
+    return ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")
 
 
 def _plain(result: Imported) -> dict[str, object]:
@@ -62,5 +73,7 @@ def _plain(result: Imported) -> dict[str, object]:
         "n_added": result.n_added,
         "n_predictions": result.n_predictions,
         "left_out": list(result.left_out),
+        "notes": list(result.notes),
+        "unknown_columns": {name: list(near) for name, near in result.unknown_columns.items()},
         "n_findings": dict(Counter(finding.action for finding in result.findings)),
     }

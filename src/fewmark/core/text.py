@@ -40,6 +40,11 @@ class _Brief(reprlib.Repr):
         self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxarray = 40
         self.maxlevel, self.maxstring, self.maxother, self.maxlong = 6, 300, 300, 60
 
+    def repr1(self, x: Any, level: int) -> str:
+        if getattr(x, "ndim", None) == 0 and callable(getattr(x, "item", None)):
+            x = x.item()  # an array library's number: a reader is told 8.0, not np.float64(8.0)
+        return super().repr1(x, level)
+
     def repr_int(self, x: int, level: int) -> str:
         digits = int(x.bit_length() * 0.30103)
         return repr(x) if digits < self.maxlong else f"a whole number of about {digits} digits"

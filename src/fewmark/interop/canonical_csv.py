@@ -1,40 +1,67 @@
-"""The canonical table as CSV."""
+"""The canonical table as CSV, in anybody's spelling."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from fewmark.core import KNOWN_COLUMNS, WORKLOAD_COLUMNS, FormatError
-from fewmark.interop.cells import text_to_cell
-from fewmark.interop.csv_text import canonical_name, header_of, read_columns, unique_names
+from fewmark.interop.csv_text import canonical_name, header_of, read_text_table
+from fewmark.interop.dialect import normalise
 from fewmark.interop.frame import build_frame
+from fewmark.interop.headers import COUNT, LABEL, STATUS, Meaning, meaning_of, near_names
+from fewmark.interop.wide import bare_loads, melt, wide_columns
 
 
 class CanonicalCsv:
-    """One row a cell or a repeat; empty is unknown; columns may be missing, in any order, or extra."""
+    """One row a cell or a repeat; empty is unknown; columns may be missing, in any order, or extra.
+
+    Names, units and notations may be others (``TTFT (ms)``, ``1,234.5``, ``OOM``), a semicolon or a tab may separate
+    the columns, and a column may stand for each batch size.
+    """
 
     name = "csv"
     description = "the canonical table as CSV (input_tokens, output_tokens, batch_size, …)"
 
     def sniff(self, path: Path, head: bytes) -> float:
-        """By the share of canonical names in the header."""
-        names = [canonical_name(name) for name in header_of(head)]
-        return 0.5 + 0.4 * _share(names) if is_canonical(names) else 0.0
+        """By the share of canonical names in the header; other spellings of them count less."""
+        names = header_of(head)
+        exact = [canonical_name(name) for name in names]
+        if is_canonical(exact):
+            return 0.5 + 0.4 * _share(exact)
+        return 0.3 if is_table(names) and not names[0].startswith(("{", "[")) else 0.0
 
     def read(self, path: Path) -> pd.DataFrame:
         """The table. Raises `FormatError` on a header without canonical columns and on cells that are none."""
-        columns = read_columns(path)
-        renamed = {name: canonical_name(name) for name in columns}
-        require_canonical(list(renamed.values()))
-        unique_names(renamed)
-        return build_frame(
-            {
-                renamed[name]: cells if renamed[name] in KNOWN_COLUMNS else [text_to_cell(cell) for cell in cells]
-                for name, cells in columns.items()
-            }
-        )
+        columns, separator = read_text_table(path)
+        return table_of_columns(columns, separator=separator)
+
+
+def table_of_columns(
+    columns: Mapping[str, Sequence[Any]], *, separator: str = ",", typed: bool = False
+) -> pd.DataFrame:
+    """A table in anybody's spelling as the canonical one; ``attrs["understanding"]`` says what became of its columns.
+
+    `typed` says that texts are values already. See `fewmark.interop.dialect.normalise` for `separator`.
+
+    Raises
+    ------
+    FormatError
+        If the columns are none of a benchmark, or a cell is not what its column says.
+    """
+    require_table(list(columns))
+    long, places = melt(columns)
+    try:
+        normalised, told = normalise(long, separator=separator, typed=typed)
+        frame = build_frame(normalised, verbatim=typed)
+    except FormatError as error:
+        raise _placed(error, places) from None
+    frame.attrs["understanding"] = told
+    return frame
 
 
 def is_canonical(names: list[str]) -> bool:
@@ -43,15 +70,40 @@ def is_canonical(names: list[str]) -> bool:
     return len(known) >= 2 and bool(known & set(WORKLOAD_COLUMNS))
 
 
-def require_canonical(names: list[str]) -> None:
-    """Raise `FormatError` unless `is_canonical`."""
-    if not is_canonical(names):
-        raise FormatError(
-            "a canonical table needs input_tokens, output_tokens, and batch_size, concurrency or request_rate",
-            got=names,
-            hint=f"known columns: {', '.join(KNOWN_COLUMNS)}",
-        )
+def is_table(names: list[str]) -> bool:
+    """The same for names in anybody's spelling, and for wide tables."""
+    known = {meaning.column for name in names if (meaning := meaning_of(name)) is not None}
+    if wide_columns(names) or bare_loads(names):
+        return bool(known)
+    return len(known) >= 2 and bool(known & set(WORKLOAD_COLUMNS))
+
+
+def require_table(names: list[str]) -> None:
+    """Raise `FormatError` unless `is_table`."""
+    if is_table(names):
+        return
+    near = {name: found for name in names[:50] if meaning_of(name) is None and (found := near_names(name))}
+    told = "; ".join(f"{name}: did you mean {' or '.join(found)}?" for name, found in list(near.items())[:5])
+    raise FormatError(
+        "a canonical table needs input_tokens, output_tokens, and batch_size, concurrency or request_rate",
+        got=names[:50],
+        hint=f"{told + '; ' if told else ''}known columns: {', '.join(KNOWN_COLUMNS)}",
+    )
+
+
+def is_metric(meaning: Meaning | None) -> bool:
+    """Whether a column holds a metric, and no label or count."""
+    return meaning is not None and meaning.kind not in (COUNT, LABEL, STATUS)
 
 
 def _share(names: list[str]) -> float:
     return sum(name in KNOWN_COLUMNS for name in names) / len(names)
+
+
+def _placed(error: FormatError, places: Sequence[str] | None) -> FormatError:
+    """The same error, with the place in the wide table instead of the row of the long one."""
+    found = re.match(r"row (\d+): ", error.what)
+    if found is None or places is None:
+        return error
+    what = f"{places[int(found.group(1)) - 1]}: {error.what[found.end() :]}"
+    return FormatError(what, got=error.got, hint=error.hint)

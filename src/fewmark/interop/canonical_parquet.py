@@ -8,11 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from fewmark.core import KNOWN_COLUMNS, FormatError
-from fewmark.interop.canonical_csv import require_canonical
+from fewmark.core import FormatError
+from fewmark.interop.canonical_csv import table_of_columns
 from fewmark.interop.cells import text_to_cell
-from fewmark.interop.csv_text import canonical_name, unique_names
-from fewmark.interop.frame import build_frame
 
 ENCODED_KEY = b"fewmark.encoded"  # columns of mixed types, which Parquet has not, are kept as text
 
@@ -39,20 +37,16 @@ class CanonicalParquet:
         names = list(table.column_names)
         if len(set(names)) != len(names):
             raise FormatError("a column appears twice", got=names, hint="remove or rename one of the two")
-        renamed = {name: canonical_name(name) for name in names if name != "__index_level_0__"}
-        require_canonical(list(renamed.values()))
-        unique_names(renamed)
         encoded = _encoded(table.schema.metadata)
         columns: dict[str, list[Any]] = {}
-        for original, name in renamed.items():
-            cells = [_plain(cell) for cell in table.column(original).to_pylist()]
-            if name in KNOWN_COLUMNS:
-                # NaN is how pandas writes the unknown into Parquet.
-                cells = [None if isinstance(cell, float) and cell != cell else cell for cell in cells]
-            elif original in encoded:
+        for name in names:
+            if name == "__index_level_0__":
+                continue
+            cells = [_plain(cell) for cell in table.column(name).to_pylist()]
+            if name in encoded:
                 cells = [None if cell is None else text_to_cell(cell) for cell in cells]
             columns[name] = cells
-        return build_frame(columns, verbatim=True)
+        return table_of_columns(columns, typed=True)
 
 
 def _encoded(metadata: dict[bytes, bytes] | None) -> frozenset[str]:

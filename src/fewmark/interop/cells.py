@@ -12,6 +12,7 @@ import pandas as pd
 
 from fewmark.core import FormatError
 
+UNKNOWN_LABELS = frozenset(("-", "--", "–", "—", "n/a", "#n/a", "nan", "null", "?", "unknown"))  # in lower case
 EXACT_INTEGER = 2**53  # beyond it a float64 no longer tells neighbouring integers apart
 
 
@@ -87,7 +88,8 @@ def label_to_text(value: object) -> str:
     if is_unknown(value):
         return ""
     text = str(value)
-    return text if text == text.strip() and text.isprintable() and not text.startswith('"') else json.dumps(text)
+    plain = text == text.strip() and text.isprintable() and not text.startswith('"')
+    return text if plain and text.lower() not in UNKNOWN_LABELS else json.dumps(text)
 
 
 def number_to_text(value: Any) -> str:

@@ -1,59 +1,82 @@
-"""CSV files as text: strict about encoding, header and row lengths, so that nothing is half-read."""
+"""Text tables (CSV, TSV, semicolons): strict about encoding, header and row lengths, so that nothing is half-read."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from fewmark.core import KNOWN_COLUMNS, FormatError
+
+SEPARATORS: Final = (",", ";", "\t", "|")
+MAX_COLUMNS: Final = 10_000
+_MARKS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
 def header_of(head: bytes) -> list[str]:
     """The stripped names of the first line of a file's first bytes; empty if they are no text."""
+    encoding = _encoding(head)
     try:
-        text = head.decode("utf-8-sig", errors="ignore" if len(head) > 4 else "strict")
-        line = next(iter(csv.reader(io.StringIO(text, newline=""))), [])
-    except (UnicodeDecodeError, csv.Error):
+        text = head.decode(encoding, errors="ignore" if len(head) > 4 else "strict")
+        if "\x00" in text:
+            return []
+        lines, separator = _lines(text[:200_000])
+        line = next(iter(csv.reader(lines, delimiter=separator)), [])
+    except (UnicodeError, csv.Error):
         return []
-    return [name.strip() for name in line] if "\x00" not in text else []
+    return [name.strip() for name in line]
 
 
 def read_columns(path: Path) -> dict[str, list[str]]:
-    """The columns of a CSV file as text, blank lines skipped, names stripped.
+    """The columns of a text table, blank lines skipped, names stripped. See `read_text_table`."""
+    return read_text_table(path)[0]
+
+
+def read_text_table(path: Path) -> tuple[dict[str, list[str]], str]:
+    """The columns of a text table as text, and what separates them (comma, semicolon, tab or bar).
+
+    Blank lines, and lines before the header that begin with ``#``, are skipped; names are stripped. UTF-8, or UTF-16
+    with its mark.
 
     Raises
     ------
     FormatError
-        If the file is empty, no UTF-8 text, has rows of unequal length, or an empty or repeated column name.
+        If the file is empty, no such text, has rows of unequal length, or an empty or repeated column name.
     """
     raw = path.read_bytes()
     if not raw.strip():
         raise FormatError("the file is empty", got=str(path))
     try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
+        text = raw.decode(_encoding(raw))
+    except UnicodeError as error:
+        reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
         raise FormatError(
-            "a CSV file must be UTF-8 text", got=f"{path}: {error}", hint="save it again with the encoding UTF-8"
+            "a CSV file must be UTF-8 text", got=f"{path.name}: {reason}", hint="save it again with the encoding UTF-8"
         ) from None
     if "\x00" in text:
-        raise FormatError("a CSV file must be text; this one holds zero bytes", got=str(path))
+        raise FormatError("a CSV file must be text; this one holds zero bytes", got=path.name)
     try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+        lines, separator = _lines(text)
+        rows = [row for row in csv.reader(lines, delimiter=separator, strict=True) if row]
     except csv.Error as error:
-        raise FormatError("the file is no well-formed CSV", got=f"{path}: {error}") from None
+        raise FormatError("the file is no well-formed CSV", got=f"{path.name}: {error}") from None
     if not rows:
-        raise FormatError("the file is empty", got=str(path))
+        raise FormatError("the file is empty", got=path.name)
     names, rows = _header([name.strip() for name in rows[0]], rows[1:])
+    width = len(names)
     for number, row in enumerate(rows, start=1):
-        if len(row) != len(names):
+        if len(row) != width:
             raise FormatError(
-                f"row {number}: {len(names)} fields are needed, one for each column, not {len(row)}",
-                got=",".join(row),
+                f"row {number}: {width} fields are needed, one for each column, not {len(row)}",
+                got=separator.join(row[:100]),
                 hint="a text with commas needs quotes; a truncated file must be written again",
             )
-    return {name: [row[position] for row in rows] for position, name in enumerate(names)}
+    cells = list(map(list, zip(*rows, strict=True))) if rows else [[] for _ in names]
+    return dict(zip(names, cells, strict=True)), separator
 
 
 def canonical_name(name: str) -> str:
@@ -71,13 +94,44 @@ def unique_names(columns: Mapping[str, str]) -> None:
         seen[name] = original
 
 
+def _encoding(raw: bytes) -> str:
+    return next((encoding for mark, encoding in _MARKS if raw.startswith(mark)), "utf-8")
+
+
+def _lines(text: str) -> tuple[io.StringIO, str]:
+    """The text from its header on, and what separates the header's names."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        line = text[start:end].strip()
+        if line.lower().startswith("sep=") and len(line) == 5:  # what a spreadsheet writes for itself
+            return io.StringIO(text[end + 1 :], newline=""), line[4]
+        if line and not line.startswith("#"):
+            break
+        start = end + 1
+    end = text.find("\n", start)
+    return io.StringIO(text[start:], newline=""), _separator(text[start : end if end >= 0 else len(text)])
+
+
+def _separator(header: str) -> str:
+    """The separator that makes the most names of a header; a comma where none does."""
+    counts = Counter({mark: len(next(iter(csv.reader([header], delimiter=mark)), [])) for mark in SEPARATORS})
+    best, n_names = counts.most_common(1)[0]
+    return best if n_names > counts[","] else ","
+
+
 def _header(names: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    if len(names) > MAX_COLUMNS:
+        raise FormatError("the table has too many columns", got=len(names), hint=f"at most {MAX_COLUMNS}")
     counts_rows = not names[0] and len(names) > 1 and all(row[0].strip().isdigit() for row in rows)
     if counts_rows:  # a frame written with its index, which says nothing about what was measured
         names, rows = names[1:], [row[1:] for row in rows]
     if not all(names):
-        raise FormatError("every column needs a name", got=names)
-    repeated = sorted({name for name in names if names.count(name) > 1})
+        raise FormatError("every column needs a name", got=names[:100])
+    repeated = sorted(name for name, n in Counter(names).items() if n > 1)
     if repeated:
-        raise FormatError(f"the column {repeated[0]} appears twice", got=names, hint="remove or rename one of the two")
+        raise FormatError(
+            f"the column {repeated[0]} appears twice", got=names[:100], hint="remove or rename one of the two"
+        )
     return names, rows

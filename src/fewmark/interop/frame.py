@@ -59,7 +59,7 @@ def build_frame(columns: Mapping[str, Sequence[Any]], *, verbatim: bool = False)
         raise FormatError(
             f"row {row + 1}: a row has one of batch_size (offline), concurrency (closed loop) and request_rate (open "
             "loop), not several",
-            got={name: float(frame[name].iloc[row]) for name in LOAD_COLUMNS if frame[name].notna().iloc[row]},
+            got=", ".join(f"{n} {frame[n].iloc[row]:g}" for n in LOAD_COLUMNS if frame[n].notna().iloc[row]),
             hint="leave the others empty",
         )
     return frame

@@ -11,10 +11,13 @@ import pandas as pd
 
 from fewmark.core import FormatError, InputError
 from fewmark.interop.base import HEAD_BYTES, Format
+from fewmark.interop.csv_text import header_of
+from fewmark.interop.headers import meaning_of, near_names
 
 GROUP: Final = "fewmark.formats"
 _BUILT_IN: Final = {
     "csv": "fewmark.interop.canonical_csv:CanonicalCsv",
+    "json": "fewmark.interop.canonical_json:CanonicalJson",
     "parquet": "fewmark.interop.canonical_parquet:CanonicalParquet",
     "aiperf": "fewmark.interop.aiperf.summary:AiperfSummary",
     "aiperf-aggregate": "fewmark.interop.aiperf.aggregate:AiperfAggregate",
@@ -124,12 +127,21 @@ def _detect(path: Path, head: bytes) -> Format:
     best, chosen = max(scores, key=lambda item: item[0])
     if best > 0:
         return chosen
-    known = ", ".join(name.name for name in formats)
     raise FormatError(
         "the file is of no known format",
         got=_first_line(head),
-        hint=f"{formats[0].description}, or the results of a tool that is known: {known}",
+        hint=f"{_near(head)}known are {', '.join(name.name for name in formats)}",
     )
+
+
+def _near(head: bytes) -> str:
+    """What the columns of an unknown table may have meant, and what a table needs; empty if it is none."""
+    names = header_of(head)
+    if len(names) < 2:
+        return ""
+    near = {name: found for name in names[:50] if meaning_of(name) is None and (found := near_names(name))}
+    told = "".join(f"{name}: did you mean {' or '.join(found)}? " for name, found in list(near.items())[:5])
+    return f"{told}a table needs input_tokens, output_tokens, and batch_size, concurrency or request_rate; "
 
 
 def _first_line(head: bytes) -> str:

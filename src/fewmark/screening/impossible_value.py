@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+import numpy as np
 import pandas as pd
 
 from fewmark.core.columns import METRIC_COLUMNS
@@ -14,19 +15,29 @@ LATER: Final = 1.05  # the two are often taken from different repeats
 
 
 class ImpossibleValue:
-    """Nothing takes no time, and no first token comes after the last."""
+    """Nothing takes no time, and no first token comes after the last.
+
+    A zero or a negative number stands for "unknown", as many tools write it: it alone is dropped, and the row where
+    nothing else is known.
+    """
 
     name = "impossible-value"
     description = "a metric that is zero or negative, or a time to first token above the end-to-end latency"
 
     def find(self, frame: pd.DataFrame) -> Iterable[Finding]:
-        """Exclude such rows."""
-        ok = frame["status"] == "ok"
-        for name in METRIC_COLUMNS:
-            bad = frame.loc[ok & (frame[name] <= 0), name]
-            for label, value in zip(bad.index, bad.to_numpy(), strict=True):
-                reason = f"{name} is {value:g}, which no run can have; unknown values are left empty"
-                yield Finding(int(label) + 1, self.name, reason, "exclude")
+        """Correct such values to unknown; exclude rows that have no other, or whose times contradict each other."""
+        ok = (frame["status"] == "ok").to_numpy()
+        values = frame[[*METRIC_COLUMNS]].to_numpy(dtype=np.float64)
+        for position in np.flatnonzero(ok & (values <= 0).any(axis=1)).tolist():
+            known = dict(zip(METRIC_COLUMNS, values[position].tolist(), strict=True))
+            bad = {name: value for name, value in known.items() if value <= 0}
+            row = int(frame.index[position]) + 1
+            said = " and ".join(f"{name} {value:g}" for name, value in bad.items())
+            reason = f"no run can have {said}; taken as unknown"
+            if any(value > 0 for value in known.values()):
+                yield Finding(row, self.name, reason, "correct", dict.fromkeys(bad))
+            else:
+                yield Finding(row, self.name, f"{reason}, and no other value is known", "exclude")
         late = frame[ok & (frame["e2e_latency_s"] > 0) & (frame["ttft_s"] > LATER * frame["e2e_latency_s"])]
         for label, ttft, e2e in zip(late.index, late["ttft_s"].tolist(), late["e2e_latency_s"].tolist(), strict=True):
             reason = f"the first token came after {ttft:.4g} s, the last one after {e2e:.4g} s"

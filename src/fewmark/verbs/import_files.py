@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from fewmark.core import FrozenMap, InputError, Measurement, Prediction, Status
-from fewmark.interop import is_complete, read_table, to_measurements
+from fewmark.interop import Understanding, is_complete, read_table, to_measurements
 from fewmark.interop.foreign_predictions import predicted_rows, to_predictions
 from fewmark.runner.projection.projector import RULES
 from fewmark.runner.projection.truncation import awaits_projection, project_all
 from fewmark.screening import Finding, screen
 from fewmark.store import Annotation, Store, open_store
-from fewmark.verbs.results import table_of, whole_measurements
+from fewmark.verbs.results import table_of, whole_measurements, with_values
 
 
 @dataclass(frozen=True)
 class Imported:
     """What became of one file: its rows, how many were new to the store, and what the screen found.
 
-    `left_out` are the 1-based data rows that are no cell, for want of tokens or of a batch size or concurrency.
-    `n_predictions` counts the forecasts of a simulator that were new among the store's predictions.
+    `left_out` are the 1-based data rows that are no cell, for want of tokens or of a load. `n_predictions` counts the
+    forecasts of a simulator that were new among the store's predictions. `notes` say what was decided from the values,
+    and `unknown_columns` which columns were not understood, each with near names.
     """
 
     path: Path
@@ -33,6 +34,8 @@ class Imported:
     findings: tuple[Finding, ...] = ()
     left_out: tuple[int, ...] = field(default=())
     n_predictions: int = 0
+    notes: tuple[str, ...] = ()
+    unknown_columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def import_files(
@@ -73,7 +76,14 @@ def import_files(
             marks = (mark(file.measurements[f.row - 1], f) for f in findings if f.row - 1 in file.measurements)
             opened.annotate(marks)
             name, n_rows = file.frame.attrs["format"], len(file.frame)
-            out.append(Imported(file.path, name, n_rows, added, tuple(findings), file.left_out, n_predictions))
+            told = file.frame.attrs.get("understanding", Understanding())
+            out.append(
+                Imported(
+                    *(file.path, name, n_rows, added, tuple(findings), file.left_out, n_predictions),
+                    notes=tuple(told.notes),
+                    unknown_columns=told.unknown,
+                )
+            )
     return out
 
 
@@ -98,6 +108,8 @@ class _File:
 
 def _read(path: Path, name: str) -> _File:
     frame = read_table(path, name)
+    whole = whole_measurements(path, frame)
+    frame = frame if whole is not None else with_values(path, frame)
     complete = is_complete(frame)
     if not complete.any():
         raise InputError(
@@ -107,7 +119,6 @@ def _read(path: Path, name: str) -> _File:
     forecasts = predicted_rows(frame)
     kept = frame[complete & ~forecasts]
     # A format that holds whole measurements gives them with every sample; a table's rows become measurements.
-    whole = whole_measurements(path, frame)
     found = to_measurements(kept) if whole is None else whole
     measurements = dict(zip(kept.index.tolist(), found, strict=True))
     left_out = tuple(int(label) + 1 for label in frame.index[~complete])

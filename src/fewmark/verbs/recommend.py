@@ -87,7 +87,11 @@ def recommend_deployment(
     known = read_source(data, store=store, screened=screened)
     rates = measured_cells(known, RATE)
     if rates.empty:
-        raise InputError("nothing is known: no cell with a throughput", hint="run or import measurements first")
+        raise InputError(
+            "nothing is known: no cell with a throughput",
+            got=f"{len(known)} rows{' that the screen let pass' if screened else ''}",
+            hint="run or import measurements; fewmark screen shows which rows are left out, and why",
+        )
     advice: list[Advice] = []
     if space is not None:
         cells = Space.from_table(read_cases(space, known)).cells
