@@ -39,6 +39,35 @@ class _Kind:
 
 
 _KINDS: Final = (
+    _Kind("the prompts of an AIPerf run", "profile_export_aiperf.json", ("session_id", "payloads")),
+    _Kind("the settings of an AIPerf run", "profile_export_aiperf.json", ("benchmark_id", "cfg", "sweep_id")),
+    _Kind("the server's metrics of an AIPerf run", "profile_export_aiperf.json", ("endpoints_configured",)),
+    _Kind("a mark that an AIPerf run is over", "profile_export_aiperf.json", ("ready", "was_cancelled", "partial")),
+    _Kind(
+        "the rounded table of an AIPerf run",
+        "profile_export_aiperf.json",
+        columns=("Metric", "min", "max", "std"),
+        pattern="NVIDIA AIPerf",
+    ),
+    _Kind(
+        "the rounded table of an AIPerf aggregate",
+        "profile_export_aiperf_aggregate.json",
+        columns=("metric", "ci_low", "t_critical"),
+    ),
+    _Kind(
+        "the rounded table of an AIPerf sweep",
+        "profile_export_aiperf_sweep.json",
+        columns=("request_latency_mean", "request_latency_cv"),
+    ),
+    _Kind("the server's metrics of an AIPerf run", "profile_export_aiperf.json", pattern="^# AIPerf Server Metrics"),
+    _Kind("the checks of an inference-perf run", "stage_N_lifecycle_metrics.json", pattern=r'(?s)"global".*"warnings"'),
+    _Kind(
+        "the settings of an inference-perf run",
+        "stage_N_lifecycle_metrics.json",
+        pattern=r"(?sm)^(api|data|load|server):.*^(load|server):",
+    ),
+    _Kind("the raw metrics of MLCommons endpoints", "result_summary.json", ("n_pending_tasks", "metrics")),
+    _Kind("PyTorch's copy of a vLLM result", "the file without .pytorch", pattern='"name": "vLLM benchmark"'),
     _Kind("the settings of an evalscope run", "benchmark_summary.json", ("sla_auto_tune", "parallel", "number")),
     _Kind("the percentiles of an evalscope run", "benchmark_summary.json", ("Percentiles", "Latency (s)")),
     _Kind("the throughput over time of an evalscope run", "benchmark_summary.json", ("last_window_s", "warmup_frac")),

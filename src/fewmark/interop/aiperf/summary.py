@@ -27,6 +27,8 @@ class AiperfSummary:
         words = head_text(head)
         if not opens_json(words) or '"aggregation_type"' in words or '"x_request_id"' in words:
             return 0.0
+        if '"endpoints_configured"' in words:  # the server's metrics, scraped beside the run
+            return 0.0
         if '"aiperf_version"' in words and '"metrics"' in words and '"series"' in words:
             return 0.9
         if '"unit"' not in words or not any(key in words for key in _METRICS):

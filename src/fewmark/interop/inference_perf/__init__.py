@@ -1,0 +1,1 @@
+"""Results of inference-perf: its stages, its summary, its single requests."""

@@ -1,0 +1,126 @@
+"""inference-perf 0.2 to 0.7: ``stage_N_lifecycle_metrics.json`` and ``summary_lifecycle_metrics.json``, in seconds.
+
+By default the client counts the output tokens of the text anew (``output_len``) and uses that for TPOT and all rates;
+the server's count, where it stands beside (``output_tokens``, from 0.5), takes its place here. ITL stays on the
+client's tokens, with gaps of 0 put in between tokens of one event, so it is ours only where events are tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from fewmark.core import FormatError
+from fewmark.interop.inference_perf.settings import TOOL, put_server, put_stage_load, stage_files, stage_number
+from fewmark.interop.json_text import head_text, opens_json, read_json
+from fewmark.interop.run_rows import PERCENTS, RunRow, count, failure_status, nested, positive, rows_to_frame, run_id
+from fewmark.interop.yaml_text import read_settings
+
+SAME: Final = 1e-3  # relative; counts of tokens that differ by less are the same
+CLOSE: Final = 0.05
+FLAT: Final = 0.05  # a median gap below that share of the mean: events hold several tokens
+
+
+class InferencePerf:
+    """A stage's or the summary's report of inference-perf."""
+
+    name = "inference-perf"
+    description = "inference-perf's stage_N_lifecycle_metrics.json or summary_lifecycle_metrics.json"
+
+    def sniff(self, path: Path, head: bytes) -> float:
+        """By its two blocks."""
+        words = head_text(head)
+        return 0.95 if opens_json(words) and '"load_summary"' in words and '"successes"' in words else 0.0
+
+    def read(self, path: Path) -> pd.DataFrame:
+        """The canonical table, one row. Raises `FormatError`."""
+        report = read_json(path)
+        if not all(isinstance(nested(report, key), Mapping) for key in ("successes", "load_summary")):
+            raise FormatError("inference-perf writes a load_summary and successes", got=report)
+        row = lifecycle_row(report, read_settings(path.with_name("config.yaml")), stage_number(path))
+        if stage_number(path) is None and "requested_rate" not in report["load_summary"]:
+            n_stages = len(stage_files(path.parent))
+            if n_stages > 1:
+                row.cells["detail"] = "mixed"
+            row.note("a summary" + (f" of {n_stages} stages" if n_stages else " mixes the stages of a run, if several"))
+        return rows_to_frame([row.finish()])
+
+
+def lifecycle_row(report: Mapping[str, Any], settings: Mapping[str, Any], stage: int | None) -> RunRow:
+    """The row of one report; finished by the caller."""
+    row = RunRow(TOOL)
+    put_server(row, settings)
+    good = report["successes"]
+    done, failed = count(good.get("count")) or 0, count(nested(report, "failures", "count"))
+    rate = positive(nested(good, "throughput", "requests_per_sec"))
+    duration = positive(report.get("benchmark_time_seconds")) or (done / rate if rate else None)
+    row.put("duration_s", duration)
+    put_stage_load(row, report["load_summary"], settings, stage)
+    row.counts(done, failed)
+    latency = nested(good, "latency")
+    e2e = positive(nested(latency, "request_latency", "mean"))
+    row.cells["run_id"] = run_id("requests", done, e2e or 0.0)
+    if not done or e2e is None:
+        errors = nested(report, "failures", "by_label") or nested(report, "failures", "errors") or []
+        row.fail(failure_status([errors]), f"all {failed or 0} requests failed")
+        return row
+    row.put("request_throughput_req_s", rate)
+    row.put("goodput_req_s", nested(report, "goodput_metrics", "request_goodput"))
+    for theirs, ours in (("request_latency", "e2e_latency"), ("time_to_first_token", "ttft")):
+        _put(row, ours, nested(latency, theirs))
+    _tokens(row, good, latency)
+    _gaps(row, nested(latency, "inter_token_latency"))
+    return row
+
+
+def _tokens(row: RunRow, good: Mapping[str, Any], latency: object) -> None:
+    """Set lengths, rates and TPOT by the server's counts where they are there, else by the client's."""
+    served_in, served_out = good.get("prompt_tokens"), good.get("output_tokens")
+    told_in = nested(good, "prompt_len", "mean")
+    ii = row.put("input_tokens", nested(served_in, "mean")) or row.put("input_tokens", told_in)
+    said = positive(nested(good, "output_len", "mean"))
+    oo = row.put("output_tokens", nested(served_out, "mean")) or row.put("output_tokens", said)
+    rates = good.get("throughput")
+    by_rate, requests = positive(nested(rates, "output_tokens_per_sec")), positive(nested(rates, "requests_per_sec"))
+    if oo is None:
+        return
+    used = by_rate / requests if by_rate and requests else said
+    if requests:
+        row.put("throughput_tok_s", requests * oo)
+        row.put("total_throughput_tok_s", requests * (oo + ii) if ii else None)
+    per_token = nested(latency, "time_per_output_token")
+    if positive(nested(served_out, "mean")) is None:
+        row.note("tokens are counted by the client, from the text")
+        _put(row, "tpot", per_token)
+    elif used is not None and abs(used / oo - 1) <= SAME:
+        _put(row, "tpot", per_token)
+    else:
+        row.own("tpot_s", nested(per_token, "mean"))
+        row.note(f"tokens by the server's count ({oo:.4g} each), not by the client's ({used or 0:.4g})")
+        e2e, ttft = row.cells.get("e2e_latency_s"), row.cells.get("ttft_s")
+        if e2e and ttft and oo > 1:
+            row.put("tpot_s", (e2e - ttft) / (oo - 1))
+            if nested(served_out, "min") != nested(served_out, "max"):
+                row.note("TPOT is meaned by tokens and not by requests, since lengths differ")
+
+
+def _gaps(row: RunRow, part: object) -> None:
+    mean, median, tpot = positive(nested(part, "mean")), nested(part, "median"), row.cells.get("tpot_s")
+    if mean is None:
+        return
+    single = tpot is not None and abs(mean / tpot - 1) <= CLOSE and (positive(median) or 0) > FLAT * mean
+    if single:
+        _put(row, "itl", part)
+    else:
+        row.own("itl_s", mean)
+        row.note(f"gaps are between the client's tokens, several an event, and kept as {TOOL}.itl_s")
+
+
+def _put(row: RunRow, name: str, part: object) -> None:
+    row.put(f"{name}_s", nested(part, "mean"))
+    for percent in PERCENTS:
+        value = nested(part, f"p{percent}")
+        row.put(f"{name}_p{percent}_s", nested(part, "median") if value is None and percent == 50 else value)
