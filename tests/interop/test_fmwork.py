@@ -114,6 +114,11 @@ def test_json_of_its_process_script(tmp_path: Path) -> None:
     assert row["fmwork.ttft"] == 0.027
 
 
+def test_json_of_a_run_that_failed(tmp_path: Path) -> None:
+    data = {"metadata_id": None, "engine": "e", "input": 8, "output": 8, "batch": 1, "itl": 0, "status": "ERR_1"}
+    assert read(tmp_path, [data], "results.json").iloc[0]["status"] == "crashed"
+
+
 def test_nan_is_a_run_without_times(tmp_path: Path) -> None:
     row = read(tmp_path, "FMWORK GEN 20240926-183953.009140 512 128 4 2 nan nan nan nan nan\n").iloc[0]
     assert (row["status"], row["input_tokens"], row["batch_size"]) == ("crashed", 512, 4)

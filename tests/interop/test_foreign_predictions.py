@@ -103,6 +103,8 @@ def test_planner_estimated_rows_are_forecasts() -> None:
 def test_planner_measured_rows_are_measurements(tmp_path: Path) -> None:
     data = json.loads(PLANNER.read_text())
     entry = {key: value for key, value in data["benchmarks"][0].items() if "estimat" not in key and key != "based_on"}
+    path = written(tmp_path, {"_metadata": {"source": "simulated"}, "benchmarks": [entry]}, "b.json")
+    assert set(read_table(path)["provenance"]) == {"predicted"}
     path = written(tmp_path, {"metadata": {"source": "cluster runs"}, "benchmarks": [entry]}, "b.json")
     assert "provenance" not in read_table(path)
     assert len(list(to_measurements(read_table(path)))) == 1

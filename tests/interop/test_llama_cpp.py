@@ -153,6 +153,9 @@ def test_markdown(tmp_path: Path) -> None:
     assert frame["total_throughput_tok_s"].tolist()[2] == pytest.approx(640)
     assert set(frame["precision"]) == {"Q4_K"}
     assert set(frame["accelerator"]) == {"NVIDIA GeForce RTX 4090"}
+    old = MARKDOWN.replace("         pp512 |", "        pp 512 |").replace("Q4_K - Medium", "mostly Q4_K  ")
+    frame = read_table(written(tmp_path, old, "bench.md"))
+    assert (frame["test"][0], frame["model"][0], frame["precision"][0]) == ("pp512", "llama 7B", "Q4_K")
     with pytest.raises(FormatError, match="unknown test"):
         read_table(written(tmp_path, MARKDOWN.replace("pp512 |", "zz512 |"), "bench.md"))
     with pytest.raises(FormatError, match="cell for each column"):

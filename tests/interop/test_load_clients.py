@@ -154,6 +154,36 @@ def test_evalscope_keys_of_before_in_seconds(tmp_path: Path) -> None:  # hand-ma
     assert (row["ttft_s"], row["tpot_s"], row["total_throughput_tok_s"]) == (0.0641, 0.0049, 17507.8)
 
 
+def test_evalscope_packages_are_events(tmp_path: Path) -> None:  # hand-made
+    data = {
+        "Time taken for tests (s)": 78.9037,
+        "Number of concurrency": 10,
+        "Total requests": 20,
+        "Succeed requests": 20,
+        "Failed requests": 0,
+        "Output token throughput (tok/s)": 259.5567,
+        "Total token throughput (tok/s)": 536.8313,
+        "Average latency (s)": 39.4105,
+        "Average time to first token (s)": 1.1695,
+        "Average time per output token (s)": 0.0374,
+        "Average input tokens per request": 1093.9,
+        "Average output tokens per request": 1024.0,
+        "Average package latency (s)": 0.0374,
+        "Average package per request": 1021.95,
+    }
+    row = one(written(tmp_path, data))
+    assert (row["itl_s"], row["tpot_s"]) == (0.0374, 0.0374)
+    row = one(written(tmp_path, {**data, "Average package latency (s)": 0.1496, "Average package per request": 256.0}))
+    assert unknown(row, "itl_s")
+    assert row["evalscope.itl_s"] == 0.1496
+
+
+def test_evalscope_more_concurrency_than_requests(tmp_path: Path) -> None:
+    data = loaded(EVALSCOPE / "mock-closed-c1-c4-c16" / "parallel_4_number_16" / "benchmark_summary.json")
+    row = one(written(tmp_path, {**data, "Concurrency": 64}))
+    assert row["concurrency"] == 16
+
+
 def test_evalscope_oldest_keys_where_tpot_is_the_test_over_all_tokens(tmp_path: Path) -> None:  # hand-made
     data = {
         "Time taken for tests (s)": 10.739,

@@ -79,10 +79,23 @@ def test_inferencex_disaggregated_throughputs_are_of_their_own_gpus(tmp_path: Pa
     assert row["inferencex.input_tok_s"] == 2400 * 4
     assert row["total_throughput_tok_s"] == 900 * 12 == 150 * 8 + 2400 * 4
     assert bool(row["option.disaggregated"])
+    later = {"output_tput_per_gpu": 100.0, "input_tput_per_gpu": 800.0}  # per all 12 GPUs
+    assert one(written(tmp_path, {**DISAGGREGATED, **later}))["throughput_tok_s"] == 1200
+    roles = {**later, "output_tput_per_decode_gpu": 150.0, "input_tput_per_prefill_gpu": 2400.0}
+    row = one(written(tmp_path, {**DISAGGREGATED, **roles}))
+    assert (row["throughput_tok_s"], row["inferencex.input_tok_s"]) == (1200, 9600)
     unnamed = {key: value for key, value in DISAGGREGATED.items() if not key.startswith("num_")}
     row = one(written(tmp_path, unnamed))
     assert unknown(row, "throughput_tok_s", "total_throughput_tok_s", "accelerator_count")
     assert row["inferencex.output_tput_per_gpu"] == 150
+
+
+def test_inferencex_roles_on_the_same_gpus_are_not_added(tmp_path: Path) -> None:
+    data = {key: value for key, value in V2.items() if key not in ("tp", "ep")}
+    data |= {"num_prefill_gpu": 8, "num_decode_gpu": 8, "prefill_tp": 8, "decode_tp": 8, "disagg": False}
+    row = one(written(tmp_path, {**data, "metrics": {"input_tput_per_gpu": 875.0}}))
+    assert (row["accelerator_count"], row["tensor_parallel_size"]) == (8, 8)
+    assert (row["total_throughput_tok_s"], row["throughput_tok_s"]) == (8000, 1000)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pandas as pd
 
 from fewmark.core import FormatError
 from fewmark.interop.json_text import read_json
-from fewmark.interop.lookups import has_keys, label, mapping
+from fewmark.interop.lookups import has_keys, items, label, mapping
 from fewmark.interop.request_records import RequestRecords
 from fewmark.interop.run_rows import RunRow, positive, rows_to_frame, run_id
 
@@ -55,7 +55,7 @@ def _row(name: str, agent: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, (str, int, float, bool)):
             row.cells[f"option.{option}"] = value
     records, decoding, tokens = RequestRecords(), 0.0, 0.0
-    for run in agent.get("individual_runs") or ():
+    for run in items(agent.get("individual_runs")):
         made = positive(mapping(run).get("tokens_generated"))
         whole, first = (positive(mapping(run).get(key)) for key in ("total_duration_ms", "ttft_ms"))
         records.add(whole and whole / 1e3, first and first / 1e3, None, made)

@@ -24,7 +24,7 @@ import pandas as pd
 
 from fewmark.core import FormatError, Status
 from fewmark.interop.json_text import head_text, read_json
-from fewmark.interop.lookups import has_keys, label, mapping, sibling, truth
+from fewmark.interop.lookups import has_keys, is_object, items, label, mapping, sibling, truth
 from fewmark.interop.request_records import RequestRecords
 from fewmark.interop.run_rows import PERCENTS, RunRow, count, number, positive, rows_to_frame, run_id
 from fewmark.interop.serving_load import put_load
@@ -64,6 +64,8 @@ _FIELDS: Final[Mapping[str, str]] = {
     "average output tokens per request": "output_tokens",
     "avg output tokens": "output_tokens",
     "avg decoded tok/iter": "tokens_per_event",
+    "average package latency": "gap_s",
+    "average package per request": "events",
 }
 _SIGNS: Final = ("latency (s)", "tokens per request", "throughput", "requests")
 _PERCENTILES: Final = {"latency": "e2e_latency", "ttft": "ttft", "tpot": "tpot", "itl": "itl"}
@@ -82,6 +84,8 @@ class Evalscope:
             return 0.9 if b"first_chunk_latency" in head and b"completion_tokens" in head else 0.0
         if has_keys(head, "summary_columns") and "api_type" in head_text(head):
             return 0.9
+        if not is_object(head):
+            return 0.0
         keys = {_split(key)[0] for key in re.findall(r'"([^"\n]{3,60})"\s*:', head_text(head)[:8000])}
         known = {_FIELDS[key] for key in keys if key in _FIELDS}
         return 0.95 if len(known) >= 5 and {"total", "throughput_tok_s"} <= known else 0.0
@@ -162,7 +166,12 @@ def _values(
     if any(_split(key)[0] == "throughput" for key in data) and "tpot_s" in out:
         row.own("tpot_s", out.pop("tpot_s"))
         row.note("evalscope.tpot_s is the test's duration over all output tokens")
-    bundle = fields.get("tokens_per_event")
+    bundle, events = fields.get("tokens_per_event"), positive(fields.get("events"))
+    if bundle is None and events and tokens:
+        bundle = tokens / events
+        out.setdefault("itl_s", positive(fields.get("gap_s")) or 0.0)
+    if "itl_s" in out and (whole or not out["itl_s"] or (tokens is not None and tokens <= 1)):
+        out.pop("itl_s")
     if bundle is not None and bundle > 1.05 and "itl_s" in out:
         row.own("itl_s", out.pop("itl_s"))
         row.note(f"an event holds {bundle:.3g} tokens: evalscope.itl_s is between events")
@@ -214,7 +223,7 @@ def _requests(path: Path) -> RequestRecords | None:
 def _web_rows(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     units = {
         str(mapping(column).get("key")): mapping(mapping(column).get("semantics")).get("raw_unit")
-        for column in data.get("summary_columns") or ()
+        for column in items(data.get("summary_columns"))
     }
     names = {
         "avg_latency": "e2e_latency_s",
@@ -227,7 +236,7 @@ def _web_rows(data: Mapping[str, Any]) -> list[dict[str, Any]]:
         "avg_output_tokens": "output_tokens",
     }
     out = []
-    for line in data.get("summary_rows") or ():
+    for line in items(data.get("summary_rows")):
         values = mapping(mapping(line).get("values"))
         row = RunRow("evalscope")
         row.say("model", label(data.get("model")))

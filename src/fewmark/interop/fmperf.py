@@ -44,7 +44,7 @@ class Fmperf:
             if not isinstance(record, Mapping) or number(record.get("duration_ms")) is None:
                 raise FormatError(f"record {place}: a record has duration_ms", got=record)
             level = number(record.get("exp_num_users")), number(record.get("exp_duration"))
-            request = tuple(record.get(name) for name in ("exp_id", "worker_idx", "request_idx"))
+            request = tuple(str(record.get(name)) for name in ("exp_id", "worker_idx", "request_idx"))
             levels.setdefault(level, {}).setdefault(request, []).append(record)
         return rows_to_frame([_row(*level, requests) for level, requests in levels.items()])
 

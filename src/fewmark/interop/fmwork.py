@@ -131,6 +131,8 @@ def _of_json(data: Mapping[str, Any]) -> dict[str, Any]:
     row.say("engine", label(data.get("engine")))
     row.say("model", label(data.get("model")))
     row.say("precision", label(data.get("precision")))
+    if str(data.get("status", "")).upper().startswith("ERR"):
+        row.fail(Status.CRASHED, f"the run ended with {data['status']}")
     row.own("setup_s", data.get("setup"))
     row.own("warmup_s", data.get("warmup"))
     return row.finish()

@@ -16,7 +16,7 @@ import pandas as pd
 
 from fewmark.core import FormatError, Status
 from fewmark.interop.json_text import read_objects
-from fewmark.interop.lookups import accelerator_name, has_keys, label, mapping, sibling
+from fewmark.interop.lookups import accelerator_name, has_keys, items, label, mapping, sibling
 from fewmark.interop.request_records import RequestRecords
 from fewmark.interop.run_rows import PERCENTS, RunRow, count, nested, number, positive, rows_to_frame, run_id
 from fewmark.interop.serving_load import put_load
@@ -55,7 +55,7 @@ def _row(data: Mapping[str, Any], aggregate: Mapping[str, Any], metadata: Mappin
     if unit not in _UNITS:
         raise FormatError("unknown time unit", got=unit, hint=f"one of {', '.join(_UNITS)}")
     scale = _UNITS[unit]
-    requests = [request for request in data.get("individual_request_metrics") or () if isinstance(request, Mapping)]
+    requests = [request for request in items(data.get("individual_request_metrics")) if isinstance(request, Mapping)]
     records = _records(requests, scale)
     done, failed = count(aggregate.get("num_completed_requests")), count(aggregate.get("num_error_requests"))
     complete = len(records) > 0 and len(records) == (done if done is not None else len(records))

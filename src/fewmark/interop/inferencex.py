@@ -2,7 +2,8 @@
 
 Times are seconds without a suffix; ``intvty`` is 1000 over a TPOT in milliseconds. Throughputs are per GPU: of all GPUs
 for ``tput_per_gpu``, of the decoding ones for ``output_tput_per_gpu`` and of the prefilling ones for
-``input_tput_per_gpu`` where the two are apart. Power counts where ``power_valid`` is 1 and the schema is version 2;
+``input_tput_per_gpu`` where the two are apart; later rows have ``output_tput_per_decode_gpu`` for that. Rows that are
+not disaggregated may name the same GPUs for both roles. Power counts where ``power_valid`` is 1 and the schema is version 2;
 rows without a version are ambiguous. Rows of one curve may be of different runs; ``curve_run`` tells which.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +41,9 @@ class Inferencex:
 
     def sniff(self, path: Path, head: bytes) -> float:
         """By the keys of a row per GPU, or of a run with times in seconds."""
-        if has_keys(head, "tput_per_gpu") and (has_keys(head, "hw") or has_keys(head, "hardware")):
+        if has_keys(head, "tput_per_gpu") and any(
+            has_keys(head, name) for name in ("hw", "hardware", "device", "conc")
+        ):
             return 0.95
         single = has_keys(head, "max_concurrency", "model_id") and not has_keys(head, "median_ttft_ms")
         return 0.95 if single and (has_keys(head, "median_ttft") or has_keys(head, "mean_ttft")) else 0.0
@@ -65,15 +69,14 @@ def _aggregate(data: Mapping[str, Any]) -> dict[str, Any]:
     row.say("engine", label(data.get("framework")))
     row.say("model", label(data.get("model")))
     row.say("precision", label(data.get("precision")))
-    row.say("accelerator", label(first_known(data, "hw", "hardware")))
+    row.say("accelerator", label(first_known(data, "hw", "hardware", "device")))
     _version(row, data)
     row.put("concurrency", data.get("conc"))
     row.put("input_tokens", data.get("isl"))
     row.put("output_tokens", data.get("osl"))
     if "isl" in data:
         row.note("lengths are those asked for")
-    apart = truth(data.get("disagg")) is True or bool(positive(data.get("num_decode_gpu")))
-    all_gpus, decoding, prefilling = _gpus(row, data, apart)
+    gpus = _gpus(row, data)
     for key, name in (("spec_decoding", "spec_decoding"), ("mtp", "spec_decoding")):
         if str(data.get(key, "")).strip().lower() not in _NONE:
             row.say(f"option.{name}", data.get(key))
@@ -84,13 +87,7 @@ def _aggregate(data: Mapping[str, Any]) -> dict[str, Any]:
     if truth(data.get("dp_attention")) is True:
         row.cells["option.dp_attention"] = True
     row.cells |= _latencies(row, data)
-    if all_gpus:
-        row.put("total_throughput_tok_s", data.get("tput_per_gpu"), all_gpus)
-        row.note(f"throughputs are times {all_gpus:g} GPUs" + (f", output times {decoding:g}" if apart else ""))
-    if decoding:
-        row.put("throughput_tok_s", data.get("output_tput_per_gpu"), decoding)
-    if prefilling:
-        row.own("input_tok_s", data.get("input_tput_per_gpu"), prefilling)
+    _throughputs(row, data, gpus)
     _power(row, data)
     _failed(row, data)
     row.cells["run_id"] = _identity(data, row)
@@ -120,36 +117,60 @@ def _single(data: Mapping[str, Any]) -> dict[str, Any]:
     return row.finish()
 
 
-def _gpus(row: RunRow, data: Mapping[str, Any], apart: bool) -> tuple[float | None, float | None, float | None]:
-    """How many GPUs the throughputs are per: all, output, input."""
+@dataclass(frozen=True)
+class _Gpus:
+    """How many GPUs a deployment has: all of them, those that decode, those that prefill; the latter may be the same."""
+
+    all: float | None
+    decoding: float | None
+    prefilling: float | None
+
+
+def _gpus(row: RunRow, data: Mapping[str, Any]) -> _Gpus:
+    apart = truth(data.get("disagg")) is True
+    prefill, decode = positive(data.get("num_prefill_gpu")), positive(data.get("num_decode_gpu"))
     if apart:
-        prefill, decode = positive(data.get("num_prefill_gpu")), positive(data.get("num_decode_gpu"))
         row.cells["option.disaggregated"] = True
         for side in _SIDES:
             for key in _SIDE_KEYS:
                 value = data.get(f"{side}_{key}")
                 if value not in (None, "") and str(value).strip().lower() not in _NONE:
                     row.say(f"option.{side}_{key}", value)
-        if prefill and decode:
-            row.put("accelerator_count", prefill + decode)
-            return prefill + decode, decode, prefill
-        row.note(
-            "the numbers of prefill and decode GPUs are not in the row: throughputs cannot be told from those per GPU"
-        )
+        found = _Gpus(prefill + decode if prefill and decode else None, decode, prefill)
+    else:
+        tensor = positive(first_known(data, "tp", "decode_tp"))
+        row.put("tensor_parallel_size", tensor)
+        shared = decode if prefill == decode else None  # both roles on the same GPUs: they are not added
+        factors = [tensor, positive(data.get("pp")) or 1.0, positive(data.get("pcp_size")) or 1.0]
+        product = factors[0] * factors[1] * factors[2] if factors[0] and factors[1] and factors[2] else None
+        count_of = positive(first_known(data, "num_gpus", "total_gpus", "num_gpu")) or shared or product
+        found = _Gpus(count_of, count_of, count_of)
+    row.put("accelerator_count", found.all)
+    return found
+
+
+def _throughputs(row: RunRow, data: Mapping[str, Any], gpus: _Gpus) -> None:
+    """Whole throughputs from those per GPU, each with the number of GPUs that it is per."""
+    if gpus.all is None:
         for key in ("tput_per_gpu", "output_tput_per_gpu", "input_tput_per_gpu"):
             row.own(key, data.get(key))
-        return None, None, None
-    tensor = positive(data.get("tp"))
-    row.put("tensor_parallel_size", tensor)
-    said = positive(first_known(data, "num_gpus", "total_gpus", "num_gpu"))
-    factors = [tensor, positive(data.get("pp")) or 1.0, positive(data.get("pcp_size")) or 1.0]
-    gpus = said or (factors[0] * factors[1] * factors[2] if factors[0] and factors[1] and factors[2] else None)
-    if gpus is None:
-        row.own("tput_per_gpu", data.get("tput_per_gpu"))
-        row.own("output_tput_per_gpu", data.get("output_tput_per_gpu"))
-    else:
-        row.put("accelerator_count", gpus)
-    return gpus, gpus, gpus
+        row.note("how many GPUs there are is not in the row: throughputs are only known per GPU")
+        return
+    total = row.put("total_throughput_tok_s", data.get("tput_per_gpu"), gpus.all)
+    output, given = positive(data.get("output_tput_per_gpu")), positive(data.get("input_tput_per_gpu"))
+    per_output, per_input = gpus.decoding or gpus.all, gpus.prefilling or gpus.all
+    by_role = (positive(data.get("output_tput_per_decode_gpu")), positive(data.get("input_tput_per_prefill_gpu")))
+    if by_role[0]:
+        output, given = by_role
+    elif per_output != gpus.all and total and output and given:
+        # Later rows give both per all GPUs and the roles' own under other names: input and output add up to the total.
+        if abs((output + given) * gpus.all / total - 1) < abs((output * per_output + given * per_input) / total - 1):
+            per_output = per_input = gpus.all
+    row.put("throughput_tok_s", output, per_output)
+    row.own("input_tok_s", given, per_input)
+    row.note(
+        f"throughputs are times {gpus.all:g} GPUs" + (f", output {per_output:g}" if per_output != gpus.all else "")
+    )
 
 
 def _latencies(row: RunRow, data: Mapping[str, Any]) -> dict[str, float]:
@@ -157,7 +178,10 @@ def _latencies(row: RunRow, data: Mapping[str, Any]) -> dict[str, float]:
     for key, metric in _METRICS.items():
         names = {"mean": f"{metric}_s", "median": f"{metric}_p50_s", **{f"p{p}": f"{metric}_p{p}_s" for p in PERCENTS}}
         for said, name in names.items():
-            if (found := positive(data.get(f"{said}_{key}"))) is not None:
+            found = positive(data.get(f"{said}_{key}"))
+            if found is None and key == "tpot" and (speed := positive(data.get(f"{said}_intvty"))):
+                found = 1 / speed
+            if found is not None:
                 out[name] = found
     if not any(f"{metric}_s" in out for metric in _METRICS.values()) and out:
         row.note("only percentiles are in the file, no means")

@@ -35,7 +35,7 @@ _OPTIONS: Final = (
     "tensor_split", "use_mmap", "load_mode", "lazy_mode", "repack", "n_cpu_moe", "embeddings", "cpu_mask", "poll",
 )  # fmt: skip
 _LAYERS: Final = ("n_gpu_layers", "ngl")
-_TEST: Final = re.compile(r"^(?:pp(?P<pp>\d+))?\s*\+?\s*(?:tg(?P<tg>\d+))?(?:\s*@\s*d(?P<depth>\d+))?$")
+_TEST: Final = re.compile(r"^(?:pp\s*(?P<pp>\d+))?\s*\+?\s*(?:tg\s*(?P<tg>\d+))?(?:\s*@\s*d(?P<depth>\d+))?$")
 _INSERT: Final = re.compile(r"INSERT\s+INTO\s+\w+\s*\(([^)]*)\)\s*VALUES\s*\((.*)\)\s*;", re.IGNORECASE)
 _HEADINGS: Final = {
     "ngl": "n_gpu_layers",
@@ -128,7 +128,8 @@ def _deployment(row: RunRow, test: Mapping[str, Any]) -> None:
     stem = re.sub(r"(?:-\d{5}-of-\d{5})?\.gguf$", "", PurePosixPath(file.replace("\\", "/")).name) if file else None
     quant = _QUANT.search(kind or "") or _QUANT.search(stem or "")
     row.say("precision", quant[1] if quant else None)
-    row.say("model", _QUANT.sub("", stem or kind or "").strip(" ._-") or stem or kind)
+    bare = re.sub(r"\s+(?:all|mostly)$", "", _QUANT.sub("", stem or kind or "").strip(" ._-"))
+    row.say("model", bare or stem or kind)
     row.say("model_type", kind)
     layers = number(first_known(test, *_LAYERS))
     backend = str(first_known(test, "backends", "backend") or "")

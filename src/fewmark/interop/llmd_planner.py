@@ -21,7 +21,7 @@ from fewmark.interop.lookups import first_known, has_keys, label, mapping, truth
 from fewmark.interop.run_rows import PERCENTS, RunRow, positive, rows_to_frame, run_id
 
 _METRICS: Final = {"ttft": "ttft", "e2e": "e2e_latency", "tpot": "tpot"}
-_NOT_MEASURED: Final = re.compile(r"(?i)estimat|interpolat|synthetic|simulat|\bblis\b|\bfake\b|\bdummy\b")
+_NOT_MEASURED: Final = re.compile(r"(?i)estimat|interpolat|synthetic|simulat|\bblis\b|\bfake\b|\bdummy\b|\bmock")
 
 
 class LlmdPlanner:
@@ -40,7 +40,7 @@ class LlmdPlanner:
         entries = data if isinstance(data, list) else mapping(data).get("benchmarks")
         if not isinstance(entries, list) or not entries:
             raise FormatError("the planner's file has a list of benchmarks", got=list(mapping(data))[:8])
-        metadata = mapping(mapping(data).get("metadata"))
+        metadata = mapping(first_known(mapping(data), "metadata", "_metadata"))
         rows = []
         for place, entry in enumerate(entries, start=1):
             if not isinstance(entry, Mapping):

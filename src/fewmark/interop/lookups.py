@@ -43,6 +43,11 @@ def mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def items(value: object) -> list[Any]:
+    """The value if it is a JSON list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
 def sibling(path: Path, name: str) -> Mapping[str, Any]:
     """The JSON object of another file of the same folder; empty if there is none that can be read."""
     other = path.parent / name

@@ -73,6 +73,7 @@ _KINDS: Final = (
     _Kind("the throughput over time of an evalscope run", "benchmark_summary.json", ("last_window_s", "warmup_frac")),
     _Kind("the time line of an evalscope run", "benchmark_summary.json", ("cum_completion", "cum_new_prompt")),
     _Kind("the table that evalscope prints", "benchmark_summary.json", pattern="Performance Test Summary Report"),
+    _Kind("the log of an evalscope run", "benchmark_summary.json", pattern=r"evalscope - INFO"),
     _Kind(
         "the settings of a genai-bench experiment",
         "the files …_concurrency_N_time_Ts.json",
