@@ -3,8 +3,8 @@
 Times are seconds without a suffix; ``intvty`` is 1000 over a TPOT in milliseconds. Throughputs are per GPU: of all GPUs
 for ``tput_per_gpu``, of the decoding ones for ``output_tput_per_gpu`` and of the prefilling ones for
 ``input_tput_per_gpu`` where the two are apart; later rows have ``output_tput_per_decode_gpu`` for that. Rows that are
-not disaggregated may name the same GPUs for both roles. Power counts where ``power_valid`` is 1 and the schema is version 2;
-rows without a version are ambiguous. Rows of one curve may be of different runs; ``curve_run`` tells which.
+not disaggregated may name the same GPUs for both roles. Power counts where ``power_valid`` is 1 and the schema is
+version 2; rows without a version are ambiguous. Rows of one curve may be of different runs; ``curve_run`` tells which.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _single(data: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Gpus:
-    """How many GPUs a deployment has: all of them, those that decode, those that prefill; the latter may be the same."""
+    """How many GPUs a deployment has: all of them, those that decode, those that prefill (maybe the same ones)."""
 
     all: float | None
     decoding: float | None
@@ -163,9 +163,13 @@ def _throughputs(row: RunRow, data: Mapping[str, Any], gpus: _Gpus) -> None:
     if by_role[0]:
         output, given = by_role
     elif per_output != gpus.all and total and output and given:
-        # Later rows give both per all GPUs and the roles' own under other names: input and output add up to the total.
-        if abs((output + given) * gpus.all / total - 1) < abs((output * per_output + given * per_input) / total - 1):
-            per_output = per_input = gpus.all
+        # Later rows give both per all GPUs, and the roles' own under other names; whichever adds up to the total holds.
+        of_all = abs((output + given) * gpus.all / total - 1)
+        per_output, per_input = (
+            (gpus.all, gpus.all)
+            if of_all < abs((output * per_output + given * per_input) / total - 1)
+            else (per_output, per_input)
+        )
     row.put("throughput_tok_s", output, per_output)
     row.own("input_tok_s", given, per_input)
     row.note(

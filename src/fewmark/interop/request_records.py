@@ -7,6 +7,7 @@ two measured ones. Of fewer than 100 / (100 − p) requests that is their maximu
 
 from __future__ import annotations
 
+import math
 from array import array
 from dataclasses import dataclass, field
 
@@ -77,7 +78,8 @@ class RequestRecords:
         for name, column in (("input_tokens", self.input_tokens), ("output_tokens", self.output_tokens)):
             values = _known(column)
             if len(values) == len(self) and len(values):
-                out[name] = float(values.mean())
+                with np.errstate(over="ignore"):
+                    out[name] = float(values.mean())
         if duration_s is not None and duration_s > 0 and len(self):
             out["request_throughput_req_s"] = len(self) / duration_s
             if "output_tokens" in out:
@@ -86,7 +88,7 @@ class RequestRecords:
                     out["total_throughput_tok_s"] = (
                         (out["input_tokens"] + out["output_tokens"]) * len(self) / duration_s
                     )
-        return {name: value for name, value in out.items() if value > 0}
+        return {name: value for name, value in out.items() if 0 < value < math.inf}
 
     def tokens_an_event(self) -> float | None:
         """Output tokens after the first event for each gap; None without both. Above 1, events are bundles."""
@@ -109,7 +111,8 @@ def _known(column: array[float]) -> FloatArray:
 def _described(name: str, ordered: npt.NDArray[np.floating]) -> dict[str, float]:
     if not len(ordered):
         return {}
-    out = {f"{name}_s": float(ordered.mean(dtype=np.float64))}
+    with np.errstate(over="ignore"):
+        out = {f"{name}_s": float(ordered.mean(dtype=np.float64))}
     for percent in PERCENTS:
         out[f"{name}_p{percent}_s"] = float(ordered[max(0, -(-percent * len(ordered) // 100) - 1)])
     return out
