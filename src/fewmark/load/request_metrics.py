@@ -57,6 +57,8 @@ REQUEST_METRICS: Final[Mapping[str, Callable[[RequestRecord], float | None]]] = 
     "time_to_first_answer_token_s": time_to_first_answer_token_s,
 }
 
+OF_FIRST_TOKEN: Final = frozenset({"ttft_s", "ttft_from_schedule_s", "time_to_first_answer_token_s"})
+
 
 def _between(start: float | None, end: float | None) -> float | None:
     return None if start is None or end is None else end - start

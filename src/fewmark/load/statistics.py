@@ -31,22 +31,26 @@ from fewmark.load.estimates import (
 )
 from fewmark.load.goodput import Attainment, Tier, attainment
 from fewmark.load.records import FINISHED, LoadResult, RequestRecord, RequestStatus
-from fewmark.load.request_metrics import REQUEST_METRICS, output_tokens
+from fewmark.load.request_metrics import OF_FIRST_TOKEN, REQUEST_METRICS, output_tokens
 from fewmark.load.steady_state import Saturation, SteadyWindow, ended_at, ends_by_part, saturation, steady_window
 
 PERCENTS: Final = (50, 90, 95, 99)
+BEGUN: Final = FINISHED | {RequestStatus.CANCELLED}  # whose first token counts, if it came
 SINGLE_TOKEN_SHARE: Final = 0.99  # of gaps that are of one token each, for percentiles of gaps per token
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Requests of the whole run by how they ended, and those that count."""
+    """Requests of the whole run by how they ended, and those that count.
 
-    planned: int
+    `unfinished` were in flight when the run was stopped, `unsent` not even sent.
+    """
+
     ok: int
     short: int
     failed: int
     unfinished: int
+    unsent: int
     in_window: int
 
 
@@ -104,9 +108,11 @@ def run_statistics(
     saturated = saturation(records, concurrency)
     if window is None:
         return RunStatistics({}, (), None, saturated, counts)
-    ended = sorted((r for r in records if window.holds(r)), key=lambda r: ended_at(r) or 0.0)
+    ended = sorted((r for r in records if window.holds(ended_at(r))), key=lambda r: ended_at(r) or 0.0)
     finished = [record for record in ended if record.status in FINISHED]
-    estimates = dict(_latency_estimates(finished, level))
+    begun = [r for r in records if window.holds(r.first_chunk_s) and r.status in BEGUN]
+    begun.sort(key=lambda r: r.first_chunk_s or 0.0)
+    estimates = dict(_latency_estimates(begun, finished, level))
     estimates |= _gap_estimates(finished, level)
     estimates |= _rate_estimates(records, finished, window, level)
     idle_gap, idle_share = _idle(records, concurrency)
@@ -143,9 +149,11 @@ def combine_runs(runs: Sequence[RunStatistics], level: float = DEFAULT_LEVEL) ->
     return out
 
 
-def _latency_estimates(finished: Sequence[RequestRecord], level: float) -> Iterator[tuple[str, Estimate]]:
+def _latency_estimates(
+    begun: Sequence[RequestRecord], finished: Sequence[RequestRecord], level: float
+) -> Iterator[tuple[str, Estimate]]:
     for name, of in REQUEST_METRICS.items():
-        values = _known(finished, of)
+        values = _known(begun if name in OF_FIRST_TOKEN else finished, of)
         if not values:
             continue
         yield name, mean_estimate(values, level)
@@ -264,12 +272,13 @@ def _idle(records: Sequence[RequestRecord], concurrency: int | None) -> tuple[fl
 def _counts(records: Sequence[RequestRecord], window: SteadyWindow | None) -> Counts:
     by_status = [record.status for record in records]
     ok, short = by_status.count(RequestStatus.OK), by_status.count(RequestStatus.SHORT)
-    unfinished = by_status.count(RequestStatus.CANCELLED)
+    cancelled = [record for record in records if record.status is RequestStatus.CANCELLED]
+    unfinished = sum(record.send_s is not None for record in cancelled)
     return Counts(
-        planned=len(records),
         ok=ok,
         short=short,
-        failed=len(records) - ok - short - unfinished,
+        failed=len(records) - ok - short - len(cancelled),
         unfinished=unfinished,
-        in_window=0 if window is None else sum(window.holds(record) for record in records),
+        unsent=len(cancelled) - unfinished,
+        in_window=0 if window is None else sum(window.holds(ended_at(record)) for record in records),
     )

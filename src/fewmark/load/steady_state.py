@@ -3,16 +3,17 @@
 The window is found in two published steps.
 
 1. Load reached. Closed loop: from the first to the last moment at which at least 90% of the streams have a request in
-   flight (the rule of SGLang's and vLLM's steady-state fields), and, as all streams began at once, not before as many
+   flight (the rule of SGLang's and vLLM's steady-state fields), and, as streams begin at once, not before as many
    requests have ended as there are streams. Open loop: from the first end of a request to the last planned send.
 2. Warm-up over. Geweke's diagnostic (Bayesian Statistics 4, 1992) on TTFT and on e2e latency, in the order in which
-   requests ended: twentieths are dropped from the front while the mean of the first tenth of the rest differs from that
-   of its last half by more than 1% and by more than chance (1%, with the variance of batch means beside a straight
+   they came about: twentieths are dropped from the front while the mean of the first tenth of the rest differs from
+   that of its last half by more than 1% and by more than chance (1%, with the variance of batch means beside a straight
    line), but no more than half of all; the later cut of the two holds. Where they still differ, it has not settled.
    (MSER-5 was tried: on latencies that hang together over many requests it drops up to half of a steady run.)
 
-Requests count that *ended* inside the window: a window of the ends of requests holds long and short ones alike, one of
-whole requests prefers short ones, and one of their sends holds requests that ended when the load was gone.
+What counts is what *came about* inside the window: a TTFT with its first token, all else of a request with its last. So
+long and short requests are held alike, where a window of whole requests would prefer short ones, and none counts that
+ended when the load was gone.
 
 Over-saturation (open loop): requests come faster than the server ends them, so that waiting grows with the length of
 the run and no number describes the server. It is said where, between the first end and the last planned send, more than
@@ -31,7 +32,7 @@ from statistics import NormalDist
 from typing import Final
 
 from fewmark.load.estimates import MIN_BATCHES, batch_sums, student_t_quantile, variance_of_sum
-from fewmark.load.records import RequestRecord
+from fewmark.load.records import FINISHED, RequestRecord
 
 IN_FLIGHT_SHARE: Final = 0.9
 MIN_FOR_WARM_UP: Final = 40
@@ -73,10 +74,9 @@ class SteadyWindow:
         """The ends of so many parts of equal length."""
         return [self.start_s + self.duration_s * j / parts for j in range(parts + 1)]
 
-    def holds(self, record: RequestRecord) -> bool:
-        """Whether a request ended inside."""
-        end = ended_at(record)
-        return end is not None and self.start_s < end <= self.end_s
+    def holds(self, at_s: float | None) -> bool:
+        """Whether a moment lies inside."""
+        return at_s is not None and self.start_s < at_s <= self.end_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,20 +139,16 @@ def steady_window(
     if bounds is None or bounds[1] <= bounds[0]:
         return None
     start, end = bounds
-    inside = sorted(
-        ((at, record) for record in sent if (at := ended_at(record)) is not None and start < at <= end),
-        key=lambda pair: pair[0],
-    )
-    if not inside:
-        return None
-    cut, settled = 0, True
-    for series in (_latencies(inside, first=True), _latencies(inside, first=False)):
-        dropped, found = warm_up(series)
-        cut, settled = max(cut, dropped), settled and found
-    if cut:
-        start = inside[cut - 1][0]
-    before, after = bisect.bisect_right(ends, start), len(ends) - bisect.bisect_right(ends, end)
-    return SteadyWindow(start, end, before, len(ends) - before - after, after, settled)
+    begin, settled = start, True
+    for series in (_first_tokens(sent), _last_tokens(sent)):
+        inside = [(at, value) for at, value in series if start < at <= end]
+        dropped, found = warm_up([value for _, value in inside])
+        if dropped:
+            begin = max(begin, inside[dropped - 1][0])
+        settled = settled and found
+    before, after = bisect.bisect_right(ends, begin), len(ends) - bisect.bisect_right(ends, end)
+    n_inside = len(ends) - before - after
+    return SteadyWindow(begin, end, before, n_inside, after, settled) if n_inside else None
 
 
 def warm_up(values: Sequence[float]) -> tuple[int, bool]:
@@ -238,7 +234,7 @@ def _closed_bounds(
     changes = []
     for record in sent:
         end = ended_at(record)
-        changes += [(_arrival_sent(record), 1), (last if end is None else end, -1)]
+        changes += [(_sent_at(record), 1), (last if end is None else end, -1)]
     changes.sort()
     in_flight = 0
     first_reached = last_reached = None
@@ -258,22 +254,20 @@ def _open_bounds(sent: Sequence[RequestRecord], ends: Sequence[float]) -> tuple[
 
 def _arrival(record: RequestRecord) -> float:
     """When a request was to be sent; where no time was planned, when it was."""
-    return record.planned_send_s if record.planned_send_s is not None else _arrival_sent(record)
+    return record.planned_send_s if record.planned_send_s is not None else _sent_at(record)
 
 
-def _arrival_sent(record: RequestRecord) -> float:
+def _sent_at(record: RequestRecord) -> float:
     assert record.send_s is not None
     return record.send_s
 
 
-def _latencies(inside: Sequence[tuple[float, RequestRecord]], first: bool) -> list[float]:
-    """TTFT or e2e latency of the requests that have it, the one before standing in where one is missing."""
-    out: list[float] = []
-    for end, record in inside:
-        at = record.first_chunk_s if first else end
-        value = None if at is None else at - _arrival_sent(record)
-        if value is not None:
-            out.append(value)
-        else:
-            out.append(out[-1] if out else 0.0)
-    return out
+def _first_tokens(sent: Sequence[RequestRecord]) -> list[tuple[float, float]]:
+    """When first tokens came, and the TTFT of each."""
+    return sorted((r.first_chunk_s, r.first_chunk_s - _sent_at(r)) for r in sent if r.first_chunk_s is not None)
+
+
+def _last_tokens(sent: Sequence[RequestRecord]) -> list[tuple[float, float]]:
+    """When requests that were answered ended, and the e2e latency of each."""
+    answered = [record for record in sent if record.status in FINISHED]
+    return sorted((end, end - _sent_at(r)) for r in answered if (end := ended_at(r)) is not None)
