@@ -49,6 +49,7 @@ def command(
     Measure them, add the results to the table (or the store), and ask again. With --target-error it exits with 0 and
     proposes nothing once the error is reached by its own forecast.
     """
+    from fewmark.core.columns import LOAD_COLUMNS
     from fewmark.evaluate.meta_metrics import Charges
     from fewmark.verbs.plan import plan
 
@@ -58,7 +59,7 @@ def command(
         target_error=target_error, forbid=forbid, charges=charges, screened=not no_screen, seed=seed,
         prior=prior,
     )  # fmt: skip
-    shown = ["input_tokens", "output_tokens", "batch_size", "concurrency", "expected_gain", "predicted_cost_s"]
+    shown = ["input_tokens", "output_tokens", *LOAD_COLUMNS, "expected_gain", "predicted_cost_s"]
     names = [*(name for name in ("engine", "model", "accelerator") if name in chosen), *shown]
     names += ["forecast_error_before", "forecast_error_after"]
     table = chosen[[name for name in names if name in chosen and chosen[name].notna().any()]]

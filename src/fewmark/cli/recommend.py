@@ -48,7 +48,7 @@ def command(
     schema: bool,
     as_json: bool,
 ) -> int:
-    """What to deploy, at which batch size or concurrency: the cheapest that meets the objectives, and how sure that is.
+    """What to deploy, at which load: the cheapest that meets the objectives, and how sure that is.
 
     Exits with 1 if nothing meets them with the probability asked for.
     """
@@ -94,9 +94,9 @@ def _show(answer: Answer, top: int) -> None:
 
 
 def _name(answer: Answer, at: int) -> str:
+    from fewmark.tables.columns import load_label
+
     row = answer.cells.loc[at]
-    batch = row.get("batch_size")
-    load = f"batch {batch:g}" if batch == batch and batch is not None else f"{row['concurrency']:g} users"
     count = row.get("accelerator_count")
     many = f"{count:g}× " if count == count and count is not None and count > 1 else ""
-    return f"{row.get('model')} · {row.get('engine')} on {many}{row.get('accelerator')}, {load}"
+    return f"{row.get('model')} · {row.get('engine')} on {many}{row.get('accelerator')}, {load_label(row.to_dict())}"

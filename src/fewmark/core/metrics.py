@@ -64,6 +64,17 @@ TARGETS: Final[tuple[str, ...]] = (
     "ttft_s",
     "tpot_s",
 )
+"""The metrics that are predicted of batches and loops alike; each follows from others by definition."""
+SERVING_TARGETS: Final[tuple[str, ...]] = tuple(name for name in METRICS if name not in TARGETS)
+ALL_TARGETS: Final[tuple[str, ...]] = (*TARGETS, *SERVING_TARGETS)
+
+
+def related_target(target: str) -> str:
+    """The one of `TARGETS` that behaves most like a target: of a percentile the mean, of a gap the time per token."""
+    base = PERCENTILE_METRICS[target][0] if target in PERCENTILE_METRICS else target
+    if base in ("itl_s", "decode_throughput_tok_s"):
+        return "tpot_s"
+    return base if base in TARGETS else "throughput_tok_s"
 
 
 def tpot_s(e2e_latency_s: float | None, ttft_s: float | None, output_tokens: float) -> float | None:

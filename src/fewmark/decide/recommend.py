@@ -31,10 +31,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.core.errors import InputError
 from fewmark.core.values import Advice
 from fewmark.decide.slo import Distribution, Objective
 from fewmark.tables.arrays import FloatArray
+from fewmark.tables.columns import load_kind_of, load_of
 from fewmark.tables.identity import cell_codes
 
 N_DRAWS: Final = 2000
@@ -204,10 +206,8 @@ class _Draws:
 
 def _possible(rate: FloatArray, cells: pd.DataFrame) -> FloatArray:
     """Drawn rates (c, draws), each at most what the next lower load of the same deployment and lengths allows."""
-    sizes = cells.reindex(columns=["batch_size", "concurrency"]).to_numpy(dtype=float)
-    online = np.isnan(sizes[:, 0])
-    load = np.where(online, sizes[:, 1], sizes[:, 0])
-    alike = 2 * cell_codes(cells.drop(columns=["batch_size", "concurrency"], errors="ignore")) + online
+    load, kind = load_of(cells), load_kind_of(cells)
+    alike = len(LOAD_COLUMNS) * cell_codes(cells.drop(columns=list(LOAD_COLUMNS), errors="ignore")) + kind
     rate = rate.copy()
     for code in np.unique(alike):
         rows = np.flatnonzero(alike == code)

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from fewmark.core.errors import InputError
-from fewmark.core.metrics import METRICS, TARGETS
+from fewmark.core.metrics import ALL_TARGETS, METRICS
 from fewmark.models.base import JointModel, Model
 from fewmark.tables.arrays import FloatArray
 
 LEVELS: Final = (0.5, 0.8, 0.95)
 MEASURED_SD: Final = 0.02  # of a measured value, log: what a repetition would differ by
 MOST_JOINT: Final = 1500  # cells whose errors are drawn together; among more, each by itself
+SHORT_NAMES: Final = {"goodput": "goodput_req_s", "request_throughput": "request_throughput_req_s"}
 _LEAST_SD: Final = 1e-4
 
 
@@ -40,10 +41,12 @@ class Objective:
     def parse(cls, text: str) -> Objective:
         """From ``ttft_s=0.5``. Raises `InputError` if the metric is unknown or the limit no positive number."""
         name, sign, value = text.partition("=")
-        name = name.strip()
-        if not sign or name not in TARGETS:
+        name = SHORT_NAMES.get(name.strip(), name.strip())
+        if not sign or name not in ALL_TARGETS:
             raise InputError(
-                "an SLO is a metric and its limit, as in ttft_s=0.5", got=text, hint=f"of {', '.join(TARGETS)}"
+                "an SLO is a metric and its limit, as in ttft_s=0.5 or ttft_p99_s=2",
+                got=text,
+                hint=f"of {', '.join(ALL_TARGETS)}",
             )
         try:
             limit = float(value)

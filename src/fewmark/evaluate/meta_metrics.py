@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fewmark.core.columns import WORKLOAD_COLUMNS
 from fewmark.core.errors import InputError
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.columns import accelerator_counts
@@ -262,7 +263,7 @@ def coverage(cells: pd.DataFrame, kind: NDArray[Any]) -> Coverage:
     shares = {name: float(np.mean(kind == name)) if len(kind) else 0.0 for name in KINDS}
     seen = kind == "measured"
     inside = np.zeros(len(cells), dtype=bool)
-    axes = cells.reindex(columns=["input_tokens", "output_tokens", "batch_size", "concurrency"]).to_numpy(dtype=float)
+    axes = cells.reindex(columns=list(WORKLOAD_COLUMNS)).to_numpy(dtype=float)
     deployment = deployment_codes(cells)
     for code in np.unique(deployment[seen]):
         mine = deployment == code

@@ -134,8 +134,8 @@ def _held_out(protocol: str, cells: Cells, members: IntArray) -> Iterator[BoolAr
     """The hidden cells of each turn of a fold."""
     if protocol == "extrapolate-batch":
         hidden = np.zeros(len(cells), bool)
-        for code in members:
-            own = cells.deployment == code
+        for curve in np.unique(cells.curve[np.isin(cells.deployment, members)]):  # of each kind of load
+            own = cells.curve == curve
             hidden |= own & (cells.load == cells.load[own].max())
         yield hidden
         return

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fewmark.core.metrics import TARGETS
+from fewmark.core.metrics import ALL_TARGETS
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.identity import cell_columns
 from fewmark.tables.precision import INTERVAL
@@ -58,7 +58,7 @@ class Model(ABC):
     Parameters
     ----------
     target : str, default "throughput_tok_s"
-        The metric; one of `fewmark.core.metrics.TARGETS`.
+        The metric; one of `fewmark.core.metrics.ALL_TARGETS`.
     random_state : int, default 0
         Seed of everything random.
     """
@@ -149,5 +149,5 @@ class JointModel(Protocol):
 def learned_columns(X: pd.DataFrame, model: Model) -> list[str]:
     """The columns of X that a model is given to learn from: those of the cells, and metrics where it uses them, with
     what is known of their error."""
-    metrics = [name for name in map(str, X) if name in (*TARGETS, *INTERVAL)] if model.uses_metrics else []
+    metrics = [name for name in map(str, X) if name in (*ALL_TARGETS, *INTERVAL)] if model.uses_metrics else []
     return [*cell_columns(X), *metrics]

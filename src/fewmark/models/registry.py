@@ -9,12 +9,12 @@ from importlib.metadata import entry_points
 from typing import Any, Final
 
 from fewmark.core.errors import ModelError
-from fewmark.core.metrics import TARGETS
+from fewmark.core.metrics import ALL_TARGETS
 from fewmark.models.base import Model
 
 GROUP: Final = "fewmark.models"
 MODELS: Final[Mapping[str, str]] = {
-    "auto": "fewmark.models.auto.model:ConsistentAuto",
+    "auto": "fewmark.models.auto.by_load:AutoByLoad",
     "ala": "fewmark.models.ala.regressor:AlaModel",
     "mechanistic": "fewmark.models.analytic.mechanistic:Mechanistic",
     "loglog": "fewmark.models.baselines.loglog:LogLogInterpolation",
@@ -43,8 +43,8 @@ def make_model(
     ModelError
         If no model has that name, or the target is not known.
     """
-    if target not in TARGETS:
-        raise ModelError("no such target", got=target, hint=f"one of {', '.join(TARGETS)}")
+    if target not in ALL_TARGETS:
+        raise ModelError("no such target", got=target, hint=f"one of {', '.join(ALL_TARGETS)}")
     found = model_class(name)
     if isinstance(found, type) and issubclass(found, Model):
         if prior and found.uses_prior:

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, Self, runtime_checkable
 import numpy as np
 import pandas as pd
 
+from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.core.errors import InputError
 from fewmark.evaluate.meta_metrics import Charges
 from fewmark.models.base import Model
@@ -298,7 +299,7 @@ def _reference_cells(table: pd.DataFrame, narrow: Strategy) -> pd.DataFrame:
 
 
 def _is_worth_replaying(table: pd.DataFrame, minimum: tuple[int, int, int]) -> bool:
-    loads = table.reindex(columns=["batch_size", "concurrency"]).drop_duplicates()
+    loads = table.reindex(columns=list(LOAD_COLUMNS)).drop_duplicates()
     lengths = table[["input_tokens", "output_tokens"]].drop_duplicates()
     return all(len(rows) >= least for rows, least in zip((table, lengths, loads), minimum, strict=True))
 

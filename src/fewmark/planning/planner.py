@@ -111,7 +111,7 @@ class Planner:
         closed = self.observed | self.failed | self.forbidden
         space = self.space
         for position in np.flatnonzero(self.failed):
-            same = (space.deployment == space.deployment[position]) & (space.online == space.online[position])
+            same = (space.deployment == space.deployment[position]) & (space.kind == space.kind[position])
             closed |= same & (space.octaves >= space.octaves[position] - 1e-9).all(axis=1)
         return np.flatnonzero(~closed)
 
@@ -264,7 +264,7 @@ class Planner:
     def _project(self, value: FloatArray, kind: NDArray[Any]) -> None:
         """Longer generations from the one measured: TTFT (where known) and then a constant time a token; in place."""
         space = self.space
-        alike = groups(space.deployment, space.octaves[:, 0], space.octaves[:, 2], space.online)
+        alike = groups(space.deployment, space.octaves[:, 0], space.octaves[:, 2], space.kind)
         for position in np.flatnonzero(self.observed & np.isfinite(self.latency_s)):
             longer = np.flatnonzero(
                 (alike == alike[position]) & (kind == "predicted") & (space.octaves[:, 1] > space.octaves[position, 1])

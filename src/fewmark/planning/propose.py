@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fewmark.core.errors import InputError
-from fewmark.core.metrics import TARGETS
+from fewmark.core.metrics import ALL_TARGETS
 from fewmark.evaluate.meta_metrics import Charges
 from fewmark.models.base import Model
 from fewmark.planning.planner import COST, Planner
@@ -19,6 +19,7 @@ from fewmark.planning.space import Space
 from fewmark.planning.strategies import make_strategy
 from fewmark.planning.surrogate import believe, fit
 from fewmark.tables.arrays import BoolArray, FloatArray
+from fewmark.tables.columns import load_kind_of, numbers_of
 from fewmark.tables.identity import is_identity
 from fewmark.tables.repeats import measured_cells
 
@@ -63,8 +64,8 @@ def make_planner(
     InputError
         If the space has no cell, or a condition or parameter makes no sense.
     """
-    if target not in TARGETS:
-        raise InputError("unknown target", got=target, hint=f"one of {', '.join(TARGETS)}")
+    if target not in ALL_TARGETS:
+        raise InputError("unknown target", got=target, hint=f"one of {', '.join(ALL_TARGETS)}")
     space = Space.from_table(space_table)
     cells = measured_cells(known, target)
     planner = Planner(
@@ -107,9 +108,8 @@ def _failed(space: Space, known: pd.DataFrame) -> list[int]:
     if "status" not in known.columns:
         return []
     rows = known.loc[known["status"].notna() & (known["status"] != "ok")]
-    axes = rows.reindex(columns=["input_tokens", "output_tokens", "batch_size", "concurrency"]).to_numpy(dtype=float)
-    whole = np.isfinite(axes[:, :2]).all(axis=1) & (np.isfinite(axes[:, 2]) != np.isfinite(axes[:, 3]))
-    return space.find(rows.loc[whole])
+    lengths = np.isfinite(numbers_of(rows, "input_tokens")) & np.isfinite(numbers_of(rows, "output_tokens"))
+    return space.find(rows.loc[lengths & (load_kind_of(rows) >= 0)])
 
 
 def _priorities(cells: pd.DataFrame) -> FloatArray | None:

@@ -117,5 +117,5 @@ def structure(space: Space, *, level: float, slope: float, long: float, short: f
     distance = ((x[:, None, :] - x[None, :, :]) ** 2).sum(axis=2)
     out = level**2 + slope**2 * (x @ x.T) + long**2 * np.exp(-distance / (2 * 3.0**2))
     out += short**2 * np.exp(-distance / (2 * 1.0**2))
-    same = (space.deployment[:, None] == space.deployment[None, :]) & (space.online[:, None] == space.online[None, :])
+    same = (space.deployment[:, None] == space.deployment[None, :]) & (space.kind[:, None] == space.kind[None, :])
     return np.asarray(out * same)

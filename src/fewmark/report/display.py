@@ -12,6 +12,7 @@ UNKNOWN: Final = "–"
 _IDENTIFIER: Final = re.compile(r"[a-z][a-z0-9_.]*")
 _UNITS: Final = {
     "_tok_s": "tok/s",
+    "_req_s": "req/s",
     "_s": "s",
     "_ms": "ms",
     "_w": "W",

@@ -11,13 +11,13 @@ import pandas as pd
 
 from fewmark.core.columns import WORKLOAD_PREFIX
 from fewmark.tables.arrays import FloatArray
-from fewmark.tables.columns import load_of
+from fewmark.tables.columns import load_kind_of, load_of, sequences_of
 from fewmark.tables.identity import deployment_codes, group_codes, workload_codes
 
 
 def log_latency(frame: pd.DataFrame) -> FloatArray:
     """l of each row; NaN where neither a latency nor a throughput is known, or the run did not end well."""
-    ii, oo, bb = (frame["input_tokens"].to_numpy(), frame["output_tokens"].to_numpy(), load_of(frame))
+    ii, oo, bb = (frame["input_tokens"].to_numpy(), frame["output_tokens"].to_numpy(), sequences_of(frame))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         latency = frame["e2e_latency_s"].to_numpy(dtype=np.float64)
         latency = np.where(np.isnan(latency), bb * oo / frame["throughput_tok_s"].to_numpy(), latency)
@@ -34,8 +34,8 @@ def robust_scale(values: FloatArray) -> float:
 
 
 def cell_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a cell with known latency: deployment, ii, oo, bb, online, l (median over repeats), rows (labels of
-    its rows, in file order).
+    """One row a cell with known latency: deployment, ii, oo, bb, online (the kind of load, a position in
+    `LOAD_COLUMNS`), l (median over repeats), rows (labels of its rows, in file order).
     """
     flat = pd.DataFrame(
         {
@@ -44,7 +44,7 @@ def cell_table(frame: pd.DataFrame) -> pd.DataFrame:
             "ii": frame["input_tokens"].to_numpy(),
             "oo": frame["output_tokens"].to_numpy(),
             "bb": load_of(frame),
-            "online": frame["concurrency"].notna().to_numpy(),
+            "online": load_kind_of(frame),
             "further": group_codes(frame, _prefixed(frame, WORKLOAD_PREFIX))[0],
             "l": log_latency(frame),
             "label": frame.index.to_numpy(),
@@ -59,9 +59,9 @@ def cell_table(frame: pd.DataFrame) -> pd.DataFrame:
     return out.reset_index()
 
 
-def describe_cell(ii: float, oo: float, bb: float, online: bool = False) -> str:
+def describe_cell(ii: float, oo: float, bb: float, online: int = 0) -> str:
     """A cell for a reader: tokens in, tokens out, load."""
-    return f"{ii:g}→{oo:g} tokens at {'concurrency' if online else 'batch'} {bb:g}"
+    return f"{ii:g}→{oo:g} tokens at {('batch', 'concurrency', 'request rate')[int(online)]} {bb:g}"
 
 
 def _prefixed(frame: pd.DataFrame, prefix: str) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from fewmark.core.columns import NUMERIC_COLUMNS
+from fewmark.core.columns import LOAD_COLUMNS, NUMERIC_COLUMNS
 from fewmark.core.errors import ModelError
-from fewmark.tables.arrays import FloatArray
+from fewmark.tables.arrays import FloatArray, IntArray
 
 
 def tidy(X: pd.DataFrame) -> pd.DataFrame:
@@ -38,10 +41,30 @@ def strict_numbers_of(X: pd.DataFrame, name: str) -> FloatArray:
         raise ModelError(f"{name} must hold numbers", got=str(X[name].iloc[0])) from None
 
 
-def load_of(X: pd.DataFrame) -> FloatArray:
-    """The batch size or the concurrency, whichever a row has, (n,)."""
+def sequences_of(X: pd.DataFrame) -> FloatArray:
+    """The sequences held at once: the batch size or the concurrency, (n,); NaN at a request rate."""
     batch = numbers_of(X, "batch_size")
     return np.where(np.isnan(batch), numbers_of(X, "concurrency"), batch)
+
+
+def load_of(X: pd.DataFrame) -> FloatArray:
+    """The batch size, the concurrency or the request rate, whichever a row has, (n,)."""
+    held = sequences_of(X)
+    return np.where(np.isnan(held), numbers_of(X, "request_rate"), held)
+
+
+def load_kind_of(X: pd.DataFrame) -> IntArray:
+    """Which load a row has, as a position in `LOAD_COLUMNS`; -1 where it has none or several, (n,)."""
+    given = np.column_stack([np.isfinite(numbers_of(X, name)) for name in LOAD_COLUMNS])
+    return np.where(given.sum(axis=1) == 1, given.argmax(axis=1), -1).astype(np.intp)
+
+
+def load_label(row: Mapping[Any, Any]) -> str:
+    """A row's load for people: ``batch 8``, ``8 users``, ``2.5 req/s``; empty where it is unknown."""
+    for name, form in zip(LOAD_COLUMNS, ("batch {:g}", "{:g} users", "{:g} req/s"), strict=True):
+        if name in row and not pd.isna(row[name]):
+            return form.format(row[name])
+    return ""
 
 
 def accelerator_counts(X: pd.DataFrame) -> FloatArray:

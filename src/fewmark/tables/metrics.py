@@ -1,7 +1,8 @@
 """Metrics of a whole table: what follows from what by the definitions of `fewmark.core.metrics`.
 
 Notation: n rows; ii, oo (n,) tokens in and out; load (n,) the batch size or, in a closed loop, the users. Rates follow
-from latencies offline by definition, in a closed loop by Little's law (load = rate × latency).
+from latencies offline by definition, in a closed loop by Little's law (load = rate × latency). At a request rate nobody
+knows how many are in flight, and neither follows from the other.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pandas as pd
 
 from fewmark.core.metrics import TARGETS
 from fewmark.tables.arrays import FloatArray
-from fewmark.tables.columns import load_of, numbers_of
+from fewmark.tables.columns import numbers_of, sequences_of
 
 TTFT: Final = "ttft_s"
 TPOT: Final = "tpot_s"
@@ -38,7 +39,7 @@ def convert(target: str, values: FloatArray, ii: FloatArray, oo: FloatArray, loa
 
 def tokens_and_load(X: pd.DataFrame) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Input tokens, output tokens and load of each row, (n,) each; 1 where unknown."""
-    found = (numbers_of(X, "input_tokens"), numbers_of(X, "output_tokens"), load_of(X))
+    found = (numbers_of(X, "input_tokens"), numbers_of(X, "output_tokens"), sequences_of(X))
     ii, oo, load = (np.where(values >= 1, values, 1.0) for values in found)
     return ii, oo, load
 
@@ -60,7 +61,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     for name in VALUES:
         out[name] = numbers_of(table, name)
     ii, oo = numbers_of(table, "input_tokens"), numbers_of(table, "output_tokens")
-    load = load_of(table)
+    load = sequences_of(table)
     with np.errstate(divide="ignore", invalid="ignore"):
         total = load * (ii + oo) / out["total_throughput_tok_s"]
         out[E2E] = out[E2E].fillna(load * oo / out["throughput_tok_s"]).fillna(total)

@@ -7,10 +7,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from fewmark.core.errors import InputError
-from fewmark.core.metrics import TARGETS
+from fewmark.core.metrics import ALL_TARGETS, SERVING_TARGETS
 from fewmark.tables.arrays import BoolArray, FloatArray
 from fewmark.tables.cells import check_target
-from fewmark.tables.columns import numbers_of
+from fewmark.tables.columns import load_kind_of, numbers_of
 from fewmark.tables.identity import cell_codes, cell_columns, group_codes
 from fewmark.tables.metrics import VALUES, derive
 from fewmark.tables.precision import INTERVAL, log_sd
@@ -37,8 +37,7 @@ def median_of_repeats(X: pd.DataFrame, y: ArrayLike) -> tuple[pd.DataFrame, Floa
 
 def is_complete(table: pd.DataFrame) -> BoolArray:
     """Which rows are measured cells, (n,): no status but ok, positive lengths, exactly one load."""
-    batch, users = numbers_of(table, "batch_size"), numbers_of(table, "concurrency")
-    out = np.isfinite(batch) != np.isfinite(users)
+    out = load_kind_of(table) >= 0
     out &= (numbers_of(table, "input_tokens") > 0) & (numbers_of(table, "output_tokens") > 0)
     if "status" in table:
         out &= (table["status"].isna() | (table["status"] == "ok")).to_numpy()
@@ -56,18 +55,21 @@ def measured_cells(table: pd.DataFrame, target: str) -> pd.DataFrame:
     InputError
         If the target is unknown.
     """
-    if target not in TARGETS:
-        raise InputError("unknown target", got=target, hint=f"one of {', '.join(TARGETS)}")
+    if target not in ALL_TARGETS:
+        raise InputError("unknown target", got=target, hint=f"one of {', '.join(ALL_TARGETS)}")
     rows = derive(table.loc[is_complete(table)])
+    values = list(dict.fromkeys((*VALUES, *(name for name in SERVING_TARGETS if name in table), target)))
+    for name in values[len(VALUES) :]:
+        rows[name] = numbers_of(rows, name)
     value = rows[target].to_numpy(dtype=float)
     rows = pd.DataFrame(rows.loc[np.isfinite(value) & (value > 0)])
     if rows.empty:
         return rows.reset_index(drop=True)
     codes = cell_codes(rows)
-    medians = rows[list(VALUES)].groupby(codes).median()
+    medians = rows[values].groupby(codes).median()
     out, _ = median_of_repeats(rows, rows[target].to_numpy(dtype=float))
     out = out.copy()
-    out[list(VALUES)] = medians.to_numpy()
+    out[values] = medians.to_numpy()
     return out.reset_index(drop=True)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fewmark.core import Card, Chart, InputError, Series, Table
 from fewmark.core.files import write_file
-from fewmark.core.metrics import TARGETS
+from fewmark.core.metrics import ALL_TARGETS
 from fewmark.decide.cost import hourly_cost, power_w
 from fewmark.decide.prices import load_prices
 from fewmark.evaluate.meta_metrics import Charges
@@ -59,8 +59,8 @@ def assess_strategies(
     InputError, ModelError
         If the request is wrong or the table holds nothing to replay.
     """
-    if target not in TARGETS:
-        raise InputError("unknown target", got=target, hint=f"one of {', '.join(TARGETS)}")
+    if target not in ALL_TARGETS:
+        raise InputError("unknown target", got=target, hint=f"one of {', '.join(ALL_TARGETS)}")
     if any(not 0 < accuracy < 1 for accuracy in accuracies):
         raise InputError("an accuracy to reach is a fraction between 0 and 1", got=list(accuracies))
     if model != NO_MODEL and model not in model_names():

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fewmark.core import Card, InputError, Table
-from fewmark.core.metrics import TARGETS
+from fewmark.core.metrics import ALL_TARGETS
 from fewmark.store import Outcome, Store, open_store
 
 
@@ -75,10 +75,10 @@ def ledger(store: str | None = None, *, metric: str | None = None, model: str | 
     StoreError
         If the store cannot be opened.
     """
-    if metric is not None and metric not in TARGETS:
-        raise InputError("unknown metric", got=metric, hint=f"one of {', '.join(TARGETS)}")
+    if metric is not None and metric not in ALL_TARGETS:
+        raise InputError("unknown metric", got=metric, hint=f"one of {', '.join(ALL_TARGETS)}")
     with open_store(store, create=False) as opened:
-        return read_ledger(opened, (metric,) if metric else TARGETS, model)
+        return read_ledger(opened, (metric,) if metric else ALL_TARGETS, model)
 
 
 def read_ledger(store: Store, metrics: Iterable[str], model: str | None = None) -> Ledger:

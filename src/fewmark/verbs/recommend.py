@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fewmark.core import Advice, InputError, ModelError
-from fewmark.core.columns import WORKLOAD_COLUMNS
+from fewmark.core.columns import LOAD_COLUMNS, WORKLOAD_COLUMNS
 from fewmark.decide.cost import hourly_cost, power_w, replicas, token_costs
 from fewmark.decide.prices import Prices, load_prices
 from fewmark.decide.recommend import Recommendation, recommend
@@ -20,7 +20,7 @@ from fewmark.decide.slo import Distribution, Objective, distribution, parse_obje
 from fewmark.models.registry import make_model
 from fewmark.planning.space import Space
 from fewmark.tables.arrays import FloatArray
-from fewmark.tables.columns import accelerator_counts
+from fewmark.tables.columns import accelerator_counts, load_kind_of, sequences_of
 from fewmark.tables.identity import deployment_codes, is_identity
 from fewmark.tables.repeats import measured_cells
 from fewmark.verbs.source import read_cases, read_source
@@ -141,12 +141,12 @@ def _candidates(
         )
     code = deployment_codes(rows)
     tables = []
-    online = rows["concurrency"].notna().to_numpy()
+    kinds = load_kind_of(rows)
     for one in np.unique(code):
-        for kind, column in ((False, "batch_size"), (True, "concurrency")):
-            mine = (code == one) & (online == kind)
+        for kind, column in enumerate(LOAD_COLUMNS):
+            mine = (code == one) & (kinds == kind)
             if mine.any():
-                loads = np.unique(rows.loc[online == kind, column].to_numpy(dtype=float))
+                loads = np.unique(rows.loc[kinds == kind, column].to_numpy(dtype=float))
                 reach = rows.loc[mine, column].max()
                 chosen = loads[loads <= 2 * reach]  # beyond twice what was tried, a prediction is a guess
                 first = rows.loc[mine].iloc[[0] * len(chosen)].copy()
@@ -209,8 +209,7 @@ def _costs(
     demand_tok_s: float | None,
 ) -> pd.DataFrame:
     value = throughput.median
-    load = cells["batch_size"].fillna(cells["concurrency"]).to_numpy(dtype=float)
-    e2e = load * cells["output_tokens"].to_numpy(dtype=float) / value
+    e2e = sequences_of(cells) * cells["output_tokens"].to_numpy(dtype=float) / value
     ttft = next(
         (belief.median for objective, belief in beliefs if objective.metric == "ttft_s"), np.full(len(cells), np.nan)
     )

@@ -12,8 +12,9 @@ import pandas as pd
 
 from fewmark import datasets
 from fewmark.core import Advice, Card, InputError, Measurement, ModelError, Status
+from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.core.files import write_file
-from fewmark.core.metrics import TARGETS
+from fewmark.core.metrics import ALL_TARGETS
 from fewmark.interop import from_measurements, is_complete, to_measurements
 from fewmark.models.registry import make_model
 from fewmark.report import RENDERERS
@@ -68,7 +69,7 @@ def report(
     model : str
         The model that predicts.
     target : str, optional
-        The metric; by default the first of `TARGETS` of which there is the most.
+        The metric; by default the first of `ALL_TARGETS` of which there is the most.
     prior : bool
         Whether a small table is joined by what public measurements teach (`fewmark.models.auto.public_prior`); the
         report says so.
@@ -130,13 +131,13 @@ def curve_cells(cells: pd.DataFrame) -> pd.DataFrame:
         if not has_load_curves(part):
             parts.append(part[cell_columns(cells)])
             continue
-        lengths = part[[name for name in cell_columns(cells) if name not in ("batch_size", "concurrency")]]
-        for name in ("batch_size", "concurrency"):
-            other = "concurrency" if name == "batch_size" else "batch_size"
+        lengths = part[[name for name in cell_columns(cells) if name not in LOAD_COLUMNS]]
+        for name in LOAD_COLUMNS:
             here = part[part[name].notna()]
             if here.empty:
                 continue
-            loads = pd.DataFrame({name: _loads(here[name]), other: np.nan})
+            empty = {other: np.nan for other in LOAD_COLUMNS if other != name}
+            loads = pd.DataFrame({name: _loads(here[name]), **empty})
             parts.append(lengths.loc[here.index].drop_duplicates().merge(loads, how="cross"))
     return pd.concat(parts, ignore_index=True)[cell_columns(cells)]
 
@@ -240,18 +241,18 @@ def _read(store: str | None, data: str | None, target: str | None) -> _Source:
         chosen = _target(frame, target)
         outcomes = tuple(o for o in opened.outcomes(chosen) if o.prediction.provenance != "measured" and o.actual > 0)
         name = opened.url.rsplit("/", 1)[-1]
-        return _Source(f"the store {name}", frame, measurements, chosen, outcomes, read_ledger(opened, TARGETS))
+        return _Source(f"the store {name}", frame, measurements, chosen, outcomes, read_ledger(opened, ALL_TARGETS))
 
 
 def _target(frame: pd.DataFrame, target: str | None) -> str:
-    counts = {name: int(frame[name].notna().sum()) if name in frame else 0 for name in TARGETS}
+    counts = {name: int(frame[name].notna().sum()) if name in frame else 0 for name in ALL_TARGETS}
     if target is None:
         best = max(counts, key=lambda name: counts[name])
         if counts[best]:
             return best
-        raise InputError("the table has no value of any metric", hint=f"it needs one of {', '.join(TARGETS)}")
-    if target not in TARGETS:
-        raise InputError("unknown target", got=target, hint=f"one of {', '.join(TARGETS)}")
+        raise InputError("the table has no value of any metric", hint=f"it needs one of {', '.join(ALL_TARGETS)}")
+    if target not in ALL_TARGETS:
+        raise InputError("unknown target", got=target, hint=f"one of {', '.join(ALL_TARGETS)}")
     if not counts[target]:
         there = ", ".join(name for name, count in counts.items() if count) or "none"
         raise InputError(f"the table has no value of {target}", hint=f"there are values of: {there}")
@@ -260,5 +261,5 @@ def _target(frame: pd.DataFrame, target: str | None) -> str:
 
 def _loads(values: pd.Series) -> list[float]:
     low, high = float(values.min()), float(values.max())
-    powers = {float(2**exponent) for exponent in range(41) if low < 2**exponent < high}
+    powers = {2.0**exponent for exponent in range(-20, 41) if low < 2.0**exponent < high}
     return sorted({float(value) for value in values} | powers)

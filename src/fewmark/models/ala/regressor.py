@@ -26,7 +26,7 @@ from fewmark.models.ala.curve import SaturationFits, fit_saturation, group_rows,
 from fewmark.models.ala.parameters import ParameterModels
 from fewmark.models.ala.validation import AlaInputError, asked_about, learned_from, unique_rows
 from fewmark.tables.arrays import FloatArray, IntArray
-from fewmark.tables.cells import Cells, read_cells
+from fewmark.tables.cells import Cells, curve_codes, read_cells
 from fewmark.tables.columns import tidy
 from fewmark.tables.identity import deployment_columns
 
@@ -180,7 +180,7 @@ class AlaModel:
         table = pd.concat([self.deployments_.reindex(columns=names), cells.deployments.reindex(columns=names)])
         known = {key: code for code, key in enumerate(_keys(table)[: len(self.deployments_)])}
         codes = np.array([known.get(key, -1) for key in _keys(table)[len(self.deployments_) :]], dtype=np.intp)
-        kind = np.where(codes[cells.deployment] < 0, -1, 2 * codes[cells.deployment] + cells.online)
+        kind = np.where(codes[cells.deployment] < 0, -1, curve_codes(codes[cells.deployment], cells.kind))
         value = self.database_.predict(self.models_, kind, _pairs(cells), cells.load)
         return self._convert(np.maximum(value, self.floor_), cells)
 
@@ -224,7 +224,7 @@ class AlaModel:
 
 
 def _kinds(cells: Cells) -> IntArray:
-    return np.asarray(2 * cells.deployment + cells.online, dtype=np.intp)
+    return cells.curve
 
 
 def _pairs(cells: Cells) -> FloatArray:

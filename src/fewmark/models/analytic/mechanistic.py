@@ -21,6 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.core.errors import ModelError
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.cells import Cells, read_cells
@@ -48,7 +49,7 @@ class Mechanistic:
     coefficients_ : (m, 6) array
         k of each deployment and kind of load, seconds.
     deployments_ : DataFrame
-        Their columns, and ``online``.
+        Their columns, and ``load_kind``.
     """
 
     pools: ClassVar[bool] = False
@@ -96,7 +97,10 @@ class Mechanistic:
     def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """The model behind `to_state`."""
         model = cls(target=state["target"], random_state=state["random_state"])
-        model.deployments_ = tidy(pd.DataFrame(state["deployments"]))
+        deployments = dict(state["deployments"])
+        if "online" in deployments:  # models saved before there were open loops
+            deployments["load_kind"] = [LOAD_COLUMNS[int(online)] for online in deployments.pop("online")]
+        model.deployments_ = tidy(pd.DataFrame(deployments))
         model.coefficients_ = arrays["coefficients"]
         if model.coefficients_.shape != (len(model.deployments_), N_TERMS):
             raise ModelError("the coefficients do not fit the deployments", got=model.coefficients_.shape)
@@ -104,8 +108,9 @@ class Mechanistic:
 
 
 def _keys(X: pd.DataFrame, cells: Cells) -> tuple[pd.DataFrame, list[str]]:
-    names = [*deployment_columns(X), "online"]
-    return X.assign(online=cells.online.astype(object))[names].reset_index(drop=True), names
+    names = [*deployment_columns(X), "load_kind"]
+    kind = np.array(LOAD_COLUMNS, dtype=object)[cells.kind]
+    return X.assign(load_kind=kind)[names].reset_index(drop=True), names
 
 
 def convert(target: str, values: FloatArray, cells: Cells) -> FloatArray:

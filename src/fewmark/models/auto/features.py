@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fewmark.core.columns import DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
 from fewmark.core.errors import ModelError
+from fewmark.core.metrics import METRICS, related_target
 from fewmark.facts.facts import Facts, weight_bytes
 from fewmark.models.analytic.roofline import FEATURES, SHARES, Hardware, roofline
 from fewmark.models.gp.kernel import Inputs
@@ -82,7 +83,7 @@ class Encoder:
 
 def is_whole(target: str) -> bool:
     """Whether what is learned for a target is the latency of whole requests, from end to end."""
-    return target not in ("ttft_s", "tpot_s")
+    return related_target(target) not in ("ttft_s", "tpot_s")
 
 
 def read_table(X: pd.DataFrame, target: str, facts: Facts, encoder: Encoder) -> Table:
@@ -109,7 +110,7 @@ def read_table(X: pd.DataFrame, target: str, facts: Facts, encoder: Encoder) -> 
     hardware, numbers = _hardware([dict(zip(names, key, strict=False)) for key in deployments], facts)
     codes = _codes(names, deployments, encoder)
 
-    latency = "e2e_latency_s" if is_whole(target) else target
+    latency = "e2e_latency_s" if is_whole(target) else related_target(target)
     roof = roofline(ii, oo, load, hardware.take(position), latency, online)
     values = np.column_stack(
         [roof.features, numbers[position], online.astype(np.float64), np.ones(len(X)), roof.shares, np.ones(len(X))]
@@ -118,6 +119,8 @@ def read_table(X: pd.DataFrame, target: str, facts: Facts, encoder: Encoder) -> 
     if target in ("throughput_tok_s", "total_throughput_tok_s"):
         tokens = oo if target == "throughput_tok_s" else ii + oo
         to_latency, sign = np.log(load * tokens), -1.0  # offline by definition, in a closed loop by Little's law
+    elif METRICS[target].higher_is_better:  # requests or decoding steps a second, in the same way
+        to_latency, sign = np.log(load), -1.0
     further = sorted(str(c) for c in X.columns if str(c).startswith(WORKLOAD_PREFIX))
     axes = np.column_stack(
         [np.log2(ii), np.log2(oo), np.log2(load), *(encoder.codes(c, _texts(X[c])).astype(np.float64) for c in further)]

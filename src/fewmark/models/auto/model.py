@@ -26,6 +26,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
+from fewmark.core.metrics import TARGETS
 from fewmark.facts.facts import load_facts
 from fewmark.models.analytic.closed_loop import Saturation, log_waves
 from fewmark.models.analytic.mechanistic import N_TERMS, Mechanistic
@@ -91,7 +92,7 @@ class ConsistentAuto(AutoModel):
         self.companions_: dict[str, ConsistentAuto] = {}
         self.before_ = before
         values = check_target(y, len(X))
-        latencies = None if self.alone else _latencies(X, values, self.target)
+        latencies = None if self.alone or self.target not in TARGETS else _latencies(X, values, self.target)
         if latencies is not None:
             self.known_ = X, latencies
             values = target_of(self.target, latencies, *tokens_and_load(X))

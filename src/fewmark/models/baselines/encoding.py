@@ -1,7 +1,8 @@
 """Cells as numbers for learners that want a matrix: logarithms of the workload, counts, one-hot names.
 
-Notation: n rows, p columns: log2 of input tokens, output tokens, load; online; log2 of the device counts (−1 where
-unknown); and one column for each name that a deployment's column held when it was fitted. Names never seen are zeros.
+Notation: n rows, p columns: log2 of input tokens, output tokens, load; the load's kind; log2 of the device counts (−1
+where unknown); and one column for each name that a deployment's column held when it was fitted. Names never seen are
+zeros.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class CellEncoder:
     def transform(self, X: pd.DataFrame) -> FloatArray:
         """The matrix, shape (n, p)."""
         cells = read_cells(X)
-        parts = [cells.log_workload, cells.online[:, None].astype(float)]
+        parts = [cells.log_workload, cells.kind[:, None].astype(float)]
         for name in COUNTS:
             count = X[name].to_numpy(float, na_value=np.nan) if name in X else np.full(len(X), np.nan)
             parts.append(np.where(np.isfinite(count), np.log2(np.maximum(count, 1)), -1.0)[:, None])

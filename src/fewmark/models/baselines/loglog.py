@@ -47,7 +47,7 @@ class LogLogInterpolation:
         names = list(dict.fromkeys([*self.table_.columns, *X.columns]))
         both = pd.concat([self.table_.reindex(columns=names), X.reindex(columns=names)], ignore_index=True)
         cells, n = read_cells(both), len(self.table_)
-        kind = 2 * cells.deployment + cells.online
+        kind = cells.curve
         length, load = np.log2(cells.input_tokens + cells.output_tokens), np.log2(cells.load)
         out = np.full(len(X), np.nan)
         for code in np.unique(kind[n:]):

@@ -44,7 +44,7 @@ class Support:
         measured = np.isin(cells.cell[n:], cells.cell[:n])
         beyond, n_known = np.full((len(X), 3), np.inf), np.zeros(len(X), np.intp)
         distance = np.full(len(X), np.inf)
-        kind = 2 * cells.deployment + cells.online
+        kind = cells.curve
         for code in np.unique(kind[n:]):
             own, asked = np.flatnonzero(kind[:n] == code), np.flatnonzero(kind[n:] == code)
             if not len(own):

@@ -28,7 +28,7 @@ class ReducedOutput(Strategy):
 
     def propose(self, state: State, candidates: IntArray, n: int) -> IntArray:
         space = state.space
-        alike = groups(space.deployment, space.octaves[:, 0], space.octaves[:, 2], space.online)
+        alike = groups(space.deployment, space.octaves[:, 0], space.octaves[:, 2], space.kind)
         output = space.output_tokens
         chosen = np.zeros(len(space), dtype=bool)
         for group in np.unique(alike):

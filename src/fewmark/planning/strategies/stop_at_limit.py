@@ -34,7 +34,7 @@ class StopAtLimit(Strategy):
         itl = (state.latency_s - ttft) / np.maximum(space.output_tokens - (ttft > 0), 1.0)
         with np.errstate(invalid="ignore"):
             over = (itl > self.itl_s) | (state.ttft_s > self.ttft_s) | state.failed
-        curve = groups(space.deployment, space.octaves[:, 0], space.octaves[:, 1], space.online)
+        curve = groups(space.deployment, space.octaves[:, 0], space.octaves[:, 1], space.kind)
         ceiling = np.full(int(curve.max()) + 1, np.inf)
         np.minimum.at(ceiling, curve[over], space.load[over])
         open_ = candidates[space.load[candidates] <= ceiling[curve[candidates]]]

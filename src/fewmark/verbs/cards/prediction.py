@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 
 from fewmark.core import Advice, Card, Chart, Series, Table
-from fewmark.tables.columns import load_of
+from fewmark.core.columns import LOAD_COLUMNS
+from fewmark.tables.columns import load_label, load_of
 from fewmark.verbs.cards.labels import LABEL, with_labels
 
 LENGTHS: Final = ("input_tokens", "output_tokens")
 AXES: Final = ("load", *LENGTHS)
 MAX_SERIES: Final = 8
 PROJECTED: Final = "projected"
-_SHOWN: Final = ("kind", "batch_size", "value", "low", "high", "provenance", "n_rows")
+_SHOWN: Final = ("kind", *LOAD_COLUMNS, "value", "low", "high", "provenance", "n_rows")
 Row = dict[Hashable, Any]
 N_WORST: Final = 10
 
@@ -43,7 +44,7 @@ def curves_card(
     charts = tuple(
         chart
         for label, part in both.groupby(LABEL, sort=True)
-        for chart in _charts(str(label), part[columns].to_dict("records"), target)
+        for chart in _charts_by_load(str(label), part[columns].to_dict("records"), target)
     )
     abstained = len(predicted) - len(answered)
     points = "Points were measured"
@@ -147,6 +148,15 @@ def _on_curves(rows: list[Row], across: str) -> list[Row]:
     return [row for row in rows if len(seen[tuple(row[axis] for axis in others)]) >= 2]
 
 
+def _charts_by_load(label: str, rows: list[Row], target: str) -> Iterator[Chart]:
+    """The charts of each kind of load by itself: they share no axis."""
+    kinds: dict[str, list[Row]] = {}
+    for row in rows:
+        kinds.setdefault(_axis_name("load", [row]), []).append(row)
+    for name, some in sorted(kinds.items()):
+        yield from _charts(label if len(kinds) == 1 else f"{label} · by {name.replace('_', ' ')}", some, target)
+
+
 def _charts(label: str, rows: list[Row], target: str) -> Iterator[Chart]:
     if _mostly_on_curves(rows):
         yield from _length_charts(label, rows, target)
@@ -195,14 +205,15 @@ def _series(name: str, rows: list[Row], across: str, target: str) -> Series:
 
 def _axis_text(axis: str, value: float, rows: list[Row]) -> str:
     if axis == "load":
-        return f"batch {value:g}" if _axis_name(axis, rows) == "batch_size" else f"{value:g} users"
+        return load_label({_axis_name(axis, rows): value})
     return f"{value:g} {'in' if axis == 'input_tokens' else 'out'}"
 
 
 def _axis_name(axis: str, rows: list[Row]) -> str:
     if axis != "load":
         return axis
-    return "concurrency" if all(pd.isna(row["batch_size"]) for row in rows) else "batch_size"
+    first = rows[0]
+    return next((name for name in LOAD_COLUMNS if name in first and not pd.isna(first[name])), "batch_size")
 
 
 def _point_text(row: Row) -> str:
@@ -212,7 +223,7 @@ def _point_text(row: Row) -> str:
 
 
 def _cell_text(row: Row) -> str:
-    load: str = f"batch {row['batch_size']:g}" if not pd.isna(row["batch_size"]) else f"{row['concurrency']:g} users"
+    load = load_label(row)
     ends: str = "" if pd.isna(row["low"]) else f", interval {row['low']:.4g} to {row['high']:.4g}"
     return f"{row[LABEL]}: {row['input_tokens']:g} in, {row['output_tokens']:g} out, {load}{ends}"
 
