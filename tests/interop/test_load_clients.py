@@ -406,6 +406,20 @@ def test_settings_beside_results_are_refused_by_name(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        '{"messages": [{"role": "user", "content": "a"}], "max_tokens": 32}\n',
+        "trace_version: 2\ntime_unit: microseconds\nmode: real\n",
+        "<!DOCTYPE html>\n<html><body>Performance Test</body></html>\n",
+        "2026-11-28 10:00:00 - evalscope - INFO - Starting\n",
+    ],
+)
+def test_prompts_headers_pages_and_logs_are_refused_by_name(tmp_path: Path, text: str) -> None:
+    with pytest.raises(NotAResultError, match="not a result"):
+        read_table(written(tmp_path, text, "x"))
+
+
+@pytest.mark.parametrize(
     ("path", "name"),
     [
         (EVALSCOPE / "mock-no-stream" / "parallel_4_number_8" / "benchmark_summary.json", "evalscope"),

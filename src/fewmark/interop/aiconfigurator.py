@@ -90,8 +90,10 @@ def _row(data: Mapping[str, str], place: int) -> dict[str, Any]:
         if said and abs(said / (per_second * output) - 1) > 0.001:
             row.own("tokens_per_s", said)
             row.note("tokens/s leaves the first token out; the output rate counts it")
-    elif gpus:
-        row.own("tokens_per_s", data.get("tokens/s/gpu"), gpus)
+    else:
+        per_gpu = positive(data["tokens/s/gpu"])
+        row.put("throughput_tok_s", positive(data.get("tokens/s")) or (per_gpu * gpus if per_gpu and gpus else None))
+        row.note("tokens/s may leave the first token of each answer out")
     row.own("power_per_gpu_w", data.get("power_w"))
     row.own("memory_gib", data.get("memory"))
     row.cells["run_id"] = run_id("aiconfigurator", place, *(data[name] for name in sorted(_NEEDED)))

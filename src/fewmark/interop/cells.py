@@ -135,7 +135,9 @@ def cell_to_option(value: Any) -> Any:
 def _is_exact_number(value: object) -> bool:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         return False
-    return math.isfinite(value) and (isinstance(value, (float, np.floating)) or abs(int(value)) <= EXACT_INTEGER)
+    if isinstance(value, (int, np.integer)):
+        return abs(int(value)) <= EXACT_INTEGER
+    return math.isfinite(value)
 
 
 def _scalar_of_json(text: str) -> Any:

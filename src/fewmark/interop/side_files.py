@@ -83,6 +83,11 @@ _KINDS: Final = (
         "the settings of an llmeter run", "stats.json or responses.jsonl", ("__llmeter_class__", "__llmeter_state__")
     ),
     _Kind(
+        "the prompts of an llmeter run", "stats.json or responses.jsonl", pattern=r'^\s*\{"messages": \[.*"max_tokens"'
+    ),
+    _Kind("the header of a BLIS trace", "the CSV of its requests", pattern=r"(?m)^trace_version:\s*\d"),
+    _Kind("a web page", "the JSON or CSV that it was made from", pattern=r"(?i)^\s*<(!doctype\s+)?html"),
+    _Kind(
         "the state of the machine over time in an LLMServingSim bundle",
         "requests.jsonl",
         columns=("t", "prompt_throughput", "gen_throughput", "running", "waiting"),
@@ -101,7 +106,7 @@ class SideFile:
 
     def sniff(self, path: Path, head: bytes) -> float:
         """By keys and columns; less sure than any format of results."""
-        return 0.3 if any(kind.matches(head) for kind in _KINDS) else 0.0
+        return 0.45 if any(kind.matches(head) for kind in _KINDS) else 0.0
 
     def read(self, path: Path) -> pd.DataFrame:
         """Nothing: raises `NotAResultError`, which names the file that holds the results."""
@@ -109,4 +114,4 @@ class SideFile:
             head = stream.read(65_536)
         kind = next((kind for kind in _KINDS if kind.matches(head)), None)
         what, instead = (kind.what, kind.instead) if kind else ("no file that fewmark knows", "the results")
-        raise NotAResultError(f"this is {what}, not a result", got=path.name, hint=f"import {instead}")
+        raise NotAResultError(f"{what}, not a result", got=path.name, hint=f"import {instead}")
