@@ -7,6 +7,7 @@ happen or is not known. Tokens are counted by the server's usage, never by event
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -176,6 +177,7 @@ class LoadResult:
     workers: tuple[WorkerUse, ...] = ()
     clock_steps: tuple[ClockStep, ...] = ()
     transport: str = "sockets"  # or "aiohttp"
+    chunks: Mapping[int, tuple[tuple[float, str], ...]] = field(default_factory=dict)  # by index, where they are kept
 
     @property
     def client_cpu_s(self) -> float:

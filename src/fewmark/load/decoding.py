@@ -1,0 +1,314 @@
+"""From the reads of one answer, each with its time, to what they say: HTTP, events, and one request's record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Final
+
+from fewmark.load.events import Answer, EventError
+from fewmark.load.http1 import ProtocolError, ResponseParser, TooLargeError
+from fewmark.load.records import RequestPlan, RequestRecord, RequestStatus
+
+MAX_ANSWER: Final = 1 << 26
+MAX_HELD: Final = 1 << 16
+MAX_ERROR_BODY: Final = 1 << 14
+MAX_REASON: Final = 80
+EVENT_END: Final = b"\n\n\r\n"
+
+
+@dataclass(slots=True)
+class Sent:
+    """What the client itself knows of a request: times in ns of the real-time clock."""
+
+    plan: RequestPlan
+    slot: int
+    planned_ns: int | None = None
+    send_ns: int | None = None
+    connect_ns: int | None = None
+    reused: bool = False
+    first_byte_ns: int | None = None
+    end_ns: int | None = None
+    kernel_stamps: bool = True
+
+
+class Decoder:
+    """Reads one answer as it comes (`feed`), and knows at the end what became of it (`outcome`).
+
+    Chunks that hold one event each and differ from the one before in their text alone, which is what servers send,
+    are recognised by what stands around the text; everything else goes through the parsers.
+    """
+
+    __slots__ = (
+        "_around",
+        "_body",
+        "_held",
+        "_is_alike",
+        "_last_ns",
+        "_limit",
+        "_size",
+        "_stream",
+        "answer",
+        "failure",
+        "parser",
+    )
+
+    def __init__(self, *, stream: bool, limit: int = MAX_ANSWER, keep_chunks: bool = False) -> None:
+        self.parser = ResponseParser(limit)
+        self.answer = Answer(keep_chunks=keep_chunks)
+        self.failure: tuple[RequestStatus, str] | None = None
+        self._stream = stream
+        self._limit = limit
+        self._size = 0
+        self._body: list[bytes] = []
+        self._held = b""
+        self._last_ns = 0
+        self._is_alike = False
+        self._around = (b"", b"", 0, 0)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer is whole by HTTP."""
+        return self.parser.complete
+
+    @property
+    def says_done(self) -> bool:
+        """Whether the events have ended, though HTTP's body may not have."""
+        return self._is_events and self.answer.done
+
+    def feed(self, stamps_ns: Sequence[int], reads: Sequence[bytes]) -> None:
+        """Take what some reads brought, each with its time. After a failure nothing more is looked at."""
+        try:
+            at, count = 0, len(reads)
+            while at < count and self.failure is None:
+                if self._is_alike:
+                    at = self._alike(stamps_ns, reads, at)
+                else:
+                    self._feed_one(stamps_ns[at], reads[at])
+                    at += 1
+        except (EventError, ProtocolError) as error:
+            self.failure = (RequestStatus.MALFORMED, str(error))
+        except TooLargeError as error:
+            self.failure = (RequestStatus.TOO_LARGE, str(error))
+
+    def _feed_one(self, stamp_ns: int, data: bytes) -> None:
+        self._count(stamp_ns, len(data))
+        if self.answer.lead is not None:
+            rest = self.parser.rest_of_chunk
+            if 0 < rest < len(data):  # then what follows may be alike again
+                self._parse(stamp_ns, data[:rest])
+                data = data[rest:]
+                if self._is_alike:
+                    self._size -= len(data)
+                    self._alike((stamp_ns,), (data,), 0)
+                    return
+        self._parse(stamp_ns, data)
+
+    def _count(self, stamp_ns: int, size: int) -> None:
+        self._last_ns = stamp_ns
+        self._size += size
+        if self._size > self._limit:
+            raise TooLargeError(f"an answer of more than {self._limit} bytes")
+
+    def _alike(self, stamps_ns: Sequence[int], reads: Sequence[bytes], first: int) -> int:
+        """Count the chunks that are like the one before, from read `first` on; the first read that is not used up.
+
+        Chunks are looked for in all reads at once; each came with the read that brought its last byte.
+        """
+        held, self._held = self._held, b""
+        data = held + b"".join(reads[first:])
+        offsets = list(accumulate(map(len, reads[first:]), initial=len(held)))
+        lead, tail, n_lead, n_tail = self._around
+        find, starts, ends = data.find, data.startswith, data.endswith
+        texts: list[bytes] = []
+        came: list[int] = []
+        at, size, number, limit = 0, len(data), 1, offsets[1]
+        try:
+            while at < size:
+                start = find(b"\r\n", at, at + 10) + 2
+                end = start + int(data[at : start - 2], 16)
+                if not (starts(lead, start) and ends(tail, start, end + 2)) or end - start < n_lead + n_tail:
+                    break
+                while limit < end:
+                    number += 1
+                    limit = offsets[number]
+                came.append(number)
+                texts.append(data[start + n_lead : end + 2 - n_tail])
+                at = end + 2
+        except ValueError:  # no size; the parser will say so, unless there is more to come
+            pass
+        together = b"".join(texts)
+        if b'"' in together or b"\\" in together or b"\n" in together:
+            count = next(i for i, text in enumerate(texts) if b'"' in text or b"\\" in text or b"\n" in text)
+            came = came[:count]
+            at = 0
+            for _ in came:
+                start = find(b"\r\n", at) + 2
+                at = start + int(data[at : start - 2], 16) + 2
+        if came:
+            self.answer.tokens([stamps_ns[first + number - 1] for number in came])
+        number = came[-1] if came else 1
+        while offsets[number] <= at and number < len(offsets) - 1:
+            number += 1
+        self._count(stamps_ns[first + number - 1], at - len(held))
+        if at == size:
+            return len(reads)
+        stop = first + number - 1
+        rest = data[at : offsets[number]]
+        if number == len(offsets) - 1 and len(rest) < MAX_HELD and b"\n\n" not in rest and not rest.startswith(b"0"):
+            self._size += len(rest)
+            self._held = rest
+            return len(reads)
+        self._count(stamps_ns[stop], len(rest))
+        self._parse(stamps_ns[stop], rest)
+        return stop + 1
+
+    def end(self) -> None:
+        """No more will come: the connection was closed, or the answer is whole."""
+        if self.failure is not None:
+            return
+        try:
+            if self._held:
+                held, self._held = self._held, b""
+                self._parse(self._last_ns, held)
+            self.parser.end()
+            if self._is_events:
+                if self.complete or self.answer.done:
+                    self.answer.end(self._last_ns)
+            elif self.parser.status == 200 and self.complete:
+                self.answer.read_whole(b"".join(self._body))
+        except (EventError, ProtocolError) as error:
+            self.failure = (RequestStatus.MALFORMED, str(error))
+        except TooLargeError as error:
+            self.failure = (RequestStatus.TOO_LARGE, str(error))
+
+    def outcome(self) -> tuple[RequestStatus, str | None]:
+        """The status and error of an answer that has ended, but for the tokens asked for."""
+        parser, answer = self.parser, self.answer
+        if parser.status is not None and parser.status != 200:
+            if 300 <= parser.status < 400:
+                return RequestStatus.REDIRECT, f"HTTP {parser.status} to {parser.headers.get('location', 'nowhere')}"
+            body = b"".join(self._body)[:MAX_ERROR_BODY].decode("utf-8", "replace")
+            return RequestStatus.HTTP_ERROR, f"HTTP {parser.status}: {_message(body)}"
+        if answer.failure is not None:
+            return RequestStatus.HTTP_ERROR, answer.failure
+        if self.failure is not None:
+            return self.failure
+        if parser.status is None:
+            return RequestStatus.CUT, "the connection closed before an answer"
+        if self._is_events and answer.done:
+            return RequestStatus.OK, None
+        if not parser.complete:
+            return RequestStatus.CUT, "the connection closed within the answer"
+        if not answer.has_choices and answer.completion_tokens is None:
+            return RequestStatus.MALFORMED, "an answer without choices"
+        if self._is_events and answer.finish_reason is None and answer.completion_tokens is None:
+            return RequestStatus.CUT, "the events end without [DONE], finish reason or usage"
+        return RequestStatus.OK, None
+
+    @property
+    def _is_events(self) -> bool:
+        return self._stream and self.parser.status == 200 and self.parser.content_type != "application/json"
+
+    def _parse(self, stamp_ns: int, data: bytes) -> None:
+        body = self.parser.feed(data)
+        if body:
+            self._take_body(stamp_ns, body)
+        answer = self.answer
+        lead = answer.lead
+        self._is_alike = lead is not None and self.parser.at_chunk and answer.between_events
+        if lead is not None and self._is_alike:
+            tail = answer.tail + EVENT_END
+            self._around = (lead, tail, len(lead), len(tail))
+
+    def _take_body(self, stamp_ns: int, body: bytes) -> None:
+        if self._is_events:
+            if self.parser.content_type == "text/html":
+                raise EventError("a page of HTML instead of events")
+            self.answer.feed(stamp_ns, body)
+        else:
+            if self.parser.status == 200 or self._size <= MAX_ERROR_BODY * 4:
+                self._body.append(body)
+
+
+def make_record(
+    sent: Sent,
+    decoder: Decoder | None,
+    status: RequestStatus | None,
+    error: str | None,
+    mask: Callable[[str | None], str | None] = lambda text: text,
+) -> RequestRecord:
+    """The record of a request that has ended; a status of the client's own goes before the answer's."""
+    plan = sent.plan
+    if decoder is None:
+        return RequestRecord(
+            plan.index,
+            status or RequestStatus.CANCELLED,
+            sent.slot,
+            _seconds(sent.planned_ns),
+            _seconds(sent.send_ns),
+            _seconds(sent.connect_ns),
+            sent.reused,
+            end_s=_seconds(sent.end_ns),
+            input_tokens_asked=plan.input_tokens,
+            output_tokens_asked=plan.output_tokens,
+            error=error,
+            model=plan.model,
+            session=plan.session,
+        )
+    decoder.end()
+    answer = decoder.answer
+    if status is None or (status is not RequestStatus.CANCELLED and (decoder.failure or answer.done)):
+        status, error = decoder.outcome()
+    asked, given = plan.output_tokens, answer.completion_tokens
+    if status is RequestStatus.OK and asked is not None and given is not None and given < asked:
+        status = RequestStatus.SHORT
+    return RequestRecord(
+        plan.index,
+        status,
+        sent.slot,
+        _seconds(sent.planned_ns),
+        _seconds(sent.send_ns),
+        _seconds(sent.connect_ns),
+        sent.reused,
+        _seconds(sent.first_byte_ns),
+        _seconds(answer.first_ns),
+        _seconds(answer.output_ns),
+        _seconds(answer.second_ns),
+        _seconds(answer.last_ns),
+        _seconds(sent.end_ns),
+        plan.input_tokens,
+        plan.output_tokens,
+        answer.prompt_tokens,
+        given,
+        answer.reasoning_tokens,
+        answer.n_chunks,
+        answer.n_coalesced,
+        answer.gaps_s,
+        sent.kernel_stamps and sent.first_byte_ns is not None,
+        mask(answer.finish_reason and answer.finish_reason[:MAX_REASON]),
+        decoder.parser.status,
+        mask(error),
+        plan.model,
+        plan.session,
+    )
+
+
+def _seconds(ns: int | None) -> float | None:
+    return None if ns is None else ns / 1e9
+
+
+def _message(body: str) -> str:
+    """The message inside a JSON error, else the text's beginning."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return body
+    while isinstance(value, dict):
+        inner = value.get("error", value.get("message", value.get("detail")))
+        if inner is None:
+            break
+        value = inner
+    return value if isinstance(value, str) else body

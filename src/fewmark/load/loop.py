@@ -1,0 +1,426 @@
+"""The loop of one worker: sends what is due, reads what has come, and decodes it when there is nothing else to do.
+
+Accuracy does not rest on this loop being quick: receive times are the kernel's. What it delays is sending, which is
+seen in each request's lateness.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import select
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
+
+from fewmark.load.clock import StepWatch, realtime_ns
+from fewmark.load.connection import Connection, Read, TlsConnection, drain, stamp_socket
+from fewmark.load.decoding import Decoder, Sent, make_record
+from fewmark.load.endpoint import Endpoint, Mask
+from fewmark.load.records import RequestPlan, RequestRecord, RequestStatus, WorkerUse
+from fewmark.load.schedule import Schedule
+from fewmark.load.settings import LoadSettings
+
+SCAN_S: Final = 0.05
+GATHER_S: Final = 0.0005
+BUSY_RATE: Final = 2_000  # reads a second
+QUIET_S: Final = 1.0  # an answer that said [DONE] and then nothing is over
+BACKOFF_NS: Final = 100_000_000  # a stream's pause after a connection was refused
+MAX_BACKLOG: Final = 64  # answers to be decoded, beyond which one is decoded in each turn
+MAX_EVENTS: Final = 256
+PULL: Final = 64
+FINE_S: Final = 0.003
+
+Chunks = list[tuple[int, str]]
+Sink = Callable[[RequestRecord, Chunks], None]
+
+
+class Poller(Protocol):
+    """What `select.epoll` and `select.poll` have in common."""
+
+    def register(self, fd: int, eventmask: int = ..., /) -> None: ...
+    def modify(self, fd: int, eventmask: int, /) -> None: ...
+    def unregister(self, fd: int, /) -> None: ...
+
+
+class Loop:
+    """Drives one worker's share of a load.
+
+    Parameters
+    ----------
+    endpoint : Endpoint
+    settings : LoadSettings
+        Its `concurrency` and `max_in_flight` are this worker's share.
+    plans : iterator of RequestPlan, or None
+        None: they are added from outside (`schedule.add`), asked for through `on_low`.
+    sink : callable
+        Takes each record, and the chunks where they are kept.
+    first_slot : int
+        The number of this worker's first stream.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        settings: LoadSettings,
+        plans: Iterator[RequestPlan] | None,
+        sink: Sink,
+        *,
+        first_slot: int = 0,
+        worker: int = 0,
+    ) -> None:
+        self.settings = settings
+        self.start_ns = 0
+        self.is_started = False
+        self.schedule = Schedule(timed=settings.concurrency is None)
+        self.steps = StepWatch()
+        self.on_low: Callable[[int], None] | None = None
+        self.on_readable: dict[int, Callable[[], None]] = {}
+        self.n_requests = 0
+        self._endpoint = endpoint
+        self._plans = plans
+        self._sink = sink
+        self._worker = worker
+        self._key = endpoint.read_key()
+        self._mask = Mask(self._key)
+        self._context = endpoint.tls_context()
+        self._heads: dict[str, bytes] = {}
+        self._addresses: list[tuple[int, tuple[object, ...]]] = []
+        self._connections: dict[int, Connection] = {}
+        self._tried: dict[Connection, int] = {}  # which address a connection being made is for
+        self._idle: list[Connection] = []
+        self._backlog: deque[tuple[Sent, Decoder, list[Read], RequestStatus | None, str | None]] = deque()
+        self._free: list[int] = []  # streams that have carried a request and may carry another
+        self._freed_ns: dict[int, int] = {}
+        self._resting: list[tuple[int, int]] = []  # streams whose connection was refused, and until when
+        self._n_slots = 0
+        self._first_slot = first_slot
+        self._n_in_flight = 0
+        self._asked = 0
+        self._longest_pause_ns = 0
+        self._n_events = 0
+        self._is_busy = False
+        self._stopped_ns: int | None = None
+        self._poll: Callable[[float], list[tuple[int, int]]]
+        self._poller: Poller
+        if hasattr(select, "epoll"):
+            epoll = select.epoll()
+            self._poller = epoll
+            self._poll = lambda timeout: _poll_finely(epoll, timeout)
+        else:
+            poll = select.poll()
+            self._poller = poll
+            self._poll = lambda timeout: poll.poll(timeout * 1000)
+
+    def listen(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call back whenever `fd` is readable."""
+        self.on_readable[fd] = callback
+        self._poller.register(fd, select.POLLIN)
+
+    def stop(self) -> None:
+        """Send nothing more and cancel what is in flight."""
+        self._stopped_ns = realtime_ns()
+        self._give_up()
+        self._cancel()
+
+    def start_at(self, start_ns: int) -> None:
+        """The load starts at this time of the real-time clock."""
+        self.start_ns = self.schedule.start_ns = start_ns
+        self.is_started = True
+
+    def run(self) -> WorkerUse:
+        """Drive the load to its end."""
+        if not self.is_started:
+            self.start_at(realtime_ns())
+        cpu_s = time.process_time()
+        started_ns = realtime_ns()
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as waker:
+            stamp_socket(waker)  # the kernel begins to stamp packets when a socket first asks, a little later
+            try:
+                self._turn()
+            finally:
+                for connection in list(self._connections.values()):
+                    self._drop(connection)
+                if hasattr(self._poller, "close"):
+                    self._poller.close()
+        self.steps.look()
+        return WorkerUse(
+            self._worker,
+            started_ns / 1e9,
+            realtime_ns() / 1e9,
+            time.process_time() - cpu_s,
+            self.n_requests,
+            self._longest_pause_ns / 1e9,
+        )
+
+    def _turn(self) -> None:
+        poll, connections, backlog = self._poll, self._connections, self._backlog
+        monotonic_ns = time.monotonic_ns
+        last_scan = before = monotonic_ns()
+        scan_ns = int(SCAN_S * 1e9)
+        while True:
+            self._send_due()
+            if self._is_over():
+                return
+            pause = monotonic_ns() - before
+            if pause > self._longest_pause_ns:
+                self._longest_pause_ns = pause
+            patience_s = 0.0 if backlog else self._patience_s()
+            if self._is_busy and patience_s > GATHER_S:
+                time.sleep(GATHER_S)  # reads cost less together, and their times are the kernel's
+                patience_s -= GATHER_S
+            events = poll(patience_s)
+            before = monotonic_ns()
+            self._n_events += len(events)
+            for fd, mask in events:
+                connection = connections.get(fd)
+                if connection is not None:
+                    connection.on_event(mask)
+                elif fd in self.on_readable:
+                    self.on_readable[fd]()
+            if backlog and (not events or len(backlog) > MAX_BACKLOG):
+                self._decode_one()
+            if before - last_scan > scan_ns:
+                self._is_busy = self._n_events > BUSY_RATE * (before - last_scan) / 1e9
+                self._n_events = 0
+                last_scan = before
+                self._scan(before)
+
+    def _is_over(self) -> bool:
+        if self._n_in_flight or self._backlog:
+            return False
+        return self.schedule.finished and not len(self.schedule)
+
+    def _patience_s(self) -> float:
+        """How long nothing needs to be sent."""
+        if not self._may_send():
+            return SCAN_S
+        due_ns = self.schedule.next_ns()
+        if due_ns is None:
+            return SCAN_S
+        return min(max((due_ns - realtime_ns()) / 1e9, 0.0), SCAN_S)
+
+    # What is sent
+
+    def _may_send(self) -> bool:
+        limit = self.settings.concurrency or self.settings.max_in_flight
+        return limit is None or self._n_in_flight + len(self._resting) < limit
+
+    def _send_due(self) -> None:
+        now_ns = realtime_ns()
+        while self._resting and self._resting[0][0] <= now_ns:
+            until_ns, slot = heapq.heappop(self._resting)
+            self._freed_ns[slot] = until_ns
+            heapq.heappush(self._free, slot)
+        duration_s = self.settings.duration_s
+        if duration_s is not None and self._stopped_ns is None and now_ns - self.start_ns > duration_s * 1e9:
+            self._stopped_ns = self.start_ns + int(duration_s * 1e9)
+            self._give_up()
+        if self._stopped_ns is not None or now_ns < self.start_ns:
+            return
+        while self._may_send():
+            self._refill()
+            due = self.schedule.take(now_ns)
+            if due is None:
+                return
+            self._send(*due)
+
+    def _refill(self) -> None:
+        schedule = self.schedule
+        if schedule.finished or schedule.n_fresh > PULL // 2 or schedule.is_blocked:
+            return
+        if self._plans is None:
+            return
+        for _ in range(PULL - schedule.n_fresh):
+            plan = next(self._plans, None)
+            if plan is None:
+                schedule.finished = True
+                return
+            schedule.add(plan)
+
+    def _send(self, plan: RequestPlan, due_ns: int | None) -> None:
+        if self._free:
+            slot = heapq.heappop(self._free)
+        else:
+            slot = self._first_slot + self._n_slots
+            self._n_slots += 1
+        planned_ns = due_ns if due_ns is not None else self._freed_ns.get(slot, self.start_ns)
+        sent = Sent(plan, slot, planned_ns)
+        self._n_in_flight += 1
+        if self.on_low is not None:
+            self.on_low(1)
+        self._carry(sent)
+
+    def _carry(self, sent: Sent, address: int = 0, *, fresh: bool = False) -> None:
+        plan = sent.plan
+        settings = self.settings
+        decoder = Decoder(stream=plan.stream, limit=settings.max_answer_bytes, keep_chunks=settings.keep_chunks)
+        head = self._heads.get(plan.path)
+        if head is None:
+            head = self._heads[plan.path] = self._endpoint.head(plan.path, self._key)
+        if self._idle and not fresh:
+            connection = self._idle.pop()
+        else:
+            made = self._connect(address)
+            if isinstance(made, str):
+                self._close_request(sent, None, [], RequestStatus.REFUSED, made)
+                return
+            connection = made
+        connection.began_ns = connection.seen_ns = time.monotonic_ns()
+        connection.start(sent, decoder, head)
+
+    def _connect(self, first: int) -> Connection | str:
+        """A new connection, to the first address that does not refuse at once; else why there is none."""
+        if not self._addresses:
+            try:
+                found = socket.getaddrinfo(self._endpoint.host, self._endpoint.port, type=socket.SOCK_STREAM)
+            except (OSError, UnicodeError) as error:
+                return f"no such host: {error}"
+            self._addresses = [(int(family), address) for family, _, _, _, address in found]
+        reason = "no address"
+        for number in range(first, len(self._addresses)):
+            family, address = self._addresses[number]
+            try:
+                if self._context is None:
+                    connection = Connection(self, family, address)
+                else:
+                    connection = TlsConnection(self, family, address, self._context, self._endpoint.host)
+            except (OSError, ssl.SSLError, ValueError) as error:
+                reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+                continue
+            self._tried[connection] = number
+            return connection
+        return reason
+
+    # What connections say
+
+    def watch(self, connection: Connection, mask: int) -> None:
+        """Wait for this from now on."""
+        if self._connections.get(connection.fd) is connection:
+            self._poller.modify(connection.fd, mask)
+        else:
+            self._connections[connection.fd] = connection
+            self._poller.register(connection.fd, mask)
+
+    def ready(self, connection: Connection) -> None:
+        """The connection is made: its address is the first to be tried from now on."""
+        number = self._tried.pop(connection, 0)
+        if number:
+            self._addresses.insert(0, self._addresses.pop(number))
+
+    def ended(self, connection: Connection, status: RequestStatus | None, error: str | None) -> None:
+        """The request on this connection has ended, or an idle connection has."""
+        sent, decoder, reads = connection.sent, connection.decoder, connection.reads
+        if sent is None or decoder is None:
+            if connection in self._idle:
+                self._idle.remove(connection)
+            self._drop(connection)
+            return
+        reused = status is None and connection.may_be_reused()
+        connection.sent = connection.decoder = None
+        connection.reads = []
+        connection.is_eager = True
+        if reused:
+            self._idle.append(connection)
+        else:
+            number = self._tried.pop(connection, None)
+            self._drop(connection)
+            if status is RequestStatus.REFUSED and number is not None and number + 1 < len(self._addresses):
+                self._carry(sent, number + 1, fresh=True)
+                return
+            if status is RequestStatus.CUT and sent.reused and not reads and sent.first_byte_ns is None:
+                sent.end_ns = None
+                self._carry(sent, fresh=True)  # the server closed it while it was idle; what was sent never arrived
+                return
+        self._close_request(sent, decoder, reads, status, error)
+
+    def _close_request(
+        self,
+        sent: Sent,
+        decoder: Decoder | None,
+        reads: list[Read],
+        status: RequestStatus | None,
+        error: str | None,
+    ) -> None:
+        now_ns = realtime_ns()
+        self._n_in_flight -= 1
+        self.n_requests += 1
+        if status in (RequestStatus.REFUSED, RequestStatus.TLS_ERROR):
+            heapq.heappush(self._resting, (now_ns + BACKOFF_NS, sent.slot))
+        else:
+            self._freed_ns[sent.slot] = now_ns
+            heapq.heappush(self._free, sent.slot)
+        if sent.end_ns is None:
+            sent.end_ns = now_ns
+        self.schedule.ended(sent.plan, now_ns)
+        if decoder is None or sent.send_ns is None:
+            self._keep(make_record(sent, None, status, self._mask(error)), [])
+        else:
+            self._backlog.append((sent, decoder, reads, status, error))
+
+    def _decode_one(self) -> None:
+        sent, decoder, reads, status, error = self._backlog.popleft()
+        drain(sent, decoder, reads)
+        record = make_record(sent, decoder, status, error, self._mask)
+        self._keep(record, decoder.answer.chunks)
+
+    def _keep(self, record: RequestRecord, chunks: Chunks) -> None:
+        self._sink(record, chunks)
+
+    def _drop(self, connection: Connection) -> None:
+        if self._connections.pop(connection.fd, None) is not None:
+            self._poller.unregister(connection.fd)
+        self._tried.pop(connection, None)
+        connection.close()
+
+    # Limits
+
+    def _scan(self, now_ns: int) -> None:
+        """Look after every request in flight: limits on time, and answers that are over without saying so."""
+        self.steps.look()
+        settings = self.settings
+        if self._stopped_ns is not None and realtime_ns() - self._stopped_ns > settings.drain_s * 1e9:
+            self._cancel()
+            return
+        connect_ns, stall_ns = settings.connect_timeout_s * 1e9, settings.stall_timeout_s * 1e9
+        request_ns, quiet_ns = settings.request_timeout_s * 1e9, QUIET_S * 1e9
+        for connection in [c for c in self._connections.values() if c.sent is not None]:
+            if connection.n_reads != connection.seen_reads:
+                connection.seen_reads = connection.n_reads
+                connection.seen_ns = now_ns
+            quiet = now_ns - connection.seen_ns
+            sent, decoder = connection.sent, connection.decoder
+            assert sent is not None
+            assert decoder is not None
+            if sent.send_ns is None and now_ns - connection.began_ns > connect_ns:
+                self.ended(connection, RequestStatus.TIMEOUT, f"no connection in {settings.connect_timeout_s:g} s")
+            elif now_ns - connection.began_ns > request_ns:
+                self.ended(connection, RequestStatus.TIMEOUT, f"no end in {settings.request_timeout_s:g} s")
+            elif quiet > stall_ns:
+                self.ended(connection, RequestStatus.TIMEOUT, f"not a byte in {settings.stall_timeout_s:g} s")
+            elif quiet > quiet_ns and connection.n_reads:
+                connection.decode()
+                if decoder.failure is not None or decoder.says_done:
+                    self.ended(connection, None, None)
+
+    def _give_up(self) -> None:
+        assert self._stopped_ns is not None
+        if self._plans is not None and self.settings.concurrency is None:
+            self._refill()
+        for plan, due_ns in self.schedule.drop(self._stopped_ns):
+            self._keep(make_record(Sent(plan, -1, due_ns), None, None, "not sent before the end of the load"), [])
+
+    def _cancel(self) -> None:
+        for connection in [c for c in self._connections.values() if c.sent is not None]:
+            self.ended(connection, RequestStatus.CANCELLED, "not finished before the end of the load")
+
+
+def _poll_finely(epoll: select.epoll, timeout_s: float) -> list[tuple[int, int]]:
+    """Poll with a time limit finer than epoll's whole milliseconds, where it is short."""
+    if 0.0 < timeout_s < FINE_S:
+        select.select([epoll], (), (), timeout_s)
+        timeout_s = 0.0
+    return epoll.poll(max(timeout_s - FINE_S / 2, 0.0), MAX_EVENTS)

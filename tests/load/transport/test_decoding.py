@@ -1,0 +1,101 @@
+"""The quick way through an answer sees what the thorough one sees, and steps of the clock are noticed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+
+import pytest
+
+from fewmark.load import clock, events
+from fewmark.load.clock import StepWatch
+from fewmark.load.decoding import Decoder
+
+
+def decode(pieces, cuts=None, **options):
+    """Decode an answer cut at these places, each read a millisecond after the one before."""
+    raw = b"".join(pieces)
+    edges = [0, *sorted(cuts or []), len(raw)]
+    reads = [raw[a:b] for a, b in itertools.pairwise(edges) if b > a]
+    decoder = Decoder(stream=True, **options)
+    decoder.feed([1_000_000 * (i + 1) for i in range(len(reads))], reads)
+    decoder.end()
+    return decoder
+
+
+TEXTS = [" a", " plain", "", ' "', " \\", "\n", " ☃", ' x","text":"y', " b", "c" * 3000, " d", " e", "data: [DONE]"]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_reads_cut_anywhere_give_the_same_chunks(wire, seed):
+    draw = random.Random(seed)
+    texts = draw.choices(TEXTS, k=40)
+    parts = [wire.event(text) for text in texts]
+    chunks = []
+    while parts:  # chunks of one event, of several, and some not at the edges of events
+        take = draw.choice([1, 1, 1, 1, 2, 5])
+        group, parts = b"".join(parts[:take]), parts[take:]
+        at = draw.randrange(len(group)) if draw.random() < 0.2 else 0
+        chunks += [wire.chunk(piece) for piece in (group[:at], group[at:]) if piece]
+    pieces = [wire.CHUNKED, *chunks, wire.chunk(wire.event(usage=40)), wire.chunk(wire.DONE), wire.END]
+    size = sum(map(len, pieces))
+    cuts = sorted(draw.sample(range(size), draw.choice([0, 3, 50])))
+    quick, thorough = decode(pieces, cuts), decode(pieces, cuts, keep_chunks=True)
+    assert quick.failure is None, quick.failure
+    assert quick.complete
+    shown = [text for text in texts if text]
+    assert [text for _, text in thorough.answer.chunks] == shown
+    stamps = [at for at, _ in thorough.answer.chunks]
+    assert quick.answer.n_chunks == len(shown)
+    assert (quick.answer.first_ns, quick.answer.last_ns) == (stamps[0], stamps[-1])
+    gaps = [(b - a) / 1e9 for a, b in itertools.pairwise(stamps) if b > a]
+    assert list(quick.answer.gaps_s) == gaps == list(thorough.answer.gaps_s)
+    assert quick.answer.n_coalesced == len(shown) - 1 - len(gaps) == thorough.answer.n_coalesced
+    assert quick.answer.second_ns == thorough.answer.second_ns
+
+
+def test_a_chunk_counts_when_its_last_byte_came(wire):
+    chunks = [wire.chunk(wire.event(f" t{i}")) for i in range(4)]
+    pieces = [wire.CHUNKED, *chunks, wire.chunk(wire.DONE), wire.END]
+    edge = len(wire.CHUNKED) + len(chunks[0]) + len(chunks[1]) + 30
+    answer = decode(pieces, [edge, edge + len(chunks[2])]).answer
+    assert list(answer.gaps_s) == [0.001, 0.001]
+    assert answer.n_coalesced == 1
+
+
+def test_a_chunk_of_the_wrong_size_is_not_taken_for_one_like_it(wire):
+    good = [wire.chunk(wire.event(" abcd")) for _ in range(3)]
+    bad = b"%x" % (len(wire.event(" abcd")) - 1) + good[0][good[0].index(b"\r\n") :]
+    pieces = [wire.CHUNKED, *good, bad, *good]
+    decoder = decode(pieces, [len(b"".join(pieces[:i])) for i in range(1, 6)])
+    assert decoder.failure is not None
+    assert decoder.answer.n_chunks == 3
+
+
+def test_events_that_differ_in_more_than_their_text_are_read(wire):
+    parts = [wire.event(f" t{i}", created=i) for i in range(30)]
+    parts += [b'data: {"choices":[{"text":" a"}],"usage":{"completion_tokens":%d}}\n\n' % i for i in range(1, 31)]
+    answer = decode([wire.CHUNKED, *map(wire.chunk, parts), wire.chunk(wire.DONE), wire.END]).answer
+    assert (answer.n_chunks, answer.completion_tokens) == (60, 30)
+
+
+def test_without_msgspec(wire, monkeypatch):
+    monkeypatch.setattr(events, "_decode", json.loads)
+    answer = decode(wire.answer(6)).answer
+    assert (answer.n_chunks, answer.completion_tokens, answer.finish_reason) == (6, 6, "length")
+    bad = decode([wire.CHUNKED, wire.chunk(b'data: {"choices":[{"text":"\xff"}]}\n\n'), wire.END])
+    assert bad.failure is not None
+
+
+def test_a_step_of_the_clock_is_noticed(monkeypatch):
+    now = {"real": 1_000_000_000_000, "monotonic": 5_000_000_000}
+    monkeypatch.setattr(clock.time, "clock_gettime_ns", lambda which: now["real"])
+    monkeypatch.setattr(clock.time, "monotonic_ns", lambda: now["monotonic"])
+    watch = StepWatch()
+    for step_ns in (0, 400_000, 0, -2_000_000_000, 0, 30_000_000):
+        now["real"] += 1_000_000_000 + step_ns
+        now["monotonic"] += 1_000_000_000
+        watch.look()
+    assert [round(step.step_s, 3) for step in watch.steps] == [-2.0, 0.03]
+    assert watch.steps[0].at_s == pytest.approx(now["real"] / 1e9 - 2.03)
