@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from fewmark.core import Case, Deployment, FewmarkError, Measurement, Status, Workload
+from fewmark.core.files import MIB
 from fewmark.engines.measuring.policy import Policy
-from fewmark.engines.memory.footprint import LIBRARY_BYTES, MIB
+from fewmark.engines.memory.footprint import LIBRARY_BYTES
 from fewmark.engines.memory.needs import needs
 from fewmark.runner import Launch, RunSettings
 from fewmark.runner.deployment import measure_deployment
@@ -90,7 +91,7 @@ def compare(plan: str, python: str | None) -> list[dict[str, Any]]:
         assert predicted is not None
         total = predicted.total("cpu") - (LIBRARY_BYTES.get(case.deployment.engine, 0) if on_disk else 0)
         settings = replace(SETTINGS, launch=Launch(python=python))
-        (measured,) = measure_deployment([case], settings, {})
+        (measured,) = (r.measurement for r in measure_deployment([case], settings, {}))
         peak = held(measured, on_disk)
         work, about = case.workload, case.deployment
         row = {

@@ -35,7 +35,7 @@ def deployment(name):
 def test_exact_tokens_ordered_times_and_an_engine_that_goes_on_after_a_refusal(deployment):
     far = Workload(100_000, 6, batch_size=2)
     cases = [Case(deployment, work) for work in (WORK, far, replace(WORK, output_tokens=1))]
-    good, refused, single = measure_deployment(cases, RunSettings(policy=POLICY), {})
+    good, refused, single = (r.measurement for r in measure_deployment(cases, RunSettings(policy=POLICY), {}))
     assert refused.status is Status.UNSUPPORTED and refused.error
     for measurement, n_tokens in ((good, 6), (single, 1)):
         assert measurement.status is Status.OK, measurement.error
@@ -47,12 +47,12 @@ def test_exact_tokens_ordered_times_and_an_engine_that_goes_on_after_a_refusal(d
 
 def test_a_deployment_that_it_cannot_load_is_a_failure_with_a_reason(deployment):
     strange = replace(deployment, engine_options=FrozenMap({"no such option": 1}))
-    (measurement,) = measure_deployment([Case(strange, WORK)], RunSettings(policy=POLICY), {})
+    (measurement,) = (r.measurement for r in measure_deployment([Case(strange, WORK)], RunSettings(policy=POLICY), {}))
     assert measurement.status is Status.UNSUPPORTED and "no such option" in measurement.error
 
 
 def test_closing_leaves_no_process(deployment):
-    worker = WorkerProcess(Launch().for_engine(deployment.engine), start_timeout_s=60)
+    worker = WorkerProcess(Launch().for_engine(deployment.engine), start_timeout_s=300)
     try:
         assert not isinstance(loaded := worker.load(deployment, 300), Outcome), loaded
         group = worker.host and os.getpgid(worker._pid)

@@ -137,9 +137,9 @@ def test_in_its_own_environment_it_is_refused_without_a_process_that_loads(engin
     huge = Deployment(engine, "huge", precision="float32", engine_options=FrozenMap({**options, "config": config}))
     small = Deployment(engine, "llama-tiny", precision="float32", engine_options=FrozenMap(options))
     settings = RunSettings(policy=Policy(min_repeats=1, max_repeats=1, warmup=0))
-    (refused,) = measure_deployment([Case(huge, Workload(8, 4, batch_size=1))], settings, {})
+    (refused,) = (r.measurement for r in measure_deployment([Case(huge, Workload(8, 4, batch_size=1))], settings, {}))
     assert refused.status is Status.OUT_OF_MEMORY, refused.error
     assert "weights" in refused.error and "free" in refused.error
     assert refused.cost.startup_s < 60
-    (good,) = measure_deployment([Case(small, Workload(8, 4, batch_size=1))], settings, {})
+    (good,) = (r.measurement for r in measure_deployment([Case(small, Workload(8, 4, batch_size=1))], settings, {}))
     assert good.status is Status.OK, good.error

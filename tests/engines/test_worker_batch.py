@@ -30,7 +30,7 @@ def batch(tmp_path, plugin, monkeypatch):
         # -I -S: nothing but the standard library and the zip, neither this checkout nor any installed package.
         files = ("--cases", str(tmp_path / "cases.jsonl"), "--out", str(tmp_path / "results.jsonl"))
         command = [sys.executable, "-I", "-S", str(archive), "--path", str(plugin), *files, *options]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=limit)
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, preexec_fn=limit)
 
     run.results = tmp_path / "results.jsonl"
     return run

@@ -16,7 +16,7 @@ from fewmark.runner import RayExecutor, Runner, RunSettings
 from fewmark.store import open_store
 
 pytestmark = pytest.mark.real_engine
-SETTINGS = RunSettings(policy=Policy(min_repeats=1, max_repeats=1, warmup=0), timeout_s=60)
+SETTINGS = RunSettings(policy=Policy(min_repeats=1, max_repeats=1, warmup=0), timeout_s=300)
 STORE = {"object_store_memory": 80 * 2**20}
 PATIENCE = {  # on a busy machine Ray's own processes take long to start
     "RAY_agent_register_timeout_ms": "240000",
@@ -179,7 +179,7 @@ def test_the_command_stops_at_ctrl_c_with_everything_saved_and_no_worker_left(cl
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130 and "saved" in said and "Traceback" not in said
     with open_store(tmp_path / "s.db") as store:
         assert 2 <= store.count() < 59

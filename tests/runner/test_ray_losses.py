@@ -11,7 +11,7 @@ from fewmark.engines.measuring.policy import Policy
 from fewmark.runner import RayExecutor, Runner, RunSettings
 
 pytestmark = pytest.mark.usefixtures("plugin")
-SETTINGS = RunSettings(policy=Policy(min_repeats=1, max_repeats=1, warmup=0), timeout_s=60)
+SETTINGS = RunSettings(policy=Policy(min_repeats=1, max_repeats=1, warmup=0), timeout_s=300)
 
 
 class RayError(Exception):

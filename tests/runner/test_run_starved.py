@@ -20,7 +20,7 @@ from fewmark.verbs.run import n_bytes
 
 pytestmark = pytest.mark.usefixtures("plugin")
 LIMIT = 300 * 2**20
-SETTINGS = RunSettings(policy=Policy(max_repeats=3), timeout_s=60, launch=Launch(memory_limit_bytes=LIMIT))
+SETTINGS = RunSettings(policy=Policy(max_repeats=3), timeout_s=300, launch=Launch(memory_limit_bytes=LIMIT))
 SUITE = (
     "deployments: [{engine: dummy, model: toy, engine_options: {pause_s: 0.001}}]\n"
     "cells: [{grid: {input_tokens: 8, output_tokens: [2, 3], batch_size: {range: [1, 40]}}}]\n"
@@ -95,7 +95,7 @@ def run_in(folder, limit=None):
         "--json",
         "--no-drift-check",
     ]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, preexec_fn=before)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, preexec_fn=before)
     return done.returncode, done.stdout, done.stderr
 
 

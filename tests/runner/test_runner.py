@@ -14,7 +14,7 @@ from fewmark.runner import Launch, Runner, RunSettings
 from fewmark.store import open_store
 
 pytestmark = pytest.mark.usefixtures("plugin")
-QUICK = RunSettings(policy=Policy(max_repeats=4), timeout_s=60)
+QUICK = RunSettings(policy=Policy(max_repeats=4), timeout_s=300)
 
 
 def dummy(**options):
@@ -96,7 +96,7 @@ def test_the_order_is_random_but_follows_from_the_seed(tmp_path):
 def test_whatever_happens_costs_one_case_and_the_sweep_goes_on(store, tmp_path, how, status, says):
     deployment = dummy(journal=str(tmp_path / "journal"))
     cases = [*grid(deployment), odd(deployment, how)]
-    report = run(store, cases, dataclasses.replace(QUICK, timeout_s=3.0 if how == "hang" else 60.0))
+    report = run(store, cases, dataclasses.replace(QUICK, timeout_s=3.0 if how == "hang" else 300.0))
     assert not report.ok and len(report.measurements) == 7
     (failure,) = report.failures
     assert failure.status is status and says in failure.error and failure.case == cases[-1]
@@ -132,7 +132,7 @@ def _gone(pid):
 @pytest.mark.parametrize(("how", "status"), [("kill", Status.CRASHED), ("hang", Status.TIMEOUT)])
 def test_samples_made_before_the_failure_are_kept(store, how, status):
     case = Case(dummy(), Workload(8, 2, batch_size=3, options={"do": how, "after": 2}))
-    settings = RunSettings(policy=Policy(warmup=0), timeout_s=2.0 if how == "hang" else 60.0)
+    settings = RunSettings(policy=Policy(warmup=0), timeout_s=2.0 if how == "hang" else 300.0)
     (failure,) = run(store, [case], settings).failures
     assert failure.status is status and failure.values("e2e_latency_s") == pytest.approx((0.006, 0.006))
 

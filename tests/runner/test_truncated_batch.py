@@ -35,7 +35,7 @@ def worker(tmp_path, monkeypatch, plugin):
     def batch(*options, cases="cases.jsonl", out="results.jsonl"):
         # -I -S: nothing but the standard library, the zip and the engine
         command = [sys.executable, "-I", "-S", "worker.zip", "--path", str(plugin), "--cases", cases, "--out", out]
-        done = subprocess.run([*command, *OPTIONS, *options], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([*command, *OPTIONS, *options], capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
 
     return batch

@@ -100,7 +100,7 @@ def _start(command: list[str], folder: Path) -> tuple[subprocess.Popen[bytes], i
         options = [f"-c{name}={value}" for name, value in {**SETTINGS, "port": port}.items()]
         with log.open("ab") as stream:
             process = subprocess.Popen([*command, *options], cwd=folder, stdout=stream, stderr=stream)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while process.poll() is None and time.monotonic() < deadline:
             if "ready to accept connections" in log.read_text(errors="replace"):
                 return process, port

@@ -12,6 +12,7 @@ from fewmark.core import Case, Deployment, EngineError, InputError, Measurement,
 from fewmark.engines.measuring.policy import Outcome, Policy, case_seed
 from fewmark.runner.drift_check import marked, worth_checking
 from fewmark.runner.projection.truncation import Truncation, Truncator
+from fewmark.runner.results import CaseResult, DriftCheck, Measured, Reprojected, Visit
 from fewmark.runner.rounds import Visits, as_visit
 from fewmark.runner.worker.launch import Launch
 from fewmark.runner.worker.process import WorkerGoneError, WorkerProcess
@@ -71,10 +72,8 @@ def measure_deployment(
     settings: RunSettings,
     facts: Mapping[str, Any],
     on_start: Callable[[Case], None] = lambda case: None,
-) -> Generator[Measurement, None, None]:
-    """Measure cases of one deployment, in the order given; each measurement is yielded when it exists.
-
-    In more rounds than one, each visit of a case is yielded as well, flagged as one (`fewmark.runner.rounds`).
+) -> Generator[CaseResult, None, None]:
+    """Measure cases of one deployment, in the order given; each result is yielded when it exists.
 
     Parameters
     ----------
@@ -118,7 +117,7 @@ def measure_deployment(
                 environment = {"host": worker.host, "runner": dict(facts)}
                 if isinstance(loaded, Outcome):
                     for case in dict.fromkeys(entry.task.case for entry in waiting):
-                        yield loaded.to_measurement(case, startup_s=share, environment=environment)
+                        yield Measured(loaded.to_measurement(case, startup_s=share, environment=environment))
                     return
                 environment["engine"] = dict(loaded)
             entry = waiting[0]
@@ -138,21 +137,21 @@ def measure_deployment(
             if not entry.complete(policy, settings.rounds):
                 truncator.learn(measurement)
                 waiting.append(entry)
-                yield as_visit(entry.held[-1])
+                yield Visit(as_visit(entry.held[-1]))
                 continue
             measurement = truncator.finish(measurement)
             if first is None and worth_repeating(measurement, settings):
                 first, first_policy = measurement, replace(policy, truncate=entry.tokens)
             n_measured += 1
-            yield measurement
-        yield from truncator.refreshed()
+            yield Measured(measurement)
+        yield from map(Reprojected, truncator.refreshed())
         # in rounds every case is measured at all times of the run
         worthy = settings.drift_check and settings.rounds == 1 and worth_checking(n_measured, perf_counter() - started)
         if worthy and first is not None and worker is not None and worker.alive:
             case = first.case
             outcome = worker.run(case.workload, first_policy, case_seed(settings.seed, case), settings.timeout_s)
             again = outcome.to_measurement(case, startup_s=None, environment=environment)
-            yield marked(first, truncator.finish(again, learn=False))
+            yield DriftCheck(marked(first, truncator.finish(again, learn=False)))
         if worker is not None and worker.alive and settings.standing is not None:
             settings.standing.keep(deployment, worker, environment)
             worker = None

@@ -17,12 +17,13 @@ from fewmark.runner import drift_check
 from fewmark.runner.advice import host_advice, result_advice
 from fewmark.runner.auto_batch import AutoBatch
 from fewmark.runner.deployment import RunSettings
-from fewmark.runner.executors.base import Executor, Unavailable
+from fewmark.runner.executors.base import Executor
 from fewmark.runner.executors.local import LocalExecutor
 from fewmark.runner.progress import RunProgress
-from fewmark.runner.projection.truncation import REFRESHED, Validation
+from fewmark.runner.projection.truncation import Validation
 from fewmark.runner.provenance import run_facts
-from fewmark.runner.rounds import VISIT, left_over
+from fewmark.runner.results import DriftCheck, Measured, Reprojected, Unavailable, Visit
+from fewmark.runner.rounds import left_over
 
 WHOLE: Final = ("measured", "imported")
 
@@ -165,7 +166,7 @@ class Runner:
         measured: list[Measurement] = []
         saved: set[str] = set()
         checks: list[Measurement] = []
-        anew: dict[str, Measurement] = {}
+        reprojected: dict[str, Measurement] = {}
         unavailable: list[Unavailable] = []
         facts = run_facts()
         with (
@@ -173,24 +174,24 @@ class Runner:
             contextlib.closing(self.executor.execute(groups, settings, facts, progress.started)) as results,
         ):
             for result in results:
-                if isinstance(result, Unavailable):
-                    unavailable.append(result)
-                    continue
-                if VISIT in result.flags:
-                    cast(RoundsStore, self.store).add_visits([result])
-                    continue
-                self.store.add([result])
-                if drift_check.FLAG in result.flags:
-                    checks.append(result)
-                    continue
-                if REFRESHED in result.flags:
-                    anew[result.case.case_id] = result
-                    continue
-                if result.case.case_id not in saved:  # a validated cell comes twice
-                    progress.saved(result)
-                saved.add(result.case.case_id)
-                measured.append(result)
-        measured = [_newest(held, anew) for held in measured]
+                match result:
+                    case Unavailable():
+                        unavailable.append(result)
+                    case Visit(visit):
+                        cast(RoundsStore, self.store).add_visits([visit])
+                    case DriftCheck(check):
+                        self.store.add([check])
+                        checks.append(check)
+                    case Reprojected(renewed):
+                        self.store.add([renewed])
+                        reprojected[renewed.case.case_id] = renewed
+                    case Measured(measurement):
+                        self.store.add([measurement])
+                        if measurement.case.case_id not in saved:  # a validated cell comes twice
+                            progress.saved(measurement)
+                        saved.add(measurement.case.case_id)
+                        measured.append(measurement)
+        measured = [_newest(held, reprojected) for held in measured]
         if unavailable and not measured and len(unavailable) == len(groups):
             raise unavailable[0].error
         return RunReport(

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
-from fewmark.core import Case, Deployment, EngineError, Measurement
+from fewmark.core import Case, Deployment
 from fewmark.runner.deployment import RunSettings
+from fewmark.runner.results import Result
 
-
-@dataclass(frozen=True, slots=True)
-class Unavailable:
-    """A deployment that cannot be measured where the run takes place, why, and how many cases wait for it."""
-
-    deployment: Deployment
-    error: EngineError
-    n_cases: int
-
-
-Results = Generator[Measurement | Unavailable, None, None]
+Results: TypeAlias = Generator[Result, None, None]
 
 
 class Executor(Protocol):
@@ -32,7 +22,7 @@ class Executor(Protocol):
         facts: Mapping[str, Any],
         on_start: Callable[[Case], None],
     ) -> Results:
-        """Yield each measurement when it exists, and each deployment that cannot be measured.
+        """Yield each result when it exists, and each deployment that cannot be measured.
 
         Closing the generator ends everything that was begun. Raises `EngineError` where nothing can be begun at all.
         """

@@ -8,7 +8,8 @@ from typing import Any
 
 from fewmark.core import Case, Deployment, EngineError
 from fewmark.runner.deployment import RunSettings, measure_deployment
-from fewmark.runner.executors.base import Results, Unavailable
+from fewmark.runner.executors.base import Results
+from fewmark.runner.results import Unavailable
 
 
 class LocalExecutor:

@@ -21,8 +21,8 @@ from fewmark.core import Case, Deployment, EngineError, Measurement, Status
 from fewmark.engines.base import Recorded
 from fewmark.engines.registry import engine_class
 from fewmark.runner.deployment import RunSettings, measure_deployment
-from fewmark.runner.executors.base import Results, Unavailable
-from fewmark.runner.rounds import VISIT
+from fewmark.runner.executors.base import Results
+from fewmark.runner.results import CASE_RESULTS, Measured, Unavailable, Visit
 
 POLL_S: Final = 0.5  # how often Ctrl-C is heeded while nothing comes
 MOST_LOSSES: Final = 2  # of nodes under one case
@@ -129,11 +129,11 @@ class RayExecutor:
             yield Unavailable(job.deployment, refused, len(job.waiting))
             job.waiting = {}
         else:
-            measurement = Measurement.from_dict(content)
-            if VISIT not in measurement.flags:
-                job.waiting.pop(measurement.case.case_id, None)
+            result = CASE_RESULTS[kind](Measurement.from_dict(content))
+            if not isinstance(result, Visit):
+                job.waiting.pop(result.measurement.case.case_id, None)
             job.losses = 0
-            yield measurement
+            yield result
             if job.waiting:
                 on_start(next(iter(job.waiting.values())))
 
@@ -154,7 +154,7 @@ class RayExecutor:
         self._blame[suspect] += 1
         if self._blame[suspect] >= MOST_LOSSES:
             said = f"the node was lost {MOST_LOSSES} times while it was measured; {reason}"
-            yield Measurement(job.waiting.pop(suspect), Status.CRASHED, error=said)
+            yield Measured(Measurement(job.waiting.pop(suspect), Status.CRASHED, error=said))
         if not job.waiting:
             return
         if job.losses >= MOST_IN_A_ROW:
@@ -251,8 +251,8 @@ def _measure(cases: list[dict[str, Any]], settings: RunSettings, facts: dict[str
     results = measure_deployment([Case.from_dict(case) for case in cases], settings, facts)
     with contextlib.closing(results):
         try:
-            for measurement in results:
-                yield "measured", measurement.to_dict()
+            for result in results:
+                yield type(result).__name__, result.measurement.to_dict()
         except EngineError as error:
             got = None if error.got is None else str(error.got)
             yield "unavailable", {"what": error.what, "got": got, "hint": error.hint}

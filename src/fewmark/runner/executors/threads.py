@@ -12,9 +12,10 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fewmark.core import Case, Deployment, EngineError, InputError, Measurement
-from fewmark.runner import RunSettings, measure_deployment
-from fewmark.runner.executors.base import Results, Unavailable
+from fewmark.core import Case, Deployment, EngineError, InputError
+from fewmark.runner.deployment import RunSettings, measure_deployment
+from fewmark.runner.executors.base import Results
+from fewmark.runner.results import Result, Unavailable
 
 
 class SideBySide:
@@ -42,7 +43,7 @@ class SideBySide:
         waiting = queue.SimpleQueue[tuple[Deployment, Sequence[Case]]]()
         for item in groups.items():
             waiting.put(item)
-        came = queue.SimpleQueue[Measurement | Unavailable | BaseException | None]()
+        came = queue.SimpleQueue[Result | BaseException | None]()
         stopped = threading.Event()
 
         def work() -> None:
@@ -78,14 +79,14 @@ class SideBySide:
         settings: RunSettings,
         facts: Mapping[str, Any],
         on_start: Callable[[Case], None],
-        put: Callable[[Measurement | Unavailable], None],
+        put: Callable[[Result], None],
         stopped: threading.Event,
     ) -> None:
         results = measure_deployment(group, settings, facts, on_start)
         try:
             with contextlib.closing(results):
-                for measurement in results:
-                    put(measurement)
+                for result in results:
+                    put(result)
                     if stopped.is_set():
                         return
         except EngineError as error:
