@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from moody_machine import report as simulated
 
 from fewmark.core import Case, Deployment, EngineError, Measurement, Status, Workload
 from fewmark.engines.measuring.policy import Policy
@@ -34,6 +33,7 @@ from fewmark.runner.projection.truncation import Truncation
 from fewmark.runner.worker.launch import Launch
 from fewmark.runner.worker.warm import Standing
 from fewmark.store import open_store
+from simulated_machine import report as simulated
 
 INPUTS, BATCHES = (16, 32, 64, 96, 128, 192, 256, 384), (1, 2, 4, 8)
 N_BLOCKS = 4

@@ -194,15 +194,15 @@ def test_a_suite_and_a_person_may_ask_for_rounds(plugin, tmp_path, monkeypatch):
 
 
 def test_on_a_machine_of_two_speeds_rounds_tell_the_projection_of_both():
-    path = Path(__file__).parents[2] / "benchmarks" / "moody_machine.py"
-    spec = importlib.util.spec_from_file_location("moody_machine", path)
+    path = Path(__file__).parents[2] / "benchmarks" / "simulated_machine.py"
+    spec = importlib.util.spec_from_file_location("simulated_machine", path)
     machine = importlib.util.module_from_spec(spec)
-    sys.modules["moody_machine"] = machine  # dataclasses look their module up
+    sys.modules["simulated_machine"] = machine  # dataclasses look their module up
     try:
         spec.loader.exec_module(machine)
         one, three = (machine.sweeps(1.33, 2.0, rounds, 8) for rounds in (1, 3))
     finally:
-        del sys.modules["moody_machine"]
+        del sys.modules["simulated_machine"]
     assert np.quantile(three.errors, 0.9) < 0.9 * np.quantile(one.errors, 0.9)
     assert np.median(three.errors) < np.median(one.errors)
     assert np.mean(three.inside) >= 0.9
