@@ -112,7 +112,8 @@ def test_screening_the_store_brings_its_marks_up_to_date(table: Path, capsys: py
     "arguments",
     [
         ["import", "nothing.csv"],
-        ["import", "."],
+        ["import", "empty"],
+        ["import", "*.parquet"],
         ["import", "table.csv", "--format", "excel"],
         ["export", "out.csv"],
         ["export", "out.xlsx"],
@@ -122,6 +123,7 @@ def test_screening_the_store_brings_its_marks_up_to_date(table: Path, capsys: py
     ],
 )
 def test_wrong_requests_exit_with_2(table: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty").mkdir()
     assert main(arguments) == 2
     told = capsys.readouterr().err
     assert "error: " in told

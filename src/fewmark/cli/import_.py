@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
+EXAMPLES = 3  # cells shown that are known with another value
+
 if TYPE_CHECKING:
     from fewmark.verbs.import_files import Imported
+    from fewmark.verbs.known_already import OtherValue
 
 
 @click.command("import")
@@ -21,42 +25,90 @@ if TYPE_CHECKING:
     "--projection-rule", "rule", metavar="RULE", default="growth", show_default=True,
     help="Who projects what a worker cut short: growth, mean or flexllmgen.",
 )  # fmt: skip
+@click.option("--supersede", is_flag=True, help="Believe these values in place of earlier imports of the same cases.")
+@click.option("--keep-going", is_flag=True, help="Pass over files that cannot be read, in place of refusing all.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(files: tuple[str, ...], name: str, store: str | None, rule: str, as_json: bool) -> None:
+def command(
+    files: tuple[str, ...],
+    name: str,
+    store: str | None,
+    rule: str,
+    supersede: bool,
+    keep_going: bool,
+    as_json: bool,
+) -> None:
     """Read measurements from result files into the store; importing a file again adds nothing.
 
-    All files are read before anything is stored, so a malformed one leaves the store as it was. What the screen
-    finds is saved beside the rows; `fewmark screen` shows it.
+    FILE is a file, a folder, a tar or zip archive, or a quoted glob. All files are read before anything is stored, so a
+    malformed one leaves the store as it was. What the screen finds is saved beside the rows; `fewmark screen` shows it.
     """
     from fewmark.verbs.import_files import import_files
 
     say = lambda text: click.echo(f"{text} …", err=True)  # noqa: E731
-    results = import_files(files, format=name, store=store, rule=rule, progress=say)
+    results = import_files(
+        files, format=name, store=store, rule=rule, supersede=supersede, keep_going=keep_going, progress=say
+    )
     if as_json:
         click.echo(json.dumps([_plain(result) for result in results], indent=2))
+        _tell_passed_over(results.passed_over)
         return
     for result in results:
-        click.echo(f"{result.path}: {result.n_rows} rows of format {result.format}, {result.n_added} added")
-        if result.n_predictions:
-            click.echo(
-                f"  {result.n_predictions} forecasts kept as predictions, not as measurements; see fewmark ledger"
-            )
-        if result.left_out:
-            rows = ", ".join(map(str, result.left_out[:3])) + (" …" if len(result.left_out) > 3 else "")
-            click.echo(
-                f"  {len(result.left_out)} rows left out (row {rows}): tokens in, tokens out, and batch_size or "
-                "concurrency must be known"
-            )
-        for note in result.notes:
-            click.echo(f"  {note}")
-        if result.unknown_columns:
-            click.echo(f"  columns not understood, kept as they are: {_named(result.unknown_columns)}")
-        counts = Counter(finding.action for finding in result.findings)
-        if counts:
-            told = ", ".join(
-                f"{counts[action]} {action}" for action in ("exclude", "correct", "warn") if counts[action]
-            )
-            click.echo(f"  screened: {told}; see fewmark screen --data {result.path}")
+        _tell(result)
+    _tell_passed_over(results.passed_over)
+
+
+def _tell(result: Imported) -> None:
+    click.echo(f"{result.path}: {result.n_rows} rows of format {result.format}, {result.n_added} added")
+    if result.n_predictions:
+        click.echo(f"  {result.n_predictions} forecasts kept as predictions, not as measurements; see fewmark ledger")
+    if result.n_poorer:
+        click.echo(f"  {result.n_poorer} rows not stored: another record tells the same run in no less detail")
+    if result.n_copies:
+        click.echo(f"  {result.n_copies} rows not stored: another file says the same")
+    if result.left_out:
+        rows = ", ".join(map(str, result.left_out[:3])) + (" …" if len(result.left_out) > 3 else "")
+        click.echo(
+            f"  {len(result.left_out)} rows left out (row {rows}): tokens in, tokens out, and one of batch_size, "
+            "concurrency and request_rate must be known"
+        )
+    for note in result.notes:
+        click.echo(f"  {note}")
+    if result.unknown_columns:
+        click.echo(f"  columns not understood, kept as they are: {_named(result.unknown_columns)}")
+    _tell_other_values(result)
+    counts = Counter(finding.action for finding in result.findings)
+    if counts:
+        told = ", ".join(f"{counts[action]} {action}" for action in ("exclude", "correct", "warn") if counts[action])
+        click.echo(f"  screened: {told}; see fewmark screen --data {result.path}")
+
+
+def _tell_other_values(result: Imported) -> None:
+    """What is known of the same cases already, from which file and when, and what to do about it."""
+    if not result.other_values:
+        return
+    superseded = bool(result.n_superseded)
+    click.echo(
+        f"  {len(result.other_values)} rows are known already with another value: "
+        + ("the earlier ones are superseded" if superseded else "both are kept, as repeats of one cell")
+    )
+    for item in result.other_values[:EXAMPLES]:
+        values = f"{item.metric} {item.known:.4g} → {item.new:.4g}" if item.known == item.known else "another status"
+        where = f" ({item.file}, imported {item.imported_at[:19]})" if item.file else ""
+        click.echo(f"    row {item.row}: {item.label}: {values}{where}")
+    if len(result.other_values) > EXAMPLES:
+        click.echo(f"    … and {len(result.other_values) - EXAMPLES} more")
+    if not superseded:
+        click.echo("    if the earlier ones were wrong: import again with --supersede")
+
+
+def _tell_passed_over(passed_over: Mapping[str, str]) -> None:
+    if not passed_over:
+        return
+    click.echo(f"{len(passed_over)} files passed over:", err=True)
+    for name, reason in list(passed_over.items())[:10]:
+        click.echo(f"  {name}: {reason}", err=True)
+    if len(passed_over) > 10:
+        click.echo(f"  … and {len(passed_over) - 10} more", err=True)
 
 
 def _named(unknown: Mapping[str, Sequence[str]]) -> str:
@@ -75,5 +127,13 @@ def _plain(result: Imported) -> dict[str, object]:
         "left_out": list(result.left_out),
         "notes": list(result.notes),
         "unknown_columns": {name: list(near) for name, near in result.unknown_columns.items()},
+        "n_poorer": result.n_poorer,
+        "n_copies": result.n_copies,
+        "n_superseded": result.n_superseded,
+        "other_values": [_other_value(value) for value in result.other_values],
         "n_findings": dict(Counter(finding.action for finding in result.findings)),
     }
+
+
+def _other_value(value: OtherValue) -> dict[str, object]:
+    return {name: None if item != item else item for name, item in asdict(value).items()}

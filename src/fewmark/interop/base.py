@@ -34,3 +34,7 @@ class Format(Protocol):
 
 class NotAResultError(FormatError):
     """A file that a tool leaves beside its results and that holds none: a warm-up, settings, a trace."""
+
+
+class UnknownFormatError(FormatError):
+    """A file of no format that is known, or an empty one."""

@@ -31,6 +31,7 @@ from fewmark.core.columns import (
 )
 from fewmark.core.frozen import FrozenMap, thaw
 from fewmark.core.serving import STATISTIC_COLUMNS, serving_columns
+from fewmark.core.text import masked
 from fewmark.core.values import MEASUREMENT_PROVENANCES
 from fewmark.interop.cells import cell_to_option, is_unknown, option_to_cell
 from fewmark.interop.frame import build_frame
@@ -103,7 +104,7 @@ def _measurement(cells: dict[str, Any], row: int) -> Measurement:
 
     def prefixed(prefix: str) -> dict[str, Any]:
         found = {name.removeprefix(prefix): cell_to_option(cell) for name, cell in cells.items() if _is(name, prefix)}
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: masked(value) for name, value in found.items() if value is not None}
 
     placement = cell_to_option(known("placement"))
     deployment = Deployment(
@@ -128,6 +129,7 @@ def _measurement(cells: dict[str, Any], row: int) -> Measurement:
     }
     if (note := known("note")) is not None:
         foreign["note"] = note
+    foreign = dict(masked(foreign))  # tools write keys of servers beside their results
     provenance = foreign.pop("provenance", "imported")
     if provenance not in MEASUREMENT_PROVENANCES:
         foreign["provenance"], provenance = provenance, "imported"
@@ -143,7 +145,7 @@ def _measurement(cells: dict[str, Any], row: int) -> Measurement:
         source=known("source"),
         row=row,
         n_repeats=None if n_repeats is None else int(n_repeats),
-        extra=foreign,  # type: ignore[arg-type]
+        extra=foreign,
         projection=projection,
         statistic=known("statistic"),
     )

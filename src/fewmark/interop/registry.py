@@ -10,7 +10,7 @@ from typing import Final
 import pandas as pd
 
 from fewmark.core import FormatError, InputError
-from fewmark.interop.base import HEAD_BYTES, Format
+from fewmark.interop.base import HEAD_BYTES, Format, UnknownFormatError
 from fewmark.interop.csv_text import header_of
 from fewmark.interop.headers import meaning_of, near_names
 
@@ -114,7 +114,7 @@ def read_table(path: str | Path, format: str = "auto") -> pd.DataFrame:  # noqa:
         with path.open("rb") as stream:
             head = stream.read(HEAD_BYTES)
         if not head:
-            raise FormatError("the file is empty", got=str(path))
+            raise UnknownFormatError("the file is empty", got=str(path))
         chosen = _detect(path, head) if format == "auto" else get_format(format)
         frame = chosen.read(path)
     except OSError as error:
@@ -131,7 +131,7 @@ def _detect(path: Path, head: bytes) -> Format:
     best, chosen = max(scores, key=lambda item: item[0])
     if best > 0:
         return chosen
-    raise FormatError(
+    raise UnknownFormatError(
         "the file is of no known format",
         got=_first_line(head),
         hint=f"{_near(head)}known are {', '.join(name.name for name in formats)}",

@@ -4,7 +4,8 @@ SQLite by default, PostgreSQL by URL. Heavy imports: SQLAlchemy alone, and psyco
 """
 
 from fewmark.store.annotations import Annotation
+from fewmark.store.origins import Origin
 from fewmark.store.queries import DeploymentFilter
 from fewmark.store.store import Outcome, Store, open_store
 
-__all__ = ["Annotation", "DeploymentFilter", "Outcome", "Store", "open_store"]
+__all__ = ["Annotation", "DeploymentFilter", "Origin", "Outcome", "Store", "open_store"]

@@ -168,6 +168,25 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
             )""",
         ),
     ),
+    Migration(
+        "origins",
+        (
+            """CREATE TABLE records (
+                record_id TEXT PRIMARY KEY,
+                body TEXT NOT NULL
+            )""",
+            """CREATE TABLE origins (
+                measurement_id TEXT NOT NULL REFERENCES measurements (measurement_id),
+                file TEXT NOT NULL,
+                format TEXT NOT NULL,
+                place TEXT NOT NULL,
+                modified_at TEXT,
+                imported_at TEXT NOT NULL,
+                record_id TEXT REFERENCES records (record_id),
+                PRIMARY KEY (measurement_id, file, place)
+            )""",
+        ),
+    ),
 )
 
 _RECORDS: Final = "fewmark_migrations"

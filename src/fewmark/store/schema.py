@@ -72,3 +72,12 @@ visits: Final = sa.Table(
     sa.Column("number", sa.BigInteger, primary_key=True),
     *(sa.Column(name, sa.Text) for name in ("visit_id", "case_id", "added_at", "body")),
 )
+records: Final = sa.Table(
+    "records", _metadata, sa.Column("record_id", sa.Text, primary_key=True), sa.Column("body", sa.Text)
+)
+origins: Final = sa.Table(
+    "origins",
+    _metadata,
+    *(sa.Column(name, sa.Text) for name in ("measurement_id", "file", "format", "place")),
+    *(sa.Column(name, sa.Text) for name in ("modified_at", "imported_at", "record_id")),
+)

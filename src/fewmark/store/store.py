@@ -19,6 +19,7 @@ from fewmark.store.annotations import Annotation
 from fewmark.store.columns import read_columns
 from fewmark.store.database import Database, parse_url
 from fewmark.store.migrations import migrate
+from fewmark.store.origins import Origin, add_origins, read_origins
 from fewmark.store.queries import (
     KEYS,
     Condition,
@@ -199,6 +200,14 @@ class Store:
     def visits(self, case_ids: Iterable[str] | None = None) -> Iterator[Measurement]:
         """Stream these parts, in the order they were added."""
         return read_visits(self._database, case_ids)
+
+    def add_origins(self, origins: Iterable[Origin]) -> None:
+        """Keep where imported measurements came from, durably."""
+        add_origins(self._database, self._insert, origins)
+
+    def origins(self, measurement_ids: Iterable[str]) -> dict[str, list[Origin]]:
+        """Where these measurements came from, by measurement, the oldest first; without those that were run here."""
+        return read_origins(self._database, measurement_ids)
 
     def deployments(self) -> list[Deployment]:
         """Every deployment that a measurement or a prediction is about, by engine, model and accelerator."""

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 
-from fewmark.core import FrozenMap, InputError, Measurement, Prediction, Status
+from fewmark.core import FormatError, FrozenMap, InputError, Measurement, Prediction, Status
+from fewmark.core.columns import EXPIRED
 from fewmark.interop import Understanding, is_complete, read_table, to_measurements
+from fewmark.interop.base import NotAResultError, UnknownFormatError
 from fewmark.interop.foreign_predictions import predicted_rows, to_predictions
+from fewmark.interop.gather import SourceFile, gather
+from fewmark.interop.records import records_of
 from fewmark.runner.projection.projector import RULES
 from fewmark.runner.projection.truncation import awaits_projection, project_all
 from fewmark.screening import Finding, screen
-from fewmark.store import Annotation, Store, open_store
+from fewmark.store import Annotation, Origin, Store, open_store
+from fewmark.verbs.known_already import Known, OtherValue, content_of, poorer_records
 from fewmark.verbs.results import table_of, whole_measurements, with_values
+
+_SHOWN_FAILURES = 20
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,10 @@ class Imported:
     `left_out` are the 1-based data rows that are no cell, for want of tokens or of a load. `n_predictions` counts the
     forecasts of a simulator that were new among the store's predictions. `notes` say what was decided from the values,
     and `unknown_columns` which columns were not understood, each with near names.
+
+    `n_poorer` rows tell a run that another record tells in more detail, and `n_copies` say what another file of the
+    same import says; neither were stored. `other_values` are cases that were imported before with another value;
+    `n_superseded` counts earlier rows that are believed no more.
     """
 
     path: Path
@@ -36,6 +49,18 @@ class Imported:
     n_predictions: int = 0
     notes: tuple[str, ...] = ()
     unknown_columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    n_poorer: int = 0
+    n_copies: int = 0
+    other_values: tuple[OtherValue, ...] = ()
+    n_superseded: int = 0
+
+
+class ImportedFiles(list[Imported]):
+    """What became of each file that was read; `passed_over` maps the others, found in folders and archives, to why."""
+
+    def __init__(self, files: Iterable[Imported] = (), passed_over: Mapping[str, str] | None = None) -> None:
+        super().__init__(files)
+        self.passed_over = dict(passed_over or {})
 
 
 def import_files(
@@ -44,14 +69,25 @@ def import_files(
     format: str = "auto",  # noqa: A002  the option's own word
     store: str | None = None,
     rule: str = "growth",
+    supersede: bool = False,
+    keep_going: bool = False,
     progress: Callable[[str], None] = lambda text: None,
-) -> list[Imported]:
+) -> ImportedFiles:
     """Read files, screen them, and add their rows to the store with what the screen found as marks.
 
-    Rows that are a simulator's forecasts become predictions, one a metric, which the ledger scores by what is measured.
-    All files are read and checked before anything is stored. Importing a file again adds nothing. What a worker cut
-    short is projected by `rule`, all that the files and the store hold of its deployment learned first; a run that the
-    store holds a projection of already keeps that.
+    All files are read and checked before anything is stored. Nothing is stored twice: neither the same row again, from
+    whichever file, nor a run that left both a summary and its single requests. What a worker cut short is projected by
+    `rule`, all that the files and the store hold of its deployment learned first; a run that the store holds a
+    projection of already keeps that.
+
+    Parameters
+    ----------
+    paths : files, folders, tar or zip archives, or globs
+        Files of no known format are passed over where a folder or an archive was named.
+    supersede : bool, default False
+        Whether what was imported before of the same cases, with other values, is believed no more.
+    keep_going : bool, default False
+        Whether files that cannot be read are passed over, in place of refusing all.
 
     Raises
     ------
@@ -62,28 +98,24 @@ def import_files(
     """
     if rule not in RULES:
         raise InputError("no such rule of projection", got=rule, hint=f"one of {', '.join(RULES)}")
-    files = []
-    for path in paths:
-        progress(f"reading {path}")
-        files.append(_read(Path(path), format))
-    out = []
+    with tempfile.TemporaryDirectory(prefix="fewmark-import-") as folder:
+        gathered = gather(paths, Path(folder))
+        files = _read_all(gathered.files, gathered.passed_over, format, keep_going, progress)
+    for file, poorer in zip(files, poorer_records([file.measurements for file in files]), strict=True):
+        file.n_poorer = len(poorer)
+        for position in poorer:
+            del file.measurements[position]
+    _drop_copies(files)
+    out = ImportedFiles(passed_over=gathered.passed_over)
     with open_store(store) as opened:
-        for file in _projected(files, opened, rule):
-            progress(f"storing {file.path}")
-            findings = [f for f in screen(file.frame) if f.row - 1 in file.measurements or not file.predictions]
-            n_predictions = opened.add_predictions(file.predictions) if file.predictions else 0
-            added = opened.add(file.measurements.values())
-            marks = (mark(file.measurements[f.row - 1], f) for f in findings if f.row - 1 in file.measurements)
-            opened.annotate(marks)
-            name, n_rows = file.frame.attrs["format"], len(file.frame)
-            told = file.frame.attrs.get("understanding", Understanding())
-            out.append(
-                Imported(
-                    *(file.path, name, n_rows, added, tuple(findings), file.left_out, n_predictions),
-                    notes=tuple(told.notes),
-                    unknown_columns=told.unknown,
-                )
-            )
+        files = _projected(files, opened, rule)
+        known = Known.of(opened, (m for file in files for m in file.measurements.values()))
+        for file in files:
+            file.findings = [f for f in screen(file.frame) if f.row - 1 in file.measurements or not file.predictions]
+            _compare(file, known, supersede=supersede)
+        for file in files:  # everything is checked: from here on, things are stored
+            progress(f"storing {file.shown}")
+            out.append(_store(file, opened))
     return out
 
 
@@ -98,32 +130,180 @@ def mark(measurement: Measurement, finding: Finding) -> Annotation:
 class _File:
     """What was read of a file: the table, and its measurements by position; `whole` where it held them itself."""
 
-    path: Path
+    shown: str
+    modified_at: str
     frame: pd.DataFrame
     measurements: dict[int, Measurement]
     left_out: tuple[int, ...]
     whole: bool
+    records: dict[int, str | None]
     predictions: tuple[Prediction, ...] = ()
+    findings: list[Finding] = field(default_factory=list)
+    n_poorer: int = 0
+    n_copies: int = 0
+    other_values: list[OtherValue] = field(default_factory=list)
+    superseded: dict[str, str] = field(default_factory=dict)  # measurement → why
 
 
-def _read(path: Path, name: str) -> _File:
-    frame = read_table(path, name)
-    whole = whole_measurements(path, frame)
-    frame = frame if whole is not None else with_values(path, frame)
+def _read_all(
+    sources: list[SourceFile],
+    passed_over: dict[str, str],
+    format_name: str,
+    keep_going: bool,
+    progress: Callable[[str], None],
+) -> list[_File]:
+    """Every file, or one error for all that cannot be read."""
+    files: list[_File] = []
+    broken: list[InputError] = []
+    for source in sources:
+        progress(f"reading {source.shown}")
+        try:
+            files.append(_read(source, format_name))
+        except (NotAResultError, UnknownFormatError, _NoCellError) as error:
+            if not source.found:
+                broken.append(error)
+            passed_over[source.shown] = _reason(error)
+        except InputError as error:
+            broken.append(error)
+            passed_over[source.shown] = _reason(error)
+    if broken and not (keep_going and files):
+        if len(broken) == 1:
+            raise broken[0]
+        told = "\n".join(f"  {error.what}" for error in broken[:_SHOWN_FAILURES])
+        more = f"\n  and {len(broken) - _SHOWN_FAILURES} more" if len(broken) > _SHOWN_FAILURES else ""
+        raise InputError(
+            f"{len(broken)} files cannot be read, and nothing was stored:\n{told}{more}",
+            hint="mend or leave out these files, or import the rest with --keep-going",
+        )
+    if not files:
+        told = "; ".join(f"{name}: {reason}" for name, reason in list(passed_over.items())[:5])
+        raise InputError("there is nothing to import", got=told or "no file", hint="name files with results")
+    return files
+
+
+class _NoCellError(InputError):
+    """A file none of whose rows is a cell."""
+
+
+def _reason(error: InputError) -> str:
+    return error.what if error.got is None else f"{error.what} ({error.got})"
+
+
+def _read(source: SourceFile, name: str) -> _File:
+    path = source.path
+    try:
+        frame = read_table(path, name)
+        whole = whole_measurements(path, frame)
+        frame = frame if whole is not None else with_values(path, frame)
+    except FormatError as error:
+        what = f"{source.shown}: {error.what.removeprefix(f'{path.name}: ')}"
+        raise type(error)(what, got=error.got, hint=error.hint) from None
     complete = is_complete(frame)
     if not complete.any():
-        raise InputError(
-            f"{path.name}: no row says input_tokens, output_tokens and batch_size or concurrency",
+        raise _NoCellError(
+            f"{source.shown}: no row says input_tokens, output_tokens, and batch_size, concurrency or request_rate",
             hint="such rows are no cells of a benchmark, and cannot be stored",
         )
     forecasts = predicted_rows(frame)
     kept = frame[complete & ~forecasts]
     # A format that holds whole measurements gives them with every sample; a table's rows become measurements.
-    found = to_measurements(kept) if whole is None else whole
-    measurements = dict(zip(kept.index.tolist(), found, strict=True))
+    try:
+        found = to_measurements(kept) if whole is None else whole
+        measurements = dict(zip(kept.index.tolist(), found, strict=True))
+        predictions = tuple(to_predictions(frame[complete & forecasts])) if forecasts.any() else ()
+    except InputError as error:
+        raise InputError(f"{source.shown}: {error.what}", got=error.got, hint=error.hint) from None
+    records = dict(zip(frame.index.tolist(), records_of(path, frame) if whole is None else [], strict=False))
     left_out = tuple(int(label) + 1 for label in frame.index[~complete])
-    predictions = tuple(to_predictions(frame[complete & forecasts])) if forecasts.any() else ()
-    return _File(path, frame, measurements, left_out, whole is not None, predictions)
+    modified = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+    return _File(source.shown, modified, frame, measurements, left_out, whole is not None, records, predictions)
+
+
+def _drop_copies(files: list[_File]) -> None:
+    """Leave out rows that an earlier file holds as well."""
+    tables = [file for file in files if not file.whole]
+    if len(tables) < 2:
+        return
+    first: dict[str, _File] = {}
+    for file in tables:
+        for position, measurement in list(file.measurements.items()):
+            if first.setdefault(content_of(measurement), file) is not file:
+                del file.measurements[position]
+                file.n_copies += 1
+
+
+def _compare(file: _File, known: Known, *, supersede: bool) -> None:
+    """Leave out what the store holds, and tell what it holds with another value."""
+    for position, measurement in list(file.measurements.items()):
+        if file.whole:
+            continue  # with every sample: equal only if it is the same
+        if known.is_poorer(measurement):
+            file.n_poorer += 1
+            del file.measurements[position]
+            continue
+        for held in known.poorer(measurement):
+            file.superseded[held.measurement_id] = f"{file.shown} tells the same run in more detail"
+        same = known.contents.get(content_of(measurement)) if known.contents else None
+        if same is not None:  # believed as it was stored
+            measurement = known.measurements[same]
+            file.measurements[position] = measurement
+            if not supersede:
+                continue
+        for held, metric, value, new in known.other_values(measurement):
+            if held.measurement_id in (*file.superseded, same):
+                continue
+            file.other_values.append(
+                OtherValue(
+                    *(measurement.case.case_id, _label(measurement), metric, value, new),
+                    *(held.measurement_id, "", measurement.row),
+                )
+            )
+            if supersede:
+                file.superseded[held.measurement_id] = f"corrected by {file.shown}"
+
+
+def _label(measurement: Measurement) -> str:
+    work = measurement.case.workload
+    return f"{work.input_tokens:g}→{work.output_tokens:g} tokens at {work.load:g}"
+
+
+def _store(file: _File, opened: Store) -> Imported:
+    n_predictions = opened.add_predictions(file.predictions) if file.predictions else 0
+    other = _with_origins(file.other_values, opened)
+    added = opened.add(file.measurements.values())
+    opened.add_origins(
+        Origin(m.measurement_id, file.shown, file.frame.attrs["format"], _place(position, m), file.modified_at,
+               record=file.records.get(position))
+        for position, m in file.measurements.items()
+    )  # fmt: skip
+    opened.annotate(mark(file.measurements[f.row - 1], f) for f in file.findings if f.row - 1 in file.measurements)
+    opened.annotate(Annotation(key, EXPIRED, "exclude", why) for key, why in file.superseded.items())
+    told = file.frame.attrs.get("understanding", Understanding())
+    return Imported(
+        *(Path(file.shown), file.frame.attrs["format"], len(file.frame), added, tuple(file.findings), file.left_out),
+        n_predictions=n_predictions,
+        notes=tuple(told.notes),
+        unknown_columns=told.unknown,
+        n_poorer=file.n_poorer,
+        n_copies=file.n_copies,
+        other_values=other,
+        n_superseded=len(file.superseded),
+    )
+
+
+def _place(position: int, measurement: Measurement) -> str:
+    return f"row {measurement.row if measurement.row is not None else position + 1}"
+
+
+def _with_origins(values: list[OtherValue], opened: Store) -> tuple[OtherValue, ...]:
+    """The same, with the file and the time that the known values came from, in place of the measurement's id."""
+    origins = opened.origins([value.file for value in values]) if values else {}
+    out = []
+    for value in values:
+        origin = origins.get(value.file, [None])[0]
+        file, at = (origin.file, origin.imported_at) if origin is not None else ("", "")
+        out.append(OtherValue(value.case_id, value.label, value.metric, value.known, value.new, file, at, value.row))
+    return tuple(out)
 
 
 def _projected(files: list[_File], store: Store, rule: str) -> list[_File]:

@@ -1,0 +1,73 @@
+"""Where imported measurements came from: the file, its time, the place in it, and the record as it stood there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from fewmark.core.frozen import content_hash
+from fewmark.store import schema
+from fewmark.store.database import Database
+from fewmark.store.queries import KEYS, batched, now
+from fewmark.store.rows import column_text
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One measurement's place in a file. `record` is its JSON text, with secrets masked; None where none was kept."""
+
+    measurement_id: str
+    file: str
+    format: str
+    place: str
+    modified_at: str | None = None
+    imported_at: str = ""
+    record: str | None = None
+
+
+def add_origins(database: Database, insert: Any, origins: Iterable[Origin]) -> None:
+    """Keep these; what is known of a measurement from the same content of a file already stays as it is."""
+    moment = now()
+    for items in batched(origins, KEYS):
+        records: dict[str, dict[str, Any]] = {}
+        rows = []
+        for item in items:
+            record_id = None
+            if item.record is not None:
+                record_id = content_hash(item.record, 32)
+                records[record_id] = {"record_id": record_id, "body": column_text(item.record)}
+            rows.append(
+                {
+                    "measurement_id": item.measurement_id,
+                    "file": column_text(item.file),
+                    "format": item.format,
+                    "place": column_text(item.place),
+                    "modified_at": item.modified_at,
+                    "imported_at": item.imported_at or moment,
+                    "record_id": record_id,
+                }
+            )
+        with database.write() as connection:
+            if records:
+                connection.execute(insert(schema.records).on_conflict_do_nothing().inline(), list(records.values()))
+            connection.execute(insert(schema.origins).on_conflict_do_nothing().inline(), rows)
+
+
+def read_origins(database: Database, measurement_ids: Iterable[str]) -> dict[str, list[Origin]]:
+    """The origins of each of these measurements, the oldest first; without those that have none."""
+    o, r = schema.origins, schema.records
+    out: dict[str, list[Origin]] = {}
+    for keys in batched(dict.fromkeys(measurement_ids), KEYS):
+        query = (
+            sa.select(o.c.measurement_id, o.c.file, o.c.format, o.c.place, o.c.modified_at, o.c.imported_at, r.c.body)
+            .join_from(o, r, o.c.record_id == r.c.record_id, isouter=True)
+            .where(o.c.measurement_id.in_(keys))
+            .order_by(o.c.imported_at, o.c.file)
+        )
+        with database.read() as connection:
+            for row in connection.execute(query).all():
+                out.setdefault(row[0], []).append(Origin(*row))
+    return out

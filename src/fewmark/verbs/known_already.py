@@ -1,0 +1,159 @@
+"""Which imported rows say again what is known: the same run in another file, the same row, or another value.
+
+Of one run that left several records (``run_id``: a summary and its list of requests, a console block), the one that
+knows most is kept. A row that says again what the store holds is not stored twice, from whichever file. A row with
+another value for a case that was imported before is a repeat, or a correction: only its user knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fewmark.core import Measurement, Status
+from fewmark.core.columns import METRIC_COLUMNS
+from fewmark.core.frozen import content_hash, thaw
+from fewmark.interop.run_rows import DETAILS
+from fewmark.store import Store
+
+_ASIDE: Final = frozenset(("note", "detail", "run_id"))  # of the extras: what a record says about itself
+_LEAST: Final = len(DETAILS)
+
+
+@dataclass(frozen=True)
+class OtherValue:
+    """A case that the store holds with another value of a metric, from the import of `file` at `imported_at`."""
+
+    case_id: str
+    label: str
+    metric: str
+    known: float
+    new: float
+    file: str
+    imported_at: str
+    row: int | None = None
+
+
+def detail_rank(measurement: Measurement) -> int:
+    """How much a record knows: 0 for single requests, more for less."""
+    detail = measurement.extra.get("detail")
+    return DETAILS.index(detail) if detail in DETAILS else _LEAST
+
+
+def run_of(measurement: Measurement) -> str | None:
+    """What names the run behind a record; None where its tool or file does not say."""
+    run = measurement.extra.get("run_id")
+    return None if run is None else f"{measurement.extra.get('tool', measurement.source)}:{run}"
+
+
+def n_known(measurement: Measurement) -> int:
+    """How many values a record holds, its identity's included."""
+    values = sum(len(sample.to_dict()) + len(sample.statistics) for sample in measurement.samples)
+    return values + len(measurement.case.deployment.to_dict()) + len(measurement.case.workload.to_dict())
+
+
+def poorer_records(files: list[dict[int, Measurement]]) -> list[set[int]]:
+    """Of each file, the positions whose run another record tells better: in more detail, then with more values."""
+    runs: dict[str, dict[tuple[int, int], list[tuple[int, Measurement]]]] = {}
+    for number, measurements in enumerate(files):
+        for position, measurement in measurements.items():
+            run = run_of(measurement)
+            if run is not None:
+                place = (detail_rank(measurement), number)
+                runs.setdefault(run, {}).setdefault(place, []).append((position, measurement))
+    out: list[set[int]] = [set() for _ in files]
+    for records in runs.values():
+        if len(records) < 2:
+            continue
+        best = min(records, key=lambda place: (place[0], -sum(n_known(m) for _, m in records[place]), place[1]))
+        for place, rows in records.items():
+            if place != best:
+                out[place[1]].update(position for position, _ in rows)
+    return out
+
+
+def content_of(measurement: Measurement) -> str:
+    """What a record says, wherever it stands: equal for copies of one row in two files."""
+    extra = {name: value for name, value in measurement.extra.items() if name not in _ASIDE}
+    said: dict[str, Any] = {
+        "case": measurement.case.case_id,
+        "status": str(measurement.status),
+        "samples": [sample.to_dict() for sample in measurement.samples],
+        "extra": thaw(extra),
+        "n_repeats": measurement.n_repeats,
+    }
+    return content_hash(said, 32)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the store holds of the cases that an import is about, without what has expired.
+
+    `contents` maps what a record says to the id of the measurement that says so, `measurements` ids to measurements,
+    `runs` runs to (detail, measurement), `imported` cases to what was imported of them before.
+    """
+
+    contents: Mapping[str, str]
+    measurements: Mapping[str, Measurement]
+    runs: Mapping[str, tuple[int, Measurement]]
+    imported: Mapping[str, list[Measurement]]
+
+    @classmethod
+    def of(cls, store: Store, imported_now: Iterable[Measurement]) -> Known:
+        """Look it up in the store."""
+        new = list(imported_now)
+        case_ids = store.case_ids() & {m.case.case_id for m in new}
+        expired = store.expired()
+        contents: dict[str, str] = {}
+        runs: dict[str, tuple[int, Measurement]] = {}
+        imported: dict[str, list[Measurement]] = {}
+        measurements: dict[str, Measurement] = {}
+        found = list(store.measurements(case_ids=sorted(case_ids))) if case_ids else []
+        if any(run_of(m) is not None for m in new):
+            # The poorer record of a run may have left its model out, and so be another case.
+            sources = {m.source for m in new if m.source is not None}
+            held = {m.measurement_id for m in found}
+            found += [m for m in store.measurements(sources=sorted(sources)) if m.measurement_id not in held]
+        for m in found:
+            if m.measurement_id in expired or m.provenance != "imported":
+                continue
+            measurements[m.measurement_id] = m
+            contents.setdefault(content_of(m), m.measurement_id)
+            imported.setdefault(m.case.case_id, []).append(m)
+            run = run_of(m)
+            if run is not None and (run not in runs or detail_rank(m) < runs[run][0]):
+                runs[run] = (detail_rank(m), m)
+        return cls(contents, measurements, runs, imported)
+
+    def is_poorer(self, measurement: Measurement) -> bool:
+        """Whether the store knows the record's run in more detail."""
+        run = run_of(measurement)
+        return run is not None and run in self.runs and self.runs[run][0] < detail_rank(measurement)
+
+    def poorer(self, measurement: Measurement) -> list[Measurement]:
+        """What the store holds of the record's run in less detail."""
+        run = run_of(measurement)
+        if run is None or run not in self.runs or self.runs[run][0] <= detail_rank(measurement):
+            return []
+        rows = (m for held in self.imported.values() for m in held)
+        return [m for m in rows if run_of(m) == run and detail_rank(m) > detail_rank(measurement)]
+
+    def other_values(self, measurement: Measurement) -> list[tuple[Measurement, str, float, float]]:
+        """What was imported of the case before and differs: it, the metric that differs most, known and new value."""
+        out = []
+        for held in self.imported.get(measurement.case.case_id, []):
+            run, other = run_of(measurement), run_of(held)
+            if run is not None and other is not None and run != other:
+                continue  # two runs that a tool tells apart are repeats
+            differing = [
+                (max(new / known, known / new), metric, known, new)
+                for metric in METRIC_COLUMNS
+                if (known := held.median(metric)) and (new := measurement.median(metric)) and known > 0 and new > 0
+            ]
+            if differing and max(differing)[0] > 1 + 1e-9:
+                _, metric, known, new = max(differing)
+                out.append((held, metric, known, new))
+            elif not differing and held.status != measurement.status and Status.OK in (held.status, measurement.status):
+                out.append((held, "status", float("nan"), float("nan")))
+        return out
