@@ -104,7 +104,7 @@ def _measurement(cells: dict[str, Any], row: int) -> Measurement:
 
     def prefixed(prefix: str) -> dict[str, Any]:
         found = {name.removeprefix(prefix): cell_to_option(cell) for name, cell in cells.items() if _is(name, prefix)}
-        return {name: masked(value) for name, value in found.items() if value is not None}
+        return dict(masked({name: value for name, value in found.items() if value is not None}))
 
     placement = cell_to_option(known("placement"))
     deployment = Deployment(
@@ -145,7 +145,7 @@ def _measurement(cells: dict[str, Any], row: int) -> Measurement:
         source=known("source"),
         row=row,
         n_repeats=None if n_repeats is None else int(n_repeats),
-        extra=foreign,
+        extra=FrozenMap(foreign),
         projection=projection,
         statistic=known("statistic"),
     )
