@@ -269,3 +269,27 @@ def test_secrets_of_the_command_line_are_not_carried(tmp_path: Path) -> None:
     secret = report()
     secret["run_info"]["cli_command"] += " --header 'Authorization: Bearer sk-secret'"
     assert "sk-secret" not in one(written(tmp_path, secret)).to_json()
+
+
+@pytest.mark.parametrize(
+    "weird",
+    [{"phases": True}, {"phases": [3]}, {"phases": [{"concurrency": 10**400}]}, {"models": {"items": "x"}}, [], None],
+)
+def test_settings_of_another_kind_leave_the_load_unknown(tmp_path: Path, weird: Any) -> None:
+    row = one(written(tmp_path, report() | {"input_config": weird, "error_summary": 3}))
+    assert unknown(row, "concurrency", "request_rate")
+    assert row["tpot_s"] == pytest.approx(0.10098, rel=1e-3)
+
+
+def test_gaps_that_are_none_are_left_out(tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in (SWEEP / "concurrency_4" / "profile_export.jsonl").read_text().splitlines()]
+    for line, gaps in zip(lines, ["x", [1e308, 10**400, None], [[1.0]], {"a": 1}], strict=False):
+        line["metrics"]["inter_chunk_latency"]["value"] = gaps
+    path = tmp_path / "profile_export.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    row = one(path)
+    assert row["aiperf.itl_s"] == pytest.approx(0.04, rel=0.01)
+    lines[0]["metrics"] = "none"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(FormatError, match="line 1: a request that succeeded has a request_latency"):
+        read_table(path)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fewmark.interop.request_records import RequestRecords
-from fewmark.interop.run_rows import PERCENTS, RunRow, number, positive
+from fewmark.interop.run_rows import PERCENTS, RunRow, positive
 
 BUNDLED: Final = 1.2  # mean gap over mean TPOT from which events must hold several tokens
 ALL_AT_END: Final = 0.98  # TTFT over the whole latency from which
@@ -70,17 +70,15 @@ def put_requests(row: RunRow, result: Mapping[str, Any], done: int, duration: fl
         return
     records, empty = RequestRecords(), 0
     for i in range(n):
-        gaps = found["itls"][i] if "itls" in found and isinstance(found["itls"][i], list) else []
         ttft, output = positive(found["ttfts"][i]), positive(found["output_lens"][i])
         if "errors" in found and found["errors"][i]:
             continue
         if ttft is None or output is None:
             empty += 1
             continue
-        known = [gap for gap in map(number, gaps) if gap is not None]
-        latency = positive(found["latencies"][i]) if "latencies" in found else ttft + sum(known)
+        decode_s = records.add_gaps(found["itls"][i]) if "itls" in found else 0.0
+        latency = positive(found["latencies"][i]) if "latencies" in found else ttft + decode_s
         records.add(latency, ttft, positive(found["input_lens"][i]) if "input_lens" in found else None, output)
-        records.gaps_s.extend(known)
     if empty and len(records) and len(records) + empty == done:
         row.note(f"{empty} requests counted as completed brought no token, with a TTFT of 0.0; taken as failed")
         row.counts(len(records), empty + int(row.cells.get("n_failed", 0)))

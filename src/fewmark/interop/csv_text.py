@@ -19,6 +19,8 @@ _MARKS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16")
 
 def header_of(head: bytes) -> list[str]:
     """The stripped names of the first line of a file's first bytes; empty if they are no text."""
+    if head.lstrip()[:1] in (b"{", b"["):  # JSON, and long to split at its commas
+        return []
     encoding = _encoding(head)
     try:
         text = head.decode(encoding, errors="ignore" if len(head) > 4 else "strict")

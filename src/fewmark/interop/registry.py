@@ -121,6 +121,11 @@ def read_table(path: str | Path, format: str = "auto") -> pd.DataFrame:  # noqa:
         raise InputError("the file cannot be read", got=f"{path}: {error.strerror or error}") from None
     except FormatError as error:
         raise _named(error, path) from None
+    except InputError:
+        raise
+    except Exception as error:  # a file of a stranger may hold anything; what a reader trips over is the file's fault
+        what = f"{path.name}: the file does not hold what the format {chosen.name} has"
+        raise FormatError(what, got=f"{type(error).__name__}: {error}") from error
     frame.attrs["format"] = chosen.name
     return frame
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from fewmark.interop.run_rows import PERCENTS
+from fewmark.interop.run_rows import PERCENTS, number
 
+LONGEST_S = 1e6  # of a gap between two events; nobody waits longer
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -55,6 +56,21 @@ class RequestRecords:
         for column, value in zip(columns, (e2e_s, ttft_s, input_tokens, output_tokens, start_s), strict=True):
             column.append(float("nan") if value is None else value)
 
+    def add_gaps(self, gaps_s: object, scale: float = 1.0) -> float:
+        """Keep the gaps of one stream, a JSON list; what is no gap is left out. Returns their sum, in seconds."""
+        if not isinstance(gaps_s, list) or not gaps_s:
+            return 0.0
+        try:
+            gaps = np.asarray(gaps_s, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError):
+            found = [number(gap) for gap in gaps_s]
+            gaps = np.asarray([gap for gap in found if gap is not None], dtype=np.float64)
+        if gaps.ndim != 1:
+            return 0.0
+        gaps = gaps[(gaps >= 0) & (gaps < LONGEST_S / scale)] * scale
+        self.gaps_s.frombytes(gaps.astype(np.float32).tobytes())
+        return float(gaps.sum())
+
     def __len__(self) -> int:
         return len(self.e2e_s)
 
@@ -72,7 +88,7 @@ class RequestRecords:
         for name, values in (("ttft", ttft), ("tpot", each), ("e2e_latency", e2e)):
             out |= _described(name, np.sort(values))
         if self.gaps_s and _is_one(self.tokens_an_event()):
-            gaps = np.frombuffer(self.gaps_s, dtype=np.float32).copy()
+            gaps = self._gaps()
             gaps.sort()
             out |= _described("itl", gaps)
         for name, column in (("input_tokens", self.input_tokens), ("output_tokens", self.output_tokens)):
@@ -89,6 +105,14 @@ class RequestRecords:
                         (out["input_tokens"] + out["output_tokens"]) * len(self) / duration_s
                     )
         return {name: value for name, value in out.items() if 0 < value < math.inf}
+
+    def mean_gap_s(self) -> float | None:
+        """The mean over the gaps between events, be they tokens or not; None without gaps."""
+        gaps = self._gaps()
+        return float(gaps.mean(dtype=np.float64)) if len(gaps) else None
+
+    def _gaps(self) -> npt.NDArray[np.float32]:
+        return np.frombuffer(self.gaps_s, dtype=np.float32).copy()
 
     def tokens_an_event(self) -> float | None:
         """Output tokens after the first event for each gap; None without both. Above 1, events are bundles."""

@@ -94,6 +94,11 @@ def nested(value: object, *path: str | int) -> Any:
     return value
 
 
+def listed(value: object) -> list[Any]:
+    """A JSON list; empty for anything else."""
+    return value if isinstance(value, list) else []
+
+
 def run_id(*parts: object) -> str:
     """A short name for a run from what every record of it says: numbers to seven digits, so that copies agree."""
     said = [f"{part:.7g}" if isinstance(part, float) else str(part) for part in parts]

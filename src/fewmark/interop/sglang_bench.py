@@ -22,6 +22,7 @@ from fewmark.interop.run_rows import (
     RunRow,
     count,
     failure_status,
+    listed,
     nested,
     number,
     positive,
@@ -75,7 +76,7 @@ def serving_row(result: Mapping[str, Any], detail: str = "summary") -> dict[str,
     done = count(result.get("completed")) or 0
     duration = positive(result.get("duration"))
     ii, oo = positive(result.get("total_input_tokens")), positive(result.get("total_output_tokens"))
-    errors = [error for error in result.get("errors") or [] if error]
+    errors = [error for error in listed(result.get("errors")) if error]
     failed = count(result.get("failed", len(errors) if isinstance(result.get("errors"), list) else None))
     _deployment(row, result)
     row.put("duration_s", duration)

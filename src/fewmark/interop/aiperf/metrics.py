@@ -18,6 +18,7 @@ from fewmark.interop.run_rows import (
     RunRow,
     count,
     failure_status,
+    listed,
     nested,
     number,
     positive,
@@ -65,7 +66,7 @@ def run_row(metrics: Mapping[str, Any], report: Mapping[str, Any], tool: str, de
     if ended_early(row, report):
         return row
     if latency is None or done == 0:
-        errors = [nested(item, "error_details", "message") for item in report.get("error_summary") or []]
+        errors = [nested(item, "error_details", "message") for item in listed(report.get("error_summary"))]
         row.fail(failure_status(errors), "no request succeeded")
         return row
     row.put("e2e_latency_s", latency)
@@ -108,7 +109,7 @@ def put_aiperf_load(row: RunRow, report: Mapping[str, Any], n_requests: int) -> 
     config = settings(report)
     phases = [
         phase
-        for phase in config.get("phases") or []
+        for phase in listed(config.get("phases"))
         if isinstance(phase, Mapping)
         and text(phase.get("kind") or phase.get("name")) not in _NOT_PROFILED
         and not phase.get("exclude_from_results")

@@ -168,7 +168,8 @@ def _requests(row: RunRow, benchmark: Mapping[str, Any], done: int) -> None:
     records = RequestRecords()
     gaps = events = 0.0
     for item in listed:
-        timings = nested(item, "info", "timings") or {}
+        timings = nested(item, "info", "timings")
+        timings = timings if isinstance(timings, Mapping) else {}
         start = number(timings.get("request_start", nested(item, "start_time")))
         last = number(timings.get("last_token_iteration", nested(item, "last_token_time")))
         whole = positive(nested(item, "request_latency"))

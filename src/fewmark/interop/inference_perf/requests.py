@@ -127,7 +127,7 @@ def _row(
         row.note("tokens are counted by the client, from the text")
     bundle = records.tokens_an_event()
     if bundle is not None and "itl_s" not in recomputed and records.gaps_s:
-        row.put("itl_s", float(np.frombuffer(records.gaps_s, dtype=np.float32).mean(dtype=np.float64)))
+        row.put("itl_s", records.mean_gap_s())
         keep_events_apart(row, f"events hold {bundle:.2f} tokens")
     return row
 
@@ -145,5 +145,5 @@ def _add(records: RequestRecords, item: Mapping[str, Any]) -> bool:
     last = events[-1] if len(events) > 1 or (events and tokens == 1) else end
     ttft = positive(events[0] - start) if events and (len(events) > 1 or tokens == 1) else None
     records.add(positive(last - start), ttft, prompt, tokens, start)
-    records.gaps_s.extend(later - earlier for earlier, later in pairwise(events))
+    records.add_gaps([later - earlier for earlier, later in pairwise(events)])
     return usage is not None

@@ -26,6 +26,7 @@ from fewmark.interop.run_rows import (
     RunRow,
     count,
     failure_status,
+    listed,
     nested,
     number,
     positive,
@@ -158,7 +159,7 @@ def serving_row(result: Mapping[str, Any], detail: str = "summary") -> dict[str,
         )
     row.counts(done, failed)
     if not done:
-        errors = [*_errors(result), *(nested(item, "error") for item in result.get("failed_requests") or [])]
+        errors = [*_errors(result), *(nested(item, "error") for item in listed(result.get("failed_requests")))]
         row.fail(failure_status(errors), f"all {failed or asked or 0} requests failed; zeros in the file are no values")
         return row.finish()
     row.put("input_tokens", (ii or 0) / done)
