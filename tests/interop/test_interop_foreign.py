@@ -34,6 +34,8 @@ def test_llm_inference_bench(tmp_path: Path) -> None:
     assert first["throughput_tok_s"] == pytest.approx(93.82455605627724 / 2)
     assert frame["throughput_tok_s"].isna().tolist() == [False, False, True]  # batch 16, but 1/16 of its throughput
     assert frame.at[2, "total_throughput_tok_s"] == 128
+    assert "counts input and output tokens" in frame.at[0, "note"]
+    assert "contradict" in frame.at[2, "note"]
     assert frame["tensor_parallel_size"].isna().all()
 
 

@@ -47,6 +47,7 @@ _NAMES: Final[Mapping[str, str]] = {
 }
 _NEEDED: Final = ({"model"}, {"batch_size"}, {"e2e_latency_s", "ttft_s"}, {"length", "input_tokens"})
 _NOT_SHARED: Final = frozenset(("hardware", "input output length", "max_output_len", "ttft latency"))
+_SAID: Final = ("total_throughput_tok_s", "throughput_tok_s")
 _TENSOR: Final = "tensor_parallel_size"
 _PIPELINE: Final = "option.pipeline_parallel_size"
 _DEGREES: Final = (
@@ -99,7 +100,18 @@ class LlmInferenceBench:
                 data[name] = [text_to_cell(cell) if isinstance(cell, str) else cell for cell in cells]
         frame = build_frame(data)
         fill_output_rate(frame)
+        if "note" not in frame:
+            frame["note"] = [_note(row) for row in frame[list(_SAID)].itertuples(index=False)]
         return frame
+
+
+def _note(row: Any) -> str | None:
+    """What was made of a row's throughput."""
+    if row.total_throughput_tok_s != row.total_throughput_tok_s:
+        return None
+    if row.throughput_tok_s != row.throughput_tok_s:
+        return "Throughput and Latency contradict each other: no output rate"
+    return "Throughput counts input and output tokens; the output rate is made from the latency"
 
 
 def fill_output_rate(frame: pd.DataFrame) -> None:
