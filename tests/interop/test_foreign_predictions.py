@@ -17,6 +17,7 @@ from fewmark.verbs.import_files import import_files
 from fewmark.verbs.ledger import ledger
 from fewmark.verbs.results import read_results
 
+REAL = Path(__file__).parent / "fixtures" / "aiconfigurator-0.12.0"
 PLANNER = Path(__file__).parent / "fixtures" / "llm-d-planner-0.3" / "benchmarks_estimated_performance.json"
 
 # Hand-made from AIConfigurator 0.12's columns.
@@ -58,6 +59,35 @@ def test_aiconfigurator_rates_leave_the_first_token_out(tmp_path: Path) -> None:
         pytest.approx(0.01739),
         pytest.approx(9.22019),
     )
+
+
+def test_aiconfigurator_real_files_of_both_kinds_of_serving() -> None:
+    agg, disagg = (read_table(REAL / kind / "pareto.csv") for kind in ("agg", "disagg"))
+    for frame in (agg, disagg):
+        assert set(frame["predicted_by"]) == {"aiconfigurator"}
+        assert set(frame["accelerator"]) == {"h200_sxm"}
+        assert frame["throughput_tok_s"].tolist() == pytest.approx((frame["request_throughput_req_s"] * 100).tolist())
+    assert (agg["aiconfigurator.tokens_per_s"] / agg["request_throughput_req_s"]).tolist() == pytest.approx(
+        [99] * 5, rel=1e-3
+    )
+    assert "aiconfigurator.tokens_per_s" not in disagg  # there tokens/s counts every token
+    row = disagg.iloc[0]
+    assert (row["accelerator_count"], row["option.prefill_workers"], row["option.decode_workers"]) == (8, 7, 1)
+
+
+def test_aiconfigurator_best_configurations_are_of_the_same_runs() -> None:
+    for kind in ("agg", "disagg"):
+        best, front = (read_table(REAL / kind / name) for name in ("best_config_topn.csv", "pareto.csv"))
+        shared = set(best["run_id"]) & set(front["run_id"])
+        same = set(best["ttft_s"].astype(str) + best["tpot_s"].astype(str))
+        assert len(shared) == len(same & set(front["ttft_s"].astype(str) + front["tpot_s"].astype(str)))
+
+
+def test_aiconfigurator_inclusive_tpot_is_told_by_the_latency(tmp_path: Path) -> None:
+    text = AGG.replace(",17.39,", f",{9220.19 / 500:.6f},")
+    row = read_table(written(tmp_path, text, "pareto.csv")).iloc[0]
+    assert row["tpot_s"] == pytest.approx((9.22019 - 0.54258) / 499)
+    assert row["aiconfigurator.inclusive_tpot_s"] == pytest.approx(9.22019 / 500)
 
 
 def test_aiconfigurator_concurrency_is_one_replicas_and_power_of_zero_unknown(tmp_path: Path) -> None:

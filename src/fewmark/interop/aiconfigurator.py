@@ -18,7 +18,7 @@ from fewmark.core import FormatError
 from fewmark.interop.csv_text import header_of, read_columns
 from fewmark.interop.foreign_predictions import predicted_row
 from fewmark.interop.lookups import label
-from fewmark.interop.run_rows import number, positive, rows_to_frame, run_id
+from fewmark.interop.run_rows import RunRow, number, positive, rows_to_frame, run_id
 
 _NEEDED: Final = frozenset(("isl", "osl", "ttft", "tpot", "tokens/s/gpu"))
 _DEGREES: Final = {
@@ -45,10 +45,10 @@ class Aiconfigurator:
         if missing:
             raise FormatError(f"AIConfigurator's results have columns {', '.join(missing)}", got=list(columns))
         n_rows = len(columns["isl"])
-        return rows_to_frame([_row({name: cells[i] for name, cells in columns.items()}, i + 1) for i in range(n_rows)])
+        return rows_to_frame([_row({name: cells[i] for name, cells in columns.items()}) for i in range(n_rows)])
 
 
-def _row(data: Mapping[str, str], place: int) -> dict[str, Any]:
+def _row(data: Mapping[str, str]) -> dict[str, Any]:
     row = predicted_row("aiconfigurator", None)
     row.say("engine", label(_side(data, "backend")))
     row.say("engine_version", label(_side(data, "version")))
@@ -70,7 +70,7 @@ def _row(data: Mapping[str, str], place: int) -> dict[str, Any]:
     for side, prefix in (("p", "prefill_"), ("d", "decode_")) if apart else ((None, ""),):
         for key, name in {"tp": "tensor_parallel_size", **_DEGREES, "workers": "workers"}.items():
             value = number(data.get(f"({side}){key}" if side else key))
-            if value is not None and value >= 1 and (value > 1 or key == "tp"):
+            if value is not None and value >= 1 and (value > 1 or key in ("tp", "workers")):
                 row.cells[name if key == "tp" and not side else f"option.{prefix}{name}"] = value
     if apart:
         row.cells["option.disaggregated"] = True
@@ -80,6 +80,7 @@ def _row(data: Mapping[str, str], place: int) -> dict[str, Any]:
     row.put("ttft_s", data["ttft"], 1e-3)
     row.put("tpot_s", data["tpot"], 1e-3)
     row.put("e2e_latency_s", data.get("request_latency"), 1e-3)
+    _exclusive_tpot(row)
     per_second = positive(data.get("seq/s"))
     if per_second is None and gpus and positive(data.get("seq/s/gpu")):
         per_second = (positive(data.get("seq/s/gpu")) or 0) * gpus
@@ -96,8 +97,32 @@ def _row(data: Mapping[str, str], place: int) -> dict[str, Any]:
         row.note("tokens/s may leave the first token of each answer out")
     row.own("power_per_gpu_w", data.get("power_w"))
     row.own("memory_gib", data.get("memory"))
-    row.cells["run_id"] = run_id("aiconfigurator", place, *(data[name] for name in sorted(_NEEDED)))
+    facts = (
+        "model",
+        "concurrency",
+        "parallel",
+        "(p)parallel",
+        "(d)parallel",
+        "(p)workers",
+        "(d)workers",
+        *sorted(_NEEDED),
+    )
+    row.cells["run_id"] = run_id("aiconfigurator", *(data.get(name) for name in facts))
     return row.finish()
+
+
+def _exclusive_tpot(row: RunRow) -> None:
+    """Convert a TPOT over all tokens, as ``--inclusive-tpot`` writes it: what times it gives the latency tells."""
+    first, each, whole, tokens = (
+        row.cells.get(name) for name in ("ttft_s", "tpot_s", "e2e_latency_s", "output_tokens")
+    )
+    if not (first and each and whole and tokens and tokens > 1):
+        return
+    over_all, over_rest = each * tokens, first + each * (tokens - 1)
+    if abs(over_all / whole - 1) < 0.001 < abs(over_rest / whole - 1):
+        row.cells["tpot_s"] = (whole - first) / (tokens - 1)
+        row.own("inclusive_tpot_s", each)
+        row.note("tpot was the latency over all tokens (--inclusive-tpot)")
 
 
 def _side(data: Mapping[str, str], name: str) -> str | None:
