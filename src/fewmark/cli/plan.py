@@ -71,6 +71,9 @@ def command(
         click.echo(f"{planner.n_relatives} public measurements of relatives joined (--no-prior: without)", err=True)
     n = len(planner.space)
     click.echo(f"{int(planner.observed.sum())} of {n} cells are measured, {int(planner.failed.sum())} failed", err=True)
+    if planner.infeasible:
+        why = next(iter(planner.infeasible.values()))
+        click.echo(f"{len(planner.infeasible)} more cannot run and are not asked: {why}", err=True)
     forecast = planner.forecast()
     click.echo(
         f"forecast median error over the space: {forecast.median_ape:.1%} "

@@ -60,6 +60,8 @@ def command(
     )
     if predicted.attrs["public_cells"]:
         click.echo(JOINED.format(predicted.attrs["public_cells"]), err=True)
+    for reason in dict.fromkeys(predicted.attrs["may_not_fit"]):
+        click.echo(f"note: {reason}", err=True)
     silent = int((predicted["abstained"] != "").sum())
     if out is None:
         click.echo(csv_text(written(predicted), list(map(str, predicted))), nl=False)

@@ -35,6 +35,7 @@ from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.core.errors import InputError
 from fewmark.core.values import Advice
 from fewmark.decide.slo import Distribution, Objective
+from fewmark.models.feasibility import FEASIBLE, Feasibility
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.columns import load_kind_of, load_of
 from fewmark.tables.identity import cell_codes
@@ -80,6 +81,7 @@ def recommend(
     objectives: Sequence[tuple[Objective, Distribution]],
     measured: NDArray[np.bool_],
     *,
+    feasible: Feasibility | None = None,
     assurance: float = 0.9,
     random_state: int = 0,
 ) -> Recommendation:
@@ -92,6 +94,7 @@ def recommend(
     hourly : array (c,), money an hour (or accelerators); NaN unknown
     objectives : each with what is believed of its metric
     measured : array (c,) of bool, whether the candidate was measured (measuring it again tells nothing new)
+    feasible : whether each candidate can run at all; None: all can
 
     Raises
     ------
@@ -105,15 +108,21 @@ def recommend(
         raise InputError("the assurance is a probability between 0 and 1", got=assurance)
     met = np.column_stack([belief.probability(objective) for objective, belief in objectives]) if objectives else None
     probability = np.ones(n) if met is None else met.prod(axis=1)
-    value = throughput.median
+    runs = np.ones(n) if feasible is None else feasible.probability
+    cannot = runs < FEASIBLE
+    probability = np.where(cannot, 0.0, probability * runs)
+    value = np.where(cannot, np.nan, throughput.median)
     cost = hourly / value
-    draws = _Draws(cells, throughput, hourly, objectives, random_state)
+    draws = _Draws(cells, throughput, hourly, objectives, np.where(cannot, 0.0, runs), random_state)
     table = pd.DataFrame({"probability": probability, "throughput_tok_s": value, "relative_cost": cost / np.nanmin(cost)
                           if np.isfinite(cost).any() else np.full(n, np.nan)})  # fmt: skip
     for objective, belief in objectives:
         if objective.metric not in table:
             table[objective.metric] = belief.median
         table[f"probability.{objective.metric}"] = belief.probability(objective)
+    if feasible is not None and any(feasible.reason):
+        table["feasible"] = runs
+        table["why_not_feasible"] = [reason or None for reason in feasible.reason]
     table["throughput_low"], table["throughput_high"] = throughput.quantile(0.05), throughput.quantile(0.95)
     table["p_best"] = draws.p_best()
     table["regret"] = draws.regret()
@@ -130,7 +139,10 @@ def recommend(
         chosen=chosen,
         next_measurement=after,
         expected_saving=saving,
-        advice=tuple(_advice(cells, known, sure, probability, assurance, objectives)),
+        advice=(
+            *_advice(cells, known, sure, probability, assurance, objectives),
+            *([] if feasible is None else _about_memory(feasible, chosen)),
+        ),
     )
 
 
@@ -143,6 +155,7 @@ class _Draws:
         throughput: Distribution,
         hourly: FloatArray,
         objectives: Sequence[tuple[Objective, Distribution]],
+        runs: FloatArray,
         random_state: int,
     ) -> None:
         rng = np.random.default_rng(random_state)
@@ -155,6 +168,8 @@ class _Draws:
         for objective, belief in objectives:
             values = belief.at(score if objective.higher_is_better else -score)
             meets &= np.where(np.isfinite(values), objective.met(values), False).T
+        if (runs < 1).any():
+            meets &= rng.random((N_DRAWS, n)) < runs
         self.meets = meets & np.isfinite(self.cost)
         self.best = np.where(self.meets, self.cost, np.inf).min(axis=1)
 
@@ -202,6 +217,18 @@ class _Draws:
         # missing the objectives is taken to waste what was paid
         loss = np.where(self.meets[:, chosen], np.maximum(mine - second, 0.0), mine)
         return float(loss.mean() / now)
+
+
+def _about_memory(feasible: Feasibility, chosen: int | None) -> list[Advice]:
+    out = []
+    silent = np.flatnonzero(feasible.infeasible)
+    if len(silent):
+        first = feasible.reason[silent[0]].removeprefix("infeasible: ")
+        more = f"{len(silent)} candidates cannot run" if len(silent) > 1 else "one candidate cannot run"
+        out.append(Advice("infeasible", f"{more}: {first}", "the column why_not_feasible says it of each"))
+    if chosen is not None and feasible.reason[chosen]:
+        out.append(Advice("may-not-fit", f"the choice: {feasible.reason[chosen]}", "measure it before it is deployed"))
+    return out
 
 
 def _possible(rate: FloatArray, cells: pd.DataFrame) -> FloatArray:

@@ -87,6 +87,7 @@ class Planner:
         self._given_latency = latency_s
         self.forbidden = np.zeros(n, dtype=bool) if forbidden is None else np.asarray(forbidden, dtype=bool)
         self.failed = np.zeros(n, dtype=bool)
+        self.infeasible: dict[int, str] = {}  # cells that cannot run, and why; they are forbidden
         self.latency_s, self.ttft_s = np.full(n, np.nan), np.full(n, np.nan)
         self.passed = np.zeros(n, dtype=bool)
         self.loaded: set[int] = set()
@@ -253,9 +254,11 @@ class Planner:
         return touched >= set(self.space.deployment[self.open_positions()])
 
     def estimate(self) -> tuple[FloatArray, NDArray[Any]]:
-        """The target of each cell, (n,), and where it comes from: measured, projected, predicted, or empty (failed)."""
+        """The target of each cell, (n,), and where it comes from: measured, projected, predicted; empty: cannot run."""
         value = np.exp(self.belief.mean)
-        kind = np.where(self.observed, "measured", np.where(self.failed, "", "predicted")).astype(object)
+        silent = self.failed.copy()
+        silent[list(self.infeasible)] = True
+        kind = np.where(self.observed, "measured", np.where(silent, "", "predicted")).astype(object)
         kind[self.passed] = "projected"
         if self.strategy.projects:
             self._project(value, kind)

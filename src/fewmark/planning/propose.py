@@ -14,6 +14,7 @@ from fewmark.core.errors import InputError
 from fewmark.core.metrics import ALL_TARGETS
 from fewmark.evaluate.meta_metrics import Charges
 from fewmark.models.base import Model
+from fewmark.models.feasibility import feasibility
 from fewmark.planning.planner import COST, Planner
 from fewmark.planning.space import Space
 from fewmark.planning.strategies import make_strategy
@@ -68,6 +69,7 @@ def make_planner(
         raise InputError("unknown target", got=target, hint=f"one of {', '.join(ALL_TARGETS)}")
     space = Space.from_table(space_table)
     cells = measured_cells(known, target)
+    cannot = feasibility(space.cells, known)
     planner = Planner(
         space,
         believe(space, cells, target, fit(model, cells, target)),
@@ -77,13 +79,15 @@ def make_planner(
         target_error=target_error,
         latency_s=_latency_s(space, known, target),
         weights=_priorities(space.cells),
-        forbidden=_forbidden(space.cells, forbid),
+        forbidden=_forbidden(space.cells, forbid) | cannot.infeasible,
         independent_reference=independent_reference,
         n_relatives=n_relatives or getattr(model, "lent_", 0),
         random_state=random_state,
     )
     for position in _failed(space, known):
         planner.failed[position] = not planner.observed[position]
+    open_ = ~planner.observed & ~planner.failed & cannot.infeasible
+    planner.infeasible = {int(row): cannot.reason[row] for row in np.flatnonzero(open_)}
     return planner
 
 

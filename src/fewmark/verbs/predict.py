@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import pandas as pd
 
 from fewmark.core import CANONICAL_COLUMNS, InputError, Prediction
 from fewmark.interop import to_measurements, write_table
-from fewmark.models.base import ANSWER_COLUMNS, learned_columns
+from fewmark.models.base import ANSWER_COLUMNS, Answers, learned_columns
+from fewmark.models.feasibility import Feasibility, feasibility
 from fewmark.models.persistence import load_model
 from fewmark.models.registry import make_model
 from fewmark.store import open_store
@@ -42,7 +44,8 @@ def predict(
     DataFrame
         The cases' columns and `value`, `low`, `high` (in the target's unit; unknown where the model abstains),
         `provenance`, `similarity` and `abstained` (the reason, else empty). Its `attrs` say how many public cells
-        joined what was measured (`public_cells`).
+        joined what was measured (`public_cells`), and what speaks against cases that were answered all the same
+        (`may_not_fit`). What cannot run (`fewmark.models.feasibility`) is not answered.
 
     Raises
     ------
@@ -51,27 +54,48 @@ def predict(
     """
     if not 0 < confidence_level < 1:
         raise InputError("the confidence level must lie between 0 and 1", got=confidence_level)
-    known = None
+    known = table = None
     if model_file is not None:
         if data is not None:
             raise InputError("a fitted model needs no data", got={"model_file": str(model_file)})
         fitted = load_model(model_file)
     else:
         unfitted = make_model(model, target=target, random_state=random_state, prior=prior)
-        known, y = target_cells(read_source(data, store=store, screened=screened), target)
+        table = read_source(data, store=store, screened=screened)
+        known, y = target_cells(table, target)
         fitted = unfitted.fit(known[learned_columns(known, unfitted)], y)
     asked = cases if isinstance(cases, pd.DataFrame) else read_cases(cases, known)
     columns = list(map(str, asked)) if isinstance(cases, pd.DataFrame) else named_columns(cases, asked)
     columns = [*(name for name in columns if name not in ANSWER_COLUMNS), *ANSWER_COLUMNS]
     X = asked[cell_columns(asked)]
-    predicted = asked.assign(**fitted.answer(X, confidence_level).columns())
+    answers = fitted.answer(X, confidence_level)
+    found = feasibility(X, table)
+    predicted = asked.assign(**silenced(answers, found).columns())
     if out is not None:
         write_table(written(predicted), out, columns=columns)
     if store is not None or (data is None and model_file is None):
         _keep(predicted, store, fitted.name, target, confidence_level)
     predicted = predicted[columns]
     predicted.attrs["public_cells"] = fitted.lent_
+    predicted.attrs["may_not_fit"] = [
+        why for why, silent in zip(found.reason, found.infeasible, strict=True) if why and not silent
+    ]
     return predicted
+
+
+def silenced(answers: Answers, found: Feasibility) -> Answers:
+    """The answers without those for cells that cannot run: there the model abstains, with the reason."""
+    out = found.infeasible
+    if not out.any():
+        return answers
+    return replace(
+        answers,
+        value=np.where(out, np.nan, answers.value),
+        low=np.where(out, np.nan, answers.low),
+        high=np.where(out, np.nan, answers.high),
+        provenance=np.where(out, "abstained", answers.provenance),
+        abstained=[why if no else said for why, no, said in zip(found.reason, out, answers.abstained, strict=True)],
+    )
 
 
 def written(predicted: pd.DataFrame) -> pd.DataFrame:

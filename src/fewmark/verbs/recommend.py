@@ -17,6 +17,7 @@ from fewmark.decide.cost import hourly_cost, power_w, replicas, token_costs
 from fewmark.decide.prices import Prices, load_prices
 from fewmark.decide.recommend import Recommendation, recommend
 from fewmark.decide.slo import Distribution, Objective, distribution, parse_objectives
+from fewmark.models.feasibility import feasibility
 from fewmark.models.registry import make_model
 from fewmark.planning.space import Space
 from fewmark.tables.arrays import FloatArray
@@ -107,7 +108,10 @@ def recommend_deployment(
     hourly = _hourly(cells, priced, region, spot, advice)
     throughput, measured = _believe(RATE, rates, cells, model, seed)
     beliefs = [(o, _believe(o.metric, rows, cells, model, seed)[0]) for o, rows in asked]
-    found = recommend(cells, throughput, hourly, beliefs, measured, assurance=assurance, random_state=seed)
+    found = recommend(
+        cells, throughput, hourly, beliefs, measured,
+        feasible=feasibility(cells, known), assurance=assurance, random_state=seed,
+    )  # fmt: skip
     costs = _costs(cells, throughput, hourly, beliefs, priced, demand_tok_s)
     return Answer(
         replace(found, advice=(*advice, *found.advice)), cells, costs, priced.currency if priced is not None else None
