@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
 from fewmark.core import FormatError
 from fewmark.interop import read_table
@@ -221,3 +222,9 @@ def test_a_cut_csv_is_named(tmp_path: Path) -> None:
     path.write_text(text[: text.rindex("\n", 0, -5) + 200])
     with pytest.raises(FormatError, match=r"fields are needed|well-formed"):
         read_table(path)
+
+
+def test_a_report_as_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "benchmarks.yaml"
+    path.write_text(yaml.safe_dump(report("mock-closed-c1")))
+    assert one(path)["tpot_s"] == pytest.approx(0.04, rel=0.002)

@@ -204,3 +204,19 @@ def test_offline_throughput(tmp_path: Path) -> None:
 def test_a_line_cut_in_the_middle(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="line 2: malformed JSON"):
         read(tmp_path, SERVING, json.dumps(SERVING)[:-40])
+
+
+def test_details_are_made_anew(tmp_path: Path) -> None:
+    lists = {
+        "input_lens": [1024] * 4,
+        "output_lens": [11] * 4,
+        "ttfts": [0.2, 0.3, 0.4, 0.5],
+        "itls": [[0.04] * 10] * 4,
+        "errors": [""] * 4,
+        "generated_texts": [""] * 4,
+    }
+    told = {"completed": 4, "total_input_tokens": 4096, "total_output_tokens": 44, "mean_ttft_ms": 350.0}
+    row = read(tmp_path, SERVING | told | lists).iloc[0]
+    assert (row["detail"], row["ttft_s"], row["ttft_p50_s"]) == ("requests", pytest.approx(0.35), 0.3)
+    assert (row["tpot_s"], row["e2e_latency_s"]) == (pytest.approx(0.04), pytest.approx(0.75))
+    assert row["throughput_tok_s"] == pytest.approx(44 / 20)

@@ -283,3 +283,24 @@ def test_no_value_is_zero_or_infinite() -> None:
         numbers = read_table(path).select_dtypes("number").drop(columns=["n_failed"], errors="ignore")
         for value in numbers.to_numpy().ravel():
             assert math.isnan(value) or 0 < value < 1e9
+
+
+def test_keys_in_the_order_of_the_alphabet(tmp_path: Path) -> None:
+    detailed = json.loads((RUNS / "closed-c4.json").read_text())
+    detailed["errors"] = detailed["errors"] + []
+    detailed["generated_texts"] = ["x" * 20_000] * 8  # before any rate, beyond the first kilobytes
+    row = one(written(tmp_path, json.dumps(detailed, sort_keys=True)))
+    assert (row["concurrency"], row["detail"]) == (4, "requests")
+
+
+def test_metadata_that_names_the_run_is_no_option(tmp_path: Path) -> None:
+    row = one(written(tmp_path, result(git_commit="abc", job_id="7", enable_prefix_caching="true")))
+    assert (row["vllm.git_commit"], row["vllm.job_id"]) == ("abc", "7")
+    assert [name for name in row.index if name.startswith("option.")] == ["option.enable_prefix_caching"]
+
+
+def test_versions_before_0_6_have_no_total(tmp_path: Path) -> None:
+    old = {key: value for key, value in result().items() if key != "total_token_throughput"} | {
+        "input_throughput": 59.4
+    }
+    assert one(written(tmp_path, old))["total_throughput_tok_s"] == pytest.approx(74.25168, rel=1e-6)

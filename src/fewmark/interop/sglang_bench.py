@@ -34,7 +34,12 @@ from fewmark.interop.serving_load import put_load
 TOOL: Final = "sglang"
 METRICS: Final = (("ttft", "ttft"), ("tpot", "tpot"), ("itl", "itl"), ("e2e_latency", "e2e_latency"))
 FAR: Final = 0.2  # relative; tokens told and re-tokenised that differ by more cannot both be right
-_SERVING: Final = ("total_output_tokens_retokenized", "mean_e2e_latency_ms", "median_e2e_latency_ms")
+_SERVING: Final = (
+    "total_output_tokens_retokenized",
+    "mean_e2e_latency_ms",
+    "median_e2e_latency_ms",
+    "accept_length",
+)
 _ENGINES: Final = ("sglang", "vllm", "lmdeploy")
 
 
@@ -51,6 +56,8 @@ class SglangBench:
             return 0.0
         if any(f'"{key}"' in words for key in _SERVING) and '"duration"' in words:
             return 0.95
+        if '"random_range_ratio"' in words and '"duration"' in words and '"completed"' in words:
+            return 0.85
         batch = '"batch_size"' in words and '"input_len"' in words and '"overall_throughput"' in words
         offline = '"last_gen_throughput"' in words and '"total_latency"' in words and '"total_throughput"' in words
         return 0.9 if batch or offline else 0.0

@@ -43,6 +43,7 @@ _KINDS: Final = (
     _Kind("the settings of an AIPerf run", "profile_export_aiperf.json", ("benchmark_id", "cfg", "sweep_id")),
     _Kind("the server's metrics of an AIPerf run", "profile_export_aiperf.json", ("endpoints_configured",)),
     _Kind("a mark that an AIPerf run is over", "profile_export_aiperf.json", ("ready", "was_cancelled", "partial")),
+    _Kind("the server's metrics of an AIPerf run", "profile_export_aiperf.json", pattern="^# AIPerf Server Metrics"),
     _Kind(
         "the rounded table of an AIPerf run",
         "profile_export_aiperf.json",
@@ -59,7 +60,6 @@ _KINDS: Final = (
         "profile_export_aiperf_sweep.json",
         columns=("request_latency_mean", "request_latency_cv"),
     ),
-    _Kind("the server's metrics of an AIPerf run", "profile_export_aiperf.json", pattern="^# AIPerf Server Metrics"),
     _Kind("the checks of an inference-perf run", "stage_N_lifecycle_metrics.json", pattern=r'(?s)"global".*"warnings"'),
     _Kind(
         "the settings of an inference-perf run",

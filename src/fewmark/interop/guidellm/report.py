@@ -10,10 +10,11 @@ from fewmark.core import FormatError
 from fewmark.interop.guidellm.benchmark import benchmark_row
 from fewmark.interop.json_text import head_text, opens_json, read_json
 from fewmark.interop.run_rows import nested, rows_to_frame
+from fewmark.interop.yaml_text import read_yaml
 
 
 class GuidellmReport:
-    """A report of GuideLLM as JSON or YAML's JSON subset."""
+    """A report of GuideLLM as JSON or YAML."""
 
     name = "guidellm"
     description = "GuideLLM's benchmarks.json (benchmarks[] with metrics of successful, errored, incomplete, total)"
@@ -21,6 +22,9 @@ class GuidellmReport:
     def sniff(self, path: Path, head: bytes) -> float:
         """By words that stand in the first kilobytes of every version."""
         words = head_text(head)
+        if path.suffix.lower() in (".yaml", ".yml"):
+            telling = ("guidellm_version", "generative_benchmark", "scheduler_metrics:", "time_to_first_token_ms:")
+            return 0.9 if "benchmarks:" in words and any(key in words for key in telling) else 0.0
         if not opens_json(words):
             return 0.0
         if '"guidellm_version"' in words or '"generative_benchmark"' in words:
@@ -31,10 +35,10 @@ class GuidellmReport:
 
     def read(self, path: Path) -> pd.DataFrame:
         """The canonical table, one row a benchmark. Raises `FormatError`."""
-        report = read_json(path)
+        report = read_yaml(path) if path.suffix.lower() in (".yaml", ".yml") else read_json(path)
         benchmarks = nested(report, "benchmarks")
         if not isinstance(benchmarks, list):
-            raise FormatError("a GuideLLM report has a list of benchmarks", got=list(report)[:12])
+            raise FormatError("a GuideLLM report has a list of benchmarks", got=report)
         version = nested(report, "metadata", "version")
         if version not in (None, 1, 2, "1", "2"):
             raise FormatError(f"GuideLLM's metadata.version {version} is unknown", hint="1, 2 and none are read")

@@ -39,7 +39,14 @@ from fewmark.interop.serving_load import put_load
 TOOL: Final = "vllm"
 METRICS: Final = (("ttft", "ttft"), ("tpot", "tpot"), ("itl", "itl"), ("e2el", "e2e_latency"))
 _NEEDED: Final = ('"completed"', '"total_input_tokens"', '"request_throughput"')
-_OF_SGLANG: Final = ("total_output_tokens_retokenized", "mean_e2e_latency_ms", "accept_length")
+_RATES: Final = ('"total_token_throughput"', '"output_throughput"', "_ttft_ms")
+_SORTED: Final = ('"completed"', '"duration"')
+_ASKED: Final = ('"burstiness"', '"endpoint_type"', '"tokenizer_id"', '"best_of"')
+_OF_SGLANG: Final = ("total_output_tokens_retokenized", "mean_e2e_latency_ms", "accept_length", "random_range_ratio")
+_OF_A_RUN: Final = re.compile(  # metadata that names the run and not what ran
+    r"(?i).*(\bid|_id|uuid|sha|commit|hash|host|user|owner|author|team|job|build|url|link|note|comment|name|date|time|"
+    r"trial|repeat|iteration|attempt|tag|experiment|project|cluster|node|pod|namespace|path|file|dir).*"
+)
 # Keys that vLLM writes itself; any other at the top level is --metadata or a sweep's parameter.
 _OWN: Final = re.compile(
     r"date|endpoint_type|backend|label|model_id|tokenizer_id|best_of|num_prompts|request_rate|burstiness|max_concurrency|"
@@ -85,8 +92,10 @@ class VllmServe:
         if any(key in words for key in _OF_SGLANG):
             return 0.0
         if opens_json(words):
-            if all(key in words for key in _NEEDED) and ("total_token_throughput" in words or "_ttft_ms" in words):
+            if all(key in words for key in _NEEDED) and any(key in words for key in _RATES):
                 return 0.9
+            if all(key in words for key in _SORTED) and any(key in words for key in _ASKED):
+                return 0.8  # keys in the order of the alphabet, so that lists of requests come first
             return 0.85 if '"run_number"' in words and '"error_type"' in words else 0.0
         names = set(header_of(head))
         return 0.9 if {"completed", "request_throughput", "mean_ttft_ms"} <= names else 0.0
@@ -166,6 +175,8 @@ def serving_row(result: Mapping[str, Any], detail: str = "summary") -> dict[str,
     row.put("output_tokens", (oo or 0) / done)
     row.put("throughput_tok_s", result.get("output_throughput"))
     row.put("total_throughput_tok_s", result.get("total_token_throughput"))
+    if "total_throughput_tok_s" not in row.cells and ii and oo and duration:
+        row.put("total_throughput_tok_s", (ii + oo) / duration)
     row.put("request_throughput_req_s", result.get("request_throughput"))
     row.put("goodput_req_s", result.get("request_goodput", result.get("request_goodput:")))
     put_statistics(row, result, METRICS)
@@ -197,7 +208,8 @@ def _deployment(row: RunRow, result: Mapping[str, Any]) -> None:
         elif name:
             row.say(name, known)
         elif len(known) <= 200:
-            row.cells[f"option.{key}"] = value if isinstance(value, (int, float)) else known
+            prefix = "vllm" if _OF_A_RUN.fullmatch(key) else "option"
+            row.cells[f"{prefix}.{key}"] = value if isinstance(value, (int, float)) else known
 
 
 def _errors(result: Mapping[str, Any]) -> list[Any]:
