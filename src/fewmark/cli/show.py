@@ -1,0 +1,118 @@
+"""`fewmark show`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fewmark.core.text import printable
+
+if TYPE_CHECKING:
+    from fewmark.verbs.show import CaseResult, Shown
+
+ROWS = 40  # cases listed, the latest ones
+SAMPLES = 20  # of a measurement
+RECORD = 2_000  # characters of a record; the JSON has all that is kept
+_COLUMNS = (("throughput_tok_s", "tok/s", 1.0), ("ttft_s", "TTFT ms", 1e3), ("tpot_s", "TPOT ms", 1e3))
+
+
+@click.command("show")
+@click.argument("case", required=False, nargs=-1)
+@click.option("--store", metavar="URL", help="The store  [default: FEWMARK_STORE or sqlite:///fewmark.db].")
+@click.option("--all", "everything", is_flag=True, help=f"List every case, not only the latest {ROWS}.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(case: tuple[str, ...], store: str | None, everything: bool, as_json: bool) -> None:
+    """Show the store's results, or all that is known of one CASE: its samples, its marks, where it came from.
+
+    CASE is the id of a case or a measurement, or how one begins, or words of its name (`fewmark show m7b H100 1024`).
+    """
+    from fewmark.verbs.show import show
+
+    found = show(" ".join(case) or None, store=store)
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+    elif found.in_full:
+        click.echo(printable("\n\n".join(_in_full(found, result) for result in found.results)))
+        if found.n_cases > len(found.results):
+            click.echo(f"\n{found.n_cases - len(found.results)} more cases match; say more words", err=True)
+    else:
+        _list(found, len(found.results) if everything else ROWS)
+
+
+def _list(found: Shown, most: int) -> None:
+    from fewmark.verbs.show import describe
+
+    rows = [("case", *(title for _, title, _ in _COLUMNS), "n", "status", "what", "marks")]
+    for result in found.results[-most:]:
+        cells = [_value(result, name, scale) for name, _, scale in _COLUMNS]
+        marks = ", ".join(result.marks[:2]) + (" …" if len(result.marks) > 2 else "")
+        rows.append(
+            (
+                result.case.case_id[:8],
+                *cells,
+                str(len(result.measurements)),
+                result.status,
+                describe(result.case),
+                marks,
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        line = "  ".join(
+            cell.rjust(width) if 0 < i < 5 else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        click.echo(printable(line.rstrip()))
+    if len(found.results) > most:
+        click.echo(f"… and {len(found.results) - most} earlier cases (--all)", err=True)
+
+
+def _value(result: CaseResult, name: str, scale: float) -> str:
+    if name not in result.values:
+        return "–"
+    value, half = result.values[name]
+    return f"{value * scale:.4g}" + (f" ± {half * scale:.2g}" if half is not None else "")
+
+
+def _in_full(found: Shown, result: CaseResult) -> str:
+    from fewmark.verbs.show import describe
+
+    lines = [f"case {result.case.case_id}: {describe(result.case)}"]
+    options = {**result.case.deployment.engine_options, **result.case.workload.options}
+    lines += [f"  {name}: {value}" for name, value in options.items()]
+    lines += [f"  {title}: {_value(result, name, scale)}" for name, title, scale in _COLUMNS if name in result.values]
+    told = found.to_dict()["cases"][found.results.index(result)]["measurements"]
+    for item in told:
+        lines += ["", *_measurement(item)]
+    return "\n".join(lines)
+
+
+def _measurement(item: dict[str, Any]) -> list[str]:
+    lines = [f"  measurement {item['measurement_id'][:12]}: {item['status']}, {item['provenance']}"]
+    lines[0] += f", {item['measured_at']}" if item.get("measured_at") else ""
+    if item.get("error"):
+        lines.append(f"    error: {item['error']}")
+    samples = item.get("samples", [])
+    for number, sample in enumerate(samples[:SAMPLES], start=1):
+        numbers = {**sample, **sample.get("statistics", {})}
+        said = ", ".join(f"{name} {value:.6g}" for name, value in numbers.items() if isinstance(value, (int, float)))
+        lines.append(f"    sample {number}: {said}")
+    if len(samples) > SAMPLES:
+        lines.append(f"    … and {len(samples) - SAMPLES} more samples (--json has them all)")
+    lines += [
+        f"    {name}: " + ", ".join(f"{key} {value}" for key, value in item[name].items())
+        for name in ("cost", "extra")
+        if item.get(name)
+    ]
+    lines += [f"    {mark['action']} ({mark['rule']}): {mark['reason']}" for mark in item["marks"]]
+    for origin in item["origins"]:
+        changed = f", of {origin['modified_at']}" if origin["modified_at"] else ""
+        kind = f"{origin['format']}{changed}"
+        when = origin["imported_at"][:19]
+        lines.append(f"    from {origin['file']}, {origin['place']} ({kind}), imported {when}")
+        if origin["record"] is not None:
+            text = json.dumps(origin["record"], ensure_ascii=False)
+            lines.append(f"      {text if len(text) <= RECORD else text[:RECORD] + '…'}")
+    return lines
