@@ -242,6 +242,38 @@ def test_benchy_context_loaded_before(tmp_path: Path) -> None:
     assert frame["workload.cached_tokens"].tolist()[1] == 4096
 
 
+@pytest.mark.parametrize("name", ["r.json", "r.csv", "r.md"])
+def test_benchy_in_three_formats_against_a_clocked_server(name: str) -> None:
+    frame = read_table(FIXTURES / "llama-benchy-0.4.0" / name)
+    assert frame.attrs["format"] == "llama-benchy"
+    assert frame["concurrency"].tolist() == [1, 4, 1, 1, 4, 4]
+    assert frame["input_tokens"].tolist() == [64, 64, 32, 96, 32, 96]
+    assert frame["workload.cached_tokens"].fillna(0).tolist() == [0, 0, 0, 32, 0, 32]
+    assert frame["ttft_s"].tolist() == pytest.approx([0.3] * 6, rel=0.2)  # the first token comes after 300 ms
+    assert frame["tpot_s"].tolist() == pytest.approx([0.02] * 6, rel=0.1)
+    known = frame["output_tokens"].dropna()
+    assert set(known) == {8}
+    assert len(known) == (6 if name == "r.json" else 4)
+
+
+def test_benchy_peak_counts_a_token_too_many() -> None:
+    row = read_table(FIXTURES / "llama-benchy-0.4.0" / "r.json").iloc[0]
+    assert row["decode_throughput_tok_s"] == pytest.approx(50, rel=0.01)
+    assert row["llama-benchy.peak_tok_s"] == pytest.approx(50 * 8 / 7, rel=0.01)
+
+
+def test_benchy_tables_of_before(tmp_path: Path) -> None:  # hand-made
+    text = (
+        "| model | test | t/s | ttfr (ms) | est_ppt (ms) | e2e_ttft (ms) |\n|:--|--:|--:|--:|--:|--:|\n"
+        "| m | pp2048 | 987.10 ± 1.08 | 2076.04 ± 2.26 | 2074.77 ± 2.26 | 2076.04 ± 2.26 |\n"
+        "| m | tg32 | 49.98 ± 0.03 | | | |\n"
+    )
+    row = one(written(tmp_path, text, "r.md"))
+    assert (row["ttft_s"], row["tpot_s"], row["concurrency"]) == (2.07604, pytest.approx(1 / 49.98), 1)
+    with pytest.raises(FormatError, match="unknown test"):
+        read_table(written(tmp_path, text.replace("pp2048", "zz2048"), "r.md"))
+
+
 @pytest.mark.parametrize(
     ("content", "name"),
     [(MARKDOWN, "llama-bench"), (BATCHED, "llama-batched-bench"), (json.dumps([TEST]), "llama-bench")],
