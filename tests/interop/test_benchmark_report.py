@@ -81,6 +81,8 @@ def test_a_rate_that_is_the_number_of_requests_is_no_rate(tmp_path: Path) -> Non
     row = one(written(tmp_path, value))
     assert unknown(row, "request_rate", "concurrency")
     assert "no rate" in row["note"]
+    value["scenario"]["load"]["standardized"]["concurrency"] = 4
+    assert one(written(tmp_path, value))["concurrency"] == 4
 
 
 def test_inference_perfs_own_settings_tell_a_closed_loop(tmp_path: Path) -> None:
@@ -90,6 +92,31 @@ def test_inference_perfs_own_settings_tell_a_closed_loop(tmp_path: Path) -> None
     row = one(written(tmp_path, value))
     assert row["concurrency"] == 16
     assert unknown(row, "request_rate")
+
+
+def test_a_closed_loop_of_0_1_is_that_of_its_stage(tmp_path: Path) -> None:
+    value = report("0.1")
+    levels = [{"concurrency_level": level} for level in (1, 4, 16)]
+    value["scenario"]["load"] = {
+        "name": "inference-perf",
+        "metadata": {"stage": 1},
+        "args": {"load": {"type": "concurrent", "stages": levels}},
+    }
+    row = one(written(tmp_path, value))
+    assert row["concurrency"] == 4
+    assert unknown(row, "duration_s")  # the converter writes how long was sent
+    del value["scenario"]["load"]["metadata"]
+    assert unknown(one(written(tmp_path, value)), "concurrency")
+
+
+def test_aiperfs_itl_is_tpot(tmp_path: Path) -> None:
+    value = report()
+    value["scenario"]["load"]["standardized"]["tool"] = "aiperf"
+    latency = value["results"]["request_performance"]["aggregate"]["latency"]
+    del latency["time_per_output_token"]
+    row = one(written(tmp_path, value))
+    assert row["tpot_s"] == latency["inter_token_latency"]["mean"]
+    assert unknown(row, "itl_s")
 
 
 def test_guidellms_tpot_keeps_its_own_name(tmp_path: Path) -> None:

@@ -132,7 +132,6 @@ def _row_0_1(report: Mapping[str, Any]) -> RunRow:
     row.say("precision", nested(scenario, "model", "quantization"))
     metrics = report.get("metrics")
     requests, rate = nested(metrics, "requests"), nested(metrics, "throughput", "requests_per_sec")
-    row.put("duration_s", nested(metrics, "time", "duration"))
     rates = {
         "throughput_tok_s": nested(metrics, "throughput", "output_tokens_per_sec"),
         "total_throughput_tok_s": nested(metrics, "throughput", "total_tokens_per_sec"),
@@ -144,13 +143,15 @@ def _row_0_1(report: Mapping[str, Any]) -> RunRow:
         nested(arguments, "max_concurrency") or nested(arguments, "concurrency"),
     )
     tool = (words_of(nested(scenario, "load", "name")) or "").lower()
-    _load(row, asked, requests, rate, tool, arguments, nested(metrics, "stage"))
+    if "inference-perf" not in tool:  # whose converter writes how long was sent
+        row.put("duration_s", nested(metrics, "time", "duration"))
+    _load(row, asked, requests, rate, tool, arguments, nested(scenario, "load", "metadata", "stage"))
     _results(row, requests, nested(metrics, "latency"), rates, tool)
     return row
 
 
 def _deployment(row: RunRow, parts: list[tuple[Any, Any, Any, Any]], model: object) -> None:
-    row.say("model", model)
+    row.say("model", None if words_of(model) == "unknown" else model)
     if not parts:
         return
     names = {words_of(part[0]) for part in parts}
@@ -184,14 +185,17 @@ def _load(
     """Set the load, unless a converter is known to write something else in its place."""
     rate, level = positive(asked[0]), count(asked[1])
     if kind_of_load(native) == "concurrent":
-        told = count(nested(native, "load", "stages", count(stage) or 0, "concurrency_level"))
-        level, rate = told or level, None
+        stages, place = nested(native, "load", "stages"), count(stage)
+        if place is None and isinstance(stages, list) and len(stages) == 1:
+            place = 0
+        level, rate = count(nested(stages, place, "concurrency_level")) if place is not None else level, None
     total, achieved = number(nested(requests, "total")), positive(reached)
     if rate is not None and achieved is not None and achieved < _REACHED * rate:
         if "inference-perf" in tool and rate == total:
-            row.note(f"rate_qps {rate:g} is the number of requests and no rate; the load is unknown")
-            return
-        row.note(f"{achieved:.3g} req/s were done where {rate:g} were asked for")
+            row.note(f"rate_qps {rate:g} is the number of requests and no rate")
+            rate = None
+        else:
+            row.note(f"{achieved:.3g} req/s were done where {rate:g} were asked for")
     if rate is not None:
         row.cells["request_rate"] = rate
         if level:
@@ -238,8 +242,14 @@ def _results(row: RunRow, requests: object, latency: object, rates: Mapping[str,
         _put(row, "tpot", gaps)
         row.note("GuideLLM's TPOT counts the first token's time; TPOT here is its ITL, (last − first)/(n − 1)")
         return
-    _put(row, "tpot", per_token if _seconds(per_token, "mean") else gaps)
-    if "inference-perf" in tool or "aiperf" in tool:
+    if "aiperf" in tool:
+        _put(row, "tpot", gaps)
+        row.note(
+            "AIPerf's inter_token_latency of a request is TPOT; output tokens may be the client's count of the text"
+        )
+        return
+    _put(row, "tpot", per_token)
+    if "inference-perf" in tool:
         row.note("output tokens may be the client's count of the text, as is that tool's default")
     mean, median, tpot = _seconds(gaps, "mean"), _seconds(gaps, "p50"), row.cells.get("tpot_s")
     if mean is None:
