@@ -236,7 +236,11 @@ def test_native_report_2_0(tmp_path: Path) -> None:
             "inter_token_latency": distribution("ms", 40.0),
             "output_sequence_length": distribution("tokens", 32.0),
             "input_sequence_length": distribution("tokens", 128.0),
-            "request_count": {"type": "counter", "unit": "requests", "series": [{"labels": {}, "total": 8}]},
+            "request_count": {
+                "type": "counter",
+                "unit": "requests",
+                "series": [{"labels": None, "stats": {"total": 8}}],
+            },
             "output_token_throughput": {
                 "type": "scalar",
                 "unit": "tokens/sec",
@@ -248,6 +252,9 @@ def test_native_report_2_0(tmp_path: Path) -> None:
     assert (row["model"], row["n_requests"], row["output_tokens"]) == ("org/m-8b", 8, 32)
     assert (row["e2e_latency_s"], row["ttft_s"], row["tpot_s"], row["throughput_tok_s"]) == (1.54, 0.3, 0.04, 81)
     assert row["ttft_p99_s"] == pytest.approx(0.45)
+    gpu = [{"labels": {"gpu": str(i)}, "stats": {"value": 90.0}} for i in range(2)]
+    value["metrics"]["goodput"] = {"type": "scalar", "unit": "requests/sec", "series": gpu}  # of parts, and no whole
+    assert unknown(one(written(tmp_path, value)), "goodput_req_s")
     value["summary"] = {"was_cancelled": True}
     assert one(written(tmp_path, value))["status"] == "invalid"
 
@@ -293,3 +300,11 @@ def test_gaps_that_are_none_are_left_out(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(FormatError, match="line 1: a request that succeeded has a request_latency"):
         read_table(path)
+
+
+def test_lines_of_a_log_before_it_and_slices_beside_it(tmp_path: Path) -> None:
+    path = written(tmp_path, report())
+    path.write_text("starting services\nprofiling done\n" + path.read_text())
+    assert one(path)["concurrency"] == 4
+    with pytest.raises(NotAResultError, match="slice by slice"):
+        read_table(written(tmp_path, {"timeslices": [{"request_latency": {"unit": "ms", "avg": 1.0}}]}, "slices.json"))

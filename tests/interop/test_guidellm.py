@@ -228,3 +228,11 @@ def test_a_report_as_yaml(tmp_path: Path) -> None:
     path = tmp_path / "benchmarks.yaml"
     path.write_text(yaml.safe_dump(report("mock-closed-c1")))
     assert one(path)["tpot_s"] == pytest.approx(0.04, rel=0.002)
+
+
+def test_a_profile_of_one_strategy_says_the_load(tmp_path: Path) -> None:
+    value = report("mock-closed-c1")
+    value["benchmarks"][0]["config"] |= {"strategy": None, "profile": {"kind": "concurrent", "streams": [4]}}
+    assert one(written(tmp_path, value))["concurrency"] == 4
+    value["benchmarks"][0]["config"]["profile"] = {"kind": "concurrent", "streams": [1, 4]}
+    assert unknown(one(written(tmp_path, value)), "concurrency")

@@ -109,7 +109,7 @@ def put_aiperf_load(row: RunRow, report: Mapping[str, Any], n_requests: int) -> 
     config = settings(report)
     phases = [
         phase
-        for phase in listed(config.get("phases"))
+        for phase in [*listed(config.get("phases")), config.get("profiling")]
         if isinstance(phase, Mapping)
         and text(phase.get("kind") or phase.get("name")) not in _NOT_PROFILED
         and not phase.get("exclude_from_results")

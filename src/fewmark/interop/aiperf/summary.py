@@ -10,8 +10,8 @@ import pandas as pd
 
 from fewmark.core import FormatError
 from fewmark.interop.aiperf.metrics import run_row
-from fewmark.interop.json_text import head_text, opens_json, read_json
-from fewmark.interop.run_rows import nested, number, rows_to_frame, text
+from fewmark.interop.json_text import head_text, opens_json, read_objects
+from fewmark.interop.run_rows import RunRow, nested, number, rows_to_frame, text
 
 _METRICS: Final = ('"request_latency"', '"request_throughput"', '"time_to_first_token"', '"inter_token_latency"')
 
@@ -27,7 +27,8 @@ class AiperfSummary:
         words = head_text(head)
         if not opens_json(words) or '"aggregation_type"' in words or '"x_request_id"' in words:
             return 0.0
-        if '"endpoints_configured"' in words:  # the server's metrics, scraped beside the run
+        beside = '"timeslices"' in words and '"series"' not in words  # the run again, second by second
+        if beside or '"endpoints_configured"' in words:  # the server's metrics, scraped beside the run
             return 0.0
         if '"aiperf_version"' in words and '"metrics"' in words and '"series"' in words:
             return 0.9
@@ -36,19 +37,19 @@ class AiperfSummary:
         return 0.9 if '"avg"' in words and ('"input_config"' in words or "request" in words) else 0.0
 
     def read(self, path: Path) -> pd.DataFrame:
-        """The canonical table, one row. Raises `FormatError`."""
-        report = read_json(path)
-        if not isinstance(report, Mapping):
-            raise FormatError("AIPerf writes one JSON object", got=report)
-        version = text(report.get("schema_version"))
-        if version is not None and version.split(".")[0] not in ("1", "2"):
-            raise FormatError(f"AIPerf's schema_version {version} is unknown", hint="1.0 to 1.4, 2.0 and none are read")
-        metrics = _metrics(report)
-        if not any(isinstance(metrics.get(key.strip('"')), Mapping) for key in _METRICS):
-            raise FormatError("the report has no metric of requests", got=sorted(report)[:12])
-        of_genai = version is None and "aiperf_version" not in report and "benchmark_id" not in report
-        tool = "genai-perf" if of_genai and "run_info" not in report and "records" not in report else "aiperf"
-        return rows_to_frame([run_row(metrics, report, tool).finish()])
+        """The canonical table, one row a report. Raises `FormatError`."""
+        return rows_to_frame([_row(report).finish() for _, report in read_objects(path)])
+
+
+def _row(report: Mapping[str, Any]) -> RunRow:
+    version = text(report.get("schema_version"))
+    if version is not None and version.split(".")[0] not in ("1", "2"):
+        raise FormatError(f"AIPerf's schema_version {version} is unknown", hint="1.0 to 1.4, 2.0 and none are read")
+    metrics = _metrics(report)
+    if not any(isinstance(metrics.get(key.strip('"')), Mapping) for key in _METRICS):
+        raise FormatError("the report has no metric of requests", got=sorted(report)[:12])
+    of_genai = version is None and not {"aiperf_version", "benchmark_id", "run_info", "records"} & set(report)
+    return run_row(metrics, report, "genai-perf" if of_genai else "aiperf")
 
 
 def _metrics(report: Mapping[str, Any]) -> Mapping[str, Any]:

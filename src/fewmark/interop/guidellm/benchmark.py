@@ -137,10 +137,16 @@ def _identity(row: RunRow, benchmark: Mapping[str, Any], report: Mapping[str, An
 
 
 def _strategy(benchmark: Mapping[str, Any], report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The strategy, wherever a version keeps it; else what a profile of one strategy amounts to."""
     for path in (("config", "strategy"), ("scheduler", "strategy"), ("args", "strategy"), ("strategy",)):
         found = nested(benchmark, *path)
         if isinstance(found, Mapping):
             return found
+    for path in (("config", "profile"), ("benchmarker", "profile"), ("args", "profile")):
+        profile = nested(benchmark, *path)
+        if isinstance(profile, Mapping):
+            single = {key: value[0] for key, value in profile.items() if isinstance(value, list) and len(value) == 1}
+            return {**profile, **single}
     return {}
 
 
