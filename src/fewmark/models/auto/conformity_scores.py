@@ -23,13 +23,13 @@ samples of clusters (Kish 1965, section 5.4).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
-from scipy.stats import t as student_t
+from scipy.special import ndtri as normal_quantile
+from scipy.special import stdtrit as student_quantile
 
 from fewmark.tables.arrays import FloatArray, IntArray
 
@@ -41,7 +41,7 @@ SD_BANDWIDTH = 0.8  # of log standard deviation
 BEYOND_BANDWIDTH = 0.75  # octaves
 SD_STEP = 0.1
 BEYOND_STEP = 0.25
-_PRIOR_Z = np.abs(student_t.ppf((np.arange(40) + 0.5) / 40, PRIOR_DEGREES))
+_PRIOR_Z = np.abs(student_quantile(PRIOR_DEGREES, (np.arange(40) + 0.5) / 40))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Scores:
         """How much wider intervals are for not knowing how alike accelerators are."""
         if not self.n_foreign:
             return 1.0
-        return float(student_t.ppf(0.5 + level / 2, ALIKE * self.n_foreign) / norm.ppf(0.5 + level / 2))
+        return float(student_quantile(ALIKE * self.n_foreign, 0.5 + level / 2) / normal_quantile(0.5 + level / 2))
 
     def _short(self, weights: FloatArray, level: float) -> FloatArray:
         """By how much quantiles at this level of scores with these weights (m, k) are too low for a new deployment."""
@@ -130,6 +130,7 @@ class LeftOut:
     kinship: FloatArray
     n_foreign: int = 0
     pull: float = 0.0
+    rows: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def mixed(self, honest: FloatArray, seen: FloatArray) -> FloatArray:
         """The mixture of two errors that intervals are made of, (k,)."""

@@ -10,10 +10,10 @@ share a pool, so that little is lost.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Final
+from functools import cached_property, partial
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +28,15 @@ from fewmark.models.gp import regression
 from fewmark.models.gp.amplitude import is_unusual, strength
 from fewmark.models.gp.kernel import Inputs, Kernel
 from fewmark.models.gp.linalg import cholesky
-from fewmark.models.gp.noise import NOISE_STEPS, Noise, refresh_noise
+from fewmark.models.gp.noise import NOISE_FLOOR, Noise, settle_noise
 from fewmark.models.gp.posterior import Posterior
 from fewmark.tables.arrays import FloatArray, IntArray
 from fewmark.tables.identity import rows_by_group
 
 LONG: Final = (40, 20, 15)  # iterations of L-BFGS between expectations
-SHORT: Final = (15, 12, 12)
+SHORT: Final = (15, 12, 12)  # what only calibrates, or begins, may be learned less far
+REFINE: Final = (12, 8, 8)  # from where fewer cells have led
+SETTLED: Final = 2  # inverses until noise has settled
 MANY: Final = 0.3  # share of cells in blocks, from which the whole inverse costs less than theirs
 DENSE: Final = 400  # asked cells of one deployment from which it pays to compress what is known of it
 
@@ -48,21 +50,41 @@ class Hyper:
     unseen: frozenset[int] = frozenset()
 
 
-def learn_hyper(
-    inputs: Inputs, residual: FloatArray, max_cells: int, random_state: int, unseen: frozenset[int] = frozenset()
+def learn_hypers(
+    inputs: Inputs, residual: FloatArray, max_cells: int, random_state: int, unseen: Sequence[frozenset[int]]
+) -> list[Hyper]:
+    """Hyperparameters from the cells of all deployments, then those that never saw each set of unseen ones.
+
+    Those of fewer cells come first, since each of their steps costs an eighth, and all cells go on from their mean.
+    """
+    folds = [_learn(inputs, residual, max_cells // 2, random_state, hidden, SHORT, None) for hidden in unseen]
+    first = folds
+    if not folds and len(residual) > max_cells:
+        first = [_learn(inputs, residual, max_cells // 2, random_state, frozenset(), SHORT, None)]
+    start = None
+    if first:
+        start = np.mean([hyper.theta for hyper in first], axis=0), float(np.mean([hyper.log_scale for hyper in first]))
+    rounds = LONG if start is None else REFINE
+    return [_learn(inputs, residual, max_cells, random_state, frozenset(), rounds, start), *folds]
+
+
+def _learn(
+    inputs: Inputs,
+    residual: FloatArray,
+    max_cells: int,
+    random_state: int,
+    unseen: frozenset[int],
+    rounds: tuple[int, ...],
+    start: tuple[FloatArray, float] | None,
 ) -> Hyper:
-    """Hyperparameters from the cells of all deployments but the unseen ones."""
     rows = np.flatnonzero(~np.isin(inputs.codes[:, DEPLOYMENT], list(unseen)))
-    max_cells = max_cells // 2 if unseen else max_cells
     if len(rows) > max_cells:
         # single cells, not whole deployments: the more deployments are met, the better the shared scales are known
         rows = np.sort(np.random.default_rng(random_state).permutation(rows)[:max_cells])
     kernel = Kernel(parts())
     _, group = np.unique(inputs.codes[rows, DEPLOYMENT], return_inverse=True)
-    # what only calibrates may be learned less far: its errors are a little larger, its intervals a little wider
-    rounds = SHORT if unseen else LONG
     theta, noise = regression.learn(
-        kernel, prior(kernel), inputs.take(rows), residual[rows], group.astype(np.int64), rounds=rounds
+        kernel, prior(kernel), inputs.take(rows), residual[rows], group.astype(np.int64), rounds=rounds, start=start
     )
     return Hyper(theta, noise.log_scale, unseen)
 
@@ -123,15 +145,15 @@ class Pool:
     @cached_property
     def calibrator(self) -> Calibrator:
         """Scores from all deployments of the pool; made when the first interval is asked for."""
-        inputs, residual = self.posterior.inputs, self.posterior.y
-        main = Fold(self.posterior, self.hyper.log_scale, self.noise, frozenset(self.members))
-        folds = [main] if not self.folds else []
-        for hyper in self.folds:
-            posterior, noise = self._solve(hyper, inputs, residual)
-            folds.append(Fold(posterior, hyper.log_scale, noise, hyper.unseen))
-        codes = inputs.codes
+        posterior, noise = self.posterior, self.noise
+        main = Fold(self.hyper.log_scale, frozenset(self.members), lambda: (posterior, noise))
+        folds = [
+            Fold(hyper.log_scale, hyper.unseen, partial(self._solve_alike, hyper, posterior, noise))
+            for hyper in self.folds
+        ]
+        codes = posterior.inputs.codes
         return Calibrator(
-            main, folds, self.axes, self.kept, codes[:, DEPLOYMENT], codes[:, ACCELERATOR], self.random_state,
+            main, folds or [main], self.axes, self.kept, codes[:, DEPLOYMENT], codes[:, ACCELERATOR], self.random_state,
             whole=self.whole,
         )  # fmt: skip
 
@@ -155,6 +177,25 @@ class Pool:
             self._stretches[deployment] = stretch(self.posterior.surprise(rows), len(rows))
         return self._stretches[deployment]
 
+    def n_worked_out(self) -> int:
+        """For how many situations cells were left out, and of how many deployments the stretch is known."""
+        calibrator = self.__dict__.get("calibrator")
+        return len(self._stretches) + (0 if calibrator is None else calibrator.n_situations)
+
+    def worked_out(self) -> dict[str, NDArray[Any]]:
+        """What was left out so far, and each deployment's stretch, as arrays."""
+        calibrator = self.__dict__.get("calibrator")
+        arrays = {} if calibrator is None else calibrator.to_arrays()
+        arrays["deployment"] = np.array(list(self._stretches), dtype=np.int64)
+        arrays["stretch"] = np.array(list(self._stretches.values()), dtype=np.float64)
+        return arrays
+
+    def recall(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what `worked_out` gave, of the same cells."""
+        self._stretches = dict(zip(arrays["deployment"].tolist(), arrays["stretch"].tolist(), strict=True))
+        if "situation" in arrays:
+            self.calibrator.recall(arrays)
+
     def known(self, deployment: int) -> FloatArray:
         """Where a deployment's measured cells lie, (k, 3 or more)."""
         return self.axes[self.members.get(deployment, np.zeros(0, dtype=np.intp))]
@@ -164,8 +205,15 @@ class Pool:
 
         `inputs` is one of its asked cells or more.
         """
+        return self.calibrator.left_out(*self._situation(deployment, inputs))
+
+    def prepare(self, asked: Iterable[tuple[int, Inputs]]) -> None:
+        """Leave out at once what `left_out` needs for these deployments, of each `inputs` as there."""
+        self.calibrator.prepare([self._situation(deployment, inputs) for deployment, inputs in asked])
+
+    def _situation(self, deployment: int, inputs: Inputs) -> tuple[int, int, float, FloatArray]:
         accelerator, devices = int(inputs.codes[0, ACCELERATOR]), float(inputs.values[0, DEVICES])
-        return self.calibrator.left_out(deployment, accelerator, devices, self.known(deployment))
+        return deployment, accelerator, devices, self.known(deployment)
 
     def pulled(
         self, deployment: int, inputs: Inputs, axes: FloatArray, log_latency: FloatArray, sd: FloatArray
@@ -174,14 +222,18 @@ class Pool:
 
         `inputs` as for `left_out`; `sd` (m,): standard deviations before they are stretched (see `models.far_load`).
         """
-        octaves = beyond(axes, self.known(deployment))[:, 1]
-        if not self.whole or not octaves.any():
+        if not self.is_pulled(deployment, axes):
             return log_latency
+        octaves = beyond(axes, self.known(deployment))[:, 1]
         stiff = stiff_at(self.posterior, self.axes, self.kept, self.members[deployment], axes)
         if np.isnan(stiff).all():
             return log_latency
         share = self.left_out(deployment, inputs).pull
         return extrapolation.pulled(log_latency, stiff, sd * self.stretch(deployment), octaves, share)
+
+    def is_pulled(self, deployment: int, axes: FloatArray) -> bool:
+        """Whether any of a deployment's cells at these axes lies at a load beyond its known ones."""
+        return self.whole and bool(beyond(axes, self.known(deployment))[:, 1].any())
 
     def kinship(self, codes: IntArray) -> float:
         """How much of the pool is related to a deployment with these group codes."""
@@ -210,7 +262,7 @@ class Pool:
         group = group.astype(np.int64)
         matrix = self.kernel.matrix(hyper.theta, inputs)
         noise = Noise(hyper.log_scale, np.ones(int(group.max()) + 1), np.ones(len(group)))
-        refresh_noise(noise, matrix, residual, group, steps=NOISE_STEPS)
+        settle_noise(noise, matrix, residual, group, steps=SETTLED)
         variance = noise.variance(group)
         usual = Posterior(self.kernel, hyper.theta, inputs, residual, variance)
         usual.__dict__["factor"] = cholesky(matrix + np.diag(variance))
@@ -236,6 +288,21 @@ class Pool:
             usual = Posterior(self.kernel, hyper.theta, inputs, residual, variance)
             usual.__dict__["factor"] = cholesky(matrix + np.diag(variance))
         return usual, np.exp(hyper.log_scale) * noise.factor[group]
+
+    def _solve_alike(self, hyper: Hyper, found: Posterior, scales: FloatArray) -> tuple[Posterior, FloatArray]:
+        """The posterior under other hyperparameters, its noise and amplitudes near those found; noise scales (n,)."""
+        residual = found.y
+        _, first, group = np.unique(found.inputs.codes[:, DEPLOYMENT], return_index=True, return_inverse=True)
+        group = group.astype(np.int64)
+        matrix = self.kernel.matrix(hyper.theta, found.inputs)
+        precision = (scales**2 + NOISE_FLOOR**2) / found.variance
+        noise = Noise(hyper.log_scale, scales[first] / np.exp(hyper.log_scale), precision)
+        settle_noise(noise, matrix, residual, group, steps=1)
+        variance = noise.variance(group)
+        posterior = Posterior(self.kernel, hyper.theta, found.inputs, residual, variance)
+        matrix[np.diag_indices(len(matrix))] += variance
+        posterior.__dict__["factor"] = cholesky(matrix)
+        return posterior, np.exp(hyper.log_scale) * noise.factor[group]
 
     def forget(self) -> None:
         """Drop what can be computed again."""

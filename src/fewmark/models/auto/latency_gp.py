@@ -13,7 +13,7 @@ exactly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, ClassVar, Final, Self
 
@@ -25,11 +25,13 @@ from fewmark.core.errors import ModelError
 from fewmark.facts.facts import load_facts, user_files
 from fewmark.models.auto import state as saved_state
 from fewmark.models.auto.conformity_scores import LeftOut, Scores
-from fewmark.models.auto.experts import Pool, deal, learn_hyper
+from fewmark.models.auto.experts import Pool, deal, learn_hypers
 from fewmark.models.auto.features import OWN, Encoder, Table, is_whole, read_table
 from fewmark.models.auto.leave_out import beyond
 from fewmark.models.base import Model
 from fewmark.models.design import anchors, greedy
+from fewmark.models.gp.kernel import Inputs
+from fewmark.models.gp.threads import single_threaded
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.cells import check_target
 from fewmark.tables.identity import numbered, rows_by_group
@@ -85,6 +87,7 @@ class AutoModel(Model):
         self.max_pool_cells = max_pool_cells
         self.max_log_sd = max_log_sd
 
+    @single_threaded
     def fit(self, X: pd.DataFrame, y: FloatArray) -> Self:
         """Learn from measured cells. Rows may repeat a cell; y must be finite and positive (`ModelError` if not)."""
         table, residual = self._learnable(X, y, Encoder())
@@ -93,23 +96,23 @@ class AutoModel(Model):
         # with few deployments there is no half to spare; with very many cells hyperparameters have seen next to none
         if len(numbers) < MIN_DEPLOYMENTS or len(residual) > 10 * self.max_learning_cells:
             unseen = []
-        self.hypers_ = [
-            learn_hyper(table.inputs, residual, self.max_learning_cells, self.random_state, hidden)
-            for hidden in (frozenset[int](), *unseen)
-        ]
+        self.hypers_ = learn_hypers(table.inputs, residual, self.max_learning_cells, self.random_state, unseen)
         return self._condition(table, residual)
 
+    @single_threaded
     def refit(self, X: pd.DataFrame, y: FloatArray) -> Self:
         """Learn from other measured cells, with the hyperparameters that a fit has learned before."""
         self._require_fitted()
         table, residual = self._learnable(X, y, self.encoder_)
         return self._condition(table, residual)
 
+    @single_threaded
     def predict(self, X: pd.DataFrame) -> FloatArray:
         """The target's predicted values, shape (n,); NaN where the model abstains."""
         table, mean, _, silent = self._answer(X)
         return np.where(silent, np.nan, np.exp(table.sign * (mean - table.to_latency)))
 
+    @single_threaded
     def predict_interval(self, X: pd.DataFrame, confidence_level: float = 0.9) -> FloatArray:
         """The ends of the prediction intervals, shape (n, 2); NaN where the model abstains."""
         if not 0 < confidence_level < 1:
@@ -124,6 +127,7 @@ class AutoModel(Model):
         ends[silent] = np.nan
         return ends
 
+    @single_threaded
     def provenance(self, X: pd.DataFrame) -> NDArray[np.str_]:
         """Where each prediction comes from: one of `fewmark.core.values.PREDICTION_PROVENANCES`, shape (n,)."""
         table, _, sd = self._latent(X)
@@ -140,6 +144,7 @@ class AutoModel(Model):
         out[self._silent(table, sd)] = "abstained"
         return out
 
+    @single_threaded
     def similarity(self, X: pd.DataFrame) -> FloatArray:
         """The share of a cell's prior variance that the learned cells explain, in [0, 1], shape (n,)."""
         table = self._read(X)
@@ -148,6 +153,7 @@ class AutoModel(Model):
         share = 1.0 - variance / kernel.diagonal(self.theta_, table.inputs)
         return np.where(table.unusable, 0.0, np.clip(share, 0.0, 1.0))
 
+    @single_threaded
     def abstentions(self, X: pd.DataFrame) -> list[str]:
         """The reason for abstaining on each row; empty where the model answers."""
         table, _, sd = self._latent(X)
@@ -160,6 +166,7 @@ class AutoModel(Model):
             reasons[row] = UNUSABLE
         return reasons
 
+    @single_threaded
     def forecast_error(self, X: pd.DataFrame) -> float:
         """A forecast of the median absolute percentage error over the rows of X, a fraction, before any is checked."""
         table, _, sd = self._latent(X)
@@ -179,6 +186,7 @@ class AutoModel(Model):
         total = np.cumsum(weight[order])
         return float(np.expm1(error[order][np.searchsorted(total, 0.5 * total[-1])]))
 
+    @single_threaded
     def design(self, X: pd.DataFrame, n_cells: int) -> NDArray[np.intp]:
         """Which `n_cells` rows of X to measure first: greedily those that leave the smallest sum of deviations.
 
@@ -197,6 +205,7 @@ class AutoModel(Model):
             chosen.append(rows[greedy(covariance, noise, min(n_cells, len(rows)))])
         return np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.intp)
 
+    @single_threaded
     def joint(self, X: pd.DataFrame) -> tuple[FloatArray, FloatArray, FloatArray]:
         """How the errors of many cells hang together, for planning.
 
@@ -210,6 +219,7 @@ class AutoModel(Model):
             mean[rows], covariance[np.ix_(rows, rows)] = self.pools_[number].posterior.joint(table.inputs.take(rows))
         return table.sign * (table.log_roofline + mean - table.to_latency), covariance, self._noise(table)
 
+    @single_threaded
     def add(self, X: pd.DataFrame, y: FloatArray) -> Self:
         """Take in further measurements without learning anew: hyperparameters stay, the factor grows by these rows."""
         self._require_fitted()
@@ -247,6 +257,21 @@ class AutoModel(Model):
         model.encoder_, model.hypers_, model.pools_ = Encoder(names), hypers, pools
         model._index()
         return model
+
+    @property
+    def is_cacheable(self) -> bool:
+        return True
+
+    def n_worked_out(self) -> int:
+        return sum(pool.n_worked_out() for pool in self.pools_)
+
+    def worked_out(self) -> dict[str, NDArray[Any]]:
+        return {f"pool-{i}/{name}": a for i, pool in enumerate(self.pools_) for name, a in pool.worked_out().items()}
+
+    def recall(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        for number, pool in enumerate(self.pools_):
+            if f"pool-{number}/deployment" in arrays:
+                pool.recall(arrays_under(f"pool-{number}", arrays))
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -315,6 +340,7 @@ class AutoModel(Model):
         table = self._read(X)
         mean, variance = self._latent_residual(table)
         mean, sd = table.log_roofline + mean, np.sqrt(variance + self._noise(table) ** 2)
+        self._prepare(table, only_far_loads=True)
         for code, rows, pool in self._by_deployment(table):
             mean[rows] = pool.pulled(code, table.inputs.take(rows[:1]), table.axes[rows], mean[rows], sd[rows])
         return table, mean, sd
@@ -373,8 +399,19 @@ class AutoModel(Model):
             out[rows] *= pool.stretch(code)
         return out
 
+    def _prepare(self, table: Table, *, only_far_loads: bool = False) -> None:
+        """Leave out the cells of all situations that are about to be asked for; together they cost less."""
+        wanted: dict[int, tuple[Pool, list[tuple[int, Inputs]]]] = {}
+        for code, rows, pool in self._by_deployment(table):
+            if only_far_loads and not pool.is_pulled(code, table.axes[rows]):
+                continue
+            wanted.setdefault(id(pool), (pool, []))[1].append((code, table.inputs.take(rows[:1])))
+        for pool, asked in wanted.values():
+            pool.prepare(asked)
+
     def _situations(self, table: Table) -> list[tuple[NDArray[np.intp], LeftOut, FloatArray]]:
         """For each deployment asked for: the asked rows, cells left out alike, and how far beyond the known."""
+        self._prepare(table)
         return [
             (rows, pool.left_out(code, table.inputs.take(rows[:1])), beyond(table.axes[rows], pool.known(code)))
             for code, rows, pool in self._by_deployment(table)
@@ -394,3 +431,9 @@ class AutoModel(Model):
     def _further(self, confidence_level: float) -> float:
         """Half an interval of what the process does not know that it does not know."""
         return 0.0
+
+
+def arrays_under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The arrays whose names begin with the prefix and a slash, by the rest of their names."""
+    start = f"{prefix}/"
+    return {name.removeprefix(start): values for name, values in arrays.items() if name.startswith(start)}

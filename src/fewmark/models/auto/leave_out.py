@@ -30,14 +30,16 @@ one pattern, not cells. The stretch: Student-t processes (Shah, Wilson and Ghahr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fewmark.models.analytic.closed_loop import log2_users_of_few, log_waves
 from fewmark.models.auto import extrapolation
+from fewmark.models.auto.block_forecasts import Block, foretell
 from fewmark.models.auto.conformity_scores import LeftOut
 from fewmark.models.auto.covariance import own as own_covariance
 from fewmark.models.auto.features import COLUMNS, OWN
@@ -63,6 +65,8 @@ PRESSURE = COLUMNS.index("pressure")
 DEVICES = COLUMNS.index("log2_devices")
 ONLINE = COLUMNS.index("online")
 
+SHARE = 0.3  # of the cells, in blocks whose inverse is wanted, from which the whole inverse costs less
+
 
 def stretch(distance: float, n_known: int) -> float:
     """What to multiply a block's standard deviations with, by how surprising its n known cells are.
@@ -84,18 +88,43 @@ def _length_load(axes: FloatArray) -> FloatArray:
     return np.column_stack([np.logaddexp2(axes[:, 0], axes[:, 1]), axes[:, 2]])
 
 
-@dataclass(frozen=True, slots=True)
+Asked = tuple[int, int, int, bytes]  # number of the fold, first row and length of a block, which of its cells stay
+
+
 class Fold:
     """A posterior whose hyperparameters never saw some deployments, so that scores of these are honest.
 
-    `log_scale` is the log of the common noise scale, `noise` (n,) each measured cell's noise scale, `members` the
-    numbers of the deployments it did not see.
+    Parameters
+    ----------
+    log_scale : the log of the common noise scale
+    members : the numbers of the deployments it did not see
+    solve : gives the posterior, and each measured cell's noise scale (n,); called when first needed
     """
 
-    posterior: Posterior
-    log_scale: float
-    noise: FloatArray
-    members: frozenset[int]
+    def __init__(
+        self, log_scale: float, members: frozenset[int], solve: Callable[[], tuple[Posterior, FloatArray]]
+    ) -> None:
+        self.log_scale, self.members, self._solve = log_scale, members, solve
+
+    @cached_property
+    def _solved(self) -> tuple[Posterior, FloatArray]:
+        return self._solve()
+
+    @property
+    def posterior(self) -> Posterior:
+        """The posterior."""
+        return self._solved[0]
+
+    @property
+    def noise(self) -> FloatArray:
+        """Each measured cell's noise scale, (n,)."""
+        return self._solved[1]
+
+
+# a deployment's number, its accelerator's, log2 of its devices, the axes of its known cells
+Situation = tuple[int, int, float, bytes]
+Task = tuple[Fold, NDArray[np.intp], NDArray[np.bool_]]  # who foretells, a block's rows, which of them stay
+Plan = tuple[list[Task], int]
 
 
 class Calibrator:
@@ -128,23 +157,159 @@ class Calibrator:
         self.deployment, self.accelerator = deployment, accelerator
         self.random_state, self.whole = random_state, whole
         self.members = rows_by_group(deployment)
+        self._numbers = {id(fold): number for number, fold in enumerate((main, *folds))}
         self._latent: dict[tuple[int, int, int], tuple[FloatArray, FloatArray, FloatArray]] = {}
-        self._foretold: dict[tuple[int, int, int, bytes], tuple[FloatArray, FloatArray]] = {}
-        self._left_out: dict[tuple[int, int, float, bytes], LeftOut] = {}
+        self.foretold: dict[Asked, tuple[FloatArray, FloatArray]] = {}
+        self._stiff: dict[tuple[int, int, bytes], FloatArray] = {}
+        numbers = np.arange(int(deployment.max(initial=0)) + 1)
+        self._unseen = {id(fold): np.isin(numbers, list(fold.members)) for fold in folds}
+        self._plans: dict[Situation, Plan] = {}
+        self._left_out: dict[Situation, LeftOut] = {}
+        self._recalled: dict[Situation, Callable[[], LeftOut]] = {}
 
     def left_out(self, deployment: int, accelerator: int, log2_devices: float, known: FloatArray) -> LeftOut:
         """Cells of others left out as if of each only cells like those at axes `known` were known.
 
         For a deployment by its number, any other if new, of which these are known.
         """
-        kept = np.unique(known[:, :3], axis=0)
-        key = (deployment, accelerator, log2_devices, kept.tobytes())
+        key, kept = _situation(deployment, accelerator, log2_devices, known)
         if key not in self._left_out:
-            self._left_out[key] = self._leave_out(deployment, accelerator, log2_devices, kept)
+            again = self._recalled.pop(key, None)
+            self._left_out[key] = self._leave_out(key, kept) if again is None else again()
         return self._left_out[key]
 
-    def _leave_out(self, deployment: int, accelerator: int, log2_devices: float, kept: FloatArray) -> LeftOut:
-        enough = max(6, len(kept) + 1)
+    def prepare(self, situations: Iterable[tuple[int, int, float, FloatArray]]) -> None:
+        """Foretell at once whatever `left_out` needs for each of these situations, given as its parameters."""
+        wanted: dict[Asked, Task] = {}
+        for situation in situations:
+            key, kept = _situation(*situation)
+            if key in self._left_out or key in self._recalled or not len(kept):
+                continue
+            for fold, rows, stay in self._plan(key, kept)[0]:
+                if not stay.any() or self.deployment[rows[0]] != self.deployment[rows[-1]]:
+                    continue
+                for one in (fold, self.main):
+                    asked = self._key(one, rows, stay)
+                    if asked not in self.foretold:
+                        wanted[asked] = one, rows, stay
+        self._foretell_many(wanted)
+
+    @property
+    def n_situations(self) -> int:
+        """For how many situations it is known what is left out."""
+        return len(self._left_out) + len(self._recalled)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """What was left out for the situations asked so far, as arrays."""
+        for key in list(self._recalled):
+            self._left_out[key] = self._recalled.pop(key)()
+        found = list(self._left_out.items())
+        if not found:
+            return {}
+        lefts = [left for _, left in found]
+        return {
+            "situation": np.array([key[:2] for key, _ in found], dtype=np.int64),
+            "devices": np.array([key[2] for key, _ in found]),
+            "kept": np.frombuffer(b"".join(key[3] for key, _ in found), dtype=np.float64).reshape(-1, 3),
+            "count": np.array([(len(key[3]) // 24, len(left.truth), left.n_foreign) for key, left in found]),
+            "pull": np.array([left.pull for left in lefts]),
+            "rows": np.concatenate([left.rows for left in lefts]).astype(np.int32),
+            "foretold": np.hstack([np.stack([left.honest, left.seen, left.sd]) for left in lefts]),
+        }
+
+    def recall(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what `to_arrays` gave, of the same cells under the same hyperparameters."""
+        kept_at, at = 0, 0
+        for (deployment, accelerator), devices, (n_kept, n_rows, n_foreign), pull in zip(
+            arrays["situation"].tolist(), arrays["devices"].tolist(), arrays["count"].tolist(),
+            arrays["pull"].tolist(), strict=True,
+        ):  # fmt: skip
+            kept = arrays["kept"][kept_at : kept_at + n_kept]
+            rows, foretold = arrays["rows"][at : at + n_rows].astype(np.intp), arrays["foretold"][:, at : at + n_rows]
+            key = (deployment, accelerator, devices, kept.tobytes())
+            self._recalled[key] = partial(self._assemble, key, kept, rows, foretold, n_foreign, pull)
+            kept_at, at = kept_at + n_kept, at + n_rows
+
+    def _foretell_many(self, wanted: dict[Asked, Task]) -> None:
+        for fold in (self.main, *self.folds):
+            asked = {self._key_of_block(one, rows) for one, rows, _ in wanted.values() if one is fold}
+            if sum(length for _, _, length in asked - set(self._latent)) > SHARE * len(self.axes):
+                _ = fold.posterior.precision  # at once costs less than for each block
+        keys, blocks = [], []
+        for key, (fold, rows, stay) in wanted.items():
+            if self._as_known(fold.posterior.inputs.values, rows, stay) is not None:
+                continue  # by itself, when it is asked for
+            alone = np.zeros(len(rows), dtype=np.int64)
+            mean, covariance, own = self._usual_of(fold, rows, alone)
+            keys.append(key)
+            blocks.append(Block(mean, covariance, own, fold.posterior.y[rows], stay, fold.log_scale))
+        self.foretold |= zip(keys, foretell(blocks, DEGREES), strict=True)
+
+    def _plan(self, key: Situation, kept: FloatArray) -> Plan:
+        """Who foretells which rows of which block, and how many accelerators stand for an unknown one."""
+        if key not in self._plans:
+            blocks, n_foreign = self._blocks(key[0], key[1], len(kept))
+            stays = [self._stay(rows, kept) for rows in blocks]
+            tasks = [
+                (fold, rows, stay)
+                for fold in self.folds
+                for rows, stay in zip(blocks, stays, strict=True)
+                if not fold.members.isdisjoint(self.deployment[rows].tolist())
+            ]
+            self._plans[key] = tasks, n_foreign
+        return self._plans[key]
+
+    def _leave_out(self, key: Situation, kept: FloatArray) -> LeftOut:
+        tasks, n_foreign = self._plan(key, kept)
+        del self._plans[key]
+        found, rows, scored = [], [np.zeros(0, dtype=np.intp)], [np.zeros(0, dtype=bool)]
+        for fold, block, stay in tasks:
+            honest, _ = self._as_if(fold, block, stay)
+            # on the scale of the hyperparameters that predict
+            seen, variance = self._as_if(self.main, block, stay)
+            found.append((honest, seen, variance))
+            rows.append(block[~stay])
+            scored.append(self._unseen[id(fold)][self.deployment[block[~stay]]])
+        asked = np.concatenate(rows)
+        stiff = np.full(len(asked), np.nan)
+        if self.whole and len(asked):
+            far = beyond(self.axes[asked], kept)[:, 1] > 0
+            start = 0
+            for (_, block, stay), there in zip(tasks, rows[1:], strict=True):
+                if far[start : start + len(there)].any():
+                    stiff[start : start + len(there)] = self._stiff_of(block, stay)
+                start += len(there)
+        honest, seen, variance = np.hstack([np.zeros((3, 0)), *(np.stack(each) for each in found)])
+        use = np.concatenate(scored)
+        left = self._assemble(
+            key, kept, asked[use], np.stack([honest, seen, np.sqrt(variance)])[:, use], n_foreign, 0.0
+        )
+        return extrapolation.learn(left, stiff[use])
+
+    def _assemble(
+        self,
+        key: Situation,
+        kept: FloatArray,
+        rows: NDArray[np.intp],
+        foretold: FloatArray,
+        n_foreign: int,
+        pull: float,
+    ) -> LeftOut:
+        """The left-out cells at these rows; `foretold` (3, k): honestly, by who saw them, the standard deviation."""
+        _, accelerator, log2_devices, _ = key
+        honest, seen, sd = foretold
+        apart = (self.main.posterior.inputs.values[rows, DEVICES] - log2_devices) / DEVICES_BANDWIDTH
+        kinship = np.where(self.accelerator[rows] == accelerator, SAME_ACCELERATOR, 1.0) * np.exp(-0.5 * apart**2)
+        known, many = len(kept) / (len(kept) + FEW), len(self.members) / (len(self.members) + SMALL)
+        return LeftOut(
+            self.axes[rows], self.deployment[rows], self.kept[rows, 0], self.main.posterior.y[rows], honest, seen, sd,
+            share=IN_SAMPLE * known * many, deciding=DECIDING * known,
+            beyond=beyond(self.axes[rows], kept), kinship=kinship, n_foreign=n_foreign, pull=pull, rows=rows,
+        )  # fmt: skip
+
+    def _blocks(self, deployment: int, accelerator: int, n_known: int) -> tuple[list[NDArray[np.intp]], int]:
+        """The rows of each block to leave out, and how many accelerators stand for one that nobody knows."""
+        enough = max(6, n_known + 1)
         rich = [d for d, rows in self.members.items() if d != deployment and len(rows) >= enough]
         alike = [d for d in rich if self.accelerator[self.members[d][0]] == accelerator]
         if alike or not rich:
@@ -157,23 +322,7 @@ class Calibrator:
             for other in others:
                 whole = [rows for rows in self.members.values() if self.accelerator[rows[0]] == other]
                 blocks.append(np.concatenate(whole)[:MAX_BLOCK])
-        found = [
-            self._block(fold, block, kept)
-            for fold in self.folds
-            for block in blocks
-            if not fold.members.isdisjoint(self.deployment[block].tolist())
-        ]
-        rows = np.concatenate([np.zeros(0, dtype=np.intp), *(rows for rows, _ in found)])
-        honest, seen, sd, stiff = np.hstack([np.zeros((4, 0)), *(foretold for _, foretold in found)])
-        apart = (self.main.posterior.inputs.values[rows, DEVICES] - log2_devices) / DEVICES_BANDWIDTH
-        kinship = np.where(self.accelerator[rows] == accelerator, SAME_ACCELERATOR, 1.0) * np.exp(-0.5 * apart**2)
-        known, many = len(kept) / (len(kept) + FEW), len(self.members) / (len(self.members) + SMALL)
-        left = LeftOut(
-            self.axes[rows], self.deployment[rows], self.kept[rows, 0], self.main.posterior.y[rows], honest, seen, sd,
-            share=IN_SAMPLE * known * many, deciding=DECIDING * known,
-            beyond=beyond(self.axes[rows], kept), kinship=kinship, n_foreign=n_foreign,
-        )  # fmt: skip
-        return extrapolation.learn(left, stiff)
+        return blocks, n_foreign
 
     def _some(self, rich: list[int], alike: list[int]) -> list[int]:
         if len(rich) <= MAX_DEPLOYMENTS:
@@ -183,62 +332,61 @@ class Calibrator:
         others = rng.permutation([d for d in rich if d not in set(alike)])
         return [int(d) for d in [*first, *others][:MAX_DEPLOYMENTS]]
 
-    def _hidden(self, rows: NDArray[np.intp], kept: FloatArray) -> NDArray[np.intp]:
-        """The rows of a deployment to leave out so that what remains is like `kept`."""
-        if not len(kept):
-            return rows
-        distance = np.abs(self.axes[rows][:, None, :3] - kept[None, :, :]).sum(-1)
+    def _stay(self, rows: NDArray[np.intp], kept: FloatArray) -> NDArray[np.bool_]:
+        """Which rows of a block stay so that what remains of a deployment is like `kept`; the others are left out."""
         stay = np.zeros(len(rows), dtype=bool)
-        stay[distance.argmin(0)] = True
-        return rows[~stay]
+        if not len(kept):
+            return stay
+        deployment = self.deployment[rows]
+        distance = np.abs(self.axes[rows][:, None, :3] - kept[None, :, :]).sum(-1)
+        if deployment[0] == deployment[-1]:
+            stay[distance.argmin(0)] = True
+            return stay
+        for number in np.unique(deployment):
+            own = np.flatnonzero(deployment == number)
+            stay[own[distance[own].argmin(0)]] = True
+        return stay
 
-    def _block(self, fold: Fold, rows: NDArray[np.intp], kept: FloatArray) -> tuple[NDArray[np.intp], FloatArray]:
-        """The cells of one or more whole deployments that are left out when only those like `kept` are known of them.
-
-        Their rows, and (4, k) what is foretold: honestly, by who saw them, the standard deviation, by a stiff model.
-        """
-        hidden = np.concatenate(
-            [self._hidden(rows[self.deployment[rows] == d], kept) for d in np.unique(self.deployment[rows])]
-        )
-        stay = ~np.isin(rows, hidden)
-        _, group = np.unique(self.deployment[rows], return_inverse=True)
-        honest, _ = self._as_if(fold, rows, stay, group.astype(np.int64))
-        # on the scale of the hyperparameters that predict
-        seen, variance = self._as_if(self.main, rows, stay, group.astype(np.int64))
+    def _stiff_of(self, rows: NDArray[np.intp], stay: NDArray[np.bool_]) -> FloatArray:
+        """What a stiff model of the cells that stay says of those that do not; NaN where that has no say."""
         asked = rows[~stay]
-        stiff = np.full(len(asked), np.nan)
-        for number in np.unique(self.deployment[asked]) if self.whole else ():
-            own = np.flatnonzero(self.deployment[asked] == number)
-            known = rows[stay & (self.deployment[rows] == number)]
-            said = stiff_at(self.main.posterior, self.axes, self.kept, known, self.axes[asked[own]])
-            stiff[own] = said - self.kept[asked[own], 0]
-        scored = np.isin(self.deployment[asked], list(fold.members))
-        return asked[scored], np.stack([honest, seen, np.sqrt(variance), stiff])[:, scored]
+        key = (int(rows[0]), len(rows), stay.tobytes())
+        if key not in self._stiff:
+            stiff = np.full(len(asked), np.nan)
+            for number in np.unique(self.deployment[asked]):
+                own = np.flatnonzero(self.deployment[asked] == number)
+                known = rows[stay & (self.deployment[rows] == number)]
+                said = stiff_at(self.main.posterior, self.axes, self.kept, known, self.axes[asked[own]])
+                stiff[own] = said - self.kept[asked[own], 0]
+            self._stiff[key] = stiff
+        return self._stiff[key]
 
-    def _as_if(
-        self, fold: Fold, rows: NDArray[np.intp], stay: NDArray[np.bool_], group: IntArray
-    ) -> tuple[FloatArray, FloatArray]:
+    def _key_of_block(self, fold: Fold, rows: NDArray[np.intp]) -> tuple[int, int, int]:
+        return self._numbers[id(fold)], int(rows[0]), len(rows)
+
+    def _key(self, fold: Fold, rows: NDArray[np.intp], stay: NDArray[np.bool_]) -> Asked:
+        return *self._key_of_block(fold, rows), stay.tobytes()
+
+    def _as_if(self, fold: Fold, rows: NDArray[np.intp], stay: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
         """Mean and stretched variance (with noise) of the cells that do not stay, given those that do and all others'.
 
         The noise of what stays, and the strength of each deployment's own parts, are estimated anew: the fitted
         ones know the values that are hidden here.
         """
-        asked = (id(fold), int(rows[0]), len(rows), stay.tobytes())
-        if asked not in self._foretold:  # many deployments are known at like cells
-            self._foretold[asked] = self._foretell(fold, rows, stay, group)
-        return self._foretold[asked]
+        key = self._key(fold, rows, stay)
+        if key not in self.foretold:  # many deployments are known at like cells
+            _, group = np.unique(self.deployment[rows], return_inverse=True)
+            self.foretold[key] = self._foretell(fold, rows, stay, group.astype(np.int64))
+        return self.foretold[key]
 
     def _foretell(
         self, fold: Fold, rows: NDArray[np.intp], stay: NDArray[np.bool_], group: IntArray
     ) -> tuple[FloatArray, FloatArray]:
-        key = (id(fold), int(rows[0]), len(rows))
         values = self._as_known(fold.posterior.inputs.values, rows, stay)
         if values is not None:
             mean, covariance, own = self._usual(fold.posterior, rows, group, values)
         else:
-            if key not in self._latent:
-                self._latent[key] = self._usual(fold.posterior, rows, group)
-            mean, covariance, own = self._latent[key]
+            mean, covariance, own = self._usual_of(fold, rows, group)
         noise = Noise(fold.log_scale, np.ones(int(group.max()) + 1), np.ones(int(stay.sum())))
         if not stay.any():
             return mean, np.diag(covariance) + float(np.median(fold.noise)) ** 2
@@ -285,6 +433,14 @@ class Calibrator:
             values[own, PRESSURE] = log_waves(users, log2_users_of_few(told, users, length)) / np.log(2.0)
         return values if np.abs(values - inputs[rows]).max() > SAME_PRESSURE else None
 
+    def _usual_of(
+        self, fold: Fold, rows: NDArray[np.intp], group: IntArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        key = self._key_of_block(fold, rows)
+        if key not in self._latent:
+            self._latent[key] = self._usual(fold.posterior, rows, group)
+        return self._latent[key]
+
     @staticmethod
     def _usual(
         posterior: Posterior, rows: NDArray[np.intp], group: IntArray, values: FloatArray | None = None
@@ -294,6 +450,13 @@ class Calibrator:
         values = posterior.inputs.values[rows] if values is None else values
         own = own_covariance(posterior.kernel, posterior.theta, values) * (group[:, None] == group)
         return mean, covariance - (values[:, OWN, None] ** 2 - 1) * own, own
+
+
+def _situation(
+    deployment: int, accelerator: int, log2_devices: float, known: FloatArray
+) -> tuple[Situation, FloatArray]:
+    kept = np.unique(known[:, :3], axis=0)
+    return (deployment, accelerator, log2_devices, kept.tobytes()), kept
 
 
 def stiff_at(

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import t as student_t
+from scipy.special import stdtrit as student_quantile
 
 from fewmark.core.metrics import TARGETS
 from fewmark.facts.facts import load_facts
@@ -34,10 +34,11 @@ from fewmark.models.auto.conformity_scores import PRIOR_DEGREES, LeftOut, Scores
 from fewmark.models.auto.covariance import prior as prior_of_kernel
 from fewmark.models.auto.experts import Hyper
 from fewmark.models.auto.features import COLUMNS, Encoder, Table
-from fewmark.models.auto.latency_gp import AutoModel
+from fewmark.models.auto.latency_gp import AutoModel, arrays_under
 from fewmark.models.auto.public_prior import ENOUGH, Prior, packaged_prior
 from fewmark.models.auto.reconciliation import Verdict, agree, contest, doubting
 from fewmark.models.gp.linalg import log_normal
+from fewmark.models.gp.threads import single_threaded
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.cells import check_target
 from fewmark.tables.metrics import E2E, LATENCIES, TPOT, TTFT, convert, latency_of, target_of, tokens_and_load
@@ -77,9 +78,11 @@ class ConsistentAuto(AutoModel):
         super().__init__(**parameters)
         self.prior = prior
 
+    @single_threaded
     def fit(self, X: pd.DataFrame, y: FloatArray) -> Self:
         return self._fit_with(X, y, again=False)
 
+    @single_threaded
     def refit(self, X: pd.DataFrame, y: FloatArray) -> Self:
         self._require_fitted()
         return self._fit_with(X, y, again=True)
@@ -179,10 +182,30 @@ class ConsistentAuto(AutoModel):
         model.own_noise_, model.step_ = float(state.get("own_noise", 0.0)), float(state.get("step", 0.0))
         model.saturation_, model.lent_ = None, int(state.get("lent", 0))
         if "saturation" in state:
-            model.saturation_ = Saturation.from_state(state["saturation"], _under("saturation", arrays))
+            model.saturation_ = Saturation.from_state(state["saturation"], arrays_under("saturation", arrays))
         companions = state.get("companions", {})
-        model.companions_ = {name: cls.from_state(companions[name], _under(name, arrays)) for name in companions}
+        model.companions_ = {name: cls.from_state(companions[name], arrays_under(name, arrays)) for name in companions}
         return model
+
+    @property
+    def is_cacheable(self) -> bool:
+        # the other latencies are fitted when they are first asked for, and not for being kept
+        waiting = getattr(self, "known_", None) is not None and not self.companions_
+        return isinstance(self.prior, bool) and not waiting
+
+    def n_worked_out(self) -> int:
+        return super().n_worked_out() + sum(model.n_worked_out() for model in self.companions_.values())
+
+    def worked_out(self) -> dict[str, NDArray[Any]]:
+        arrays = super().worked_out()
+        for name, model in self.companions_.items():
+            arrays |= {f"{name}/{key}": values for key, values in model.worked_out().items()}
+        return arrays
+
+    def recall(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        super().recall(arrays)
+        for name, model in self.companions_.items():
+            model.recall(arrays_under(name, arrays))
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -284,7 +307,7 @@ class ConsistentAuto(AutoModel):
         ]
 
     def _further(self, confidence_level: float) -> float:
-        return self.own_noise_ * float(student_t.ppf(0.5 + confidence_level / 2, PRIOR_DEGREES))
+        return self.own_noise_ * float(student_quantile(PRIOR_DEGREES, 0.5 + confidence_level / 2))
 
     def _processes(self) -> list[tuple[str, ConsistentAuto]]:
         own = latency_of(self.target)
@@ -331,8 +354,3 @@ def _latencies(X: pd.DataFrame, y: FloatArray, target: str) -> dict[str, FloatAr
     told = target_of(target, out, *tokens_and_load(X))
     off = np.abs(np.log(told / y))
     return out if np.median(off) <= SAME and np.quantile(off, 0.95) <= NEARLY else None
-
-
-def _under(prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    start = f"{prefix}/"
-    return {name.removeprefix(start): values for name, values in arrays.items() if name.startswith(start)}

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri as normal_quantile
 
 from fewmark.models.auto.conformity_scores import LeftOut, Scores
 from fewmark.tables.arrays import FloatArray
@@ -83,7 +83,7 @@ def doubting(latency: str | None) -> dict[str, float]:
 
 
 def _typical(z: FloatArray) -> float:
-    return float(np.clip(np.median(z) / norm.ppf(0.75), 1 / MOST, MOST))
+    return float(np.clip(np.median(z) / normal_quantile(0.75), 1 / MOST, MOST))
 
 
 def _reconciled(

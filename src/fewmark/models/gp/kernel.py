@@ -78,14 +78,25 @@ class Kernel:
         ends = np.cumsum([part.size for part in parts])
         self.slices = tuple(slice(int(end) - part.size, int(end)) for part, end in zip(parts, ends, strict=True))
         self.size = int(ends[-1])
+        self._by_mask: dict[tuple[int, ...], list[tuple[Part, slice]]] = {}
+        for part, at in zip(parts, self.slices, strict=True):
+            self._by_mask.setdefault(part.mask, []).append((part, at))
 
     def matrix(self, theta: FloatArray, a: Inputs, b: Inputs | None = None) -> FloatArray:
         """The covariance of each cell of a with each of b, (n, m); of a with itself, its doubts included, without b."""
         other = a if b is None else b
         out = np.zeros((len(a), len(other)))
-        for part, at in zip(self.parts, self.slices, strict=True):
-            for rows, columns in _blocks(part, a, other):
-                out[np.ix_(rows, columns)] += _block(part, theta[at], a.values[rows], other.values[columns])
+        for mask, summands in self._by_mask.items():
+            if not mask:
+                for part, at in summands:
+                    out += _block(part, theta[at], a.values, other.values)
+                continue
+            for rows, columns in _blocks(mask, a, other):
+                left, right = a.values[rows], other.values[columns]
+                block = _block(summands[0][0], theta[summands[0][1]], left, right)
+                for part, at in summands[1:]:
+                    block += _block(part, theta[at], left, right)
+                out[np.ix_(rows, columns)] += block
         if b is None and a.doubt is not None:
             out[np.diag_indices(len(a))] += a.doubt
         return out
@@ -124,6 +135,7 @@ class Pairs:
         self.n, self.doubt = len(inputs), inputs.doubt
         lower_i, lower_j = np.tril_indices(self.n)
         self._flat = lower_i * self.n + lower_j
+        self._count = np.where(lower_i == lower_j, 1.0, 2.0)  # how often a pair stands in the matrix
         self._parts: list[tuple[Any, FloatArray]] = []
         for part in kernel.parts:
             keep = np.ones(len(lower_i), dtype=bool)
@@ -159,10 +171,12 @@ class Pairs:
         return out
 
     def gradient(self, theta: FloatArray, weights: FloatArray) -> FloatArray:
-        """d/dtheta of sum_ij weights_ij K_ij for a symmetric `weights` (n, n), at the theta of the last `matrix`."""
-        doubled = 2.0 * weights
-        doubled[np.diag_indices(self.n)] *= 0.5
-        flat = doubled.ravel()[self._flat]
+        """d/dtheta of sum_ij weights_ij K_ij for symmetric weights, at the theta of the last `matrix`.
+
+        Of `weights` (n, n) only the lower triangle is looked at.
+        """
+        flat = weights.reshape(-1)[self._flat]
+        flat *= self._count
         out = np.empty(self.kernel.size)
         for part, at, (where, table), value in zip(
             self.kernel.parts, self.kernel.slices, self._parts, self._kept, strict=True
@@ -195,12 +209,10 @@ def _unscaled(part: Part, theta: FloatArray, a: FloatArray, b: FloatArray) -> Fl
     return np.exp(out, out=out)
 
 
-def _blocks(part: Part, a: Inputs, b: Inputs) -> list[tuple[IntArray, IntArray]]:
-    """The rows of a and of b in each group that both have."""
-    if not part.mask:
-        return [(np.arange(len(a)), np.arange(len(b)))]
+def _blocks(mask: tuple[int, ...], a: Inputs, b: Inputs) -> list[tuple[IntArray, IntArray]]:
+    """The rows of a and of b in each group of the mask that both have."""
     in_a, in_b = np.zeros(len(a), dtype=np.int64), np.zeros(len(b), dtype=np.int64)
-    for column in part.mask:
+    for column in mask:
         size = 1 + max(int(a.codes[:, column].max(initial=0)), int(b.codes[:, column].max(initial=0)))
         in_a, in_b = in_a * size + a.codes[:, column], in_b * size + b.codes[:, column]
     order_a, order_b = np.argsort(in_a, kind="stable"), np.argsort(in_b, kind="stable")

@@ -26,8 +26,9 @@ def inverse(factor: FloatArray) -> FloatArray:
     out, info = lapack.dpotri(factor, lower=1)
     if info != 0:
         raise ModelError("the covariance of the measured cells is singular", hint="report this table")
-    out = np.tril(out)
-    return np.asarray(out + np.tril(out, -1).T)
+    both = out + out.T  # above the diagonal the factor has zeros, and so has its inverse
+    both[np.diag_indices(len(out))] *= 0.5
+    return np.asarray(both)
 
 
 def solve(factor: FloatArray, right: FloatArray) -> FloatArray:

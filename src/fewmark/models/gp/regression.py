@@ -92,8 +92,8 @@ def _negative_log_posterior(
     a, _ = lapack.dpotrs(factor, y, lower=0)
     log_determinant = 2 * np.log(np.diag(factor)).sum()
     inverted, _ = lapack.dpotri(factor, lower=0, overwrite_c=1)
-    upper = np.triu(inverted)
-    weights = 0.5 * (upper + np.triu(inverted, 1).T - np.outer(a, a))
+    weights = inverted.T - np.outer(a, a)  # its lower triangle
+    weights *= 0.5
     value = 0.5 * (y @ a + log_determinant + centred @ centred + noise_centred**2)
     slope = np.empty_like(packed)
     diagonal = weights[at].copy()
