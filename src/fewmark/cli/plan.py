@@ -23,6 +23,7 @@ import click
 @click.option("--repeats", type=int, default=3, show_default=True, help="Measured runs a cell.")
 @click.option("--no-screen", is_flag=True, help="Believe every row, faulty ones too.")
 @click.option("--prior/--no-prior", default=True, help="Whether public measurements join where little is measured.")
+@click.option("--no-cache", is_flag=True, help="Fit anew, even if the same data were fitted before.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--json", "as_json", is_flag=True, help="Print the next cells as JSON.")
 def command(
@@ -41,6 +42,7 @@ def command(
     repeats: int,
     no_screen: bool,
     prior: bool,
+    no_cache: bool,
     seed: int,
     as_json: bool,
 ) -> int:
@@ -57,7 +59,7 @@ def command(
     chosen, planner = plan(
         space, data=data, store=store, ask=ask, out=out, target=target, model=model, strategy=strategy,
         target_error=target_error, forbid=forbid, charges=charges, screened=not no_screen, seed=seed,
-        prior=prior,
+        prior=prior, cache=not no_cache,
     )  # fmt: skip
     shown = ["input_tokens", "output_tokens", *LOAD_COLUMNS, "expected_gain", "predicted_cost_s"]
     names = [*(name for name in ("engine", "model", "accelerator") if name in chosen), *shown]

@@ -17,6 +17,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--model", default="auto", show_default=True, help="The model.")
 @click.option("--target", default="throughput_tok_s", show_default=True, help="The metric.")
 @click.option("--confidence-level", default=0.9, show_default=True, help="Of the intervals.")
+@click.option("--no-cache", is_flag=True, help="Fit anew, even if the same data were fitted before.")
 @click.option(
     "--seed", "random_state", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random."
 )
@@ -34,6 +35,7 @@ def command(
     random_state: int,
     no_screen: bool,
     prior: bool,
+    no_cache: bool,
     out: Path | None,
 ) -> int:
     """Predict cases with intervals.
@@ -57,6 +59,7 @@ def command(
         screened=not no_screen,
         random_state=random_state,
         prior=prior,
+        cache=not no_cache,
     )
     if predicted.attrs["public_cells"]:
         click.echo(JOINED.format(predicted.attrs["public_cells"]), err=True)

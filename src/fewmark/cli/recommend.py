@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--model", default="auto", show_default=True, help="Who predicts what is not measured.")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many to show.")
 @click.option("--no-screen", is_flag=True, help="Believe every row, faulty ones too.")
+@click.option("--no-cache", is_flag=True, help="Fit anew, even if the same data were fitted before.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of price files.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
@@ -44,6 +45,7 @@ def command(
     model: str,
     top: int,
     no_screen: bool,
+    no_cache: bool,
     seed: int,
     schema: bool,
     as_json: bool,
@@ -62,7 +64,7 @@ def command(
     answer = recommend_deployment(
         slo, prices=prices, data=data, store=store, space=space, input_tokens=input_tokens, output_tokens=output_tokens,
         model=model, region=region, spot=spot, demand_tok_s=demand_tok_s, assurance=assurance, screened=not no_screen,
-        seed=seed,
+        seed=seed, cache=not no_cache,
     )  # fmt: skip
     if as_json:
         click.echo(json.dumps(answer.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))

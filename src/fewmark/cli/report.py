@@ -17,6 +17,7 @@ import click
     "--confidence-level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.9, show_default=True
 )
 @click.option("--prior/--no-prior", default=True, help="Whether public measurements join where little is measured.")
+@click.option("--no-cache", is_flag=True, help="Fit anew, even if the same data were fitted before.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def command(
     out: Path,
@@ -26,6 +27,7 @@ def command(
     target: str | None,
     confidence_level: float,
     prior: bool,
+    no_cache: bool,
     seed: int,
 ) -> None:
     """Write one file that shows it all: OUT.html (or .md, .json, .csv).
@@ -44,6 +46,7 @@ def command(
         confidence_level=confidence_level,
         random_state=seed,
         prior=prior,
+        cache=not no_cache,
         progress=lambda text: click.echo(f"{text} …", err=True),
     )
     click.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)", err=True)

@@ -8,6 +8,7 @@ y (n,) the target's values in the unit of its name.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Final, Protocol, Self, runtime_checkable
 
@@ -127,6 +128,22 @@ class Model(ABC):
         Called on a fitted model (on whatever else is known) and without any value of these deployments.
         For each deployment in X, `n_cells` row positions; all positions in one array.
         """
+
+    @property
+    def is_cacheable(self) -> bool:
+        """Whether it is worth keeping between processes (`fewmark.models.cache`), and can be kept as it is."""
+        return False
+
+    def n_worked_out(self) -> int:
+        """How much of `worked_out` there is."""
+        return 0
+
+    def worked_out(self) -> dict[str, NDArray[Any]]:
+        """What answering has worked out so far that later answers need again."""
+        return {}
+
+    def recall(self, arrays: Mapping[str, NDArray[Any]]) -> None:  # noqa: B027  nothing to recall is fine
+        """Take over what the same fitted model has `worked_out` elsewhere."""
 
     @abstractmethod
     def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

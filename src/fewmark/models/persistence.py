@@ -12,6 +12,7 @@ import io
 import json
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,12 +29,20 @@ FORMAT: Final = "fewmark-model"
 VERSION: Final = 1
 SUFFIX: Final = ".fewmark"
 _ENTRY: Final = "model.json"
+_EXTRA: Final = "extra/"
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the same model gives the same file
 _REFIT: Final = "fit the model again with `fewmark fit`"
 
 
-def save_model(model: Model, path: str | Path) -> None:
+def save_model(
+    model: Model, path: str | Path, *, extras: Mapping[str, NDArray[Any]] | None = None, compress: bool = True
+) -> None:
     """Write a fitted model; the file is complete or not there.
+
+    Parameters
+    ----------
+    extras : further arrays to keep in the same file, which `load_with_extras` gives back
+    compress : whether the file should be small rather than quickly written
 
     Raises
     ------
@@ -41,7 +50,8 @@ def save_model(model: Model, path: str | Path) -> None:
         If the model has not been fitted, or the file cannot be written.
     """
     path = Path(path)
-    state, arrays = model.to_state()
+    state, own = model.to_state()
+    arrays = own | {f"{_EXTRA}{name}": array for name, array in (extras or {}).items()}
     entries = {name: f"arrays/{number}.npy" for number, name in enumerate(sorted(arrays))}
     about = {
         "format": FORMAT,
@@ -53,12 +63,13 @@ def save_model(model: Model, path: str | Path) -> None:
         "arrays": entries,
     }
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        _put(archive, _ENTRY, json.dumps(about).encode())
+    kind = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    with zipfile.ZipFile(buffer, "w", kind) as archive:
+        _put(archive, _ENTRY, json.dumps(about).encode(), kind)
         for name, entry in entries.items():
             content = io.BytesIO()
             np.lib.format.write_array(content, np.asarray(arrays[name]), allow_pickle=False)
-            _put(archive, entry, content.getvalue())
+            _put(archive, entry, content.getvalue(), kind)
     try:
         write_file(path, buffer.getvalue())
     except InputError as error:
@@ -73,16 +84,23 @@ def load_model(path: str | Path) -> Model:
     ModelError
         If there is no such file, it is damaged or of another format or version, or its model is unknown here.
     """
+    return load_with_extras(path)[0]
+
+
+def load_with_extras(path: str | Path) -> tuple[Model, dict[str, NDArray[Any]]]:
+    """The fitted model of a file and the further arrays in it. Raises as `load_model`."""
     path = Path(path)
-    about, arrays = _read(path)
+    about, every = _read(path)
+    arrays = {name: array for name, array in every.items() if not name.startswith(_EXTRA)}
+    extras = {name.removeprefix(_EXTRA): array for name, array in every.items() if name.startswith(_EXTRA)}
     name, target = about["model"], about["target"]
     found = model_class(name)
     try:
         if isinstance(found, type) and issubclass(found, Model):
-            return found.from_state(about["state"], arrays)
+            return found.from_state(about["state"], arrays), extras
         from fewmark.models.conformal.cross_conformal import SplitConformal
 
-        return SplitConformal(name, found, target=target).restore(about["state"], arrays)
+        return SplitConformal(name, found, target=target).restore(about["state"], arrays), extras
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"the saved {name} is incomplete", got=f"{path}: {error!r}", hint=_REFIT) from None
 
@@ -125,5 +143,5 @@ def _array(archive: zipfile.ZipFile, entry: str) -> NDArray[Any]:
     return array
 
 
-def _put(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
-    archive.writestr(zipfile.ZipInfo(name, _EPOCH), content, zipfile.ZIP_DEFLATED)
+def _put(archive: zipfile.ZipFile, name: str, content: bytes, kind: int) -> None:
+    archive.writestr(zipfile.ZipInfo(name, _EPOCH), content, kind)

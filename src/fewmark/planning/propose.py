@@ -14,6 +14,7 @@ from fewmark.core.errors import InputError
 from fewmark.core.metrics import ALL_TARGETS
 from fewmark.evaluate.meta_metrics import Charges
 from fewmark.models.base import Model
+from fewmark.models.cache import FittedModels
 from fewmark.models.feasibility import feasibility
 from fewmark.planning.planner import COST, Planner
 from fewmark.planning.space import Space
@@ -49,6 +50,7 @@ def make_planner(
     independent_reference: bool = False,
     n_relatives: int = 0,
     random_state: int = 0,
+    models: FittedModels | None = None,
 ) -> Planner:
     """A planner that knows what is known: cells of the space that were measured or have failed are not asked again.
 
@@ -57,6 +59,7 @@ def make_planner(
     known : canonical table of measurements, any rows; may be empty
     space_table : canonical table of cells; a column ``priority`` says how much each one matters (0: not at all)
     model : unfitted model of the target; None: nothing but smoothness is assumed
+    models : models fitted before, of which one may be of the same cells
     forbid : conditions such as ``batch_size>64`` or ``accelerator=H100``; cells that meet one are never asked
     independent_reference, n_relatives : see `Planner`
 
@@ -70,9 +73,10 @@ def make_planner(
     space = Space.from_table(space_table)
     cells = measured_cells(known, target)
     cannot = feasibility(space.cells, known)
+    fitted = fit(model, cells, target, models)
     planner = Planner(
         space,
-        believe(space, cells, target, fit(model, cells, target)),
+        believe(space, cells, target, fitted),
         make_strategy(strategy),
         target=target,
         charges=charges,
@@ -81,7 +85,7 @@ def make_planner(
         weights=_priorities(space.cells),
         forbidden=_forbidden(space.cells, forbid) | cannot.infeasible,
         independent_reference=independent_reference,
-        n_relatives=n_relatives or getattr(model, "lent_", 0),
+        n_relatives=n_relatives or getattr(fitted, "lent_", 0),
         random_state=random_state,
     )
     for position in _failed(space, known):

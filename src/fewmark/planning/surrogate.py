@@ -9,13 +9,14 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri as normal_quantile
 
 from fewmark.core.errors import ModelError
 from fewmark.facts.facts import load_facts, user_files
 from fewmark.models.auto.covariance import parts, prior
 from fewmark.models.auto.features import COLUMNS, DEPLOYMENT, Encoder, read_table
 from fewmark.models.base import JointModel, Model
+from fewmark.models.cache import FittedModels
 from fewmark.models.gp.kernel import Kernel, Part
 from fewmark.planning.belief import INTERVAL_LEVEL, Belief
 from fewmark.planning.space import Space
@@ -25,12 +26,16 @@ from fewmark.tables.repeats import measured_cells
 MIN_ROWS: Final = 2  # below this no model is asked
 
 
-def fit(model: Model | None, known: pd.DataFrame, target: str) -> Model | None:
-    """The model fitted on known cells (see `measured_cells`); None where there is none or too little to fit it on."""
+def fit(model: Model | None, known: pd.DataFrame, target: str, models: FittedModels | None = None) -> Model | None:
+    """The model fitted on known cells (see `measured_cells`); None where there is none or too little to fit it on.
+
+    `models` are those fitted before, of which one may be of the same cells.
+    """
     if model is None or len(known) < MIN_ROWS:
         return None
     try:
-        return model.fit(known, known[target].to_numpy(dtype=float))
+        y = known[target].to_numpy(dtype=float)
+        return model.fit(known, y) if models is None else models.fit(model, known, y)
     except ModelError:
         return None
 
@@ -95,7 +100,9 @@ def model_belief(space: Space, model: Model) -> Belief:
             # a low end at or below zero says nothing on a log scale; the upper half of the interval always does
             upper = np.log(answers.high) - mean
             lower = mean - np.log(answers.low)
-            width = np.where(np.isfinite(lower), np.maximum(upper, lower), upper) / norm.ppf(0.5 + INTERVAL_LEVEL / 2)
+            width = np.where(np.isfinite(lower), np.maximum(upper, lower), upper) / normal_quantile(
+                0.5 + INTERVAL_LEVEL / 2
+            )
         width = np.where(np.isfinite(width), np.clip(width, 1e-3, 3.0), 1.0)
         correlation = structure(space, level=0.7, slope=0.1, long=0.5, short=0.2)
         unit = np.sqrt(np.diag(correlation))

@@ -12,6 +12,7 @@ from fewmark.core import FewmarkError, InputError
 from fewmark.evaluate.meta_metrics import Charges
 from fewmark.interop import write_table
 from fewmark.models.auto.public_prior import public_relatives
+from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.models.registry import make_model
 from fewmark.planning.planner import Planner
 from fewmark.planning.propose import COLUMNS, make_planner, propose
@@ -37,6 +38,7 @@ def plan(
     screened: bool = True,
     seed: int = 0,
     prior: bool = True,
+    cache: bool = True,
 ) -> tuple[pd.DataFrame, Planner]:
     """The next cells, best first (none once it is accurate enough), and the planner; writes the cells to `out`.
 
@@ -46,6 +48,7 @@ def plan(
     data : a table of measurements in any known format, or a packaged dataset's name; else what the store holds
     ask : how many cells
     model : a model's name, or "none" for nothing but smoothness
+    cache : whether a model fitted on the same data before is used again (`fewmark.models.cache`)
     prior : whether what public measurements teach joins a small table; where nothing is known, they are what is known
 
     Raises
@@ -61,10 +64,12 @@ def plan(
     n_lent = 0
     if prior and fitted is not None:
         known, n_lent = joined(known, public_relatives(cells, target), target)
+    models = FittedModels(cache_folder() if cache else None)
     planner = make_planner(
         known, cells, fitted, target=target, strategy=strategy, charges=charges,
-        target_error=target_error, forbid=forbid, n_relatives=n_lent, random_state=seed,
+        target_error=target_error, forbid=forbid, n_relatives=n_lent, random_state=seed, models=models,
     )  # fmt: skip
+    models.keep()
     chosen = propose(planner, ask if not planner.reached() else 0)
     if out is not None:
         own = [name for name in named_columns(space, cells) if name not in COLUMNS]

@@ -11,10 +11,10 @@ import pandas as pd
 from fewmark.core import CANONICAL_COLUMNS, InputError, Prediction
 from fewmark.interop import to_measurements, write_table
 from fewmark.models.base import ANSWER_COLUMNS, Answers, learned_columns
+from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.models.feasibility import Feasibility, feasibility
 from fewmark.models.persistence import load_model
 from fewmark.models.registry import make_model
-from fewmark.store import open_store
 from fewmark.tables.identity import cell_columns
 from fewmark.tables.repeats import target_cells
 from fewmark.verbs.source import named_columns, read_cases, read_source
@@ -33,11 +33,17 @@ def predict(
     screened: bool = True,
     random_state: int = 0,
     prior: bool = True,
+    cache: bool = True,
 ) -> pd.DataFrame:
     """Predict cases from a table, a store, or a fitted model.
 
     A store keeps the predictions made from it, or with a model file for it, and scores them when their cases are
     measured (`fewmark.ledger`).
+
+    Parameters
+    ----------
+    cache : bool
+        Whether a model fitted on the same data before is used again (`fewmark.models.cache`).
 
     Returns
     -------
@@ -55,6 +61,7 @@ def predict(
     if not 0 < confidence_level < 1:
         raise InputError("the confidence level must lie between 0 and 1", got=confidence_level)
     known = table = None
+    models = FittedModels(cache_folder() if cache else None)
     if model_file is not None:
         if data is not None:
             raise InputError("a fitted model needs no data", got={"model_file": str(model_file)})
@@ -63,7 +70,7 @@ def predict(
         unfitted = make_model(model, target=target, random_state=random_state, prior=prior)
         table = read_source(data, store=store, screened=screened)
         known, y = target_cells(table, target)
-        fitted = unfitted.fit(known[learned_columns(known, unfitted)], y)
+        fitted = models.fit(unfitted, known[learned_columns(known, unfitted)], y)
     asked = cases if isinstance(cases, pd.DataFrame) else read_cases(cases, known)
     columns = list(map(str, asked)) if isinstance(cases, pd.DataFrame) else named_columns(cases, asked)
     columns = [*(name for name in columns if name not in ANSWER_COLUMNS), *ANSWER_COLUMNS]
@@ -71,6 +78,7 @@ def predict(
     answers = fitted.answer(X, confidence_level)
     found = feasibility(X, table)
     predicted = asked.assign(**silenced(answers, found).columns())
+    models.keep()
     if out is not None:
         write_table(written(predicted), out, columns=columns)
     if store is not None or (data is None and model_file is None):
@@ -109,6 +117,8 @@ def _keep(predicted: pd.DataFrame, store: str | None, model: str, target: str, c
     names = [*CANONICAL_COLUMNS, *(name for name in cell_columns(answered) if name not in CANONICAL_COLUMNS)]
     cases = [measurement.case for measurement in to_measurements(answered.reindex(columns=names))]
     ends = answered[["value", "low", "high", "similarity"]].to_numpy(float)
+    from fewmark.store import open_store  # SQL takes a second to load
+
     with open_store(store) as opened:
         opened.add_predictions(
             Prediction(

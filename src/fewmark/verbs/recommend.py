@@ -17,6 +17,7 @@ from fewmark.decide.cost import hourly_cost, power_w, replicas, token_costs
 from fewmark.decide.prices import Prices, load_prices
 from fewmark.decide.recommend import Recommendation, recommend
 from fewmark.decide.slo import Distribution, Objective, distribution, parse_objectives
+from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.models.feasibility import feasibility
 from fewmark.models.registry import make_model
 from fewmark.planning.space import Space
@@ -67,6 +68,7 @@ def recommend_deployment(
     assurance: float = 0.9,
     screened: bool = True,
     seed: int = 0,
+    cache: bool = True,
 ) -> Answer:
     """Rank deployments and their settings.
 
@@ -76,6 +78,7 @@ def recommend_deployment(
     prices : a price file; None: accelerators take money's place
     space : the candidates, a canonical table; by default every deployment that is known at every load that is known
     input_tokens, output_tokens : the workload; by default the lengths that most deployments were measured at
+    cache : whether models fitted on the same data before are used again (`fewmark.models.cache`)
     demand_tok_s : output tokens per second to serve, for the number of replicas
 
     Raises
@@ -106,8 +109,10 @@ def recommend_deployment(
                 hint="measure it (a streaming engine or one-token runs), or use another objective",
             )
     hourly = _hourly(cells, priced, region, spot, advice)
-    throughput, measured = _believe(RATE, rates, cells, model, seed)
-    beliefs = [(o, _believe(o.metric, rows, cells, model, seed)[0]) for o, rows in asked]
+    models = FittedModels(cache_folder() if cache else None)
+    throughput, measured = _believe(RATE, rates, cells, model, seed, models)
+    beliefs = [(o, _believe(o.metric, rows, cells, model, seed, models)[0]) for o, rows in asked]
+    models.keep()
     found = recommend(
         cells, throughput, hourly, beliefs, measured,
         feasible=feasibility(cells, known), assurance=assurance, random_state=seed,
@@ -162,11 +167,12 @@ def _candidates(
 
 
 def _believe(
-    target: str, rows: pd.DataFrame, cells: pd.DataFrame, model: str, seed: int
+    target: str, rows: pd.DataFrame, cells: pd.DataFrame, model: str, seed: int, models: FittedModels
 ) -> tuple[Distribution, NDArray[np.bool_]]:
     """What is believed of a metric at the candidates, and which of them were measured."""
     try:
-        fitted = make_model(model, target=target, random_state=seed).fit(rows, rows[target].to_numpy(dtype=float))
+        unfitted = make_model(model, target=target, random_state=seed)
+        fitted = models.fit(unfitted, rows, rows[target].to_numpy(dtype=float))
     except ModelError as error:
         raise ModelError(f"{target} cannot be predicted from what is known", got=error.what, hint=error.hint) from None
     where = Space.from_table(cells).locate(rows)

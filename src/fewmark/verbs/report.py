@@ -16,6 +16,7 @@ from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.core.files import write_file
 from fewmark.core.metrics import ALL_TARGETS
 from fewmark.interop import from_measurements, is_complete, to_measurements
+from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.models.registry import make_model
 from fewmark.report import RENDERERS
 from fewmark.screening import apply, screen
@@ -54,6 +55,7 @@ def report(
     confidence_level: float = 0.9,
     random_state: int = 0,
     prior: bool = True,
+    cache: bool = True,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Card]:
     """Write a report on a store's measurements, or on a file's, and return its cards.
@@ -70,6 +72,8 @@ def report(
         The model that predicts.
     target : str, optional
         The metric; by default the first of `ALL_TARGETS` of which there is the most.
+    cache : bool
+        Whether models fitted on the same data before are used again (`fewmark.models.cache`).
     prior : bool
         Whether a small table is joined by what public measurements teach (`fewmark.models.auto.public_prior`); the
         report says so.
@@ -89,14 +93,16 @@ def report(
     sound = apply(source.frame, findings)
     cells = reduce_cells(sound[(sound["status"] == Status.OK) & is_complete(sound)], target)
     cards = [summary_card(source.frame, target, source=source.name)]
+    models = FittedModels(cache_folder() if cache else None)
     try:
         progress(f"fitting {model}")
-        cards += _prediction_cards(cells, source, model, confidence_level, random_state, prior=prior)
+        cards += _prediction_cards(cells, source, model, confidence_level, random_state, prior=prior, models=models)
     except ModelError as error:
         advice = Advice("no-model", error.what, error.hint or "Measure more cells, or choose another model.")
         cards.append(
             Card("curves", "Predictions", f"The model '{model}' cannot learn from these data.", advice=(advice,))
         )
+    models.keep()
     if source.ledger is not None and source.ledger.n_predictions:
         cards.append(source.ledger.card())
     cards += [cost_card(source.measurements), faults_card(source.frame, findings)]
@@ -150,6 +156,7 @@ def cross_validate(
     confidence_level: float = 0.9,
     random_state: int = 0,
     prior: bool = False,
+    models: FittedModels | None = None,
 ) -> pd.DataFrame:
     """Each cell predicted by a model that learned from the others: in each deployment a fifth is hidden at a time."""
     rng = np.random.default_rng(random_state)
@@ -161,8 +168,10 @@ def cross_validate(
         known, hidden = cells[fold != number], cells[fold == number]
         if known.empty:
             raise ModelError("too few cells to hide any from the model", got=f"{len(cells)} cells")
-        fitted = make_model(model, target=target, random_state=random_state, prior=prior)
-        fitted.fit(known[[*columns, *intervals]].reset_index(drop=True), known[target].to_numpy(float))
+        unfitted = make_model(model, target=target, random_state=random_state, prior=prior)
+        fitted = (models or FittedModels(None)).fit(
+            unfitted, known[[*columns, *intervals]].reset_index(drop=True), known[target].to_numpy(float)
+        )
         asked = hidden[columns].reset_index(drop=True)
         answers = fitted.answer(asked, confidence_level).columns()
         parts.append(asked.assign(**answers, **{target: hidden[target].to_numpy(float)}))
@@ -171,14 +180,21 @@ def cross_validate(
 
 
 def _prediction_cards(
-    cells: pd.DataFrame, source: _Source, model: str, confidence_level: float, random_state: int, *, prior: bool
+    cells: pd.DataFrame,
+    source: _Source,
+    model: str,
+    confidence_level: float,
+    random_state: int,
+    *,
+    prior: bool,
+    models: FittedModels,
 ) -> list[Card]:
     target = source.target
     if cells.empty:
         raise ModelError("no sound row says enough to learn from", got=target)
-    fitted = make_model(model, target=target, random_state=random_state, prior=prior)
+    unfitted = make_model(model, target=target, random_state=random_state, prior=prior)
     intervals = [name for name in INTERVAL if name in cells]
-    fitted.fit(cells[[*cell_columns(cells), *intervals]], cells[target].to_numpy(float))
+    fitted = models.fit(unfitted, cells[[*cell_columns(cells), *intervals]], cells[target].to_numpy(float))
     drawn = curve_cells(cells)
     predicted = drawn.assign(**fitted.answer(drawn, confidence_level).columns())
     curves = curves_card(cells, predicted, target, model=model, confidence_level=confidence_level)
@@ -195,7 +211,13 @@ def _prediction_cards(
         )
     else:
         checked = cross_validate(
-            cells, target, model, confidence_level=confidence_level, random_state=random_state, prior=prior
+            cells,
+            target,
+            model,
+            confidence_level=confidence_level,
+            random_state=random_state,
+            prior=prior,
+            models=models,
         )
         how = (
             f"Each cell was predicted by '{model}' after learning from four fifths of the others, itself not included."
