@@ -52,6 +52,7 @@ package: $(VENV)/.dev ## Build the wheel, install it elsewhere and run the main 
 bench: $(VENV)/.dev ## Run the benchmarks
 	for name in startup store annealing predictor; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 	$(BIN)/python benchmarks/planning.py --deployments 18
+	$(BIN)/python benchmarks/verbs.py
 
 lock: $(VENV)/.dev ## Write the environment's exact versions to requirements.lock
 	$(BIN)/python tools/lock.py > requirements.lock.new && mv requirements.lock.new requirements.lock
