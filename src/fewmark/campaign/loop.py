@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri as normal_quantile
 
 from fewmark.campaign.account import Campaign, LedgerEntry, Step, borne_out, plan_cost, spent
 from fewmark.core import Advice, Case, InputError, Measurement, Prediction, Status
@@ -289,7 +289,7 @@ class _Loop:
         projector = self.projectors[int(self.planner.space.deployment[run])]
         found = projector.extend(measurement, self.cases[position].workload)
         assert found.low_s is not None and found.high_s is not None
-        sd = math.log(found.high_s / found.low_s) / (2 * norm.ppf(0.5 + found.confidence_level / 2))
+        sd = math.log(found.high_s / found.low_s) / (2 * normal_quantile(0.5 + found.confidence_level / 2))
         return self._implied(position, float(np.median(found.e2e_latency_s))), sd
 
     def step(self, batch: list[Proposal]) -> Step:
@@ -308,7 +308,7 @@ class _Loop:
         planner, space = self.planner, self.planner.space
         value, kind = planner.estimate()
         sd = np.where(planner.belief.exact, 0.0, planner.belief.sd_later)
-        half = norm.ppf(0.5 + INTERVAL_LEVEL / 2) * sd
+        half = normal_quantile(0.5 + INTERVAL_LEVEL / 2) * sd
         table = space.cells.assign(value=value, low=value * np.exp(-half), high=value * np.exp(half), kind=kind)
         table = table.iloc[self.asked].drop(columns=PRIORITY, errors="ignore").reset_index(drop=True)
         positions = [self.position[m.case.case_id] for m in self.done]
@@ -328,7 +328,7 @@ class _Loop:
     def _prediction(self, position: int) -> Prediction:
         belief = self.planner.belief
         middle = float(belief.mean[position])
-        half = float(norm.ppf(0.5 + INTERVAL_LEVEL / 2) * belief.sd_of_measurement[position])
+        half = float(normal_quantile(0.5 + INTERVAL_LEVEL / 2) * belief.sd_of_measurement[position])
         same = belief.observed & (self.planner.space.deployment == self.planner.space.deployment[position])
         axes = self.planner.space.octaves
         inside = same.any() and bool(

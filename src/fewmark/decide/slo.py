@@ -16,7 +16,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr as normal_cdf
+from scipy.special import ndtri as normal_quantile
 
 from fewmark.core.errors import InputError
 from fewmark.core.metrics import ALL_TARGETS, METRICS
@@ -96,7 +97,7 @@ class Distribution:
 
     def quantile(self, p: float) -> FloatArray:
         """The value that the metric stays below with probability p, (n,)."""
-        return self.at(np.full((len(self.log_values), 1), norm.ppf(p)))[:, 0]
+        return self.at(np.full((len(self.log_values), 1), normal_quantile(p)))[:, 0]
 
     def at(self, score: FloatArray) -> FloatArray:
         """The values that have these normal scores, (n, m) for (n, m) scores; straight on beyond the outermost."""
@@ -126,7 +127,7 @@ class Distribution:
         out = np.full(len(self.log_values), np.nan)
         for row, logs in enumerate(self.log_values):
             if np.isfinite(logs).all():
-                below = float(norm.cdf(_straight(np.array([limit]), logs, self.scores)[0]))
+                below = float(normal_cdf(_straight(np.array([limit]), logs, self.scores)[0]))
                 out[row] = 1.0 - below if objective.higher_is_better else below
         return out
 
@@ -141,7 +142,7 @@ def distribution(model: Model, X: pd.DataFrame, measured: FloatArray) -> Distrib
             ends = np.log(np.maximum(np.asarray(model.predict_interval(X, level), dtype=float), 1e-300))
             lows.append(ends[:, 0])
             highs.append(ends[:, 1])
-    scores = np.asarray(norm.ppf([(1 + level) / 2 for level in LEVELS]), dtype=float)
+    scores = np.asarray(normal_quantile([(1 + level) / 2 for level in LEVELS]), dtype=float)
     logs = np.column_stack([*reversed(lows), middle, *highs])
     every = np.concatenate([-scores[::-1], [0.0], scores])
     logs = np.where(np.isfinite(logs), logs, np.nan)

@@ -1,9 +1,7 @@
 """One connection to the server, plain or TLS, and the answer that is coming over it.
 
 Receive times are the kernel's: `SO_TIMESTAMPNS` is set before connecting, and each `recvmsg` brings the time at which
-the last segment of what it returns came to this machine. They do not depend on when the process came to read. Where the
-kernel says when it passed a request on (`SO_TIMESTAMPING`, through the error queue), that is the send time: a process
-that is put aside between looking at the clock and sending would have sent earlier than it did.
+the last segment of what it returns came to this machine. They do not depend on when the process came to read.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable
-from select import POLLERR, POLLIN, POLLOUT
+from select import POLLIN, POLLOUT
 from typing import Final, Protocol
 
 from fewmark.load.clock import realtime_ns
@@ -22,10 +20,6 @@ from fewmark.load.decoding import Decoder, Sent
 from fewmark.load.http1 import END_OF_CHUNKS, State
 from fewmark.load.records import RequestStatus
 
-SO_TIMESTAMPING: Final = 37
-STAMP_SENDS: Final = 2 | 1 << 11  # SOF_TIMESTAMPING_TX_SOFTWARE, _OPT_TSONLY
-MSG_ERRQUEUE: Final = getattr(socket, "MSG_ERRQUEUE", 0)
-ERROR_SPACE: Final = 256
 READ_SIZE: Final = 1 << 16
 STAMP_SPACE: Final = socket.CMSG_SPACE(16) if hasattr(socket, "CMSG_SPACE") else 0
 STAMP: Final = struct.Struct("@ll")
@@ -35,7 +29,6 @@ BIG_READ: Final = 1 << 14  # of which none waits
 MAX_READS: Final = 256  # waiting to be decoded, of one answer
 
 Read = tuple[bytes | int, bytes]
-Receive = Callable[..., tuple[bytes, list[tuple[int, int, bytes]], int, object]]
 
 
 class Owner(Protocol):
@@ -45,10 +38,7 @@ class Owner(Protocol):
         """Wait for this from now on."""
 
     def ready(self, connection: Connection) -> None:
-        """The connection is made."""
-
-    def flows(self, connection: Connection, recvmsg: Receive) -> None:
-        """From now on reads need only be kept, in `connection.reads`, but for ends of chunks, large or empty ones."""
+        """The connection is made, or has ended a request well: it may carry one."""
 
     def ended(self, connection: Connection, status: RequestStatus | None, error: str | None) -> None:
         """The request has ended; a status of None leaves it to the answer."""
@@ -60,17 +50,6 @@ def stamp_socket(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     except OSError:
         return
-
-
-def _stamp_sends(sock: socket.socket) -> bool:
-    """Ask the kernel for the times at which it passes on what is sent; whether it will say them."""
-    if not MSG_ERRQUEUE:
-        return False
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, STAMP_SENDS)
-    except OSError:
-        return False
-    return True
 
 
 def stamp_ns(stamp: bytes | int) -> int:
@@ -91,11 +70,9 @@ class Connection:
         self.sent: Sent | None = None
         self.decoder: Decoder | None = None
         self.reads: list[Read] = []
-        self._n_decoded = 0
+        self.n_reads = 0
         self.n_served = 0
         self.is_made = False
-        self._stamps_sends = False
-        self._awaits_stamp = False
         self.is_eager = True
         self.made_ns: int | None = None
         self.began_ns = 0  # monotonic, of the request; the loop's
@@ -106,7 +83,7 @@ class Connection:
         self._mask = 0
         self.sock = socket.socket(family, socket.SOCK_STREAM)
         self.fd = self.sock.fileno()
-        self.recvmsg: Receive = self.sock.recvmsg
+        self._recvmsg: Callable[..., tuple[bytes, list[tuple[int, int, bytes]], int, object]] = self.sock.recvmsg
         try:
             self.sock.setblocking(False)
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -124,7 +101,8 @@ class Connection:
         """Send a request; at once if the connection is made."""
         self.sent = sent
         self.decoder = decoder
-        self._n_decoded = 0
+        self.reads = []
+        self.n_reads = 0
         self.seen_reads = -1
         self.is_eager = True
         body = sent.plan.body
@@ -143,9 +121,6 @@ class Connection:
             self._on_readable()
         elif not self.is_made:
             self._on_connected()
-        elif mask & POLLERR and self._stamps_sends and self._read_send_stamp():
-            if mask & POLLIN:
-                self._on_readable()
         elif mask & ~POLLOUT:
             self._on_readable()
             if mask & POLLOUT and self._out:
@@ -166,7 +141,6 @@ class Connection:
     def _made(self) -> None:
         self.is_made = True
         self.made_ns = realtime_ns()
-        self._stamps_sends = _stamp_sends(self.sock)
         self.owner.ready(self)
         if self.sent is not None:
             self.sent.connect_ns = self.made_ns
@@ -177,26 +151,7 @@ class Connection:
         data = b"".join(self._request)
         self._request = []
         self.sent.send_ns = realtime_ns()
-        self._awaits_stamp = self._stamps_sends
         self._write(data)
-        if self._awaits_stamp:
-            self._read_send_stamp()
-
-    def _read_send_stamp(self) -> bool:
-        """Take the kernel's times of what was sent; the first one after a request is begun is that of the request."""
-        found = False
-        try:
-            while True:
-                _, ancillary, _, _ = self.recvmsg(0, ERROR_SPACE, MSG_ERRQUEUE)
-                found = True
-                for level, kind, stamp in ancillary:
-                    if self._awaits_stamp and (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):
-                        at_ns = stamp_ns(stamp)
-                        if self.sent is not None and self.sent.send_ns is not None and at_ns > self.sent.send_ns:
-                            self.sent.send_ns = at_ns
-                            self._awaits_stamp = False
-        except OSError:
-            return found
 
     def _write(self, data: bytes) -> None:
         try:
@@ -224,22 +179,32 @@ class Connection:
 
     def _on_readable(self) -> None:
         try:
-            data, ancillary, _, _ = self.recvmsg(READ_SIZE, STAMP_SPACE)
+            data, ancillary, _, _ = self._recvmsg(READ_SIZE, STAMP_SPACE)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._lost(error)
             return
         if not data:
-            self.closed()
+            self._closed()
             return
         stamp = ancillary[0][2] if ancillary else realtime_ns()
-        self.received(stamp, data)
+        if (
+            self.is_eager
+            or len(self.reads) >= MAX_READS
+            or len(data) > BIG_READ
+            or self._is_encrypted
+            or data.endswith(END_OF_CHUNKS)
+        ):
+            self._received(stamp, data)
+        else:
+            self.reads.append((stamp, data))
+            self.n_reads += 1
 
-    def received(self, stamp: bytes | int, data: bytes) -> None:
-        """Keep a read; decode where that shows how the answer goes on, or whether this is its end."""
+    def _received(self, stamp: bytes | int, data: bytes) -> None:
         reads = self.reads
         reads.append((stamp, data))
+        self.n_reads += 1
         if self.is_eager or len(reads) >= MAX_READS or len(data) > BIG_READ:
             self._look()
         elif data.endswith(END_OF_CHUNKS):
@@ -259,21 +224,13 @@ class Connection:
             self._finish(None)
         elif decoder.parser.status == 200 and decoder.parser.state in (State.CHUNK_SIZE, State.CHUNK, State.CHUNK_END):
             self.is_eager = False
-            if not self._is_encrypted:
-                self.owner.flows(self, self.recvmsg)
-
-    @property
-    def n_reads(self) -> int:
-        """How many reads the answer has brought."""
-        return self._n_decoded + len(self.reads)
 
     def decode(self) -> None:
         """Decode the reads that have come."""
         assert self.sent is not None
         assert self.decoder is not None
         drain(self.sent, self.decoder, self.reads)
-        self._n_decoded += len(self.reads)
-        self.reads.clear()  # the loop appends to this very list
+        self.reads = []
 
     def _finish(self, status: RequestStatus | None, error: str | None = None) -> None:
         assert self.sent is not None
@@ -293,8 +250,7 @@ class Connection:
     def _lost(self, error: OSError) -> None:
         self._finish_closed(f"{errno.errorcode.get(error.errno or 0, 'error')}: {error.strerror or error}")
 
-    def closed(self) -> None:
-        """The server closed the connection."""
+    def _closed(self) -> None:
         self._finish_closed(None)
 
     def _finish_closed(self, reason: str | None) -> None:
@@ -375,8 +331,7 @@ class TlsConnection(Connection):
         else:
             super()._write(data)
 
-    def received(self, stamp: bytes | int, data: bytes) -> None:
-        """Decrypt a read."""
+    def _received(self, stamp: bytes | int, data: bytes) -> None:
         self._incoming.write(data)
         if not self._is_shaken:
             self._shake()
@@ -397,16 +352,15 @@ class TlsConnection(Connection):
         sent = self.sent
         self._push()
         if plain:
-            super().received(stamp, b"".join(plain))
+            super()._received(stamp, b"".join(plain))
         if closed and sent is not None and self.sent is sent:
-            super().closed()
+            super()._closed()
 
-    def closed(self) -> None:
-        """The server closed the connection."""
+    def _closed(self) -> None:
         if not self._is_shaken:
             self.owner.ended(self, RequestStatus.TLS_ERROR, "the connection closed during the handshake")
             return
-        super().closed()
+        super()._closed()
 
     def _lost(self, error: OSError) -> None:
         if self.is_made and not self._is_shaken:

@@ -24,7 +24,6 @@ REASONING: Final = ("reasoning_content", "reasoning")
 OUTPUT: Final = ("content", "tool_calls", "function_call", "refusal", "audio")
 TEXT_KEYS: Final = (b'"content":', b'"text":', b'"reasoning_content":', b'"reasoning":')
 MAX_UNLIKE: Final = 8  # events in a row unlike the one before, after which no likeness is looked for any more
-MIN_CHUNKS: Final = 3  # before a likeness is looked for, which takes as long as reading a few
 PROBE: Final = b"fewmark"
 
 
@@ -181,12 +180,7 @@ class Answer:
             return
         if not self.done:  # what comes after the end is not looked at
             self._read(stamp_ns, data)
-            if (
-                self.n_chunks >= MIN_CHUNKS
-                and self._unlike < MAX_UNLIKE
-                and self.failure is None
-                and event.endswith(data)
-            ):
+            if self.failure is None and self._unlike < MAX_UNLIKE and event.endswith(data):
                 self._learn(event, data)
 
     def _data_of(self, event: bytes) -> bytes | None:

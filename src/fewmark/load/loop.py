@@ -17,35 +17,21 @@ from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from fewmark.load.clock import StepWatch, realtime_ns
-from fewmark.load.connection import (
-    BIG_READ,
-    MAX_READS,
-    READ_SIZE,
-    STAMP_SPACE,
-    Connection,
-    Read,
-    Receive,
-    TlsConnection,
-    drain,
-    stamp_socket,
-)
+from fewmark.load.connection import Connection, Read, TlsConnection, drain, stamp_socket
 from fewmark.load.decoding import Decoder, Sent, make_record
 from fewmark.load.endpoint import Endpoint, Mask
-from fewmark.load.http1 import END_OF_CHUNKS
 from fewmark.load.records import RequestPlan, RequestRecord, RequestStatus, WorkerUse
 from fewmark.load.schedule import Schedule
 from fewmark.load.settings import LoadSettings
 
 SCAN_S: Final = 0.05
-GATHER_S: Final = 0.001
+GATHER_S: Final = 0.0005
 BUSY_RATE: Final = 2_000  # reads a second
-MANY_EVENTS: Final = 4  # in a poll: they come together as it is
 QUIET_S: Final = 1.0  # an answer that said [DONE] and then nothing is over
 BACKOFF_NS: Final = 100_000_000  # a stream's pause after a connection was refused
 MAX_BACKLOG: Final = 64  # answers to be decoded, beyond which one is decoded in each turn
 MAX_EVENTS: Final = 256
 PULL: Final = 64
-MAX_SENDS: Final = 16  # at once; then answers are read, so that their first chunks do not pile up
 FINE_S: Final = 0.003
 
 Chunks = list[tuple[int, str]]
@@ -105,7 +91,6 @@ class Loop:
         self._addresses: list[tuple[int, tuple[object, ...]]] = []
         self._connections: dict[int, Connection] = {}
         self._tried: dict[Connection, int] = {}  # which address a connection being made is for
-        self._flowing: dict[int, tuple[Connection, Receive, Callable[[Read], None]]] = {}
         self._idle: list[Connection] = []
         self._backlog: deque[tuple[Sent, Decoder, list[Read], RequestStatus | None, str | None]] = deque()
         self._free: list[int] = []  # streams that have carried a request and may carry another
@@ -116,7 +101,7 @@ class Loop:
         self._n_in_flight = 0
         self._asked = 0
         self._longest_pause_ns = 0
-        self._n_events = self._n_polls = 0
+        self._n_events = 0
         self._is_busy = False
         self._stopped_ns: int | None = None
         self._poll: Callable[[float], list[tuple[int, int]]]
@@ -172,7 +157,7 @@ class Loop:
         )
 
     def _turn(self) -> None:
-        poll, connections, flowing, backlog = self._poll, self._connections, self._flowing, self._backlog
+        poll, connections, backlog = self._poll, self._connections, self._backlog
         monotonic_ns = time.monotonic_ns
         last_scan = before = monotonic_ns()
         scan_ns = int(SCAN_S * 1e9)
@@ -190,33 +175,17 @@ class Loop:
             events = poll(patience_s)
             before = monotonic_ns()
             self._n_events += len(events)
-            self._n_polls += 1
             for fd, mask in events:
-                if mask == select.POLLIN and (flow := flowing.get(fd)) is not None:
-                    connection, receive, keep = flow
-                    try:
-                        data, ancillary, _, _ = receive(READ_SIZE, STAMP_SPACE)
-                    except OSError:
-                        connection.on_event(mask)  # sees it again
-                        continue
-                    if data and ancillary and len(data) <= BIG_READ and not data.endswith(END_OF_CHUNKS):
-                        keep((ancillary[0][2], data))
-                    elif data:
-                        connection.received(ancillary[0][2] if ancillary else realtime_ns(), data)
-                    else:
-                        connection.closed()
-                    continue
-                found = connections.get(fd)
-                if found is not None:
-                    found.on_event(mask)
+                connection = connections.get(fd)
+                if connection is not None:
+                    connection.on_event(mask)
                 elif fd in self.on_readable:
                     self.on_readable[fd]()
             if backlog and (not events or len(backlog) > MAX_BACKLOG):
                 self._decode_one()
             if before - last_scan > scan_ns:
-                is_busy = self._n_events > BUSY_RATE * (before - last_scan) / 1e9
-                self._is_busy = is_busy and (self._is_busy or self._n_events < MANY_EVENTS * self._n_polls)
-                self._n_events = self._n_polls = 0
+                self._is_busy = self._n_events > BUSY_RATE * (before - last_scan) / 1e9
+                self._n_events = 0
                 last_scan = before
                 self._scan(before)
 
@@ -252,9 +221,7 @@ class Loop:
             self._give_up()
         if self._stopped_ns is not None or now_ns < self.start_ns:
             return
-        for _ in range(MAX_SENDS):
-            if not self._may_send():
-                return
+        while self._may_send():
             self._refill()
             due = self.schedule.take(now_ns)
             if due is None:
@@ -344,13 +311,8 @@ class Loop:
         if number:
             self._addresses.insert(0, self._addresses.pop(number))
 
-    def flows(self, connection: Connection, recvmsg: Receive) -> None:
-        """Reads of this connection need only be kept from now on."""
-        self._flowing[connection.fd] = (connection, recvmsg, connection.reads.append)
-
     def ended(self, connection: Connection, status: RequestStatus | None, error: str | None) -> None:
         """The request on this connection has ended, or an idle connection has."""
-        self._flowing.pop(connection.fd, None)
         sent, decoder, reads = connection.sent, connection.decoder, connection.reads
         if sent is None or decoder is None:
             if connection in self._idle:
@@ -439,7 +401,7 @@ class Loop:
                 self.ended(connection, RequestStatus.TIMEOUT, f"no end in {settings.request_timeout_s:g} s")
             elif quiet > stall_ns:
                 self.ended(connection, RequestStatus.TIMEOUT, f"not a byte in {settings.stall_timeout_s:g} s")
-            elif len(connection.reads) > MAX_READS or (quiet > quiet_ns and connection.n_reads):
+            elif quiet > quiet_ns and connection.n_reads:
                 connection.decode()
                 if decoder.failure is not None or decoder.says_done:
                     self.ended(connection, None, None)

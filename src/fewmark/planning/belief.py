@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri as normal_quantile
 
 from fewmark.core.errors import InputError
 from fewmark.tables.arrays import BoolArray, FloatArray, IntArray
@@ -114,7 +114,7 @@ class Belief:
     @property
     def repeatability(self) -> float:
         """The median error of measuring the space twice at about the same time, a fraction."""
-        return float(np.expm1(norm.ppf(0.75) * np.sqrt(2 * self.scale) * np.median(self.noise)))
+        return float(np.expm1(normal_quantile(0.75) * np.sqrt(2 * self.scale) * np.median(self.noise)))
 
     @property
     def sd_of_measurement(self) -> FloatArray:

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.stats import chi2, norm
+from scipy.special import chdtrc as chi2_tail
+from scipy.special import ndtr as normal_cdf
+from scipy.special import ndtri as normal_quantile
 
 from fewmark.core.errors import InputError
 from fewmark.planning.belief import Belief
@@ -104,16 +106,16 @@ def detect_drift(
     if not (noise_sd > 0 and tolerance > 0):
         raise InputError("noise and tolerance must be positive", got=[noise_sd, tolerance])
     change = np.log(new[measured] / old[measured])
-    p_value = float(chi2.sf((change**2).sum() / (2 * noise_sd**2), len(measured)))
+    p_value = float(chi2_tail(len(measured), (change**2).sum() / (2 * noise_sd**2)))
     start = _no_change(space, noise_sd)
     total = start.covariance[np.ix_(measured, measured)] + np.diag(start.noise[measured] ** 2)
     weights = np.linalg.solve(total, start.covariance[measured]).T
     mean = weights @ change
     sd = np.sqrt(np.maximum(np.diag(start.covariance) - (weights * start.covariance[:, measured]).sum(1), 1e-12))
     limit = np.log1p(tolerance)
-    beyond = norm.sf((limit - mean) / sd) + norm.cdf((-limit - mean) / sd)
+    beyond = normal_cdf((mean - limit) / sd) + normal_cdf((-limit - mean) / sd)
     changed = p_value < ALPHA
-    half = norm.ppf(0.95) * sd
+    half = normal_quantile(0.95) * sd
     return Drift(
         p_value=p_value,
         changed=changed,

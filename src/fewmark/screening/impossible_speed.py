@@ -11,7 +11,7 @@ import pandas as pd
 from fewmark.screening.base import Finding
 from fewmark.screening.grid import cell_table, describe_cell, robust_scale
 from fewmark.screening.neighbours import residuals
-from fewmark.tables.arrays import FloatArray
+from fewmark.tables.arrays import BoolArray
 
 FASTER: Final = float(np.log(1.5))  # beyond noise: a static batch with more of everything takes no less time
 FASTER_ONLINE: Final = float(np.log(2.0))  # request mixes vary
@@ -72,8 +72,7 @@ class ImpossibleSpeed:
 
 def _roughness(cells: pd.DataFrame) -> float:
     """How much latency jumps about along the batch at the same length: the deployment's own noise, as a logarithm."""
-    jumps: list[float] = []
-    for _, line in cells.groupby(["ii", "oo"], sort=False):
-        steps: FloatArray = np.diff(line.sort_values("bb")["l"].to_numpy())
-        jumps.extend(np.minimum(steps, 0.0))
-    return robust_scale(np.array(jumps, dtype=np.float64))
+    ii, oo, bb, latency = (cells[name].to_numpy(dtype=np.float64) for name in ("ii", "oo", "bb", "l"))
+    order = np.lexsort((bb, oo, ii))
+    same: BoolArray = (np.diff(ii[order]) == 0) & (np.diff(oo[order]) == 0)
+    return robust_scale(np.minimum(np.diff(latency[order])[same], 0.0))

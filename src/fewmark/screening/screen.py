@@ -54,6 +54,8 @@ def screen(frame: pd.DataFrame, rules: Iterable[Rule] = RULES) -> list[Finding]:
         raise InputError("a table to screen needs the data row (from 0) as its index", got=frame.index[:3].tolist())
     found: list[Finding] = []
     left = _complete(frame)
+    left = left.copy(deep=False)
+    left.attrs = {}  # or every step would copy them
     for rule in rules:
         new = list(rule.find(left))
         found += new

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri as normal_quantile
 
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.columns import numbers_of
@@ -28,7 +28,7 @@ def log_sd(X: pd.DataFrame) -> FloatArray:
     low, high, level = (numbers_of(X, name) for name in INTERVAL)
     level = np.where((level > 0) & (level < 1), level, DEFAULT_CONFIDENCE_LEVEL)
     with np.errstate(invalid="ignore", divide="ignore"):
-        sd = np.log(high / low) / (2 * norm.ppf((1 + level) / 2))
+        sd = np.log(high / low) / (2 * normal_quantile((1 + level) / 2))
     return np.where(np.isfinite(sd) & (low > 0) & (sd > 0), sd, 0.0)
 
 

@@ -9,7 +9,6 @@ import pandas as pd
 from fewmark.core import FormatError, Measurement
 from fewmark.interop import from_measurements, get_format, read_table, require_values
 from fewmark.interop.foreign_predictions import refuse_predictions
-from fewmark.runner.projection.truncation import awaits_projection, project_all
 
 
 def read_results(path: str | Path, name: str = "auto") -> pd.DataFrame:
@@ -23,6 +22,8 @@ def read_results(path: str | Path, name: str = "auto") -> pd.DataFrame:
     measurements = whole_measurements(path, frame)
     if measurements is None:
         return with_values(path, frame)
+    from fewmark.runner.projection.truncation import awaits_projection, project_all  # loads SQL
+
     if not any(map(awaits_projection, measurements)):
         return frame
     return table_of(project_all(measurements), frame)

@@ -13,7 +13,6 @@ from fewmark.interop import read_table
 from fewmark.interop.base import HEAD_BYTES
 from fewmark.interop.csv_text import canonical_name, header_of
 from fewmark.screening import apply, screen
-from fewmark.store import open_store
 from fewmark.tables.identity import deployment_columns
 from fewmark.verbs.results import read_results
 
@@ -34,6 +33,8 @@ def read_source(data: str | Path | None = None, *, store: str | None = None, scr
             raise InputError("there is no such file", got=str(data), hint=f"packaged are {', '.join(packaged)}")
         table = datasets.load(str(data)) if str(data) in packaged else read_results(data)
     else:
+        from fewmark.store import open_store  # SQL takes a second to load
+
         with open_store(store, create=False) as opened:
             table = pd.DataFrame(opened.table())
             if table.empty:
