@@ -16,16 +16,16 @@ from fewmark.models.auto.covariance import parts
 from fewmark.models.auto.model import ConsistentAuto
 from fewmark.models.auto.public_prior import PACKAGED, VERSION, measured_in_public, packaged_prior
 from fewmark.tables.identity import cell_columns
+from fewmark.tables.repeats import target_cells
 from fewmark.verbs.evaluate import evaluate
 from fewmark.verbs.predict import predict
-from fewmark.verbs.run import prepare
 
 
 def mine(factor: float = 1.0) -> tuple[pd.DataFrame, np.ndarray]:
     """A deployment like a public one, on a machine of one's own: other values, other spellings."""
     public = datasets.load("llm-inference-bench")
     chosen = public.model.eq("meta-llama/Llama-2-7b-hf") & public.accelerator.eq("Nvidia A100 GPU")
-    X, y = prepare(public[chosen & public.engine.eq("vLLM") & public.accelerator_count.eq(1)], "throughput_tok_s")
+    X, y = target_cells(public[chosen & public.engine.eq("vLLM") & public.accelerator_count.eq(1)], "throughput_tok_s")
     return X[cell_columns(X)].assign(accelerator="A100-SXM4-40GB", model="Llama 2 7B"), y * factor
 
 

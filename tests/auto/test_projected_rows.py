@@ -13,8 +13,7 @@ from fewmark.models.base import learned_columns
 from fewmark.models.persistence import load_model, save_model
 from fewmark.tables.identity import cell_columns
 from fewmark.tables.precision import INTERVAL, log_sd
-from fewmark.tables.repeats import median_of_repeats
-from fewmark.verbs.run import prepare
+from fewmark.tables.repeats import median_of_repeats, target_cells
 
 TARGET = "e2e_latency_s"
 
@@ -102,7 +101,7 @@ def test_the_table_of_cells_keeps_an_interval_unless_the_cell_was_measured_too(k
     rows = np.arange(len(known)) % 2 == 0
     frame = with_interval(known.assign(status="ok"), rows, 0.1)
     twice = pd.concat([frame, known.iloc[:1].assign(status="ok")], ignore_index=True)
-    X, _ = prepare(twice, "throughput_tok_s")
+    X, _ = target_cells(twice, "throughput_tok_s")
     assert log_sd(X)[0] == 0 and log_sd(X)[2] == pytest.approx(0.1)
     assert log_sd(X)[1] == 0 and (log_sd(X) > 0).sum() == rows.sum() - 1
     assert not set(INTERVAL) & set(map(str, median_of_repeats(known, known[TARGET])[0]))
