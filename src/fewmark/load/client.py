@@ -54,7 +54,7 @@ def run_load(
         their times.
     endpoint : Endpoint
     settings : LoadSettings, optional
-        By default an open loop by the plans' times, one worker process.
+        By default one request at a time, by one worker process.
     on_record : callable, optional
         Called with each record as soon as it exists, in the order of the requests' ends.
 
@@ -193,14 +193,15 @@ class _Driver:
             self._wait(0.5)
             if realtime_ns() > deadline_ns or any(worker.ended for worker in self._workers):
                 raise LoadError("a worker process did not start", hint="its messages are on standard error")
+        while self._deal():  # before the start, since making prompts may take long
+            pass
         self._start_ns = realtime_ns() + int(START_IN_S * 1e9)
         for worker in self._workers:
-            self._deal(worker)
             self._write(worker, pack("go", self._start_ns))
         self._is_started = True
         while not all(worker.ended for worker in self._workers):
             self._wait(0.5)
-            self._deal_all()
+            self._deal()
             self._give_up_late()
         uses = [worker.use for worker in self._workers if worker.use is not None]
         return _result(self._records, self._start_ns, uses, self._steps, self._settings, self._chunks)
@@ -297,14 +298,8 @@ class _Driver:
             )
         worker.held.clear()
 
-    def _deal_all(self) -> None:
-        for worker in self._workers:
-            self._deal(worker)
-
-    def _deal(self, worker: _Worker) -> None:
-        """Give a worker the plans it has room for; the turns of a session stay with one worker."""
-        if worker.ended or worker.is_told_end:
-            return
+    def _deal(self) -> int:
+        """Give the workers plans that they have room for, and say how many; a session's turns stay with one worker."""
         batches: dict[int, list[RequestPlan]] = {}
         for _ in range(MAX_AT_ONCE):
             live = [w for w in self._workers if w.room > 0 and not w.ended]
@@ -321,10 +316,11 @@ class _Driver:
         for number, batch in batches.items():
             self._write(self._workers[number], pack("plans", [plan_values(plan) for plan in batch]))
         if self._plans is None and self._pushed is None:
-            for other in self._workers:
-                if not other.is_told_end and not other.ended:
-                    other.is_told_end = True
-                    self._write(other, pack("end"))
+            for worker in self._workers:
+                if not worker.is_told_end and not worker.ended:
+                    worker.is_told_end = True
+                    self._write(worker, pack("end"))
+        return sum(map(len, batches.values()))
 
     def _pull(self) -> RequestPlan | None:
         if (pushed := self._pushed) is not None:

@@ -1,7 +1,9 @@
-"""One connection to the server, plain or TLS, and the answer that is coming over it.
+"""One connection to the server, and the answer that is coming over it.
 
 Receive times are the kernel's: `SO_TIMESTAMPNS` is set before connecting, and each `recvmsg` brings the time at which
-the last segment of what it returns came to this machine. They do not depend on when the process came to read.
+the last segment of what it returns came to this machine. They do not depend on when the process came to read. Where the
+kernel says when it passed a request on (`SO_TIMESTAMPING`, through the error queue), that is the send time: a process
+that is put aside between looking at the clock and sending would have sent earlier than it did.
 """
 
 from __future__ import annotations
@@ -9,10 +11,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import ssl
 import struct
 from collections.abc import Callable
-from select import POLLIN, POLLOUT
+from select import POLLERR, POLLIN, POLLOUT
 from typing import Final, Protocol
 
 from fewmark.load.clock import realtime_ns
@@ -20,6 +21,10 @@ from fewmark.load.decoding import Decoder, Sent
 from fewmark.load.http1 import END_OF_CHUNKS, State
 from fewmark.load.records import RequestStatus
 
+SO_TIMESTAMPING: Final = 37
+STAMP_SENDS: Final = 2 | 1 << 11  # SOF_TIMESTAMPING_TX_SOFTWARE, _OPT_TSONLY
+MSG_ERRQUEUE: Final = getattr(socket, "MSG_ERRQUEUE", 0)
+ERROR_SPACE: Final = 256
 READ_SIZE: Final = 1 << 16
 STAMP_SPACE: Final = socket.CMSG_SPACE(16) if hasattr(socket, "CMSG_SPACE") else 0
 STAMP: Final = struct.Struct("@ll")
@@ -29,6 +34,7 @@ BIG_READ: Final = 1 << 14  # of which none waits
 MAX_READS: Final = 256  # waiting to be decoded, of one answer
 
 Read = tuple[bytes | int, bytes]
+Receive = Callable[..., tuple[bytes, list[tuple[int, int, bytes]], int, object]]
 
 
 class Owner(Protocol):
@@ -38,7 +44,10 @@ class Owner(Protocol):
         """Wait for this from now on."""
 
     def ready(self, connection: Connection) -> None:
-        """The connection is made, or has ended a request well: it may carry one."""
+        """The connection is made."""
+
+    def flows(self, connection: Connection, recvmsg: Receive) -> None:
+        """From now on reads need only be kept, in `connection.reads`, but for ends of chunks, large or empty ones."""
 
     def ended(self, connection: Connection, status: RequestStatus | None, error: str | None) -> None:
         """The request has ended; a status of None leaves it to the answer."""
@@ -52,6 +61,17 @@ def stamp_socket(sock: socket.socket) -> None:
         return
 
 
+def _stamp_sends(sock: socket.socket) -> bool:
+    """Ask the kernel for the times at which it passes on what is sent; whether it will say them."""
+    if not MSG_ERRQUEUE:
+        return False
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, STAMP_SENDS)
+    except OSError:
+        return False
+    return True
+
+
 def stamp_ns(stamp: bytes | int) -> int:
     """A read's time in ns of the real-time clock."""
     if isinstance(stamp, int):
@@ -63,16 +83,18 @@ def stamp_ns(stamp: bytes | int) -> int:
 class Connection:
     """A plain connection. The loop calls `on_event` whenever the socket is ready."""
 
-    _is_encrypted = False
+    is_encrypted = False
 
     def __init__(self, owner: Owner, family: int, address: tuple[object, ...]) -> None:
         self.owner = owner
         self.sent: Sent | None = None
         self.decoder: Decoder | None = None
         self.reads: list[Read] = []
-        self.n_reads = 0
+        self._n_decoded = 0
         self.n_served = 0
         self.is_made = False
+        self._stamps_sends = False
+        self._awaits_stamp = False
         self.is_eager = True
         self.made_ns: int | None = None
         self.began_ns = 0  # monotonic, of the request; the loop's
@@ -83,7 +105,7 @@ class Connection:
         self._mask = 0
         self.sock = socket.socket(family, socket.SOCK_STREAM)
         self.fd = self.sock.fileno()
-        self._recvmsg: Callable[..., tuple[bytes, list[tuple[int, int, bytes]], int, object]] = self.sock.recvmsg
+        self.recvmsg: Receive = self.sock.recvmsg
         try:
             self.sock.setblocking(False)
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -101,8 +123,7 @@ class Connection:
         """Send a request; at once if the connection is made."""
         self.sent = sent
         self.decoder = decoder
-        self.reads = []
-        self.n_reads = 0
+        self._n_decoded = 0
         self.seen_reads = -1
         self.is_eager = True
         body = sent.plan.body
@@ -121,6 +142,9 @@ class Connection:
             self._on_readable()
         elif not self.is_made:
             self._on_connected()
+        elif mask & POLLERR and self._stamps_sends and self._read_send_stamp():
+            if mask & POLLIN:
+                self._on_readable()
         elif mask & ~POLLOUT:
             self._on_readable()
             if mask & POLLOUT and self._out:
@@ -141,6 +165,7 @@ class Connection:
     def _made(self) -> None:
         self.is_made = True
         self.made_ns = realtime_ns()
+        self._stamps_sends = _stamp_sends(self.sock)
         self.owner.ready(self)
         if self.sent is not None:
             self.sent.connect_ns = self.made_ns
@@ -151,7 +176,26 @@ class Connection:
         data = b"".join(self._request)
         self._request = []
         self.sent.send_ns = realtime_ns()
+        self._awaits_stamp = self._stamps_sends
         self._write(data)
+        if self._awaits_stamp:
+            self._read_send_stamp()
+
+    def _read_send_stamp(self) -> bool:
+        """Take the kernel's times of what was sent; the first one after a request is begun is that of the request."""
+        found = False
+        try:
+            while True:
+                _, ancillary, _, _ = self.recvmsg(0, ERROR_SPACE, MSG_ERRQUEUE)
+                found = True
+                for level, kind, stamp in ancillary:
+                    if self._awaits_stamp and (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):
+                        at_ns = stamp_ns(stamp)
+                        if self.sent is not None and self.sent.send_ns is not None and at_ns > self.sent.send_ns:
+                            self.sent.send_ns = at_ns
+                            self._awaits_stamp = False
+        except OSError:
+            return found
 
     def _write(self, data: bytes) -> None:
         try:
@@ -179,32 +223,22 @@ class Connection:
 
     def _on_readable(self) -> None:
         try:
-            data, ancillary, _, _ = self._recvmsg(READ_SIZE, STAMP_SPACE)
+            data, ancillary, _, _ = self.recvmsg(READ_SIZE, STAMP_SPACE)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._lost(error)
             return
         if not data:
-            self._closed()
+            self.closed()
             return
         stamp = ancillary[0][2] if ancillary else realtime_ns()
-        if (
-            self.is_eager
-            or len(self.reads) >= MAX_READS
-            or len(data) > BIG_READ
-            or self._is_encrypted
-            or data.endswith(END_OF_CHUNKS)
-        ):
-            self._received(stamp, data)
-        else:
-            self.reads.append((stamp, data))
-            self.n_reads += 1
+        self.received(stamp, data)
 
-    def _received(self, stamp: bytes | int, data: bytes) -> None:
+    def received(self, stamp: bytes | int, data: bytes) -> None:
+        """Keep a read; decode where that shows how the answer goes on, or whether this is its end."""
         reads = self.reads
         reads.append((stamp, data))
-        self.n_reads += 1
         if self.is_eager or len(reads) >= MAX_READS or len(data) > BIG_READ:
             self._look()
         elif data.endswith(END_OF_CHUNKS):
@@ -224,13 +258,21 @@ class Connection:
             self._finish(None)
         elif decoder.parser.status == 200 and decoder.parser.state in (State.CHUNK_SIZE, State.CHUNK, State.CHUNK_END):
             self.is_eager = False
+            if not self.is_encrypted:
+                self.owner.flows(self, self.recvmsg)
+
+    @property
+    def n_reads(self) -> int:
+        """How many reads the answer has brought."""
+        return self._n_decoded + len(self.reads)
 
     def decode(self) -> None:
         """Decode the reads that have come."""
         assert self.sent is not None
         assert self.decoder is not None
         drain(self.sent, self.decoder, self.reads)
-        self.reads = []
+        self._n_decoded += len(self.reads)
+        self.reads.clear()  # the loop appends to this very list
 
     def _finish(self, status: RequestStatus | None, error: str | None = None) -> None:
         assert self.sent is not None
@@ -250,7 +292,8 @@ class Connection:
     def _lost(self, error: OSError) -> None:
         self._finish_closed(f"{errno.errorcode.get(error.errno or 0, 'error')}: {error.strerror or error}")
 
-    def _closed(self) -> None:
+    def closed(self) -> None:
+        """The server closed the connection."""
         self._finish_closed(None)
 
     def _finish_closed(self, reason: str | None) -> None:
@@ -272,103 +315,6 @@ class Connection:
             self.owner.watch(self, mask)
 
 
-class TlsConnection(Connection):
-    """A connection whose bytes pass through a TLS object in memory, so that reads keep the kernel's times."""
-
-    _is_encrypted = True
-
-    def __init__(
-        self, owner: Owner, family: int, address: tuple[object, ...], context: ssl.SSLContext, host: str
-    ) -> None:
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
-        self._is_shaken = False
-        super().__init__(owner, family, address)
-
-    def on_event(self, mask: int) -> None:
-        """The socket is ready for what `mask` says."""
-        if self.is_made and not self._is_shaken and not mask & ~POLLOUT and not self._out:
-            self._want(POLLIN)
-            return
-        super().on_event(mask)
-
-    def _made(self) -> None:
-        self.is_made = True
-        self._shake()
-
-    def _shake(self) -> None:
-        try:
-            self._tls.do_handshake()
-        except ssl.SSLWantReadError:
-            self._push()
-            return
-        except (ssl.SSLError, ssl.CertificateError) as error:
-            self._push()
-            self.owner.ended(self, RequestStatus.TLS_ERROR, _tls_reason(error))
-            return
-        self._is_shaken = True
-        self._push()
-        super()._made()
-
-    def _write_request(self) -> None:
-        if self._is_shaken:
-            super()._write_request()
-
-    def _write(self, data: bytes) -> None:
-        try:
-            self._tls.write(data)
-        except ssl.SSLError as error:
-            self.owner.ended(self, RequestStatus.TLS_ERROR, _tls_reason(error))
-            return
-        self._push()
-
-    def _push(self) -> None:
-        data = self._outgoing.read()
-        if not data:
-            return
-        if self._out:
-            self._out = memoryview(bytes(self._out) + data)
-        else:
-            super()._write(data)
-
-    def _received(self, stamp: bytes | int, data: bytes) -> None:
-        self._incoming.write(data)
-        if not self._is_shaken:
-            self._shake()
-            return
-        plain: list[bytes] = []
-        closed = False
-        try:
-            while part := self._tls.read(READ_SIZE):
-                plain.append(part)
-            closed = True
-        except ssl.SSLWantReadError:
-            pass
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            closed = True
-        except ssl.SSLError as error:
-            self.owner.ended(self, RequestStatus.TLS_ERROR, _tls_reason(error))
-            return
-        sent = self.sent
-        self._push()
-        if plain:
-            super()._received(stamp, b"".join(plain))
-        if closed and sent is not None and self.sent is sent:
-            super()._closed()
-
-    def _closed(self) -> None:
-        if not self._is_shaken:
-            self.owner.ended(self, RequestStatus.TLS_ERROR, "the connection closed during the handshake")
-            return
-        super()._closed()
-
-    def _lost(self, error: OSError) -> None:
-        if self.is_made and not self._is_shaken:
-            self.owner.ended(self, RequestStatus.TLS_ERROR, f"during the handshake: {error.strerror or error}")
-            return
-        super()._lost(error)
-
-
 def drain(sent: Sent, decoder: Decoder, reads: list[Read]) -> None:
     """Decode reads; the first of an answer gives the time of its first byte."""
     if reads and sent.first_byte_ns is None:
@@ -386,7 +332,3 @@ def drain(sent: Sent, decoder: Decoder, reads: list[Read]) -> None:
 
 def _reason(code: int) -> str:
     return os.strerror(code)
-
-
-def _tls_reason(error: ssl.SSLError | ssl.CertificateError) -> str:
-    return str(getattr(error, "verify_message", "") or getattr(error, "reason", "") or error)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
-from fewmark.load.events import Answer, EventError
+from fewmark.load.events import UNPLAIN, Answer, EventError, is_plain
 from fewmark.load.http1 import ProtocolError, ResponseParser, TooLargeError
 from fewmark.load.records import RequestPlan, RequestRecord, RequestStatus
 
@@ -140,8 +140,8 @@ class Decoder:
         except ValueError:  # no size; the parser will say so, unless there is more to come
             pass
         together = b"".join(texts)
-        if b'"' in together or b"\\" in together or b"\n" in together:
-            count = next(i for i, text in enumerate(texts) if b'"' in text or b"\\" in text or b"\n" in text)
+        if not (together.isascii() and UNPLAIN.search(together) is None):
+            count = next((i for i, text in enumerate(texts) if not is_plain(text)), len(texts))
             came = came[:count]
             at = 0
             for _ in came:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -24,7 +25,9 @@ REASONING: Final = ("reasoning_content", "reasoning")
 OUTPUT: Final = ("content", "tool_calls", "function_call", "refusal", "audio")
 TEXT_KEYS: Final = (b'"content":', b'"text":', b'"reasoning_content":', b'"reasoning":')
 MAX_UNLIKE: Final = 8  # events in a row unlike the one before, after which no likeness is looked for any more
+MIN_CHUNKS: Final = 3  # before a likeness is looked for, which takes as long as reading a few
 PROBE: Final = b"fewmark"
+UNPLAIN: Final = re.compile(rb'["\\\x00-\x1f]')
 
 
 class EventError(Exception):
@@ -50,11 +53,12 @@ class Answer:
     """
 
     __slots__ = (
-        "_buffer",
         "_cr",
         "_is_output",
         "_keep",
+        "_parts",
         "_seen_tokens",
+        "_size",
         "_unlike",
         "chunks",
         "completion_tokens",
@@ -76,7 +80,8 @@ class Answer:
     )
 
     def __init__(self, *, keep_chunks: bool = False) -> None:
-        self._buffer = b""
+        self._parts: list[bytes] = []  # of an event that has not ended
+        self._size = 0
         self._keep = keep_chunks
         self._is_output = True
         self._seen_tokens: int | None = None
@@ -103,26 +108,31 @@ class Answer:
     @property
     def between_events(self) -> bool:
         """Whether nothing of a further event has come."""
-        return not self._buffer
+        return not self._parts and not self._cr
 
     def feed(self, stamp_ns: int, body: bytes) -> None:
         """Take a piece of a stream of events. Raises `EventError`."""
         if self._cr or b"\r" in body:
             body = self._newlines(body)
-        data = self._buffer + body if self._buffer else body
-        if b"\n\n" not in data:
-            if len(data) > MAX_EVENT:
-                raise EventError(f"an event of more than {MAX_EVENT} bytes")
-            self._buffer = data
+        if b"\n\n" not in body and not (body[:1] == b"\n" and self._parts and self._parts[-1][-1:] == b"\n"):
+            if body:
+                self._parts.append(body)
+                self._size += len(body)
+                if self._size > MAX_EVENT:
+                    raise EventError(f"an event of more than {MAX_EVENT} bytes")
             return
-        *events, self._buffer = data.split(b"\n\n")
+        self._parts.append(body)
+        *events, rest = b"".join(self._parts).split(b"\n\n")
+        self._parts = [rest] if rest else []
+        self._size = len(rest)
         for event in events:
             if event:
                 self._take_event(stamp_ns, event)
 
     def end(self, stamp_ns: int) -> None:
         """The stream is over: an event that no empty line ends counts if it is whole. Raises `EventError`."""
-        rest, self._buffer = self._buffer.strip(), b""
+        rest = b"".join(self._parts).strip()
+        self._parts = []
         if rest:
             self._take_event(stamp_ns, rest)
 
@@ -169,7 +179,7 @@ class Answer:
         lead = self.lead
         if lead is not None and event.startswith(lead) and event.endswith(self.tail):
             text = event[len(lead) : len(event) - len(self.tail)]
-            if text and b'"' not in text and b"\\" not in text and b"\n" not in text:
+            if text and is_plain(text):
                 self.tokens((stamp_ns,))
                 return
         data = self._data_of(event)
@@ -180,7 +190,12 @@ class Answer:
             return
         if not self.done:  # what comes after the end is not looked at
             self._read(stamp_ns, data)
-            if self.failure is None and self._unlike < MAX_UNLIKE and event.endswith(data):
+            if (
+                self.n_chunks >= MIN_CHUNKS
+                and self._unlike < MAX_UNLIKE
+                and self.failure is None
+                and event.endswith(data)
+            ):
                 self._learn(event, data)
 
     def _data_of(self, event: bytes) -> bytes | None:
@@ -277,6 +292,18 @@ class Answer:
                 self.lead, self.tail = lead, tail
                 self._unlike = max(self._unlike - 2, 0)
                 return
+
+
+def is_plain(text: bytes) -> bool:
+    """Whether this is the inside of a JSON string as it stands: no end, escape or control character, good UTF-8."""
+    if UNPLAIN.search(text) is not None:
+        return False
+    if not text.isascii():
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            return False
+    return True
 
 
 def _count(value: object, before: int | None) -> int | None:

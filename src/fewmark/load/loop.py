@@ -14,36 +14,41 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from typing import Final
 
 from fewmark.load.clock import StepWatch, realtime_ns
-from fewmark.load.connection import Connection, Read, TlsConnection, drain, stamp_socket
+from fewmark.load.connection import (
+    BIG_READ,
+    MAX_READS,
+    READ_SIZE,
+    STAMP_SPACE,
+    Connection,
+    Read,
+    Receive,
+    drain,
+    stamp_socket,
+)
 from fewmark.load.decoding import Decoder, Sent, make_record
 from fewmark.load.endpoint import Endpoint, Mask
+from fewmark.load.http1 import END_OF_CHUNKS
+from fewmark.load.polling import make_poller
 from fewmark.load.records import RequestPlan, RequestRecord, RequestStatus, WorkerUse
 from fewmark.load.schedule import Schedule
 from fewmark.load.settings import LoadSettings
+from fewmark.load.tls import TlsConnection
 
 SCAN_S: Final = 0.05
-GATHER_S: Final = 0.0005
+MIN_GATHER_S: Final = 0.0003
+MAX_GATHER_S: Final = 0.004
 BUSY_RATE: Final = 2_000  # reads a second
 QUIET_S: Final = 1.0  # an answer that said [DONE] and then nothing is over
 BACKOFF_NS: Final = 100_000_000  # a stream's pause after a connection was refused
 MAX_BACKLOG: Final = 64  # answers to be decoded, beyond which one is decoded in each turn
-MAX_EVENTS: Final = 256
 PULL: Final = 64
-FINE_S: Final = 0.003
+MAX_SENDS: Final = 16  # at once; then answers are read, so that their first chunks do not pile up
 
 Chunks = list[tuple[int, str]]
 Sink = Callable[[RequestRecord, Chunks], None]
-
-
-class Poller(Protocol):
-    """What `select.epoll` and `select.poll` have in common."""
-
-    def register(self, fd: int, eventmask: int = ..., /) -> None: ...
-    def modify(self, fd: int, eventmask: int, /) -> None: ...
-    def unregister(self, fd: int, /) -> None: ...
 
 
 class Loop:
@@ -91,6 +96,7 @@ class Loop:
         self._addresses: list[tuple[int, tuple[object, ...]]] = []
         self._connections: dict[int, Connection] = {}
         self._tried: dict[Connection, int] = {}  # which address a connection being made is for
+        self._flowing: dict[int, tuple[Connection, Receive, Callable[[Read], None]]] = {}
         self._idle: list[Connection] = []
         self._backlog: deque[tuple[Sent, Decoder, list[Read], RequestStatus | None, str | None]] = deque()
         self._free: list[int] = []  # streams that have carried a request and may carry another
@@ -102,18 +108,10 @@ class Loop:
         self._asked = 0
         self._longest_pause_ns = 0
         self._n_events = 0
-        self._is_busy = False
+        self._gather_s = 0.0
+        self._usual_s = 1.0  # of a request, from send to end
         self._stopped_ns: int | None = None
-        self._poll: Callable[[float], list[tuple[int, int]]]
-        self._poller: Poller
-        if hasattr(select, "epoll"):
-            epoll = select.epoll()
-            self._poller = epoll
-            self._poll = lambda timeout: _poll_finely(epoll, timeout)
-        else:
-            poll = select.poll()
-            self._poller = poll
-            self._poll = lambda timeout: poll.poll(timeout * 1000)
+        self._poller, self._poll = make_poller()
 
     def listen(self, fd: int, callback: Callable[[], None]) -> None:
         """Call back whenever `fd` is readable."""
@@ -157,7 +155,7 @@ class Loop:
         )
 
     def _turn(self) -> None:
-        poll, connections, backlog = self._poll, self._connections, self._backlog
+        poll, connections, flowing, backlog = self._poll, self._connections, self._flowing, self._backlog
         monotonic_ns = time.monotonic_ns
         last_scan = before = monotonic_ns()
         scan_ns = int(SCAN_S * 1e9)
@@ -169,25 +167,51 @@ class Loop:
             if pause > self._longest_pause_ns:
                 self._longest_pause_ns = pause
             patience_s = 0.0 if backlog else self._patience_s()
-            if self._is_busy and patience_s > GATHER_S:
-                time.sleep(GATHER_S)  # reads cost less together, and their times are the kernel's
-                patience_s -= GATHER_S
+            gather_s = self._gather_s
+            if gather_s and patience_s > gather_s:
+                time.sleep(gather_s)
+                patience_s -= gather_s
             events = poll(patience_s)
             before = monotonic_ns()
             self._n_events += len(events)
             for fd, mask in events:
-                connection = connections.get(fd)
-                if connection is not None:
-                    connection.on_event(mask)
+                if mask == select.POLLIN and (flow := flowing.get(fd)) is not None:
+                    connection, receive, keep = flow
+                    try:
+                        data, ancillary, _, _ = receive(READ_SIZE, STAMP_SPACE)
+                    except OSError:
+                        connection.on_event(mask)  # sees it again
+                        continue
+                    if data and ancillary and len(data) <= BIG_READ and not data.endswith(END_OF_CHUNKS):
+                        keep((ancillary[0][2], data))
+                    elif data:
+                        connection.received(ancillary[0][2] if ancillary else realtime_ns(), data)
+                    else:
+                        connection.closed()
+                    continue
+                found = connections.get(fd)
+                if found is not None:
+                    found.on_event(mask)
                 elif fd in self.on_readable:
                     self.on_readable[fd]()
             if backlog and (not events or len(backlog) > MAX_BACKLOG):
                 self._decode_one()
             if before - last_scan > scan_ns:
-                self._is_busy = self._n_events > BUSY_RATE * (before - last_scan) / 1e9
-                self._n_events = 0
+                self._gather_s = self._gathering_s((before - last_scan) / 1e9)
                 last_scan = before
                 self._scan(before)
+
+    def _gathering_s(self, elapsed_s: float) -> float:
+        """How long to let reads gather before looking: they cost less together, and their times are the kernel's.
+
+        No longer than a fifth of a stream's usual gap between reads, so that they hardly ever meet in one, nor than a
+        five-hundredth of a request, which is how late the next one may be sent.
+        """
+        rate, self._n_events = self._n_events / elapsed_s, 0
+        if rate < BUSY_RATE:
+            return 0.0
+        gather_s = min(MAX_GATHER_S, 0.2 * self._n_in_flight / rate, 0.002 * self._usual_s)
+        return gather_s if gather_s >= MIN_GATHER_S else 0.0
 
     def _is_over(self) -> bool:
         if self._n_in_flight or self._backlog:
@@ -221,7 +245,9 @@ class Loop:
             self._give_up()
         if self._stopped_ns is not None or now_ns < self.start_ns:
             return
-        while self._may_send():
+        for _ in range(MAX_SENDS):
+            if not self._may_send():
+                return
             self._refill()
             due = self.schedule.take(now_ns)
             if due is None:
@@ -311,8 +337,13 @@ class Loop:
         if number:
             self._addresses.insert(0, self._addresses.pop(number))
 
+    def flows(self, connection: Connection, recvmsg: Receive) -> None:
+        """Reads of this connection need only be kept from now on."""
+        self._flowing[connection.fd] = (connection, recvmsg, connection.reads.append)
+
     def ended(self, connection: Connection, status: RequestStatus | None, error: str | None) -> None:
         """The request on this connection has ended, or an idle connection has."""
+        self._flowing.pop(connection.fd, None)
         sent, decoder, reads = connection.sent, connection.decoder, connection.reads
         if sent is None or decoder is None:
             if connection in self._idle:
@@ -355,6 +386,8 @@ class Loop:
             heapq.heappush(self._free, sent.slot)
         if sent.end_ns is None:
             sent.end_ns = now_ns
+        if sent.send_ns is not None:
+            self._usual_s += 0.05 * ((now_ns - sent.send_ns) / 1e9 - self._usual_s)
         self.schedule.ended(sent.plan, now_ns)
         if decoder is None or sent.send_ns is None:
             self._keep(make_record(sent, None, status, self._mask(error)), [])
@@ -401,7 +434,7 @@ class Loop:
                 self.ended(connection, RequestStatus.TIMEOUT, f"no end in {settings.request_timeout_s:g} s")
             elif quiet > stall_ns:
                 self.ended(connection, RequestStatus.TIMEOUT, f"not a byte in {settings.stall_timeout_s:g} s")
-            elif quiet > quiet_ns and connection.n_reads:
+            elif len(connection.reads) > MAX_READS or (quiet > quiet_ns and connection.n_reads):
                 connection.decode()
                 if decoder.failure is not None or decoder.says_done:
                     self.ended(connection, None, None)
@@ -416,11 +449,3 @@ class Loop:
     def _cancel(self) -> None:
         for connection in [c for c in self._connections.values() if c.sent is not None]:
             self.ended(connection, RequestStatus.CANCELLED, "not finished before the end of the load")
-
-
-def _poll_finely(epoll: select.epoll, timeout_s: float) -> list[tuple[int, int]]:
-    """Poll with a time limit finer than epoll's whole milliseconds, where it is short."""
-    if 0.0 < timeout_s < FINE_S:
-        select.select([epoll], (), (), timeout_s)
-        timeout_s = 0.0
-    return epoll.poll(max(timeout_s - FINE_S / 2, 0.0), MAX_EVENTS)

@@ -55,6 +55,27 @@ def test_reads_cut_anywhere_give_the_same_chunks(wire, seed):
     assert quick.answer.second_ns == thorough.answer.second_ns
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_damaged_answers_never_raise_and_both_ways_agree(wire, seed):
+    draw = random.Random(seed)
+    pieces = [wire.CHUNKED, *(wire.chunk(wire.event(draw.choice(TEXTS))) for _ in range(30)), *wire.answer(3)[4:]]
+    raw = bytearray(b"".join(pieces))
+    for _ in range(draw.choice([1, 1, 3])):
+        at = draw.randrange(len(wire.CHUNKED) if draw.random() < 0.8 else 0, len(raw))
+        kind = draw.random()
+        if kind < 0.5:
+            raw[at] = draw.choice([0, 9, 10, 13, 34, 92, 128, 255, draw.randrange(256)])
+        elif kind < 0.75:
+            del raw[at : at + draw.randrange(1, 40)]
+        else:
+            raw[at:at] = raw[: draw.randrange(60)]
+    cuts = sorted(draw.sample(range(len(raw)), 12))
+    quick, thorough = decode([bytes(raw)], cuts), decode([bytes(raw)], cuts, keep_chunks=True)
+    assert quick.outcome() == thorough.outcome()
+    assert quick.answer.n_chunks == thorough.answer.n_chunks
+    assert quick.answer.gaps_s == thorough.answer.gaps_s
+
+
 def test_a_chunk_counts_when_its_last_byte_came(wire):
     chunks = [wire.chunk(wire.event(f" t{i}")) for i in range(4)]
     pieces = [wire.CHUNKED, *chunks, wire.chunk(wire.DONE), wire.END]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import select
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fewmark.core.errors import InputError
+from fewmark.load import connection
 from fewmark.load.client import run_load
 from fewmark.load.endpoint import Endpoint
 from fewmark.load.records import RequestStatus
@@ -159,6 +162,22 @@ def test_a_hundred_streams(server, load, wire):
     result = load(server.url, [wire.plan(i, output_tokens=10) for i in range(200)], concurrency=100)
     assert all(r.status is RequestStatus.OK and r.n_chunks == 10 for r in result.records)
     assert server.n_connections == 100
+
+
+def test_without_the_kernels_times(server, load, wire, monkeypatch):
+    monkeypatch.setattr(connection, "stamp_socket", lambda sock: None)
+    monkeypatch.setattr(connection, "_stamp_sends", lambda sock: False)
+    monkeypatch.delattr(select, "epoll", raising=False)
+    server.script = lambda path: [piece for part in wire.answer(6) for piece in (part, 0.02)]
+    result = load(server.url, [wire.plan(i, output_tokens=6) for i in range(8)], concurrency=2)
+    for record in result.records:
+        assert (record.status, record.n_chunks, record.kernel_stamps) == (RequestStatus.OK, 6, False)
+        assert record.planned_send_s <= record.send_s <= record.first_byte_s <= record.last_token_s <= record.end_s
+
+
+def test_with_the_kernels_times(server, load, wire):
+    result = load(server.url, [wire.plan(i) for i in range(4)])
+    assert all(record.kernel_stamps for record in result.records) or sys.platform != "linux"
 
 
 @pytest.mark.parametrize(
