@@ -1,9 +1,11 @@
 """How many repeats are enough, and what every failure of an engine becomes."""
 
+import json
 import math
 import random
 import statistics
 
+import numpy as np
 import pytest
 
 from fewmark.core import Case, Deployment, InputError, Measurement, Sample, Status, Workload
@@ -131,18 +133,68 @@ def test_another_number_of_tokens_than_asked_is_invalid(tokens):
 
 
 @pytest.mark.parametrize(
-    "sample",
+    "told",
     [
-        Sample(output_tokens=32),
-        Sample(output_tokens=32, e2e_latency_s=0.0),
-        Sample(output_tokens=32, e2e_latency_s=1.0, token_times_s=(0.5, math.nan)),
+        {},
+        {"e2e_latency_s": 0.0},
+        {"e2e_latency_s": -1.0},
+        {"e2e_latency_s": 1e300},
+        {"e2e_latency_s": math.inf},
+        {"e2e_latency_s": "1.0"},
+        {"e2e_latency_s": True},
+        {"e2e_latency_s": [1.0]},
+        {"e2e_latency_s": 10**400},
+        {"e2e_latency_s": 1.0, "ttft_s": 2.0},
+        {"e2e_latency_s": 1.0, "ttft_s": -0.5},
+        {"e2e_latency_s": 1.0, "power_w": -1},
+        {"e2e_latency_s": 1.0, "token_times_s": (0.5, math.nan)},
+        {"e2e_latency_s": 1.0, "token_times_s": (0.5, 0.4)},
+        {"e2e_latency_s": 1.0, "token_times_s": (0.5, 1.4)},
+        {"e2e_latency_s": 1.0, "token_times_s": "0.5"},
+        {"e2e_latency_s": 1.0, "token_times_s": 0.5},
+        {"e2e_latency_s": 1.0, "token_times_s": ("a",)},
     ],
+    ids=repr,
 )
-def test_a_clock_that_cannot_be_right_is_invalid(sample):
+def test_a_clock_that_cannot_be_right_is_invalid(told):
+    engine = Scripted(1.0)
+    engine.run = lambda workload, seed: Sample(output_tokens=32, **told)
+    outcome = measure(engine, WORK, Policy(warmup=0), seed=1)
+    assert outcome.status is Status.INVALID and outcome.samples == []
+
+
+@pytest.mark.parametrize("sample", [None, 1.0, {"e2e_latency_s": 1.0}, Sample], ids=repr)
+def test_what_is_no_sample_is_invalid(sample):
     engine = Scripted(1.0)
     engine.run = lambda workload, seed: sample
     outcome = measure(engine, WORK, Policy(warmup=0), seed=1)
-    assert outcome.status is Status.INVALID and outcome.samples == []
+    assert outcome.status is Status.INVALID and "no sample" in outcome.error
+
+
+def test_numbers_of_numpy_are_numbers():
+    engine = Scripted(1.0)
+    engine.run = lambda workload, seed: Sample(
+        output_tokens=np.int64(32),
+        e2e_latency_s=np.float32(2.0),
+        ttft_s=np.array(0.5),
+        token_times_s=np.array([0.5, 2]),
+    )
+    outcome = measure(engine, WORK, Policy(warmup=0), seed=1)
+    assert outcome.status is Status.OK
+    sample = outcome.samples[0]
+    assert (sample.e2e_latency_s, sample.ttft_s, sample.token_times_s) == (2.0, 0.5, (0.5, 2.0))
+    assert json.loads(json.dumps(outcome.to_dict()))["samples"][0]["output_tokens"] == 32
+
+
+@pytest.mark.parametrize("status", ["ok", "strange", None])
+def test_a_failure_that_has_no_status_is_a_crash(status):
+    engine = Scripted(1.0)
+
+    def run(workload, seed):
+        raise CaseFailure(status, "no reason")
+
+    engine.run = run
+    assert measure(engine, WORK, Policy(warmup=0), seed=1).status is Status.CRASHED
 
 
 def test_an_outcome_becomes_a_measurement_that_survives_its_text():
@@ -156,7 +208,29 @@ def test_an_outcome_becomes_a_measurement_that_survives_its_text():
     assert Measurement.from_dict(measurement.to_dict()) == measurement
 
 
-@pytest.mark.parametrize("data", [{}, {"status": "strange"}, {"status": "ok", "samples": [{"speed": 1}]}])
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"status": "strange"},
+        {"status": ["ok"]},
+        {"status": "ok"},
+        {"status": "ok", "samples": [{"speed": 1}]},
+        {"status": "ok", "samples": [{"e2e_latency_s": "1"}]},
+        {"status": "ok", "samples": 7},
+        {"status": "ok", "samples": [7]},
+        {"status": "crashed", "flags": [1]},
+        {"status": "crashed", "flags": "imprecise"},
+        {"status": "crashed", "error": {}},
+        {"status": "crashed", "wall_s": "1"},
+        {"status": "crashed", "wall_s": -1},
+        {"status": "crashed", "energy_j": float("nan")},
+        {"status": "crashed", "extra": [1]},
+        {"status": "crashed", "extra": {"x": float("inf")}},
+        {"status": "crashed", "provenance": "guessed"},
+    ],
+    ids=repr,
+)
 def test_a_malformed_outcome_is_refused(data):
     with pytest.raises(InputError):
         Outcome.from_dict(data)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
+from numbers import Integral, Real
 from typing import Any
 
 from fewmark.core.errors import InputError
@@ -66,7 +67,22 @@ def freeze(value: Any) -> Any:
         return FrozenMap(value)
     if isinstance(value, (list, tuple)):
         return tuple(freeze(item) for item in value)
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # a scalar of NumPy or of the like
+        return freeze(value.item())
     raise InputError("an option must be a JSON value", got=value, hint="use strings, numbers, lists or mappings")
+
+
+def as_number(value: Any) -> int | float | None:
+    """The finite int or float behind a number of any kind, NumPy's scalars included; None for what is none."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        number = int(value) if isinstance(value, Integral) else float(value)
+        return number if math.isfinite(number) else None
+    except (OverflowError, ValueError):
+        return None
 
 
 def thaw(value: Any) -> Any:

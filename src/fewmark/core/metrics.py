@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -125,4 +126,5 @@ def derive_metrics(
     decode_s = e2e - ttft if e2e is not None and ttft is not None else 0.0
     if out["decode_throughput_tok_s"] is None and bb and oo is not None and oo > 1 and decode_s > 0:
         out["decode_throughput_tok_s"] = bb * (oo - 1) / decode_s
-    return out
+    # Of a time next to nothing follows a rate beyond all numbers, which is none.
+    return {name: value if value is None or math.isfinite(value) else None for name, value in out.items()}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from fewmark.core.errors import InputError
+from fewmark.core.frozen import as_number
 
 if TYPE_CHECKING:
     pass
@@ -45,7 +46,13 @@ class Projection:
     confidence_level: float = 0.9
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "e2e_latency_s", tuple(self.e2e_latency_s))
+        times = self.e2e_latency_s
+        ends = (self.low_s, self.high_s)
+        if isinstance(times, (str, bytes)) or not isinstance(times, Iterable):
+            raise InputError("a projection's latencies are a list of numbers", got=times)
+        object.__setattr__(self, "e2e_latency_s", tuple(times))
+        if any(as_number(value) is None for value in (*self.e2e_latency_s, *(end for end in ends if end is not None))):
+            raise InputError("a projection's latencies are finite numbers", got=(*self.e2e_latency_s, *ends))
 
     def to_dict(self) -> dict[str, Any]:
         """The known fields, JSON-ready."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fewmark.core.columns import COUNT_COLUMNS, METRIC_COLUMNS, SERVING_COLUMNS
 from fewmark.core.errors import InputError
-from fewmark.core.frozen import FrozenMap, thaw
+from fewmark.core.frozen import FrozenMap, as_number, thaw
 from fewmark.core.requests import Requests
 
 _NUMBERS: Final = (*METRIC_COLUMNS, "output_tokens")
@@ -39,12 +39,17 @@ class Sample:
     requests: Requests | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.token_times_s, tuple):
-            object.__setattr__(self, "token_times_s", tuple(self.token_times_s))
+        times = self.token_times_s
+        if not isinstance(times, tuple) or any(type(moment) is not float for moment in times):
+            if isinstance(times, (str, bytes)) or not isinstance(times, Iterable):
+                raise InputError("token_times_s must be a list of numbers", got=times)
+            object.__setattr__(self, "token_times_s", tuple(number("token_times_s", moment) for moment in times))
+        elif not all(map(math.isfinite, times)):
+            raise InputError("token_times_s must be finite numbers")
         for name in _NUMBERS:
             value = getattr(self, name)
-            if value is not None and not _is_finite_number(value):
-                raise InputError(f"{name} must be a finite number or unknown", got=value)
+            if value is not None and not (type(value) is float and math.isfinite(value)):
+                object.__setattr__(self, name, number(name, value))
         if self.statistics is not _NONE:
             self._check_statistics()
         if isinstance(self.requests, Mapping):
@@ -74,10 +79,13 @@ class Sample:
         for name, value in stated.items():
             if name not in _STATISTICS:
                 raise InputError("unknown statistic of a sample", got=name, hint=f"one of {', '.join(SERVING_COLUMNS)}")
-            if not _is_finite_number(value):
-                raise InputError(f"{name} must be a finite number or unknown", got=value)
+            stated[name] = number(name, value)
         object.__setattr__(self, "statistics", FrozenMap(stated))
 
 
-def _is_finite_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def number(name: str, value: object) -> float:
+    """The number behind a value of any numeric type, NumPy's too. Raises `InputError` where it is none, or infinite."""
+    found = as_number(value)
+    if found is None:
+        raise InputError(f"{name} must be a finite number or unknown", got=value)
+    return found

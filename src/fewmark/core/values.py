@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 
 from fewmark.core.columns import LOAD_COLUMNS, STATISTICS
 from fewmark.core.errors import InputError
-from fewmark.core.frozen import FrozenMap, content_hash, thaw
+from fewmark.core.frozen import FrozenMap, as_number, content_hash, thaw
 from fewmark.core.metrics import derive_metrics
 from fewmark.core.projection import Projection
-from fewmark.core.samples import Sample
+from fewmark.core.samples import Sample, number
+from fewmark.core.validity import MAX_TOKENS, reason_invalid
 
 
 class Status(StrEnum):
@@ -210,6 +211,15 @@ class Cost:
     energy_j: float | None = None
     startup_s: float | None = None
 
+    def __post_init__(self) -> None:
+        for name in _field_names(Cost):
+            value = getattr(self, name)
+            if value is not None:
+                value = number(name, value)
+                if value < 0:
+                    raise InputError(f"{name} must not be negative", got=value)
+                object.__setattr__(self, name, value)
+
     def to_dict(self) -> dict[str, Any]:
         """The known fields as a plain dictionary."""
         return _known_fields(self)
@@ -261,6 +271,9 @@ class Measurement:
         for name in ("environment", "extra"):
             if not isinstance(getattr(self, name), FrozenMap):
                 object.__setattr__(self, name, FrozenMap(getattr(self, name)))
+        if self.status is Status.OK and (reason := reason_invalid(self)) is not None:
+            object.__setattr__(self, "status", Status.INVALID)
+            object.__setattr__(self, "error", reason)
 
     @cached_property
     def measurement_id(self) -> str:
@@ -397,13 +410,13 @@ def _require_text(name: str, value: object) -> None:
         raise InputError(f"{name} must be a non-empty string", got=value)
 
 
-def _is_finite_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _positive(name: str, value: Any, *, whole: bool = False) -> Any:
-    if not _is_finite_number(value) or value <= 0:
+    found = as_number(value)
+    if found is None or found <= 0:
         raise InputError(f"{name} must be a positive number", got=value)
+    if found > MAX_TOKENS:
+        raise InputError(f"{name} is beyond all measure", got=value, hint=f"at most {MAX_TOKENS:g}")
+    value = found
     if float(value).is_integer():
         return int(value)
     if whole:

@@ -27,7 +27,6 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -44,6 +43,7 @@ from fewmark.engines.checkpoints.source import check_single, check_workload, mod
 from fewmark.engines.environments.recipe import Build, Recipe
 from fewmark.engines.memory.exhaustion import speaks_of_memory
 from fewmark.engines.memory.refusal import require_room_for_file, require_room_to_load
+from fewmark.engines.worker.scratch import temporary_folder
 
 OPTIONS: Final = frozenset({"config", "weights", "threads", "slots", "slot_tokens", "gpu_layers"})
 PROGRAM: Final = "llama-server"
@@ -107,7 +107,7 @@ class LlamaCppEngine:
         if asked is not None and "cpu" not in asked.lower() and "gpu_layers" not in options:
             raise unsupported(f"to run on {asked}, say with gpu_layers how many layers go there")
         self._slots, _ = whole(options, "slots", 16), whole(options, "slot_tokens", 4096)
-        self._folder = Path(tempfile.mkdtemp(prefix="fewmark-llama-"))
+        self._folder = temporary_folder("llama")
         context = self._prepare(deployment, options)
         self._length = whole(options, "slot_tokens", min(context or 4096, 4096))
         if context is not None and self._length > context:

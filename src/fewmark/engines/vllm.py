@@ -20,7 +20,6 @@ import math
 import os
 import random
 import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +32,7 @@ from fewmark.engines.checkpoints.source import check_single, check_workload, mod
 from fewmark.engines.environments.recipe import Recipe
 from fewmark.engines.memory.refusal import require_room_to_load, require_room_to_run
 from fewmark.engines.registry import installed_version
+from fewmark.engines.worker.scratch import temporary_folder
 
 OPTIONS: Final = frozenset({"config", "weights", "threads", "max_model_len", "max_num_seqs"})
 DTYPES: Final = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -109,7 +109,7 @@ class VllmEngine:
             os.environ["OMP_NUM_THREADS"] = str(whole(options, "threads", 1))
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         os.environ.update(HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1", VLLM_ENABLE_V1_MULTIPROCESSING="0")
-        self._folder = tempfile.mkdtemp(prefix="fewmark-vllm-")
+        self._folder = str(temporary_folder("vllm"))
         model = source.checkpoint
         if model is None:
             model = Path(self._folder)

@@ -9,12 +9,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from itertools import accumulate
 from pathlib import Path
 
 from fewmark.core import Sample, Status
 from fewmark.engines import Availability, CaseFailure
+from fewmark.engines.worker.scratch import temporary_folder
 
 
 class DummyEngine:
@@ -70,13 +72,28 @@ class DummyEngine:
             os._exit(3)
         if how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        if how == "parent":  # whatever has started the worker, and with it the worker
-            os.kill(os.getppid(), signal.SIGKILL)
+        if how == "parent":  # whatever has started the worker, and with it the worker and its keeper
+            keeper = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()
+            os.kill(int(keeper[1]), signal.SIGKILL)
             time.sleep(600)
         if how == "hang":
             child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
             self.note(f"child {child.pid}")
             time.sleep(600)
+        if how == "escape":  # a grandchild in a session of its own that heeds no polite signal
+            code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+            start = (
+                f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {code!r}], start_new_session=True)"
+            )
+            code = f"{start}; import time; time.sleep(600)"
+            self.child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+            self.note(f"child {self.child.pid}")
+        if how == "fill" or self.options.get("fill"):
+            for parent in (None, *([Path(self.options["elsewhere"])] if "elsewhere" in self.options else [])):
+                folder = temporary_folder("dummy", parent)
+                (folder / "weights").write_bytes(b"x" * 1000)
+                self.note(f"folder {folder}")
+            self.note(f"folder {tempfile.mkdtemp()}")
         if how == "memory":
             raise MemoryError("no room")
         if how == "allocate":

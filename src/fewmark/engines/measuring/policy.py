@@ -34,6 +34,11 @@ from fewmark.core import (
     content_hash,
     derive_metrics,
 )
+from fewmark.core.errors import MALFORMED
+from fewmark.core.frozen import thaw
+from fewmark.core.text import brief, masked, printable, without_secrets
+from fewmark.core.validity import reason_unlike
+from fewmark.core.values import MEASUREMENT_PROVENANCES
 from fewmark.engines.base import CaseFailure, Engine, Recorded
 from fewmark.engines.host import CpuWatch
 from fewmark.engines.measuring.outliers import outliers, quality_flags
@@ -41,6 +46,8 @@ from fewmark.engines.memory.exhaustion import speaks_of_memory
 from fewmark.engines.memory.peak import PeakMemory
 
 LEAST_JUDGED = 3  # repeats below which nothing can be said of how well their median is known
+MAX_SAMPLES = 100_000
+MAX_ERROR = 4_000  # characters
 WARMUP_TOKENS = 16  # a warm-up run needs the shapes of the case, not its length
 
 
@@ -130,9 +137,31 @@ class Outcome:
         try:
             rest = {key: value for key, value in data.items() if key in known}
             samples = [Sample(**sample) for sample in rest.pop("samples", ())]
-            return cls(status=Status(rest.pop("status")), samples=samples, **rest)
-        except (TypeError, ValueError, KeyError) as error:
-            raise InputError("not the outcome of a case", got=dict(data), hint=str(error)) from None
+            outcome = cls(status=Status(rest.pop("status")), samples=samples, **rest)
+        except MALFORMED as error:
+            raise InputError("not the outcome of a case", got=data, hint=str(error)) from None
+        outcome._check()
+        return outcome
+
+    def _check(self) -> None:
+        """Refuse fields of the wrong kind, and what contradicts itself."""
+        if self.status is Status.OK and not self.samples:
+            raise InputError("a case that was measured has a sample", got="none")
+        if len(self.samples) > MAX_SAMPLES:
+            raise InputError(f"a case has at most {MAX_SAMPLES} samples", got=len(self.samples))
+        if self.provenance not in MEASUREMENT_PROVENANCES:
+            raise InputError("unknown provenance", got=self.provenance)
+        if not isinstance(self.flags, list) or not all(isinstance(flag, str) for flag in self.flags):
+            raise InputError("flags are a list of words", got=self.flags)
+        if self.error is not None:
+            if not isinstance(self.error, str):
+                raise InputError("an error is a text", got=self.error)
+            self.error = printable(without_secrets(self.error[:MAX_ERROR]))
+        cost = Cost(wall_s=self.wall_s, energy_j=self.energy_j)
+        self.wall_s, self.energy_j = cost.wall_s, cost.energy_j
+        if not isinstance(self.extra, Mapping):
+            raise InputError("what was found beside is a mapping", got=self.extra)
+        self.extra = masked(thaw(FrozenMap(self.extra)))
 
     def to_measurement(self, case: Case, *, startup_s: float | None, environment: Mapping[str, Any]) -> Measurement:
         """The measurement of `case`, as of now. `startup_s` is its share of the engine's start."""
@@ -200,7 +229,9 @@ def measure(
         engine.check(workload)
         _repeat(engine, asked, policy, seed, outcome, on_sample, began)
     except CaseFailure as failure:
-        outcome.status, outcome.error = failure.status, failure.reason
+        outcome.status, outcome.error = _failed(failure.status), str(failure.reason)
+    except InputError as error:  # a value that no sample can have
+        outcome.status, outcome.error = Status.INVALID, str(error)
     except MemoryError as error:
         outcome.status, outcome.error = Status.OUT_OF_MEMORY, f"out of memory: {error}"
     except Exception as error:  # whatever an engine does costs one case, never the sweep
@@ -243,7 +274,17 @@ def _repeat(
         outcome.flags.append("imprecise")
 
 
-def _checked(sample: Sample, workload: Workload) -> float:
+def _failed(status: Any) -> Status:
+    """The status of a failure; one that is none, or says ok, is a crash."""
+    try:
+        return Status.CRASHED if Status(status) is Status.OK else Status(status)
+    except ValueError:
+        return Status.CRASHED
+
+
+def _checked(sample: Any, workload: Workload) -> float:
+    if not isinstance(sample, Sample):
+        raise CaseFailure(Status.INVALID, f"the engine gave no sample but {brief(sample)}")
     if sample.output_tokens != workload.output_tokens:
         raise CaseFailure(
             Status.INVALID,
@@ -252,8 +293,8 @@ def _checked(sample: Sample, workload: Workload) -> float:
         )
     if sample.e2e_latency_s is None or sample.e2e_latency_s <= 0:
         raise CaseFailure(Status.INVALID, f"the engine gave no positive end-to-end latency: {sample.e2e_latency_s}")
-    if not all(math.isfinite(moment) for moment in sample.token_times_s):
-        raise CaseFailure(Status.INVALID, "the engine gave a token time that is not finite")
+    if (reason := reason_unlike(sample)) is not None:
+        raise CaseFailure(Status.INVALID, reason)
     return sample.e2e_latency_s
 
 
@@ -266,8 +307,14 @@ def _recorded(engine: Recorded, workload: Workload) -> Outcome:
     outcome = Outcome(provenance="imported", flags=["replayed"])
     try:
         outcome.samples = list(engine.recorded(workload))
+        if not outcome.samples or not all(isinstance(sample, Sample) for sample in outcome.samples):
+            raise CaseFailure(Status.INVALID, "the engine gave no samples")
     except CaseFailure as failure:
-        outcome.status, outcome.error = failure.status, failure.reason
+        outcome.status, outcome.error, outcome.samples = _failed(failure.status), str(failure.reason), []
+        return outcome
+    except Exception as error:  # whatever an engine does costs one case, never the sweep
+        outcome.status = Status.INVALID if isinstance(error, InputError) else Status.CRASHED
+        outcome.error = f"{type(error).__name__}: {error}"
         return outcome
     latencies = [
         derive_metrics(

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from fewmark.engines.checkpoints.source import unsupported
 from fewmark.engines.memory.footprint import tiers_of
+from fewmark.engines.worker.scratch import temporary_folder
 
 IN_MEMORY: Final = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 M_MMAP_THRESHOLD: Final = -3
@@ -39,7 +40,7 @@ class DiskFolder:
         where = Path(parent) if parent else Path(tempfile.gettempdir())
         if not where.is_dir():
             raise unsupported(f"offload_folder {str(where)!r} is not a folder")
-        self.path = Path(tempfile.mkdtemp(prefix="fewmark-offload-", dir=where))
+        self.path = temporary_folder("offload", where if parent else None)
         self._descriptors: list[int] = []
         self.page_cache = "cold" if cold else "warm"
         if cold and (reason := _always_cached(self.path)):

@@ -15,13 +15,17 @@ PACKAGES = ("core", "load", "engines")
 MAIN = "import sys\nfrom fewmark.engines.worker.program import main\n\nsys.exit(main())\n"
 
 
-def boot_line() -> bytes:
-    """The first line that a worker started with `fewmark.engines.worker.boot.COMMAND` reads."""
+def boot_line(lease_s: float | None = None) -> bytes:
+    """The first line that a worker started with `fewmark.engines.worker.boot.COMMAND` reads.
+
+    `lease_s` is how long the parent may be silent before the worker ends by itself.
+    """
     sources = {
         path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): (path.endswith("/__init__.py"), text)
         for path, text in worker_files()
     }
-    return json.dumps({"boot": sources["fewmark.engines.worker.boot"][1], "sources": sources}).encode() + b"\n"
+    message = {"boot": sources["fewmark.engines.worker.boot"][1], "sources": sources, "lease_s": lease_s}
+    return json.dumps(message).encode() + b"\n"
 
 
 def write_archive(path: Path) -> Path:

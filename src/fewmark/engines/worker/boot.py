@@ -45,4 +45,4 @@ def start(message):  # type: ignore[no-untyped-def]
     sys.path[:] = [entry for entry in sys.path if entry]  # an import must not find files of the working directory
     from fewmark.engines.worker.program import serve
 
-    sys.exit(serve())
+    sys.exit(serve(message.get("lease_s")))

@@ -4,7 +4,7 @@
 prints goes to standard error, which the parent keeps as a log. Every message is an object on a line of its own; every
 answer begins with ``{"fewmark": 1,``, the protocol's version.
 
-    worker  {"event": "hello", "pid", "environment"}
+    worker  {"event": "hello", "pid", "environment", "scratch"}
     parent  {"op": "limit", "memory_bytes"}: before loading, where the memory is limited; not answered
     parent  {"op": "load", "deployment"}
     worker  {"event": "loaded", "environment"} or {"event": "failed", "status", "error"}
@@ -16,7 +16,8 @@ answer begins with ``{"fewmark": 1,``, the protocol's version.
     parent  {"op": "close"}
     worker  {"event": "closed"}
 
-A worker dies with its parent: when standard input ends, or at once by a signal where the kernel can send one.
+A worker dies with its parent: its keeper (`fewmark.engines.worker.keeper`) ends it when standard input ends. Behind a
+prefix the parent sends an empty line now and then; a worker that hears nothing for the time of its lease is ended, too.
 
 **Batch** (`main`): ``python -m fewmark.engines.worker.program --cases cases.jsonl --out results.jsonl``, see
 `fewmark.engines.worker.batch`.
@@ -44,6 +45,7 @@ from fewmark.engines.doctor import examine, noise
 from fewmark.engines.host import host_facts, limit_memory
 from fewmark.engines.measuring.policy import Policy, measure
 from fewmark.engines.worker.batch import read_cases, run_batch
+from fewmark.engines.worker.keeper import start_keeper
 from fewmark.engines.worker.loading import close_engine, engine_facts, failed_load, ready_engine
 
 PROTOCOL: Final = 1
@@ -59,8 +61,9 @@ POLICY_HELP: Final = {
 }
 
 
-def serve() -> int:
-    """Serve the parent's requests until it says close or goes away."""
+def serve(lease_s: float | None = None) -> int:
+    """Serve the parent's requests until it says close or goes away, or was silent for `lease_s`."""
+    scratch = start_keeper(lease_s=lease_s)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     _die_with_parent()
@@ -73,7 +76,7 @@ def serve() -> int:
         answers.write(line.encode() + b"\n")
         answers.flush()
 
-    send("hello", pid=os.getpid(), environment=host_facts())
+    send("hello", pid=os.getpid(), environment=host_facts(), scratch=scratch and str(scratch))
     engine: Engine | None = None
     while (request := requests.get())["op"] != "close":
         if request["op"] == "load":
@@ -112,7 +115,8 @@ def _load(deployment: Deployment, send: Callable[..., None]) -> Engine | None:
 
 def _read(stream: BinaryIO, requests: queue.Queue[dict[str, Any]]) -> None:
     for line in stream:
-        requests.put(json.loads(line))
+        if line.strip():  # an empty one says that the parent is there
+            requests.put(json.loads(line))
     # The parent is gone. The engine may be busy in the other thread, and may have started processes of its own.
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
@@ -146,6 +150,8 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     options = parser.parse_args(argv)
     sys.path[:0] = options.path
+    start_keeper(serving=False)
+    _die_with_parent()
     try:
         policy = Policy(**{item.name: getattr(options, item.name) for item in fields(Policy)})
         cases = read_cases(options.cases)

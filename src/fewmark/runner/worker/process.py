@@ -8,7 +8,6 @@ import os
 import queue
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -16,18 +15,30 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from fewmark.core import Deployment, EngineError, InputError, Sample, Status, Workload
+from fewmark.core import Deployment, EngineError, FrozenMap, InputError, Sample, Status, Workload
+from fewmark.core.errors import MALFORMED
+from fewmark.core.frozen import thaw
+from fewmark.core.text import masked, printable, without_secrets
 from fewmark.engines.measuring.policy import Outcome, Policy
 from fewmark.engines.memory.exhaustion import speaks_of_memory
 from fewmark.engines.worker.archive import boot_line
 from fewmark.engines.worker.program import PROTOCOL
+from fewmark.engines.worker.scratch import remove_if_free
 from fewmark.runner.telemetry import Telemetry
 from fewmark.runner.worker.launch import Launch
 
 MARK: Final = b'{"fewmark": '
 POLL_S: Final = 0.25  # how often a silent worker is checked for being alive
 CLOSE_TIMEOUT_S: Final = 10.0
+KEEPER_TIMEOUT_S: Final = 12.0
+PREFIX_TIMEOUT_S: Final = 5.0
+MAX_SHOWN_CHARACTERS: Final = 2000
 LOG_TAIL_BYTES: Final = 2000
+MAX_LINE_BYTES: Final = 2**24  # of a message; what is longer is none
+MAX_WAITING: Final = 8  # messages that nobody has looked at yet; a worker that sends more has to wait
+LEASE_S: Final = 120.0  # behind a prefix: how long we may be silent before the worker ends by itself
+HEARTBEAT_S: Final = 15.0
+NO_MESSAGE: Final = MARK + b'1, "event": "malformed"}'
 PEAK: Final = "peak_memory_bytes"
 
 
@@ -53,38 +64,47 @@ class WorkerProcess:
 
     def __init__(self, launch: Launch, *, start_timeout_s: float) -> None:
         command = launch.command()
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the worker)
         self._oom_kills = _oom_kills()
-        self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._answers: queue.Queue[bytes | None] = queue.Queue(MAX_WAITING)
+        self._log, self._writing = bytearray(), threading.Lock()
+        self._killed, self._ended = False, threading.Event()
+        self._exceeded, self._limit = False, launch.memory_limit_bytes
+        self._pid, self._scratch = 0, None
+        self._behind = bool(launch.prefix)
+        lease_s = LEASE_S if self._behind else None
         try:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._log,
+                stderr=subprocess.PIPE,
                 env={**os.environ, **launch.environment},
                 start_new_session=True,  # its own process group: killed as a whole, and not by Ctrl-C in our terminal
             )
-        except OSError as error:
-            self._log.close()
-            raise EngineError("cannot start a worker", got=f"{command[0]}: {error.strerror}") from None
-        self._killed = False
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        # More than a pipe holds; a command that does not read must not block us.
-        self._booter = threading.Thread(target=self._write, args=(boot_line(),), daemon=True)
-        self._reader.start()
-        self._booter.start()
+        except (OSError, ValueError) as error:  # ValueError: a NUL among the arguments
+            reason = getattr(error, "strerror", None) or error
+            raise EngineError("cannot start a worker", got=f"{command[0]}: {reason}") from None
+        # The boot line is more than a pipe holds; a command that does not read must not block us.
+        self._threads = [
+            threading.Thread(target=self._read, daemon=True),
+            threading.Thread(target=self._read_log, daemon=True),
+            threading.Thread(target=self._write_all, args=(boot_line(lease_s), lease_s is not None), daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
         try:
             hello = self._receive(time.monotonic() + start_timeout_s)
             if hello["event"] == "refused" or hello["fewmark"] != PROTOCOL:
                 raise EngineError("this interpreter cannot run a worker", got=hello.get("error", hello))
+            self.host: dict[str, Any] = masked(thaw(_facts_of(hello)))
+            self._pid, scratch = _whole(hello.get("pid")), hello.get("scratch")
+            self._scratch = Path(scratch) if isinstance(scratch, str) and not self._behind else None
+        except InputError as error:
+            self.kill()
+            raise WorkerGoneError(Status.INVALID, f"malformed hello: {error}") from None
         except BaseException:
             self.kill()
             raise
-        self.host: dict[str, Any] = hello["environment"]
-        self._pid = hello["pid"]
-        self._exceeded = False
-        self._limit = launch.memory_limit_bytes
         if self._limit is not None:
             self._write(json.dumps({"op": "limit", "memory_bytes": self._limit}).encode() + b"\n")
 
@@ -104,14 +124,22 @@ class WorkerProcess:
         try:
             with self._watched():
                 answer = self._ask({"op": "load", "deployment": deployment.to_dict()}, timeout_s)
+            if answer["event"] == "loaded":
+                return masked(thaw(_facts_of(answer)))  # type: ignore[no-any-return]
+            if answer["event"] == "failed":
+                failed = Outcome.from_dict({"status": answer.get("status"), "error": answer.get("error")})
+                if failed.status is Status.OK:
+                    raise InputError("a failure has a status of its own", got=answer)
+                return failed
+            if answer["event"] != "unavailable":
+                raise InputError("not an answer to the loading of a deployment", got=answer)
         except WorkerGoneError as gone:
             self.kill()
             return Outcome(gone.status, error=f"while loading: {gone.reason}")
-        if answer["event"] == "loaded":
-            return dict(answer["environment"])
-        if answer["event"] == "unavailable":
-            raise EngineError(answer["error"])
-        return Outcome(Status(answer["status"]), error=answer["error"])
+        except InputError as error:
+            self.kill()
+            return Outcome(Status.INVALID, error=f"while loading: malformed answer: {error}")
+        raise EngineError(str(answer.get("error"))[:MAX_SHOWN_CHARACTERS])
 
     def run(self, workload: Workload, policy: Policy, seed: int, timeout_s: float) -> Outcome:
         """Measure a workload on what is loaded. Whatever happens is the outcome, with the samples that there are."""
@@ -120,7 +148,9 @@ class WorkerProcess:
         request = {"op": "run", "workload": workload.to_dict(), "policy": asdict(policy), "seed": seed}
         with self._watched() as telemetry:
             try:
-                answer = self._ask(request, timeout_s, samples)
+                answer = self._ask(request, timeout_s, samples, policy.max_repeats)
+                if answer["event"] != "result":
+                    raise InputError("not the result of a case", got=answer)
                 outcome = Outcome.from_dict(answer)
                 spent = outcome.status is Status.CRASHED
                 # What a process holds after memory ran out is not known; a refusal to try leaves it as it was.
@@ -129,7 +159,7 @@ class WorkerProcess:
                 outcome = Outcome(gone.status, samples, time.monotonic() - began, error=gone.reason)
                 spent = True
             except InputError as error:
-                outcome = Outcome(Status.CRASHED, samples, time.monotonic() - began, error=f"malformed answer: {error}")
+                outcome = Outcome(Status.INVALID, samples, time.monotonic() - began, error=f"malformed answer: {error}")
                 spent = True
         if telemetry is not None and outcome.provenance != "imported":
             outcome.energy_j = telemetry.usage.energy_j
@@ -147,7 +177,10 @@ class WorkerProcess:
             If the worker does not answer.
         """
         answer = self._ask({"op": "examine"}, timeout_s)
-        return list(answer["findings"]), dict(answer["noise"])
+        findings, noise = answer.get("findings"), answer.get("noise")
+        if not isinstance(findings, list) or not isinstance(noise, dict):
+            raise WorkerGoneError(Status.INVALID, "malformed answer")
+        return findings, noise
 
     def close(self) -> None:
         """Let the engine give everything back, then end the process, whatever it does."""
@@ -156,15 +189,28 @@ class WorkerProcess:
         self.kill()
 
     def kill(self) -> None:
-        """End the worker and every process of its group, now."""
+        """End the worker and every process that came of it, now, and remove its temporary files."""
         if self._killed:
             return
         self._killed = True
+        self._ended.set()
+        # The keeper knows them all, also those that left the group, and removes what they leave.
+        if self._behind and self._pid and self._writing.acquire(timeout=1.0):
+            assert self._process.stdin is not None
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+            self._writing.release()
+            self._wait(PREFIX_TIMEOUT_S)
+        with contextlib.suppress(OSError):
+            self._process.terminate()
+        self._wait(KEEPER_TIMEOUT_S)
         self._end_group()
         self._process.wait()
-        self._log.close()
+        if self._scratch is not None:
+            remove_if_free(self._scratch)  # where the keeper was killed, too
         # A stray process outside the group may hold the pipes; closing them under a busy thread would block.
-        for thread, stream in ((self._booter, self._process.stdin), (self._reader, self._process.stdout)):
+        streams = (self._process.stdout, self._process.stderr, self._process.stdin)
+        for thread, stream in zip(self._threads, streams, strict=True):
             thread.join(timeout=1.0)
             if stream is not None and not thread.is_alive():
                 with contextlib.suppress(OSError):
@@ -174,8 +220,8 @@ class WorkerProcess:
     def _watched(self) -> Iterator[Telemetry | None]:
         """The worker watched from here, where it runs on this machine: behind ssh or docker there is no telling."""
         try:
-            here = os.getpgid(self._pid) == self._process.pid
-        except (OSError, TypeError):
+            here = self._pid > 0 and os.getpgid(self._pid) == self._process.pid
+        except (OSError, OverflowError):
             here = False
         if not here:
             yield None
@@ -185,37 +231,68 @@ class WorkerProcess:
 
     def _on_excess(self) -> None:
         self._exceeded = True
-        self._end_group()
+        # The worker alone: its keeper ends all others.
+        with contextlib.suppress(OSError):
+            os.kill(self._pid, signal.SIGKILL)
+
+    def _wait(self, timeout_s: float) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
 
     def _end_group(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _ask(self, request: Mapping[str, Any], timeout_s: float, samples: list[Sample] | None = None) -> dict[str, Any]:
+    def _ask(
+        self, request: Mapping[str, Any], timeout_s: float, samples: list[Sample] | None = None, most: int = 0
+    ) -> dict[str, Any]:
+        """The answer to a request; of the samples that come before it, at most so many are kept."""
         deadline = time.monotonic() + timeout_s
         self._write(json.dumps(request).encode() + b"\n")
         while True:
             answer = self._receive(deadline)
             if answer["event"] != "sample":
                 return answer
-            if samples is not None:
-                with contextlib.suppress(TypeError, InputError):
+            if samples is not None and len(samples) < most:
+                with contextlib.suppress(*MALFORMED, InputError):
                     samples.append(Sample(**answer["sample"]))
 
     def _write(self, line: bytes) -> None:
         assert self._process.stdin is not None
         # A worker that is gone cannot be written to; whoever waits for its answer finds out why.
-        with contextlib.suppress(OSError, ValueError):
+        with self._writing, contextlib.suppress(OSError, ValueError):
             self._process.stdin.write(line)
             self._process.stdin.flush()
+
+    def _write_all(self, boot: bytes, beating: bool) -> None:
+        """The boot line; then, behind a prefix, a sign of life now and then."""
+        self._write(boot)
+        while beating and not self._ended.wait(HEARTBEAT_S):
+            self._write(b"\n")
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         with contextlib.suppress(OSError, ValueError):
-            for line in self._process.stdout:
-                for answer in _messages(line):
-                    self._answers.put(answer)
-        self._answers.put(None)
+            whole = True
+            while line := self._process.stdout.readline(MAX_LINE_BYTES):
+                ends = line.endswith(b"\n")
+                if whole and MARK in line and (ends or len(line) == MAX_LINE_BYTES):
+                    self._tell(line if ends else NO_MESSAGE)
+                whole = ends
+        self._tell(None)
+
+    def _tell(self, line: bytes | None) -> None:
+        while not self._ended.is_set():
+            with contextlib.suppress(queue.Full):
+                self._answers.put(line, timeout=POLL_S)
+                return
+
+    def _read_log(self) -> None:
+        assert self._process.stderr is not None
+        with contextlib.suppress(OSError, ValueError):
+            while content := os.read(self._process.stderr.fileno(), 65536):
+                self._log += content
+                del self._log[:-LOG_TAIL_BYTES]
 
     def _receive(self, deadline: float) -> dict[str, Any]:
         while True:
@@ -224,15 +301,15 @@ class WorkerProcess:
             if left <= 0:
                 raise WorkerGoneError(Status.TIMEOUT, "no answer within the time limit")
             try:
-                answer = self._answers.get(timeout=min(POLL_S, left))
+                line = self._answers.get(timeout=min(POLL_S, left))
             except queue.Empty:
                 # A process that it started may hold the pipe open after the worker's own end.
                 if ended:
                     raise self._gone() from None
                 continue
-            if answer is None:
+            if line is None:
                 raise self._gone()
-            return answer
+            return _message(line)
 
     def _gone(self) -> WorkerGoneError:
         try:
@@ -245,17 +322,14 @@ class WorkerProcess:
         if killed and self._exceeded:
             reason = f"the worker and its processes held more than the limit of {self._limit} bytes together"
             return WorkerGoneError(Status.OUT_OF_MEMORY, reason)
-        what = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        what = f"signal {_signal_name(-code)}" if code < 0 else f"exit code {code}"
         tail = self._log_tail()
         status = Status.OUT_OF_MEMORY if speaks_of_memory(tail) else Status.CRASHED
         return WorkerGoneError(status, f"the worker ended with {what}" + (f": {tail}" if tail else ""))
 
     def _log_tail(self) -> str:
-        with contextlib.suppress(OSError, ValueError):
-            size = os.fstat(self._log.fileno()).st_size
-            tail = os.pread(self._log.fileno(), LOG_TAIL_BYTES, max(0, size - LOG_TAIL_BYTES))
-            return tail.decode("utf-8", "replace").strip()
-        return ""
+        self._threads[1].join(timeout=1.0)  # what it said last may still be on its way
+        return printable(without_secrets(bytes(self._log).decode("utf-8", "replace").strip()))
 
 
 def _together(ours: Mapping[str, Any], its: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,14 +338,35 @@ def _together(ours: Mapping[str, Any], its: Mapping[str, Any]) -> dict[str, Any]
     return {**ours, **its, **({PEAK: max(peaks)} if peaks else {})}
 
 
-def _messages(line: bytes) -> Iterator[dict[str, Any]]:
-    """The message of a line, if there is one: a login banner or a stray print may stand before it, or alone."""
-    start = line.find(MARK)
-    if start >= 0:
-        with contextlib.suppress(ValueError):
-            answer = json.loads(line[start:])
-            if "event" in answer:
-                yield answer
+def _message(line: bytes) -> dict[str, Any]:
+    """The message of a line; a login banner or a stray print may stand before it. What is none is ``malformed``."""
+    try:
+        answer = json.loads(line[line.find(MARK) :])
+    except MALFORMED:
+        answer = {"fewmark": PROTOCOL}
+    return answer if isinstance(answer.get("event"), str) else {**answer, "event": "malformed"}
+
+
+def _facts_of(message: Mapping[str, Any]) -> FrozenMap:
+    """The environment that a message tells of. Raises `InputError` where it is none."""
+    facts = message.get("environment")
+    if not isinstance(facts, Mapping):
+        raise InputError("an environment is a mapping", got=facts)
+    try:
+        return FrozenMap(facts)
+    except MALFORMED as error:
+        raise InputError("an environment holds JSON values", got=str(error)) from None
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and 0 < value < 2**31 else 0
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
 
 
 def _oom_kills() -> int:
