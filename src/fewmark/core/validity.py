@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 from fewmark.core.columns import METRIC_COLUMNS
 
 if TYPE_CHECKING:
-    from fewmark.core.values import Measurement, Sample
+    from fewmark.core.samples import Sample
+    from fewmark.core.values import Measurement
 
 MAX_SECONDS: Final = 1e8  # three years
 MAX_RATE: Final = 1e15  # tokens or requests a second, or watts

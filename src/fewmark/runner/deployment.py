@@ -130,7 +130,10 @@ def measure_deployment(
                 cut = entry.policy(policy, settings.rounds)
                 seed = case_seed(settings.seed + VISIT_STRIDE * len(entry.held), case)  # each visit, prompts of its own
                 outcome = worker.run(case.workload, cut, seed, settings.timeout_s)
-                entry.held.append(outcome.to_measurement(case, startup_s=entry.owed_s, environment=environment))
+                visit = outcome.to_measurement(case, startup_s=entry.owed_s, environment=environment)
+                if visit.status is not outcome.status:
+                    worker.kill()  # what tells of things that cannot be is not asked again
+                entry.held.append(visit)
                 entry.owed_s = 0.0
             waiting.popleft()
             measurement = entry.merged(policy)

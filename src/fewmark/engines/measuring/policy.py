@@ -147,6 +147,8 @@ class Outcome:
         """Refuse fields of the wrong kind, and what contradicts itself."""
         if self.status is Status.OK and not self.samples:
             raise InputError("a case that was measured has a sample", got="none")
+        if self.status is Status.OK and not all(sample.known() for sample in self.samples):
+            raise InputError("a sample knows at least one number", got="none")
         if len(self.samples) > MAX_SAMPLES:
             raise InputError(f"a case has at most {MAX_SAMPLES} samples", got=len(self.samples))
         if self.provenance not in MEASUREMENT_PROVENANCES:
