@@ -1,3 +1,4 @@
+import os
 import sys
 from pathlib import Path
 
@@ -9,7 +10,8 @@ PLUGIN = Path(__file__).parents[1] / "runner" / "plugin"
 @pytest.fixture
 def plugin(monkeypatch):
     """The folder of a third party's engine, importable here and in every child process."""
-    monkeypatch.setenv("PYTHONPATH", str(PLUGIN))
+    paths = [str(PLUGIN), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     monkeypatch.syspath_prepend(str(PLUGIN))
     yield PLUGIN
     sys.modules.pop("dummy_engine", None)

@@ -144,7 +144,7 @@ class _Loop:
         table = from_measurements(Measurement(case) for case in cases.values())
         if probes:
             table[PRIORITY] = asked.astype(float)
-        expired = store.expired()
+        expired = set(store.withdrawn())
         known = pd.DataFrame(store.table())
         known = known if known.empty else apply(known, screen(known))
         known, self.n_relatives = joined(known, relatives if model is not None else None, target)

@@ -19,6 +19,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "import": ("fewmark.cli.import_", "Read measurements from files of any known format into the store."),
     "export": ("fewmark.cli.export", "Write the store as the canonical table (CSV or Parquet)."),
     "show": ("fewmark.cli.show", "Show results; of one case its samples, marks and origin."),
+    "retract": ("fewmark.cli.retract", "Take measurements back: marked with the reason, never deleted."),
     "screen": ("fewmark.cli.screen", "Find faulty or suspect rows, and say why."),
     "fit": ("fewmark.cli.fit", "Fit a model and save it."),
     "predict": ("fewmark.cli.predict", "Predict cases that nobody measured, with intervals."),

@@ -187,6 +187,8 @@ def _show(report: RunReport) -> None:
         say(f"  {count} cases wait for the engine {engine}: {reason}")
     if report.n_failed_before:
         say(f"{report.n_failed_before} cases failed in earlier runs; --retry failed measures them again")
+    if report.n_elsewhere:
+        say(f"{report.n_elsewhere} cases were measured by other runs on this store meanwhile")
     if report.n_left and not report.unavailable:
         say(f"{report.n_left} cases are left; run it again to go on")
     for advice in report.advice:

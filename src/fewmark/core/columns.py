@@ -60,5 +60,6 @@ NUMERIC_COLUMNS: Final[frozenset[str]] = frozenset(
 )
 OPTION_PREFIX: Final = "option."
 FLAG_SEPARATOR: Final = ";"
+RETRACTED: Final = "retracted"  # the flag of a measurement that somebody took back, and said why
 EXPIRED: Final = "expired"  # the flag of a measurement that no longer holds, since the system has changed
 WORKLOAD_PREFIX: Final = "workload."

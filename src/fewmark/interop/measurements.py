@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import pandas as pd
@@ -21,7 +22,6 @@ from fewmark.core import (
     Workload,
 )
 from fewmark.core.columns import (
-    EXPIRED,
     FLAG_SEPARATOR,
     LOAD_COLUMNS,
     METRIC_COLUMNS,
@@ -38,6 +38,8 @@ from fewmark.interop.frame import build_frame
 
 PREDICTED: Final = "predicted"  # the provenance of a row that a simulator made
 UNKNOWN: Final = "unknown"  # a deployment must name an engine and a model; a table need not
+
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def is_complete(frame: pd.DataFrame) -> pd.Series:
@@ -80,13 +82,15 @@ def to_measurements(frame: pd.DataFrame) -> Iterator[Measurement]:
         yield _measurement(data, row)
 
 
-def from_measurements(measurements: Iterable[Measurement], expired: Collection[str] = ()) -> pd.DataFrame:
+def from_measurements(measurements: Iterable[Measurement], withdrawn: Mapping[str, str] = _NONE) -> pd.DataFrame:
     """The canonical table, one row a measurement, its metrics the medians over the samples.
 
     What was imported comes back as the file had it; of what was measured or projected here, metrics that follow by
-    definition are filled in. Measurements whose id is in `expired` are flagged so.
+    definition are filled in. `withdrawn` maps ids of measurements that no longer hold to the flag that says so.
     """
-    rows = [_row(m, (EXPIRED,) if expired and m.measurement_id in expired else ()) for m in measurements]
+    rows = [
+        _row(m, (withdrawn[key],) if withdrawn and (key := m.measurement_id) in withdrawn else ()) for m in measurements
+    ]
     held = {name for row in rows for name in row}
     names = [*CANONICAL_COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in held), *sorted(held - {*KNOWN_COLUMNS})]
     if not rows:

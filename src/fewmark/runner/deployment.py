@@ -49,6 +49,8 @@ class RunSettings:
         In how many rounds over a deployment's cases the repeats are made; see `fewmark.runner.rounds`.
     visits : tuple of Measurement
         Of a run in rounds that was stopped.
+    claim : callable, optional
+        Asked before a case is measured, whether this run may; see `fewmark.runner.shared_work`.
     """
 
     policy: Policy = field(default_factory=Policy)
@@ -61,6 +63,7 @@ class RunSettings:
     truncation: Truncation | None = None
     rounds: int = 1
     visits: tuple[Measurement, ...] = field(default=(), repr=False, compare=False)
+    claim: Callable[[Case], bool] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -108,6 +111,10 @@ def measure_deployment(
     n_measured, started = 0, perf_counter()
     try:
         while waiting:
+            if not _may_measure(waiting[0], settings):
+                refused = waiting[0].task.case.case_id
+                waiting = deque(entry for entry in waiting if entry.task.case.case_id != refused)
+                continue
             if worker is None or not worker.alive:
                 began = perf_counter()
                 worker, loaded = _start(deployment, settings)
@@ -116,7 +123,7 @@ def measure_deployment(
                     entry.owed_s = share
                 environment = {"host": worker.host, "runner": dict(facts)}
                 if isinstance(loaded, Outcome):
-                    for case in dict.fromkeys(entry.task.case for entry in waiting):
+                    for case in dict.fromkeys(entry.task.case for entry in waiting if _may_measure(entry, settings)):
                         yield Measured(loaded.to_measurement(case, startup_s=share, environment=environment))
                     return
                 environment["engine"] = dict(loaded)
@@ -163,6 +170,10 @@ def measure_deployment(
     finally:
         if worker is not None:
             worker.kill()
+
+
+def _may_measure(entry: Visits, settings: RunSettings) -> bool:
+    return bool(entry.held) or settings.claim is None or settings.claim(entry.task.case)
 
 
 def worth_repeating(measurement: Measurement, settings: RunSettings) -> bool:

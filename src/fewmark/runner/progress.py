@@ -80,6 +80,11 @@ class RunProgress:
         shape = f"{work.input_tokens:g} in, {work.output_tokens:g} out, {work.load_label}"
         self._progress.update(self._task, description=f"{case.deployment.label}: {shape}")
 
+    def waiting(self, n_cases: int) -> None:
+        """Nothing is left to do but what other runs are measuring."""
+        if n_cases:
+            self._progress.update(self._task, description=f"waiting for {n_cases} cases that other runs measure")
+
     def saved(self, measurement: Measurement) -> None:
         """A measurement is in the store."""
         self._failed += measurement.status is not Status.OK

@@ -17,13 +17,14 @@ from fewmark.runner import drift_check
 from fewmark.runner.advice import host_advice, result_advice
 from fewmark.runner.auto_batch import AutoBatch
 from fewmark.runner.deployment import RunSettings
-from fewmark.runner.executors.base import Executor
+from fewmark.runner.executors.base import Executor, Results
 from fewmark.runner.executors.local import LocalExecutor
 from fewmark.runner.progress import RunProgress
 from fewmark.runner.projection.truncation import Validation
 from fewmark.runner.provenance import run_facts
 from fewmark.runner.results import DriftCheck, Measured, Reprojected, Unavailable, Visit
 from fewmark.runner.rounds import left_over
+from fewmark.runner.shared_work import SharedStore, SharedWork
 
 WHOLE: Final = ("measured", "imported")
 
@@ -59,6 +60,7 @@ class RunReport:
 
     `n_cases` were asked for; `n_before` of them had a measurement already, `n_failed_before` of those a failed one
     that was not tried again. `unavailable` says which engines were missing and how many cases waited for each.
+    `n_elsewhere` cases were measured meanwhile by other runs on the same store.
     `checks` are first cases measured again at the end. `auto_batch` tells of the batch sizes that were searched for;
     what was tried for them is told there, and not among the measurements. `validation` holds projections against full
     measurements of the same cases.
@@ -76,6 +78,7 @@ class RunReport:
     checks: tuple[Measurement, ...] = ()
     validation: Validation | None = None
     auto_batch: tuple[AutoBatch, ...] = ()
+    n_elsewhere: int = 0
 
     @property
     def ok(self) -> bool:
@@ -96,6 +99,7 @@ class RunReport:
             "n_failed_before": self.n_failed_before,
             "n_measured": len(self.measurements),
             "n_left": self.n_left,
+            "n_elsewhere": self.n_elsewhere,
             "statuses": {str(k): n for k, n in sorted(Counter(m.status for m in self.measurements).items())},
             "elapsed_s": self.elapsed_s,
             "cost_s": sum(m.cost.wall_s or 0.0 for m in (*self.measurements, *self.checks)),
@@ -122,13 +126,14 @@ class Runner:
 
     A case is measured unless the store has it (by `case_id`), so that a run that was stopped, by whatever means, goes
     on where it was; in rounds, with the visits that were made. The order is random but follows from the settings' seed
-    and the cases alone.
+    and the cases alone. Runs that `share` a store measure each case once between them.
     """
 
     store: ResultStore
     settings: RunSettings = field(default_factory=RunSettings)
     quiet: bool = False
     executor: Executor = field(default_factory=LocalExecutor)
+    share: bool = False
 
     def run(
         self, cases: Iterable[Case], *, retry_failed: bool = False, limit: int | None = None, again: bool = False
@@ -154,6 +159,7 @@ class Runner:
             If the store cannot be written; what was saved before stays.
         """
         began = time.monotonic()
+        shared = SharedWork(self.store) if self.share and not again and isinstance(self.store, SharedStore) else None
         unique = {case.case_id: case for case in cases}
         # what was projected is done where projections are asked for, and only there
         counts = MEASUREMENT_PROVENANCES if self.settings.truncation is not None else WHOLE
@@ -170,8 +176,9 @@ class Runner:
         unavailable: list[Unavailable] = []
         facts = run_facts()
         with (
+            shared or contextlib.nullcontext(),
             RunProgress(itertools.chain(*groups.values()), quiet=self.quiet) as progress,
-            contextlib.closing(self.executor.execute(groups, settings, facts, progress.started)) as results,
+            contextlib.closing(self._execute(groups, settings, facts, progress, shared, limit)) as results,
         ):
             for result in results:
                 match result:
@@ -192,19 +199,47 @@ class Runner:
                         saved.add(measurement.case.case_id)
                         measured.append(measurement)
         measured = [_newest(held, reprojected) for held in measured]
+        n_elsewhere = shared.n_elsewhere if shared is not None else 0
         if unavailable and not measured and len(unavailable) == len(groups):
             raise unavailable[0].error
         return RunReport(
             n_cases=len(unique),
             n_before=len(skip),
             n_failed_before=len(skip - good),
-            n_left=len(missing) - len(saved),
+            n_left=len(missing) - len(saved) - n_elsewhere,
+            n_elsewhere=n_elsewhere,
             measurements=tuple(measured),
             unavailable=tuple((item.deployment.engine, str(item.error), item.n_cases) for item in unavailable),
             advice=(*self._advice(measured), *drift_check.drift_advice(checks)),
             elapsed_s=time.monotonic() - began,
             checks=tuple(checks),
         )
+
+    def _execute(
+        self,
+        groups: Mapping[Deployment, list[Case]],
+        settings: RunSettings,
+        facts: Mapping[str, Any],
+        progress: RunProgress,
+        shared: SharedWork | None,
+        limit: int | None,
+    ) -> Results:
+        """Everything that the executor yields; where runs share a store, of what others left as well."""
+        if shared is None:
+            yield from self.executor.execute(groups, settings, facts, progress.started)
+            return
+        settings = replace(settings, claim=shared.take)
+        lost: set[Deployment] = set()
+        while groups:
+            with contextlib.closing(self.executor.execute(groups, settings, facts, progress.started)) as results:
+                for result in results:
+                    if isinstance(result, Unavailable):
+                        lost.add(result.deployment)
+                    yield result
+            if limit is not None:
+                return
+            progress.waiting(shared.n_waiting)
+            groups = self._order((case for case in shared.wait() if case.deployment not in lost), None)
 
     def _order(self, cases: Iterable[Case], limit: int | None) -> Mapping[Deployment, list[Case]]:
         """Cases by deployment, both in an order that a hash of the seed and of themselves decides."""

@@ -6,10 +6,21 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from fewmark.core.columns import EXPIRED, FLAG_SEPARATOR
+from fewmark.core.columns import EXPIRED, FLAG_SEPARATOR, RETRACTED
 from fewmark.screening.base import Finding
 
 REASON = "the system has changed since: cells measured again later tell so"
+
+
+class Retracted:
+    """What somebody took back (`fewmark retract`) is not believed, whatever it says."""
+
+    name = RETRACTED
+    description = "a measurement that was retracted"
+
+    def find(self, frame: pd.DataFrame) -> Iterable[Finding]:
+        """Exclude what carries the flag."""
+        yield from _flagged(frame, RETRACTED, "it was retracted; fewmark retract --undo believes it again")
 
 
 class Expired:
@@ -20,8 +31,12 @@ class Expired:
 
     def find(self, frame: pd.DataFrame) -> Iterable[Finding]:
         """Exclude what carries the flag."""
-        if "flag" not in frame.columns:
-            return
-        for label, flags in frame["flag"].dropna().items():
-            if EXPIRED in str(flags).split(FLAG_SEPARATOR):
-                yield Finding(int(label) + 1, self.name, REASON, "exclude")  # type: ignore[call-overload]
+        yield from _flagged(frame, EXPIRED, REASON)
+
+
+def _flagged(frame: pd.DataFrame, flag: str, reason: str) -> Iterable[Finding]:
+    if "flag" not in frame.columns:
+        return
+    for label, flags in frame["flag"].dropna().items():
+        if flag in str(flags).split(FLAG_SEPARATOR):
+            yield Finding(int(label) + 1, flag, reason, "exclude")  # type: ignore[call-overload]

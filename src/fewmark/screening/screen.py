@@ -15,7 +15,7 @@ from fewmark.screening.cold_start import ColdStart
 from fewmark.screening.contradicting_times import ContradictingTimes
 from fewmark.screening.copied_values import CopiedValues
 from fewmark.screening.duplicate import Duplicate
-from fewmark.screening.expired import Expired
+from fewmark.screening.expired import Expired, Retracted
 from fewmark.screening.impossible_speed import ImpossibleSpeed
 from fewmark.screening.impossible_value import ImpossibleValue
 from fewmark.screening.inconsistent_throughput import InconsistentThroughput
@@ -25,6 +25,7 @@ from fewmark.screening.superseded import Superseded
 
 RULES: Final[tuple[Rule, ...]] = (
     Superseded(),
+    Retracted(),
     Expired(),
     ImpossibleValue(),
     ContradictingTimes(),

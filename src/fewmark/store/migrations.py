@@ -187,6 +187,16 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
             )""",
         ),
     ),
+    Migration(
+        "claims",
+        (
+            """CREATE TABLE claims (
+                case_id TEXT PRIMARY KEY,
+                owner TEXT NOT NULL,
+                until DOUBLE PRECISION NOT NULL
+            )""",
+        ),
+    ),
 )
 
 _RECORDS: Final = "fewmark_migrations"

@@ -66,6 +66,13 @@ annotations: Final = sa.Table(
     sa.Column("number", sa.BigInteger, primary_key=True),
     *(sa.Column(name, sa.Text) for name in ("measurement_id", "rule", "action", "added_at", "body")),
 )
+claims: Final = sa.Table(
+    "claims",
+    _metadata,
+    sa.Column("case_id", sa.Text, primary_key=True),
+    sa.Column("owner", sa.Text),
+    sa.Column("until", sa.Double),
+)
 visits: Final = sa.Table(
     "visits",
     _metadata,

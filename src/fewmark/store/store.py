@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from fewmark.core import Deployment, FrozenMap, InputError, Measurement, Prediction
-from fewmark.core.columns import EXPIRED, FLAG_SEPARATOR, METRIC_COLUMNS, SERVING_COLUMNS
-from fewmark.store import schema
+from fewmark.core.columns import EXPIRED, FLAG_SEPARATOR, METRIC_COLUMNS, RETRACTED, SERVING_COLUMNS
+from fewmark.store import claims, schema
 from fewmark.store.annotations import Annotation
 from fewmark.store.columns import read_columns
 from fewmark.store.database import Database, parse_url
@@ -133,11 +133,18 @@ class Store:
         case_ids: Iterable[str] | None = None,
         statuses: Iterable[str] | None = None,
         sources: Iterable[str] | None = None,
+        *,
+        withdrawn: bool = True,
     ) -> Iterator[Measurement]:
-        """Stream the measurements that pass the filters, in the order they were added. Raises `InputError`."""
+        """Stream the measurements that pass the filters, in the order they were added. Raises `InputError`.
+
+        `withdrawn` says whether those that no longer hold, expired or retracted, are among them.
+        """
         table = schema.measurements
         columns = (table.c.number, table.c.body, table.c.case_id, table.c.deployment_id, table.c.environment_id)
         query = sa.select(*columns).where(*measurement_conditions(deployment, statuses, sources))
+        if not withdrawn:
+            query = query.where(*(table.c.measurement_id.not_in(_marked(rule)) for rule in (EXPIRED, RETRACTED)))
         return self._read_measurements(query, case_ids)
 
     def count(
@@ -168,10 +175,10 @@ class Store:
         """
         conditions = measurement_conditions(deployment, statuses, sources)
         columns = read_columns(self._database, conditions, case_ids)
-        if expired := self.expired():
+        if withdrawn := self.withdrawn():
             marked = zip(columns["measurement_id"], columns["flag"], strict=True)
             columns["flag"] = [
-                FLAG_SEPARATOR.join(filter(None, [flag, EXPIRED])) if key in expired else flag for key, flag in marked
+                FLAG_SEPARATOR.join(filter(None, [flag, withdrawn.get(key)])) or None for key, flag in marked
             ]
         return columns
 
@@ -186,7 +193,8 @@ class Store:
         Raises `InputError`.
         """
         conditions = measurement_conditions(deployment, statuses, None)
-        conditions.append(schema.measurements.c.measurement_id.not_in(_expired()))
+        conditions.append(schema.measurements.c.measurement_id.not_in(_marked(EXPIRED)))
+        conditions.append(schema.measurements.c.measurement_id.not_in(_marked(RETRACTED)))
         if provenances is not None:
             conditions.append(schema.measurements.c.provenance.in_(list(provenances)))
         query = sa.select(schema.measurements.c.case_id).where(*conditions).distinct()
@@ -312,7 +320,49 @@ class Store:
     def expired(self) -> set[str]:
         """The ids of the measurements that are marked as expired: the system has changed since."""
         with self._database.read() as connection:
-            return set(connection.execute(_expired()).scalars())
+            return set(connection.execute(_marked(EXPIRED)).scalars())
+
+    def withdrawn(self) -> dict[str, str]:
+        """The flag of each measurement, by id, that no longer holds: ``expired``, ``retracted``, or both."""
+        with self._database.read() as connection:
+            flags: dict[str, str] = {}
+            for rule in (EXPIRED, RETRACTED):
+                for key in connection.execute(_marked(rule)).scalars():
+                    flags[key] = FLAG_SEPARATOR.join(filter(None, [flags.get(key), rule]))
+        return flags
+
+    def ids_of(self, prefix: str) -> list[str]:
+        """The measurements whose own id, or whose case's, begins so, in the order they were added."""
+        table = schema.measurements
+        begins = [column.startswith(prefix, autoescape=True) for column in (table.c.measurement_id, table.c.case_id)]
+        with self._database.read() as connection:
+            query = sa.select(table.c.measurement_id).where(sa.or_(*begins)).order_by(table.c.number)
+            return list(connection.execute(query).scalars())
+
+    def latest(self) -> int:
+        """The running number of the last measurement; later ones have a higher one."""
+        with self._database.read() as connection:
+            return connection.execute(_latest(schema.measurements)).scalars().one()
+
+    def claim(self, case_id: str, owner: str, since: int) -> bool:
+        """Claim a case for a run: False where another run measures it, or has since number `since`. See `claims`."""
+        return claims.claim(self._database, case_id, owner, since)
+
+    def renew(self, owner: str) -> None:
+        """Extend the claims of a run, which else expire after `claims.LEASE_S`."""
+        claims.renew(self._database, owner)
+
+    def release(self, owner: str) -> None:
+        """Give the claims of a run up."""
+        claims.release(self._database, owner)
+
+    def claimed(self, case_ids: Iterable[str], owner: str) -> set[str]:
+        """Which of the cases other runs measure just now."""
+        return claims.claimed(self._database, case_ids, owner)
+
+    def measured_since(self, case_ids: Iterable[str], since: int) -> set[str]:
+        """Which of the cases have a measurement that came after number `since`."""
+        return claims.measured_since(self._database, case_ids, since)
 
     def _read_measurements(self, query: sa.Select[Any], case_ids: Iterable[str] | None) -> Iterator[Measurement]:
         table, reader = schema.measurements, Reader()
@@ -331,6 +381,7 @@ class Store:
             sa.select(p.c.number, m.c.measurement_id, actual_value)
             .join_from(p, m, (p.c.case_id == m.c.case_id) & (m.c.number > p.c.known_number))
             .outerjoin(s, s.c.measurement_id == m.c.measurement_id)
+            .where(m.c.measurement_id.not_in(_marked(RETRACTED)))
             .where(m.c.status == "ok", m.c.provenance != "projected", actual_value.is_not(None))
             .where(*_forecast_conditions(metric, model))
             .order_by(p.c.number, m.c.number)
@@ -369,12 +420,13 @@ def _forecast_conditions(metric: str | None, model: str | None) -> list[Conditio
     return [column == column_text(value) for column, value in wanted if value is not None]
 
 
-def _expired() -> sa.Select[Any]:
+def _marked(rule: str) -> sa.Select[Any]:
+    """The measurements on which the rule's latest mark is not taken back."""
     table = schema.annotations
     later = table.alias()
-    same = (later.c.measurement_id == table.c.measurement_id) & (later.c.rule == EXPIRED)
+    same = (later.c.measurement_id == table.c.measurement_id) & (later.c.rule == rule)
     return sa.select(table.c.measurement_id).where(
-        table.c.rule == EXPIRED, table.c.action != "clear", ~sa.exists().where(same, later.c.number > table.c.number)
+        table.c.rule == rule, table.c.action != "clear", ~sa.exists().where(same, later.c.number > table.c.number)
     )
 
 

@@ -22,7 +22,7 @@ def export(out: str | Path, *, store: str | None = None) -> int:
     if Path(out).suffix not in (".csv", ".parquet"):
         raise InputError("a table is written as .csv or .parquet", got=str(out))
     with open_store(store, create=False) as opened:
-        frame = from_measurements(opened.measurements(), opened.expired())
+        frame = from_measurements(opened.measurements(), opened.withdrawn())
         if frame.empty:
             raise InputError("the store has no measurements", got=opened.url, hint="fewmark run or fewmark import")
     write_table(frame, out)

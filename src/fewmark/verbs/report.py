@@ -259,7 +259,7 @@ def _read(store: str | None, data: str | None, target: str | None) -> _Source:
                 got=opened.url,
                 hint="fewmark run, fewmark import, or report --data FILE",
             )
-        frame = from_measurements(measurements, opened.expired())
+        frame = from_measurements(measurements, opened.withdrawn())
         chosen = _target(frame, target)
         outcomes = tuple(o for o in opened.outcomes(chosen) if o.prediction.provenance != "measured" and o.actual > 0)
         name = opened.url.rsplit("/", 1)[-1]

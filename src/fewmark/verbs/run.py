@@ -95,9 +95,11 @@ def run(
     cut = None if full else truncation(chosen, truncate)
     with open_store(store) as opened:
         if cut is not None:
-            earlier = opened.measurements(case_ids=[case.case_id for case in chosen.cases], statuses=[Status.OK])
+            earlier = opened.measurements(
+                case_ids=[case.case_id for case in chosen.cases], statuses=[Status.OK], withdrawn=False
+            )
             settings = replace(settings, truncation=replace(cut, known=tuple(earlier)))
-        runner = Runner(opened, settings, quiet, executor_named(executor))
+        runner = Runner(opened, settings, quiet, executor_named(executor), share=True)
         report = runner.run(chosen.cases, retry_failed=retry_failed, limit=limit)
         if report.n_before and report.measurements:
             warned = version_advice(opened, chosen.cases, report.measurements)
@@ -106,16 +108,18 @@ def run(
             # A round of the search goes on with the engine that the last one loaded, where that is here.
             with contextlib.closing(Standing()) as standing:
                 kept = replace(settings, standing=standing if executor == "local" else None, rounds=1)
-                search = replace(runner, settings=kept)
+                search = replace(runner, settings=kept, share=False)
                 tried = auto_batch(
                     chosen.auto,
                     lambda cases: search.run(cases, retry_failed=retry_failed).measurements,
-                    () if retry_failed else opened.measurements(),
+                    () if retry_failed else opened.measurements(withdrawn=False),
                     **chosen.settings.get("auto_batch", {}),
                 )
             report = replace(report, auto_batch=tried)
         if settings.truncation is not None or "truncate" in chosen.settings:
-            held = opened.measurements(case_ids=[case.case_id for case in chosen.cases], statuses=[Status.OK])
+            held = opened.measurements(
+                case_ids=[case.case_id for case in chosen.cases], statuses=[Status.OK], withdrawn=False
+            )
             report = replace(report, validation=Validation.of(held))
     return report
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fewmark import datasets
 from fewmark.core import InputError
-from fewmark.core.columns import EXPIRED
+from fewmark.core.columns import EXPIRED, RETRACTED
 from fewmark.interop import from_measurements
 from fewmark.screening import RULES, Finding
 from fewmark.screening import screen as find_faults
@@ -75,11 +75,11 @@ def screen(data: str | Path | None = None, *, store: str | None = None) -> Scree
                 got=opened.url,
                 hint="fewmark run, fewmark import, or screen --data FILE",
             )
-        findings = find_faults(from_measurements(measurements, opened.expired()))
-        # What has expired is marked already, with its own reason.
-        new = (mark(measurements[f.row - 1], f) for f in findings if f.rule != EXPIRED)
+        findings = find_faults(from_measurements(measurements, opened.withdrawn()))
+        # What has expired or was retracted is marked already, with its own reason.
+        new = (mark(measurements[f.row - 1], f) for f in findings if f.rule not in (EXPIRED, RETRACTED))
         marks = {(m.measurement_id, m.rule): m for m in new}
-        known = {rule.name for rule in RULES} - {EXPIRED}
+        known = {rule.name for rule in RULES} - {EXPIRED, RETRACTED}
         for old in opened.annotations():
             if old.rule in known and (old.measurement_id, old.rule) not in marks:
                 marks[old.measurement_id, old.rule] = Annotation(old.measurement_id, old.rule, "clear")

@@ -88,7 +88,7 @@ def check_sentinels(
     )
     with open_store(store, create=False) as opened:
         before = list(opened.measurements(case_ids=[case.case_id for case in chosen.cases]))
-        held = _old(before, opened.expired())
+        held = _old(before, set(opened.withdrawn()))
         if not held:
             raise InputError(
                 "no deployment of the suite has two cells that were measured here",

@@ -29,7 +29,7 @@ def version_advice(store: Store, cases: Iterable[Case], new: Sequence[Measuremen
         earlier = [c.case_id for c in cases if c.deployment == deployment and c.case_id not in came][:LOOKED_AT]
         if now is None or not earlier:
             continue
-        expired = store.expired() if expired is None else expired
+        expired = set(store.withdrawn()) if expired is None else expired
         held = store.measurements(case_ids=earlier, statuses=[Status.OK])
         before = Counter(_recorded(m) for m in held if m.measurement_id not in expired)
         others = [version for version in before if version not in (None, now)]

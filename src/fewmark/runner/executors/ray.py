@@ -14,7 +14,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from fewmark.core import Case, Deployment, EngineError, Measurement, Status
@@ -56,6 +56,10 @@ class RayExecutor:
     ) -> Results:
         """See `Executor`."""
         ray, ours = connect()
+        if (claim := settings.claim) is not None:  # a task cannot ask; what is given out is claimed at once
+            groups = {deployment: [case for case in group if claim(case)] for deployment, group in groups.items()}
+            groups = {deployment: group for deployment, group in groups.items() if group}
+            settings = replace(settings, claim=None)
         jobs = [_Job(deployment, {case.case_id: case for case in group}) for deployment, group in groups.items()]
         running: dict[Any, _Job] = {}
         try:

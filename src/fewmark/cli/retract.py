@@ -1,0 +1,29 @@
+"""`fewmark retract`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+
+@click.command("retract")
+@click.argument("case")
+@click.option("--why", required=True, metavar="TEXT", help="The reason; it is kept with the mark.")
+@click.option("--store", metavar="URL", help="The store.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
+@click.option("--undo", is_flag=True, help="Believe the measurements again.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was marked as JSON.")
+def command(case: str, why: str, store: str | None, undo: bool, as_json: bool) -> None:
+    """Take the measurements of CASE back: its id, a measurement's, or how one begins.
+
+    They are marked, never deleted: no model learns from them, and the next run measures the case again.
+    """
+    from fewmark.verbs.retract import retract
+
+    done = retract(case, why=why, store=store, undo=undo)
+    if as_json:
+        click.echo(json.dumps(asdict(done), indent=2))
+        return
+    what = "believed again" if undo else "retracted"
+    click.echo(f"{len(done.measurement_ids)} measurements of {case} are {what}; {done.n_new} were not before", err=True)
