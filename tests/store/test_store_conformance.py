@@ -280,7 +280,7 @@ def test_marks_are_appended_and_the_last_holds(store: Store, make_measurement: M
 
 
 def test_values_that_cannot_be_stored_are_refused(store: Store, make_measurement: Make) -> None:
-    with pytest.raises(InputError, match="cannot be stored"):
+    with pytest.raises(InputError, match="finite number"):
         store.add([make_measurement(1), make_measurement(2, cost=Cost(wall_s=math.nan))])
     with pytest.raises(InputError, match="cannot be stored"):
         store.add_predictions([forecast(make_measurement(1).case, math.inf)])

@@ -29,6 +29,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "recommend": ("fewmark.cli.recommend", "What to deploy under objectives and prices, and how sure that is."),
     "ledger": ("fewmark.cli.ledger", "How the predictions on record turned out."),
     "reproduce": ("fewmark.cli.reproduce", "Reproduce a paper's evaluation on the packaged data."),
+    "store": ("fewmark.cli.store", "Check a store, or save what a damaged one still holds."),
     "report": ("fewmark.cli.report", "Write one HTML file that shows it all."),
 }
 

@@ -6,6 +6,17 @@ SQLite by default, PostgreSQL by URL. Heavy imports: SQLAlchemy alone, and psyco
 from fewmark.store.annotations import Annotation
 from fewmark.store.origins import Origin
 from fewmark.store.queries import DeploymentFilter
+from fewmark.store.salvage import Salvage, check_store, salvage_store
 from fewmark.store.store import Outcome, Store, open_store
 
-__all__ = ["Annotation", "DeploymentFilter", "Origin", "Outcome", "Store", "open_store"]
+__all__ = [
+    "Annotation",
+    "DeploymentFilter",
+    "Origin",
+    "Outcome",
+    "Salvage",
+    "Store",
+    "check_store",
+    "open_store",
+    "salvage_store",
+]

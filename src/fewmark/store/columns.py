@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from fewmark.core import CANONICAL_COLUMNS, Projection
+from fewmark.core import CANONICAL_COLUMNS, Projection, Status, StoreError
 from fewmark.core.columns import (
     DEPLOYMENT_COLUMNS,
     METRIC_COLUMNS,
@@ -19,10 +19,13 @@ from fewmark.core.columns import (
     WORKLOAD_COLUMNS,
     WORKLOAD_PREFIX,
 )
+from fewmark.core.errors import MALFORMED
 from fewmark.core.frozen import canonical_json
+from fewmark.core.validity import MAX_SECONDS
 from fewmark.core.values import RUN_PROVENANCES
-from fewmark.store.database import Database
+from fewmark.store.database import DAMAGED_HINT, Database
 from fewmark.store.queries import Condition, pages
+from fewmark.store.rows import holds_nonsense, readable_number
 from fewmark.store.schema import COST_COLUMNS, cases, deployments, measurements, serving
 
 _PAGE: Final = 20_000
@@ -37,6 +40,19 @@ def read_columns(
     database: Database, conditions: Sequence[Condition], case_ids: Iterable[str] | None
 ) -> dict[str, list[Any]]:
     """See `Store.table`."""
+    try:
+        return _read_columns(database, conditions, case_ids)
+    except MALFORMED as error:
+        raise StoreError(
+            "the store's tables do not fit together, or a row of them is damaged",
+            got=f"{type(error).__name__}: {error}",
+            hint=DAMAGED_HINT,
+        ) from None
+
+
+def _read_columns(
+    database: Database, conditions: Sequence[Condition], case_ids: Iterable[str] | None
+) -> dict[str, list[Any]]:
     m, c = measurements, cases
     extra = sa.case((m.c.has_extra == 1, m.c.body)).label("extra")
     query = (
@@ -58,7 +74,14 @@ def read_columns(
         known = {row["deployment_id"]: row for row in connection.execute(sa.select(deployments)).mappings()}
     where = [known[key] for key in columns["deployment_id"]]
     columns |= {name: [row[name] for row in where] for name in DEPLOYMENT_COLUMNS}
-    columns |= {name: [float("nan") if value is None else value for value in columns[name]] for name in _REAL}
+    for name in METRIC_COLUMNS:
+        odd = [k for k, value in enumerate(columns[name]) if value is not None and not _is_usual(value)]
+        for position in odd:
+            if holds_nonsense(name, columns[name][position]):  # it stops nobody who reads the others
+                columns["status"][position] = str(Status.INVALID)
+    columns |= {
+        name: [value if _is_usual(value) else readable_number(value) for value in columns[name]] for name in _REAL
+    }
     workload_options = [text and json.loads(text) for text in columns["options"]]
     extras = [text and _extra(json.loads(text)) for text in columns["extra"]]
     options = {key: json.loads(row["body"]).get("engine_options") for key, row in known.items()}
@@ -69,6 +92,10 @@ def read_columns(
     _add_serving(out, served, extras)
     _spread(out, extras, "")
     return out
+
+
+def _is_usual(value: Any) -> bool:
+    return type(value) is float and 0.0 <= value <= MAX_SECONDS
 
 
 def _served(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +21,25 @@ DEFAULT_URL: Final = "sqlite:///fewmark.db"
 ENVIRONMENT_VARIABLE: Final = "FEWMARK_STORE"
 BUSY_TIMEOUT_S: Final = 60.0
 CONNECT_TIMEOUT_S: Final = 10
+LOCK_TIMEOUT_S: Final = 60  # of PostgreSQL, for a writer's turn
+STATEMENT_TIMEOUT_S: Final = 300
+IDLE_TIMEOUT_S: Final = 300  # after which PostgreSQL ends a transaction in which nothing happens
+RECONNECT_PAUSES_S: Final = (0.2, 1.0, 3.0)
 _WRITER_LOCK: Final = 0x6665776D61726B  # "fewmark"; any constant that other programs do not use
 _POSTGRESQL: Final = ("postgres", "postgresql", "postgresql+psycopg")
+DAMAGED_HINT: Final = "it is damaged; `fewmark store check` tells where, `fewmark store salvage` saves the rest"
 _HINTS: Final = (
+    ("lock timeout", f"another writer has been at it for {LOCK_TIMEOUT_S} s; try again when it is done"),
+    ("statement timeout", f"the server took more than {STATEMENT_TIMEOUT_S} s for one statement; is it overloaded?"),
+    ("idle-in-transaction", "this process was stopped in the middle of writing; what was written before is safe"),
+    ("no such table", "a table is missing; `fewmark store check` tells which, `fewmark store salvage` saves the rest"),
+    ("no such column", "the table is damaged or another program's; `fewmark store check` tells more"),
+    (
+        "could not decode",
+        "a text of it is none; `fewmark store check` tells where, `fewmark store salvage` saves the rest",
+    ),
     ("not a database", "the file is something else, or damaged; give another path"),
-    ("malformed", "the file is damaged; `sqlite3 FILE .recover` may save what is left"),
+    ("malformed", "the file is damaged; `fewmark store salvage NEW` saves what can still be read"),
     ("locked", "another process has been writing for a long time; try again when it is done"),
     ("readonly", "make the file and its folder writable, or copy the store elsewhere"),
     ("unable to open", "check that the folder exists and is writable"),
@@ -43,6 +60,8 @@ def parse_url(url: str | os.PathLike[str] | None) -> sa.URL:
         If it is no URL that a store can live at.
     """
     text = os.fspath(url) if url is not None else os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_URL
+    if "\0" in text:
+        raise StoreError("a store's URL holds no NUL", got=text, hint=f"as in {DEFAULT_URL}")
     if not text.strip():
         raise StoreError("a store needs a URL or a path", got=repr(text), hint=f"as in {DEFAULT_URL}")
     if text == ":memory:":
@@ -85,6 +104,9 @@ class Database:
         if path is not None:
             _check_path(path, create=create)
         self._in_memory = self.is_sqlite and path is None
+        self.path = path
+        if path is not None and create:
+            _create_private(path)
         self._engine = self._create_engine(url)
         if path is not None:
             try:
@@ -101,19 +123,32 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A connection for reading one page. Raises `StoreError` on any error of the database."""
-        with self._translated(), self._connect() as connection:
+        with self._translated(), self._connection() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """A transaction that nobody else writes beside; durable once left. Raises `StoreError`, nothing written."""
-        with self._translated(), self._connect() as connection, connection.begin():
+        with self._translated(), self._connection() as connection, connection.begin():
             if self.is_sqlite:
                 # Deferred transactions that start with a read fail at once when another process writes in between.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
             yield connection
+
+    def _connection(self) -> sa.Connection:
+        """A connection; where a server does not answer, tried again for some seconds."""
+        if self.is_sqlite:
+            return self._connect()
+        for pause_s in RECONNECT_PAUSES_S:
+            try:
+                return self._connect()
+            except sa.exc.OperationalError as error:
+                if not _may_come_back(error):
+                    raise
+                time.sleep(pause_s)
+        return self._connect()
 
     def _connect(self) -> sa.Connection:
         if self._closed:
@@ -127,7 +162,7 @@ class Database:
     def _create_engine(self, url: sa.URL) -> sa.Engine:
         if not self.is_sqlite:
             try:
-                return sa.create_engine(url, connect_args={"connect_timeout": CONNECT_TIMEOUT_S}, pool_pre_ping=True)
+                return sa.create_engine(url, connect_args=_limits(url), pool_pre_ping=True)
             except ImportError as error:
                 raise StoreError(
                     "PostgreSQL needs the psycopg package",
@@ -166,6 +201,32 @@ class Database:
             reason = " ".join(str(error.orig).split()) or type(error.orig).__name__
             hint = next((hint for sign, hint in _HINTS if sign in reason.lower()), None)
             raise StoreError("the store cannot be used", got=f"{self.label}: {reason}", hint=hint) from error
+        except (sa.exc.SQLAlchemyError, sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
+            # Texts that are none, numbers beyond all integers: what only a damaged file holds.
+            reason = f"{self.label}: {type(error).__name__}: {error}"
+            raise StoreError("the store holds what it cannot hold", got=reason, hint=DAMAGED_HINT) from error
+
+
+def _limits(url: sa.URL) -> dict[str, Any]:
+    """What a connection to PostgreSQL is opened with: no wait without an end, unless the URL says otherwise."""
+    settings = {
+        "lock_timeout": LOCK_TIMEOUT_S,
+        "statement_timeout": STATEMENT_TIMEOUT_S,
+        "idle_in_transaction_session_timeout": IDLE_TIMEOUT_S,
+    }
+    arguments: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S} if "connect_timeout" not in url.query else {}
+    if "options" not in url.query:
+        arguments["options"] = " ".join(f"-c {name}={seconds}s" for name, seconds in settings.items())
+    # A server whose machine is gone says nothing; the kernel then finds out within half a minute.
+    alive = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
+    return {**{name: value for name, value in alive.items() if name not in url.query}, **arguments}
+
+
+def _may_come_back(error: sa.exc.OperationalError) -> bool:
+    """Whether a server that cannot be reached may be starting, or busy; one that refuses us is not asked again."""
+    reason = str(error.orig).lower()
+    signs = ("refused", "starting up", "shutting down", "recovery", "closed the connection", "too many", "timeout")
+    return any(sign in reason for sign in signs) and "does not exist" not in reason
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:
@@ -175,8 +236,21 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
+def _create_private(path: Path) -> None:
+    """A new store is its owner's alone: what runs record may tell of their machine. SQLite's own files follow it."""
+    with contextlib.suppress(OSError):  # one that exists keeps its mode; any other fault is told when it is opened
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
 def _check_path(path: Path, *, create: bool) -> None:
     folder = path.parent
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise StoreError("the store's path is none", got=f"{path}: {error.strerror}") from None
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise StoreError("the store's path must be a file", got=path, hint="a pipe or a device keeps nothing")
     if path.is_dir():
         raise StoreError("the store's path is a folder", got=path, hint=f"give a file, as in {path / 'fewmark.db'}")
     if not path.exists() and not create:

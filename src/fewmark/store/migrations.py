@@ -231,6 +231,12 @@ def _read_records(connection: sa.Connection, database: Database, steps: tuple[Mi
             )
         return []
     names = list(connection.execute(sa.text(f"SELECT name FROM {_RECORDS} ORDER BY number")).scalars())
+    if not names and "measurements" in tables:
+        raise StoreError(
+            f"the store's table {_RECORDS} was emptied",
+            got=database.label,
+            hint="what was measured is still there: fewmark store salvage NEW.db --store THIS",
+        )
     known = [step.name for step in steps]
     if names != known[: len(names)]:
         newer = [name for name in names if name not in known]

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from fewmark.core import Deployment, FrozenMap, InputError
 from fewmark.core.columns import DEPLOYMENT_COLUMNS
 from fewmark.store.database import Database
-from fewmark.store.rows import column_text, deployment_column
+from fewmark.store.rows import column_text, deployment_column, reading
 from fewmark.store.schema import deployments, environments, measurements
 
 PAGE: Final = 1_000  # rows read at once
@@ -86,7 +86,7 @@ def read_environments(database: Database, ids: Iterable[str]) -> dict[str, Froze
     found: dict[str, FrozenMap] = {}
     for chunk in batched(ids, KEYS):
         query = sa.select(environments).where(environments.c.environment_id.in_(chunk))
-        with database.read() as connection:
+        with database.read() as connection, reading("environments"):
             found |= {key: FrozenMap(json.loads(body)) for key, body in connection.execute(query)}
     return found
 

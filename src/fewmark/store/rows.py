@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ from fewmark.core import (
     Measurement,
     Prediction,
     Sample,
+    Status,
+    StoreError,
     Workload,
     content_hash,
     derive_metrics,
@@ -33,9 +36,13 @@ from fewmark.core.columns import (
     OPTIONAL_COLUMNS,
     WORKLOAD_COLUMNS,
 )
-from fewmark.core.frozen import canonical_json, thaw
+from fewmark.core.errors import MALFORMED
+from fewmark.core.frozen import as_number, canonical_json, thaw
 from fewmark.core.serving import serving_columns
+from fewmark.core.text import brief
+from fewmark.core.validity import is_absurd
 from fewmark.store.annotations import Annotation
+from fewmark.store.database import DAMAGED_HINT
 from fewmark.store.schema import COST_COLUMNS
 
 _REMEMBERED: Final = 10_000
@@ -44,6 +51,30 @@ _PREDICTION_NUMBERS: Final = ("value", "low", "high", "confidence_level", "simil
 _NOWHERE: Final = FrozenMap()
 
 Row = dict[str, Any]
+
+
+@contextmanager
+def reading(table: str) -> Iterator[None]:
+    """Turn what a damaged row of a table does to its reader into one error that names the table."""
+    try:
+        yield
+    except (*MALFORMED, InputError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise StoreError(f"a row of the table {table} is damaged", got=reason, hint=DAMAGED_HINT) from None
+
+
+def readable_number(value: Any) -> float:
+    """A number of a column as it was stored; NaN where it is unknown, or no number at all."""
+    found = None if value is None else as_number(value)
+    return float("nan") if found is None else float(found)
+
+
+def holds_nonsense(name: str, value: Any) -> bool:
+    """Whether a metric's column holds what the metric cannot be."""
+    if value is None:
+        return False
+    found = as_number(value)
+    return found is None or is_absurd(name, found)
 
 
 @dataclass
@@ -147,9 +178,36 @@ class Reader:
         self._deployments: dict[str, tuple[Any, Deployment]] = {}
 
     def measurement(self, body: str, case_id: str, deployment_id: str, environment: FrozenMap | None) -> Measurement:
-        """The measurement, equal to the one that was added."""
-        data = json.loads(body)
-        case = self.case(data.pop("case"), case_id, deployment_id)
+        """The measurement, equal to the one that was added; one that holds what cannot be is ``invalid`` and says why.
+
+        Raises
+        ------
+        StoreError
+            If its row is damaged.
+        """
+        try:
+            data = json.loads(body)
+            case = self.case(data.pop("case"), case_id, deployment_id)
+        except (*MALFORMED, InputError) as error:
+            raise StoreError(
+                "a row of the table measurements is damaged",
+                got=f"a measurement of case {brief(case_id)}: {type(error).__name__}: {error}",
+                hint=DAMAGED_HINT,
+            ) from None
+        try:
+            return self._measurement(case, dict(data), environment)
+        except (*MALFORMED, InputError) as error:
+            source, row = data.get("source"), data.get("row")
+            return Measurement(
+                case,
+                Status.INVALID,
+                error=f"stored values that cannot be: {error}",
+                environment=environment or _NOWHERE,
+                source=source if isinstance(source, str) else None,
+                row=row if isinstance(row, int) else None,
+            )
+
+    def _measurement(self, case: Case, data: dict[str, Any], environment: FrozenMap | None) -> Measurement:
         samples = tuple(_sample(sample) for sample in data.pop("samples", ()))
         cost = Cost(**data.pop("cost", {}))
         return Measurement(case=case, samples=samples, cost=cost, environment=environment or _NOWHERE, **data)
@@ -170,9 +228,10 @@ class Reader:
 
 def read_prediction(body: str) -> Prediction:
     """The prediction behind its body."""
-    data = json.loads(body)
-    numbers = {name: data.get(name) for name in ("value", "low", "high")}
-    return Prediction(case=Case.from_dict(data.pop("case")), **(numbers | data))
+    with reading("predictions"):
+        data = json.loads(body)
+        numbers = {name: data.get(name) for name in ("value", "low", "high")}
+        return Prediction(case=Case.from_dict(data.pop("case")), **(numbers | data))
 
 
 def annotation_row(annotation: Annotation, added_at: str) -> Row:
@@ -188,7 +247,8 @@ def annotation_row(annotation: Annotation, added_at: str) -> Row:
 
 def read_annotation(measurement_id: str, action: str, body: str) -> Annotation:
     """The annotation behind its row."""
-    return Annotation(measurement_id, action=action, **json.loads(body))
+    with reading("annotations"):
+        return Annotation(measurement_id, action=action, **json.loads(body))
 
 
 def deployment_column(name: str, value: Any) -> Any:

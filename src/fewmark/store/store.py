@@ -30,7 +30,7 @@ from fewmark.store.queries import (
     pages,
     read_environments,
 )
-from fewmark.store.rows import Batch, Reader, annotation_row, column_text, read_annotation, read_prediction
+from fewmark.store.rows import Batch, Reader, annotation_row, column_text, read_annotation, read_prediction, reading
 from fewmark.store.visits import add_visits, read_visits
 
 BATCH: Final = 2_000  # rows a transaction: long enough to be fast, short enough that other writers get their turn
@@ -223,7 +223,8 @@ class Store:
         order = (table.c.engine, table.c.model, table.c.accelerator, table.c.deployment_id)
         with self._database.read() as connection:
             bodies = connection.execute(sa.select(table.c.body).order_by(*order)).scalars().all()
-        return [Deployment.from_dict(json.loads(body)) for body in bodies]
+        with reading("deployments"):
+            return [Deployment.from_dict(json.loads(body)) for body in bodies]
 
     def environments(self) -> list[FrozenMap]:
         """Every environment that something was measured in."""
@@ -342,7 +343,7 @@ class Store:
     def latest(self) -> int:
         """The running number of the last measurement; later ones have a higher one."""
         with self._database.read() as connection:
-            return connection.execute(_latest(schema.measurements)).scalars().one()
+            return int(connection.execute(_latest(schema.measurements)).scalar_one())
 
     def claim(self, case_id: str, owner: str, since: int) -> bool:
         """Claim a case for a run: False where another run measures it, or has since number `since`. See `claims`."""
@@ -410,7 +411,7 @@ class Store:
         return connection.execute(new).scalar_one()
 
 
-def _latest(facts: sa.Table) -> sa.Select[tuple[int]]:
+def _latest(facts: sa.Table) -> sa.Select[Any]:
     return sa.select(sa.func.coalesce(sa.func.max(facts.c.number), 0))
 
 

@@ -13,6 +13,7 @@ from fewmark.core.frozen import canonical_json
 from fewmark.store import schema
 from fewmark.store.database import Database
 from fewmark.store.queries import batched, now, pages
+from fewmark.store.rows import reading
 
 BATCH = 500
 
@@ -40,4 +41,6 @@ def read_visits(database: Database, case_ids: Iterable[str] | None) -> Iterator[
     query = sa.select(table.c.number, table.c.body)
     for page in pages(database, query, table.c.number, key=table.c.case_id, keys=case_ids):
         for _, body in page:
-            yield Measurement.from_dict(json.loads(body))
+            with reading("visits"):
+                visit = Measurement.from_dict(json.loads(body))
+            yield visit
