@@ -39,6 +39,10 @@ def says(tmp_path):
     return make
 
 
+def measured(cases, settings):
+    return [result.measurement for result in measure_deployment(cases, settings, {})]
+
+
 BEFORE_HELLO = [
     "",
     "a banner\n",
@@ -56,7 +60,7 @@ BEFORE_HELLO = [
 @pytest.mark.parametrize("text", BEFORE_HELLO, ids=range(len(BEFORE_HELLO)))
 def test_a_worker_that_never_says_hello_is_one_error_for_its_deployment(says, text):
     with pytest.raises(EngineError):
-        list(measure_deployment(CASES, says(text, ending="exit 3"), {}))
+        measured(CASES, says(text, ending="exit 3"))
 
 
 LOADING = [
@@ -74,7 +78,7 @@ LOADING = [
 
 @pytest.mark.parametrize("answer", LOADING, ids=range(len(LOADING)))
 def test_an_answer_to_loading_that_is_none_makes_the_cases_invalid(says, answer):
-    found = list(measure_deployment(CASES, says(HELLO, answer), {}))
+    found = measured(CASES, says(HELLO, answer))
     assert [m.status for m in found] == [Status.INVALID] * 2
     assert all("malformed answer" in m.error and len(m.error) < 1000 for m in found)
 
@@ -103,15 +107,15 @@ RESULTS = [
 
 @pytest.mark.parametrize("answer", RESULTS, ids=range(len(RESULTS)))
 def test_a_result_that_is_none_is_invalid_and_the_engine_is_started_anew(says, answer):
-    found = list(measure_deployment(CASES, says(HELLO, LOADED, answer), {}))
+    found = measured(CASES, says(HELLO, LOADED, answer))
     assert [m.status for m in found] == [Status.INVALID] * 2  # each case had a worker of its own
     assert all(m.error and len(m.error) < 1500 for m in found)
     assert all(json.loads(json.dumps(m.to_dict(), allow_nan=False)) for m in found)
 
 
 def test_a_worker_that_dies_at_each_step_costs_the_case_at_hand(says):
-    assert [m.status for m in measure_deployment(CASES, says(HELLO, ending="kill -9 $$"), {})] == [Status.CRASHED] * 2
-    found = list(measure_deployment(CASES, says(HELLO, LOADED, GOOD, ending="kill -9 $$"), {}))
+    assert [m.status for m in measured(CASES, says(HELLO, ending="kill -9 $$"))] == [Status.CRASHED] * 2
+    found = measured(CASES, says(HELLO, LOADED, GOOD, ending="kill -9 $$"))
     # Whether its end is seen before the next case is asked for, or by it, is a matter of chance.
     assert [m.status for m in found] in ([Status.OK, Status.OK], [Status.OK, Status.CRASHED])
 
@@ -119,13 +123,13 @@ def test_a_worker_that_dies_at_each_step_costs_the_case_at_hand(says):
 def test_a_line_without_an_end_fills_no_memory(says, monkeypatch):
     monkeypatch.setattr(process, "MAX_LINE_BYTES", 100_000)
     endless = '{"fewmark": 1, "event": "result", "error": "' + "x" * 1_000_000 + '"}\n'
-    found = list(measure_deployment(CASES[:1], says(HELLO, LOADED, endless), {}))
+    found = measured(CASES[:1], says(HELLO, LOADED, endless))
     assert [m.status for m in found] == [Status.INVALID]
 
 
 def test_a_flood_of_samples_is_bounded(says):
     flood = (json.dumps({"fewmark": 1, "event": "sample", "sample": SAMPLE}) + "\n") * 5000
-    found = list(measure_deployment(CASES[:1], says(HELLO, LOADED, flood), {}))
+    found = measured(CASES[:1], says(HELLO, LOADED, flood))
     assert found[0].status is Status.CRASHED and len(found[0].samples) == 3
 
 
@@ -134,7 +138,7 @@ def test_the_log_is_bounded_printable_and_without_secrets(says):
 printf 'bad \033[31m news HF_TOKEN=hf_abcdefghijklmnopqrst' >&2
 exit 3"""
     settings = says(HELLO, LOADED, "", ending=ending)
-    found = list(measure_deployment(CASES[:1], settings, {}))
+    found = measured(CASES[:1], settings)
     error = found[0].error
     assert found[0].status is Status.CRASHED and "bad \\u001b[31m news" in error
     assert len(error) < 3000 and "abcdefgh" not in error
@@ -149,6 +153,6 @@ def test_a_worker_that_is_killed_while_it_starts_is_told_apart(says):
 
 def test_secrets_in_an_environment_are_masked(says):
     told = {"variables": {"HF_TOKEN": "hf_abcdefghijklmnopqrst", "PATH": "/bin"}}
-    found = list(measure_deployment(CASES[:1], says({**HELLO, "environment": told}, LOADED, GOOD, CLOSED), {}))
+    found = measured(CASES[:1], says({**HELLO, "environment": told}, LOADED, GOOD, CLOSED))
     assert found[0].status is Status.OK
     assert found[0].environment["host"] == {"variables": {"HF_TOKEN": "***", "PATH": "/bin"}}
