@@ -144,3 +144,25 @@ def test_no_file_and_a_folder_are_refused(tmp_path):
 def test_a_path_that_cannot_be_written_is_told(saved, tmp_path):
     with pytest.raises(ModelError, match="cannot be written"):
         save_model(load_model(saved), tmp_path / "no" / "such" / "folder.fewmark")
+
+
+def array_bytes(shape, content=b""):
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"shape": shape, "fortran_order": False, "descr": "<f8"})
+    return stream.getvalue() + content
+
+
+@pytest.mark.parametrize(
+    "content", [array_bytes((10**12,)), array_bytes((2,), b"x" * 8), b"", b"\x93NUMPY", b"x" * 100]
+)
+def test_an_array_that_claims_more_than_it_holds_is_refused_before_it_is_made(saved, content):
+    with zipfile.ZipFile(saved) as archive:
+        entry = next(name for name in archive.namelist() if name.endswith(".npy"))
+    with pytest.raises(ModelError):
+        load_model(rewritten(saved, entry, lambda raw: content))
+
+
+def test_a_file_that_expands_beyond_all_measure_is_refused(saved, monkeypatch):
+    monkeypatch.setattr("fewmark.models.persistence.MAX_BYTES", 1000)
+    with pytest.raises(ModelError, match="expands"):
+        load_model(saved)

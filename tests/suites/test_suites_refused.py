@@ -12,6 +12,7 @@ from fewmark.cli import main
 from fewmark.core import SuiteError
 from fewmark.suites import load_suite
 from fewmark.suites.expand import MAX_CASES
+from fewmark.suites.yaml_file import read_document
 
 HEAD = "deployments: [{engine: replay, model: m}]\n"
 CELLS = "cells: [{grid: {input_tokens: 1, output_tokens: 1, batch_size: 1}}]\n"
@@ -125,7 +126,7 @@ def test_a_folder_and_a_huge_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match="no such suite file"):
         load_suite(tmp_path / "folder.yaml")
     (tmp_path / "huge.yaml").write_text("# " + "x" * 2_000_000)
-    with pytest.raises(SuiteError, match="at most 1000000 bytes"):
+    with pytest.raises(SuiteError, match="at most 1,000,000 bytes"):
         load_suite(tmp_path / "huge.yaml")
 
 
@@ -198,3 +199,53 @@ def test_the_command_line_says_it_and_exits_with_2(tmp_path: Path, capsys: pytes
     assert "80 cases" in capsys.readouterr().out
     assert main(["suites"]) == 0
     assert "flexllmgen-ds-s512" in capsys.readouterr().out
+
+
+WITH_VALUE = (
+    "cells: [{{grid: {{input_tokens: {}, output_tokens: 2, batch_size: 1}}}}]\ndeployments: [{{engine: e, model: m}}]\n"
+)
+HOSTILE = [
+    "!!timestamp x",
+    "!!bool maybe",
+    "!!float x",
+    "!!int ''",
+    "!!int 1:x",
+    "!!binary '*'",
+    "!!null x",
+    "!!set {a}",
+    "9" * 401,
+    "9" * 5000,
+    "1e999",
+    ".nan",
+    "-.inf",
+    "0x" + "f" * 400,
+    "2001-99-99",
+    "[" * 1000,
+    "{a: " * 1000,
+    '"\\ud800"',
+]
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_value_that_is_none_is_one_error(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text(WITH_VALUE.format(value))
+    with pytest.raises(SuiteError) as caught:
+        load_suite(path)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_suite_that_is_included_again_and_again_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"s{number}.yaml" for number in range(30)]
+    for name, following in zip(names, [*names[1:], None], strict=True):
+        text = f"include: [{following}, {following}]\n" if following else WITH_VALUE.format(8)
+        (tmp_path / name).write_text(text)
+    read: list[Path] = []
+
+    def counting(path: Path) -> object:
+        read.append(path)
+        return read_document(path)
+
+    monkeypatch.setattr("fewmark.suites.load.read_document", counting)
+    assert len(load_suite(tmp_path / "s0.yaml").cases) == 1
+    assert len(read) == 30

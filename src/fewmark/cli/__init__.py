@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
 
 from fewmark.cli.app import app
+from fewmark.cli.terminal import printable_output
 from fewmark.core.errors import FewmarkError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line. Exit codes: 0 done; 1 something fell short; 2 the request was wrong."""
-    import click
-
     if argv is None:
         _stop_once()
+    with printable_output():
+        code = _run(argv)
+    if argv is None:
+        sys.exit(code)
+    return code
+
+
+def _run(argv: list[str] | None) -> int:
+    import click
+
     try:
         result = app.main(args=argv, prog_name="fewmark", standalone_mode=False)
     except FewmarkError as error:
@@ -30,11 +41,36 @@ def main(argv: list[str] | None = None) -> int:
         code = 128 + (_stopped_by or signal.SIGINT)
     except BrokenPipeError:
         code = 0
+    except OSError as error:
+        # What a verb reads and writes has errors of its own; what is left is standard output, on a full disk.
+        _say(f"error: the output cannot be written\n  got:  {error.strerror or error}")
+        code = 2
+    except MemoryError:
+        _say("error: this needs more memory than there is\n  hint: give it less at once, or run it on another machine")
+        code = 2
     else:
         code = result if isinstance(result, int) else 0
-    if argv is None:
-        sys.exit(code)
+    return _flushed(code)
+
+
+def _flushed(code: int) -> int:
+    """The exit code, once everything that was printed has been written."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass
+    except (OSError, ValueError) as error:
+        _say(f"error: the output cannot be written\n  got:  {getattr(error, 'strerror', None) or error}")
+        code = 2
+        with contextlib.suppress(OSError, ValueError):
+            # Python would try once more at its end, and say so in its own words.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"{text}\n")
 
 
 _stopped_by = 0  # the signal that ended the work, if one did

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from typing import TYPE_CHECKING
 
 import click
+
+from fewmark.cli.terminal import raw
+from fewmark.core.text import printable
 
 if TYPE_CHECKING:
     from fewmark.engines.doctor import Finding
@@ -41,6 +45,6 @@ def command(engine_python: str | None, worker_prefix: str, as_json: bool) -> int
 
 def _show(finding: Finding) -> None:
     verdict = click.style(f"{finding.verdict:<8}", fg=COLOURS.get(finding.verdict))
-    click.echo(f"{verdict}{finding.name:<17}{finding.seen}")
+    click.echo(f"{verdict}{printable(f'{finding.name:<17}{finding.seen}')}", file=raw(sys.stdout))
     if finding.advice:
         click.echo(f"{'':<25}→ {finding.advice}")

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from fewmark.core.text import brief, printable, without_secrets
 
 # How parsers of JSON, numbers and the like fail on bad input, beside errors of their own.
-MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
+MALFORMED = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError),
+    *(EOFError, NotImplementedError, AssertionError),
+)
 MAX_SHOWN = 300  # characters of what was given
 MAX_WHAT = 4000  # characters of each other part: some list what was found wrong, line by line
 
@@ -41,6 +47,23 @@ class FewmarkError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.what, self.got, self.hint))
+
+
+@contextmanager
+def malformed_as(kind: type[FewmarkError], what: str, *, got: object = None, hint: str | None = None) -> Iterator[None]:
+    """Turn whatever a parser raises on bad input into one error of the tree; what is of the tree passes as it is.
+
+    `got` names the input; why it cannot be read is added.
+    """
+    try:
+        yield
+    except FewmarkError:
+        raise
+    except MemoryError:
+        raise kind(what, got=f"{got}: reading it needs more memory than there is", hint=hint) from None
+    except MALFORMED as error:
+        reason = f"{type(error).__name__}: {brief(error.args[0]) if error.args else ''}"
+        raise kind(what, got=reason if got is None else f"{got}: {reason}", hint=hint) from None
 
 
 class InputError(FewmarkError):

@@ -19,11 +19,13 @@ from typing import Annotated, Any, Final, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fewmark.core.errors import InputError
+from fewmark.core.errors import MALFORMED, InputError
+from fewmark.core.files import read_text
 from fewmark.facts.names import words
 
 MAX_PER_HOUR: Final = 10_000  # of one accelerator: dearer than this is a slip of the pen in any currency of today
 MAX_POWER_W: Final = 20_000
+MAX_BYTES: Final = 1_000_000
 _HINT: Final = "see the guide on deciding for the form of a price file"
 
 
@@ -89,10 +91,8 @@ def load_prices(path: str | Path) -> Prices:
         If it cannot be read, or a value is missing, unknown or absurd; the message names the path of the key.
     """
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError("the price file cannot be read", got=f"{path}: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
+        data = yaml.safe_load(read_text(path, max_bytes=MAX_BYTES, what="the price file"))
+    except (yaml.YAMLError, *MALFORMED) as error:
         raise InputError("the price file is not readable YAML", got=f"{path}: {error}", hint=_HINT) from None
     if not isinstance(data, dict):
         raise InputError("a price file is a mapping of keys", got=data, hint=_HINT)

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from fewmark.core import DEPLOYMENT_COLUMNS, Deployment, Sample, Status, Workload
+from fewmark.core import DEPLOYMENT_COLUMNS, Deployment, InputError, Sample, Status, Workload
 from fewmark.core.columns import (
     COUNT_COLUMNS,
     METRIC_COLUMNS,
@@ -32,6 +32,8 @@ from fewmark.core.columns import (
     WORKLOAD_COLUMNS,
     WORKLOAD_PREFIX,
 )
+from fewmark.core.errors import MALFORMED
+from fewmark.core.files import MAX_TABLE_BYTES, require_regular
 from fewmark.core.frozen import FrozenMap, thaw
 from fewmark.engines.base import Availability, CaseFailure
 
@@ -130,9 +132,10 @@ def read_rows(path: Path) -> Iterator[Row]:
     if reader is None:
         raise _unsupported(f"{path}: replay reads tables that end in {', '.join(readers)}")
     try:
+        require_regular(path, max_bytes=MAX_TABLE_BYTES, what="a recorded table")
         for number, row in enumerate(reader(path), 1):
             yield _clean(row, f"{path}, row {number}")
-    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
+    except (OSError, csv.Error, InputError, *MALFORMED) as error:
         raise _unsupported(f"cannot read {path}: {error}") from None
 
 

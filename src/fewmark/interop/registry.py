@@ -10,6 +10,8 @@ from typing import Final
 import pandas as pd
 
 from fewmark.core import FormatError, InputError
+from fewmark.core.errors import malformed_as
+from fewmark.core.files import MAX_TABLE_BYTES, require_regular
 from fewmark.interop.base import HEAD_BYTES, Format, UnknownFormatError
 from fewmark.interop.csv_text import header_of
 from fewmark.interop.headers import meaning_of, near_names
@@ -106,17 +108,15 @@ def read_table(path: str | Path, format: str = "auto") -> pd.DataFrame:  # noqa:
         If the file cannot be read as the format, or is of none that is known.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError("there is no such file", got=str(path))
-    if not path.is_file():
-        raise InputError("a table must be a file", got=str(path), hint="name the file itself, not its folder")
+    require_regular(path, max_bytes=MAX_TABLE_BYTES, what="a table")
     try:
         with path.open("rb") as stream:
             head = stream.read(HEAD_BYTES)
         if not head:
             raise UnknownFormatError("the file is empty", got=str(path))
         chosen = _detect(path, head) if format == "auto" else get_format(format)
-        frame = chosen.read(path)
+        with malformed_as(FormatError, f"the file cannot be read as {chosen.name}"):
+            frame = chosen.read(path)
     except OSError as error:
         raise InputError("the file cannot be read", got=f"{path}: {error.strerror or error}") from None
     except FormatError as error:

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
@@ -17,12 +17,16 @@ from fewmark.core.files import write_file
 from fewmark.interop.canonical_parquet import ENCODED_KEY
 from fewmark.interop.cells import cell_to_text, is_unknown, label_to_text, number_to_text
 
+FORMULA_STARTS: Final = frozenset("=+-@\t\r")
 
-def write_table(frame: pd.DataFrame, path: str | Path, *, columns: Sequence[str] | None = None) -> None:
+
+def write_table(
+    frame: pd.DataFrame, path: str | Path, *, columns: Sequence[str] | None = None, safe: bool = False
+) -> None:
     """Write a canonical table as CSV or Parquet, by the suffix. Floats read back exactly.
 
     `columns` are written in this order; by default every canonical column, the optional ones that hold anything, then
-    the frame's own.
+    the frame's own. `safe` is for CSV that a spreadsheet opens, see `csv_text`.
 
     Raises
     ------
@@ -33,7 +37,7 @@ def write_table(frame: pd.DataFrame, path: str | Path, *, columns: Sequence[str]
     if path.suffix not in (".csv", ".parquet"):
         raise InputError("a table is written as .csv or .parquet", got=str(path))
     names = _columns(frame) if columns is None else list(columns)
-    content = csv_text(frame, names).encode("utf-8") if path.suffix == ".csv" else _parquet(frame, names)
+    content = csv_text(frame, names, safe=safe).encode("utf-8") if path.suffix == ".csv" else _parquet(frame, names)
     write_file(path, content)
 
 
@@ -42,14 +46,34 @@ def _columns(frame: pd.DataFrame) -> list[str]:
     return [*CANONICAL_COLUMNS, *held, *(name for name in frame.columns if name not in KNOWN_COLUMNS)]
 
 
-def csv_text(frame: pd.DataFrame, names: Sequence[str]) -> str:
-    """These columns of a canonical table as the text of a CSV file."""
+def csv_text(frame: pd.DataFrame, names: Sequence[str], *, safe: bool = False) -> str:
+    """These columns of a canonical table as the text of a CSV file.
+
+    With `safe`, a text that a spreadsheet would take for a formula is written as a JSON string, in quotes: it is shown,
+    never executed, and reads back as it was. A column's name gets an apostrophe in front.
+    """
     columns = [_texts(frame, name) for name in names]
+    if safe:
+        texts = [name not in NUMERIC_COLUMNS for name in names]
+        columns = [
+            list(map(_inert, cells)) if is_text else cells for cells, is_text in zip(columns, texts, strict=True)
+        ]
+        names = [f"'{name}" if name[:1] in FORMULA_STARTS else name for name in names]
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(names)
     writer.writerows(zip(*columns, strict=True))
     return stream.getvalue()
+
+
+def _inert(text: str) -> str:
+    if not text or text[0] not in FORMULA_STARTS:
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return json.dumps(text)
+    return text
 
 
 def _texts(frame: pd.DataFrame, name: str) -> list[str]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -20,13 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fewmark
-from fewmark.core.errors import InputError, ModelError
-from fewmark.core.files import write_file
+from fewmark.core.errors import MALFORMED, FewmarkError, InputError, ModelError
+from fewmark.core.files import MAX_DOCUMENT_BYTES, require_regular, write_file
+from fewmark.core.text import brief
 from fewmark.models.base import Model
 from fewmark.models.registry import model_class
 
 FORMAT: Final = "fewmark-model"
 VERSION: Final = 1
+MAX_BYTES: Final = 2**30  # of a model, expanded
+MAX_RATIO: Final = 50  # of what is expanded to what is packed, beside what any document may hold
 SUFFIX: Final = ".fewmark"
 _ENTRY: Final = "model.json"
 _EXTRA: Final = "extra/"
@@ -101,23 +106,33 @@ def load_with_extras(path: str | Path) -> tuple[Model, dict[str, NDArray[Any]]]:
         from fewmark.models.conformal.cross_conformal import SplitConformal
 
         return SplitConformal(name, found, target=target).restore(about["state"], arrays), extras
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise ModelError(f"the saved {name} is incomplete", got=f"{path}: {error!r}", hint=_REFIT) from None
+    except FewmarkError:
+        raise
+    except Exception as error:  # libraries raise errors of their own on a state that is none
+        raise ModelError(f"the saved {name} is incomplete", got=f"{path}: {brief(error)}", hint=_REFIT) from None
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     try:
+        require_regular(path, what="a model")
         with zipfile.ZipFile(path) as archive:
+            expanded = sum(entry.file_size for entry in archive.infolist())
+            if expanded > min(MAX_BYTES, MAX_RATIO * path.stat().st_size + MAX_DOCUMENT_BYTES):
+                raise ModelError("the model file expands beyond all measure", got=f"{path}: {expanded:,} bytes")
             about = json.loads(archive.read(_ENTRY))
             _check(about, path)
             arrays = {name: _array(archive, entry) for name, entry in about["arrays"].items()}
+    except InputError as error:
+        missing = "no such file" in error.what
+        what, hint = ("there is no such model file", "write one with `fewmark fit`") if missing else (error.what, None)
+        raise ModelError(what, got=error.got, hint=hint) from None
     except FileNotFoundError:
         raise ModelError("there is no such model file", got=str(path), hint="write one with `fewmark fit`") from None
     except OSError as error:
         raise ModelError("the model file cannot be read", got=f"{path}: {error.strerror or error}") from None
     except KeyError as error:
         raise ModelError("the file is no fewmark model", got=f"{path}: {error.args[0]}", hint=_REFIT) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RecursionError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, MemoryError, *MALFORMED) as error:
         raise ModelError("the model file is damaged", got=f"{path}: {error}", hint=_REFIT) from None
     return about, arrays
 
@@ -138,8 +153,15 @@ def _check(about: Any, path: Path) -> None:
 
 
 def _array(archive: zipfile.ZipFile, entry: str) -> NDArray[Any]:
-    with archive.open(entry) as stream:
-        array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(stream.read()), allow_pickle=False)
+    content = archive.read(entry)
+    stream = io.BytesIO(content)
+    version = np.lib.format.read_magic(stream)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, _, dtype = read_header[version](stream)
+    # A header may claim any size; nothing is allocated for what does not follow.
+    if math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+        raise ValueError(f"{entry} holds another number of values than it says")
+    array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     return array
 
 

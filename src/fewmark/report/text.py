@@ -39,6 +39,9 @@ def render_markdown(cards: Sequence[Card], title: str) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+FORMULA_STARTS: Final = frozenset("=+-@\t\r")
+
+
 def render_csv(cards: Sequence[Card], title: str) -> str:
     """The cards as one long table, a row a value: card, part, item, row, column, value. `title` is not written."""
     del title
@@ -47,14 +50,21 @@ def render_csv(cards: Sequence[Card], title: str) -> str:
     writer.writerow(("card", "part", "item", "row", "column", "value"))
     for card in cards:
         for name, value in card.figures:
-            writer.writerow((card.title, "figure", name, "", "", value))
+            writer.writerow(_inert((card.title, "figure", name, "", "", value)))
         for advice in card.advice:
-            writer.writerow((card.title, "advice", advice.code, "", "", f"{advice.message} {advice.hint}".rstrip()))
+            writer.writerow(
+                _inert((card.title, "advice", advice.code, "", "", f"{advice.message} {advice.hint}".rstrip()))
+            )
         for part, tables in (("table", card.tables), ("chart", map(values_table, card.charts))):
             for table in tables:
                 for row, column, value in _long(table):
-                    writer.writerow((card.title, part, table.title, row, column, value))
+                    writer.writerow(_inert((card.title, part, table.title, row, column, value)))
     return out.getvalue()
+
+
+def _inert(row: Sequence[Any]) -> list[Any]:
+    """The row with an apostrophe before each text that a spreadsheet would take for a formula."""
+    return [f"'{cell}" if isinstance(cell, str) and cell[:1] in FORMULA_STARTS else cell for cell in row]
 
 
 def values_table(chart: Chart) -> Table:

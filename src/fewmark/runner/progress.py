@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fewmark.core import Case, Measurement, Status
+from fewmark.core.text import printable
 
 STEP_SHARE: Final = 16  # a decoding step costs as much as this many sequences in it: it reads the weights once
 PREFILL_SHARE: Final = 1 / 16  # what a token that is read costs of one that is written
@@ -48,14 +49,14 @@ class RunProgress:
         self._work = {case.case_id: work_of(case) for case in cases}
         self._total, self._done, self._n_done = sum(self._work.values()), 0.0, 0
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[count]}"),
             TextColumn("{task.fields[failed]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TextColumn("{task.fields[left]}"),
-            console=Console(file=sys.stderr),
+            console=Console(file=getattr(sys.stderr, "raw_stream", sys.stderr)),
             disable=quiet or not sys.stderr.isatty(),
             transient=True,
         )
@@ -78,7 +79,7 @@ class RunProgress:
         """A case is about to be measured."""
         work = case.workload
         shape = f"{work.input_tokens:g} in, {work.output_tokens:g} out, {work.load_label}"
-        self._progress.update(self._task, description=f"{case.deployment.label}: {shape}")
+        self._progress.update(self._task, description=printable(f"{case.deployment.label}: {shape}"))
 
     def waiting(self, n_cases: int) -> None:
         """Nothing is left to do but what other runs are measuring."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 
-from fewmark.core.errors import SuiteError
+from fewmark.core.errors import SuiteError, malformed_as
 from fewmark.core.frozen import FrozenMap
 from fewmark.core.values import Case
 from fewmark.suites.expand import expand
@@ -17,8 +18,11 @@ from fewmark.suites.schema import PARTS, SUITE_FILE_VERSION, SuiteFile
 from fewmark.suites.yaml_file import Document, KeyPath, read_document
 
 CATALOGUE: Final = Path(__file__).parent / "catalogue"
+MAX_NAME: Final = 300
 _SUFFIXES: Final = (".yaml", ".yml")
 _MAX_SHOWN: Final = 5
+MAX_INCLUDED: Final = 200  # suites
+MAX_INCLUDED_CASES: Final = 1_000_000  # with repetitions
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ def load_suite(name_or_path: str | Path) -> Suite:
     SuiteError
         If there is none, or it is wrong; the message names the file, the line and the path of the key.
     """
-    return _load(_resolve(str(name_or_path), Path()), ())
+    with malformed_as(SuiteError, "the suite cannot be read", got=str(name_or_path)):
+        return _load(_resolve(str(name_or_path), Path()), (), {})
 
 
 def _resolve(reference: str, folder: Path) -> Path:
@@ -57,10 +62,12 @@ def _resolve(reference: str, folder: Path) -> Path:
         return CATALOGUE / f"{reference}.yaml"
     path = folder / reference
     if path.suffix in _SUFFIXES:
-        if path.is_file():
+        with malformed_as(SuiteError, "there is no such suite file", got=str(path)[:MAX_NAME]):
+            found = os.path.isfile(path)  # noqa: PTH113  (Path raises on names that are too long)
+        if found:
             return path
         raise SuiteError("there is no such suite file", got=str(path))
-    close = difflib.get_close_matches(reference, suite_names(), n=3, cutoff=0.5)
+    close = difflib.get_close_matches(reference[:MAX_NAME], suite_names(), n=3, cutoff=0.5)
     raise SuiteError(
         "no suite by that name",
         got=reference,
@@ -68,7 +75,7 @@ def _resolve(reference: str, folder: Path) -> Path:
     )
 
 
-def _load(path: Path, including: tuple[Path, ...]) -> Suite:
+def _load(path: Path, including: tuple[Path, ...], loaded: dict[Path, Suite]) -> Suite:
     document = read_document(path)
     suite = _validate(document)
     resolved = path.resolve()
@@ -82,7 +89,11 @@ def _load(path: Path, including: tuple[Path, ...]) -> Suite:
             raise document.error(("include", index), error.what, got=error.got, hint=error.hint) from None
         if target.resolve() in (*including, resolved):
             raise document.error(("include", index), "suites include each other in a circle", got=reference)
-        part = _load(target, (*including, resolved))
+        part = loaded.get(target.resolve())
+        if part is None:  # however often it is included, each suite is read once
+            part = loaded[target.resolve()] = _load(target, (*including, resolved), loaded)
+        if len(loaded) > MAX_INCLUDED or len(cases) + len(part.cases) > MAX_INCLUDED_CASES:
+            raise document.error(("include", index), "the suite includes too much", got=f"{len(loaded)} suites")
         cases.extend(part.cases)
         auto.extend(part.auto)
         settings |= part.settings

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import yaml
 
-from fewmark.core.errors import SuiteError
+from fewmark.core.errors import MALFORMED, InputError, SuiteError
+from fewmark.core.files import read_text
 
 KeyPath = tuple[str | int, ...]
 MAX_BYTES: Final = 1_000_000
@@ -50,13 +51,9 @@ def read_document(path: Path) -> Document:
         If the file cannot be read, is no YAML, or uses what a suite may not.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise SuiteError(f"a suite file holds at most {MAX_BYTES} bytes", got=str(path))
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise SuiteError("cannot read the suite file", got=f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise SuiteError("a suite file must be UTF-8 text", got=f"{path}: {error.reason}") from None
+        text = read_text(path, max_bytes=MAX_BYTES, what="a suite file")
+    except InputError as error:
+        raise SuiteError(error.what, got=error.got, hint=error.hint) from None
     return parse_document(text, path.name)
 
 
@@ -112,8 +109,8 @@ def _build(loader: yaml.SafeLoader, node: yaml.Node, path: KeyPath, document: Do
                 raise document.error((*path, key), "the key appears twice", hint="keep one of them")
             out[key] = _build(loader, value_node, (*path, key), document)
         return out
-    # ValueError and OverflowError come from scalars that look like a date or a number and are none.
+    # Scalars that look like a date or a number and are none, and tags whose content is none of their kind.
     try:
         return loader.construct_object(node)
-    except (ValueError, OverflowError) as error:
+    except MALFORMED as error:
         raise document.error(path, "not a value", got=node.value, hint=str(error)) from None

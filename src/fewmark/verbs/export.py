@@ -9,8 +9,10 @@ from fewmark.interop import from_measurements, write_table
 from fewmark.store import open_store
 
 
-def export(out: str | Path, *, store: str | None = None) -> int:
+def export(out: str | Path, *, store: str | None = None, safe_csv: bool = False) -> int:
     """Write every measurement of the store as one row, as CSV or Parquet by the suffix; returns how many.
+
+    `safe_csv` neutralises what a spreadsheet would execute.
 
     Raises
     ------
@@ -25,5 +27,5 @@ def export(out: str | Path, *, store: str | None = None) -> int:
         frame = from_measurements(opened.measurements(), opened.withdrawn())
         if frame.empty:
             raise InputError("the store has no measurements", got=opened.url, hint="fewmark run or fewmark import")
-    write_table(frame, out)
+    write_table(frame, out, safe=safe_csv)
     return len(frame)

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from fewmark.core import Status, Workload
+from fewmark.core import InputError, Status, Workload
+from fewmark.core.errors import MALFORMED
+from fewmark.core.files import read_text
 from fewmark.engines.base import CaseFailure
 from fewmark.engines.checkpoints.shapes import SHAPES
 
+MAX_CONFIG_BYTES: Final = 16 * 2**20
 SINGLE: Final = frozenset({"num_nodes", "accelerators_per_node"})
 
 
@@ -89,8 +92,8 @@ def whole(options: Mapping[str, Any], name: str, default: int) -> int:
 def read_config(path: Path) -> dict[str, Any]:
     """The fields of a config.json. Raises `CaseFailure` (``unsupported``) where it is none."""
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        fields = json.loads(read_text(path, max_bytes=MAX_CONFIG_BYTES, what="a config.json"))
+    except (*MALFORMED, InputError) as error:
         raise unsupported(f"{path} is not a readable config.json: {error}") from None
     if not isinstance(fields, dict):
         raise unsupported(f"{path} is not a config.json: it must hold an object")
