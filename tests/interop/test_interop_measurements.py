@@ -18,7 +18,7 @@ from fewmark.interop import from_measurements, is_complete, read_table, to_measu
 
 texts = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
 labels = texts.filter(lambda text: bool(text.strip())).filter(lambda text: text != "unknown")
-times = st.none() | st.floats(1e-300, 1e300)
+times = st.none() | st.floats(1e-300, 1e8)  # what lies beyond is no measurement
 counts = st.integers(1, 2**53)
 scalars = st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
 values = st.recursive(

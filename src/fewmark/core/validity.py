@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from fewmark.core.values import Measurement
 
 MAX_SECONDS: Final = 1e8  # three years
-MAX_RATE: Final = 1e15  # tokens or requests a second, or watts
-MAX_TOKENS: Final = 10**15
+MAX_RATE: Final = 1e16  # tokens or requests a second, or watts
+MAX_TOKENS: Final = 2**53  # beyond it a float no longer tells neighbouring numbers apart
 _NUMBERS: Final = (*METRIC_COLUMNS, "output_tokens")
 SLACK: Final = 1e-6  # of a time: clocks are read one after the other
 SLACK_S: Final = 1e-6
