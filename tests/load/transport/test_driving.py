@@ -161,7 +161,7 @@ def test_a_hundred_streams(server, load, wire):
     server.script = lambda path: [piece for part in wire.answer(10) for piece in (part, 0.01)]
     result = load(server.url, [wire.plan(i, output_tokens=10) for i in range(200)], concurrency=100)
     assert all(r.status is RequestStatus.OK and r.n_chunks == 10 for r in result.records)
-    assert server.n_connections == 100
+    assert server.n_connections <= 100
 
 
 def test_without_the_kernels_times(server, load, wire, monkeypatch):
