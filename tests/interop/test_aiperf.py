@@ -308,3 +308,29 @@ def test_lines_of_a_log_before_it_and_slices_beside_it(tmp_path: Path) -> None:
     assert one(path)["concurrency"] == 4
     with pytest.raises(NotAResultError, match="slice by slice"):
         read_table(written(tmp_path, {"timeslices": [{"request_latency": {"unit": "ms", "avg": 1.0}}]}, "slices.json"))
+
+
+def test_failed_runs_are_told_apart_and_known_again(tmp_path: Path) -> None:
+    lines = (RUNS / "fail-third" / "profile_export.jsonl").read_text().splitlines()
+    (tmp_path / "profile_export.jsonl").write_text(
+        "\n".join(line for line in lines if json.loads(line).get("error")) + "\n"
+    )
+    names = set()
+    for benchmark, concurrency in (("a", 2), ("a", 3), ("b", 2)):
+        failed = {k: report()[k] for k in ("schema_version", "aiperf_version")} | {"benchmark_id": benchmark}
+        failed |= {
+            "error_request_count": {"unit": "requests", "avg": 3},
+            "request_count": {"unit": "requests", "avg": 0},
+        }
+        failed |= {
+            "request_latency": {"unit": "ms", "avg": 0},
+            "input_config": {"loadgen": {"concurrency": concurrency}},
+        }
+        summary = one(written(tmp_path, failed))
+        names.add(summary["run_id"])
+        assert summary["run_id"] == one(tmp_path / "profile_export.jsonl")["run_id"]
+    assert len(names) == 3
+
+
+def test_a_goodput_of_zero_is_a_measurement(tmp_path: Path) -> None:
+    assert one(written(tmp_path, report() | {"goodput": {"unit": "requests/sec", "avg": 0.0}}))["goodput_req_s"] == 0

@@ -25,7 +25,6 @@ from fewmark.interop.run_rows import (
     number,
     positive,
     rows_to_frame,
-    run_id,
 )
 from fewmark.interop.run_rows import text as words_of
 from fewmark.interop.yaml_text import read_yaml
@@ -98,6 +97,7 @@ def _row_0_2(report: Mapping[str, Any]) -> RunRow:
     )
     if len(engines) == 1 and (count(engines[0].get("replicas")) or 1) > 1:
         row.cells["option.replicas"] = count(engines[0]["replicas"])
+    row.say("llmd_report.uid", nested(report, "run", "uid"))
     load = nested(report, "scenario", "load", "standardized")
     native = nested(report, "scenario", "load", "native", "config")
     tool = (words_of(nested(load, "tool")) or _tool_of(nested(report, "run", "uid"))).lower()
@@ -226,7 +226,7 @@ def _results(row: RunRow, requests: object, latency: object, rates: Mapping[str,
     if cut:
         row.note(f"{cut} requests were incomplete")
     e2e = _seconds(nested(latency, "request_latency"), "mean")
-    row.cells["run_id"] = run_id("requests", done or 0, e2e or 0.0)
+    row.name_run(done, e2e, row.cells.get("llmd_report.uid"))
     if done == 0:
         row.fail(failure_status([]), f"all {failed or 0} requests failed")
         return

@@ -24,7 +24,6 @@ from fewmark.interop.run_rows import (
     nested,
     positive,
     rows_to_frame,
-    run_id,
     text,
 )
 from fewmark.interop.serving_load import put_load
@@ -66,7 +65,7 @@ def _row(report: Mapping[str, Any], settings: Mapping[str, Any]) -> RunRow:
     row.put("duration_s", duration, 1e-9)
     row.counts(done, failed)
     mean = positive(nested(report, "latency", "avg"))
-    row.cells["run_id"] = run_id("requests", done, (mean or 0.0) * 1e-9)
+    row.name_run(done, (mean or 0.0) * 1e-9, duration)
     state = text(report.get("state")) or "complete"
     if report.get("complete") is False or state.lower() not in ("complete", "completed"):
         row.fail(Status.INVALID, f"the run is not complete (state {state})")

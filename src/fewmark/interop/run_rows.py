@@ -40,6 +40,7 @@ _TIMEOUT: Final = re.compile(r"(?i)time[d]?[ _-]?out|deadline exceeded")
 _UNSUPPORTED: Final = re.compile(
     r"(?i)\b(400|404|405|422)\b|bad request|not found|unprocessable|maximum context length|not supported|unsupported"
 )
+_PERCENTILE: Final = re.compile(r"_p\d+_s$")
 _NO_VALUES: Final = frozenset(
     (
         *("source", "tool", "tool_version", "detail", "run_id", "n_requests", "n_failed", "duration_s"),
@@ -141,6 +142,20 @@ class RunRow:
         """As `put`, under the tool's own prefix: a value whose definition is not ours."""
         return self.put(f"{self.tool}.{name}", value, scale)
 
+    def put_goodput(self, value: object) -> None:
+        """Set the goodput, of which zero is a measurement: no request met the objectives."""
+        found = number(value)
+        if found is not None and found >= 0:
+            self.cells["goodput_req_s"] = found
+
+    def name_run(self, done: int | None, e2e_latency_s: float | None, *otherwise: object) -> None:
+        """Give the run the name that each of its records gives it: by its requests, or by `otherwise` without any."""
+        if done and e2e_latency_s:
+            self.cells["run_id"] = run_id("requests", done, e2e_latency_s)
+        else:
+            load = [self.cells.get(name) for name in ("model", "batch_size", "concurrency", "request_rate", "n_failed")]
+            self.cells["run_id"] = run_id("failed", self.tool, *load, *otherwise)
+
     def say(self, name: str, value: object) -> None:
         """Set a column to a text, unless that is empty."""
         found = text(value)
@@ -179,12 +194,16 @@ class RunRow:
     def compare(self, recomputed: Mapping[str, float], told: Mapping[str, float]) -> None:
         """Put values made anew from single requests, and note where the file's own differ by more than 1 %."""
         self.cells |= recomputed
-        apart = [
-            f"{name} {recomputed[name]:.4g} (the file says {said:.4g})"
+        apart = {
+            name: f"{recomputed[name]:.4g} (the file says {said:.4g})"
             for name, said in told.items()
-            if name in recomputed and abs(recomputed[name] / said - 1) > TOLERANCE and not re.search(r"_p\d+_s$", name)
-        ]
-        self.note("recomputed from single requests" + (": " + ", ".join(apart) if apart else ", as the file says"))
+            if name in recomputed and abs(recomputed[name] / said - 1) > TOLERANCE
+        }
+        means = [f"{name} {words}" for name, words in apart.items() if not _PERCENTILE.search(name)]
+        self.note("recomputed from single requests" + (": " + ", ".join(means) if means else ", as the file says"))
+        percentiles = [f"{name} {words}" for name, words in apart.items() if _PERCENTILE.search(name)]
+        if percentiles:
+            self.note("percentiles are values of requests, not between two: " + ", ".join(percentiles))
 
     def finish(self) -> dict[str, Any]:
         """The cells, with what a mean is said and the notes joined."""

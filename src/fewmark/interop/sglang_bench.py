@@ -102,7 +102,7 @@ def serving_row(result: Mapping[str, Any], detail: str = "summary") -> dict[str,
     if "total_throughput_tok_s" not in row.cells and ii and oo and duration:
         row.put("total_throughput_tok_s", (ii + oo) / duration)
     row.put("request_throughput_req_s", result.get("request_throughput"))
-    row.put("goodput_req_s", result.get("request_goodput"))
+    row.put_goodput(result.get("request_goodput"))
     put_statistics(row, result, METRICS)
     put_requests(row, result, done, duration)
     drop_unstreamed(row)

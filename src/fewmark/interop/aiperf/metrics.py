@@ -22,7 +22,6 @@ from fewmark.interop.run_rows import (
     nested,
     number,
     positive,
-    run_id,
     text,
 )
 from fewmark.interop.serving_load import put_load
@@ -62,7 +61,7 @@ def run_row(metrics: Mapping[str, Any], report: Mapping[str, Any], tool: str, de
     put_aiperf_load(row, report, (done or 0) + (failed or 0))
     row.counts(done, failed)
     latency = seconds(e2e)
-    row.cells["run_id"] = run_id("requests", done or 0, latency or 0.0)
+    row.name_run(done, latency, report.get("benchmark_id"))
     if ended_early(row, report):
         return row
     if latency is None or done == 0:
@@ -72,7 +71,7 @@ def run_row(metrics: Mapping[str, Any], report: Mapping[str, Any], tool: str, de
     row.put("e2e_latency_s", latency)
     row.put("ttft_s", seconds(metrics.get("time_to_first_token")))
     row.put("request_throughput_req_s", nested(metrics, "request_throughput", "avg"))
-    row.put("goodput_req_s", nested(metrics, "goodput", "avg"))
+    row.put_goodput(nested(metrics, "goodput", "avg"))
     for percent in PERCENTS:
         row.put(f"e2e_latency_p{percent}_s", seconds(e2e, f"p{percent}"))
         row.put(f"ttft_p{percent}_s", seconds(metrics.get("time_to_first_token"), f"p{percent}"))

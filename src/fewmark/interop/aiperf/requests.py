@@ -21,7 +21,7 @@ from fewmark.interop.base import NotAResultError
 from fewmark.interop.client_results import keep_events_apart
 from fewmark.interop.json_text import head_text, parse_json, read_json
 from fewmark.interop.request_records import RequestRecords
-from fewmark.interop.run_rows import RunRow, failure_status, nested, number, positive, rows_to_frame, run_id, text
+from fewmark.interop.run_rows import RunRow, failure_status, nested, number, positive, rows_to_frame, text
 
 try:  # with the extra `load`, twice as fast
     from msgspec.json import decode as _msgspec_decode
@@ -61,11 +61,11 @@ class AiperfRequests:
             raise NotAResultError("the file lists no request of a measured phase", got=path.name)
         row.counts(n, len(errors))
         statistics = records.statistics()
-        row.cells["run_id"] = run_id("requests", n, statistics.get("e2e_latency_s", 0.0))
         if report:
             put_aiperf_load(row, report, n + len(errors))
         elif n:
             _put_in_flight(row, records, ends)
+        row.name_run(n, statistics.get("e2e_latency_s"), report.get("benchmark_id"))
         if ended_early(row, report):
             return rows_to_frame([row.finish()])
         if not n:

@@ -16,7 +16,7 @@ import pandas as pd
 from fewmark.core import FormatError
 from fewmark.interop.inference_perf.settings import TOOL, put_server, put_stage_load, stage_files, stage_number
 from fewmark.interop.json_text import head_text, opens_json, read_json
-from fewmark.interop.run_rows import PERCENTS, RunRow, count, failure_status, nested, positive, rows_to_frame, run_id
+from fewmark.interop.run_rows import PERCENTS, RunRow, count, failure_status, nested, positive, rows_to_frame
 from fewmark.interop.yaml_text import read_settings
 
 SAME: Final = 1e-3  # relative; counts of tokens that differ by less are the same
@@ -62,13 +62,13 @@ def lifecycle_row(report: Mapping[str, Any], settings: Mapping[str, Any], stage:
     row.counts(done, failed)
     latency = nested(good, "latency")
     e2e = positive(nested(latency, "request_latency", "mean"))
-    row.cells["run_id"] = run_id("requests", done, e2e or 0.0)
+    row.name_run(done, e2e, f"{duration or 0:.2f}", stage)
     if not done or e2e is None:
         errors = nested(report, "failures", "by_label") or nested(report, "failures", "errors") or []
         row.fail(failure_status([errors]), f"all {failed or 0} requests failed")
         return row
     row.put("request_throughput_req_s", rate)
-    row.put("goodput_req_s", nested(report, "goodput_metrics", "request_goodput"))
+    row.put_goodput(nested(report, "goodput_metrics", "request_goodput"))
     for theirs, ours in (("request_latency", "e2e_latency"), ("time_to_first_token", "ttft")):
         _put(row, ours, nested(latency, theirs))
     _tokens(row, good, latency)

@@ -21,7 +21,7 @@ from fewmark.interop.inference_perf.lifecycle import lifecycle_row
 from fewmark.interop.inference_perf.settings import TOOL, put_server, stage_files, stage_number
 from fewmark.interop.json_text import head_text, read_json
 from fewmark.interop.request_records import RequestRecords
-from fewmark.interop.run_rows import RunRow, failure_status, nested, number, positive, rows_to_frame, run_id
+from fewmark.interop.run_rows import RunRow, failure_status, nested, number, positive, rows_to_frame
 from fewmark.interop.yaml_text import read_settings
 
 _SAME: Final = 1e-6  # relative; a stage's mean latency and that of its requests
@@ -113,8 +113,10 @@ def _row(
         row.note("the list does not say the load, nor which stage a request is of")
         row.cells["detail"] = "mixed"
     row.counts(n, len(errors))
-    row.cells["run_id"] = run_id("requests", n, float(np.mean(latencies)) if latencies else 0.0)
+    row.name_run(n, float(np.mean(latencies)) if latencies else None, len(requests))
     if not n:
+        if told is not None:
+            row.cells["run_id"] = told.cells["run_id"]
         row.fail(failure_status(errors), f"all {len(errors)} requests failed")
         return row
     window = max(ends) - min(float(item["start_time"]) for item in requests)
