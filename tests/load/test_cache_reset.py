@@ -44,7 +44,8 @@ def server() -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
 def test_a_servers_own_route_is_asked(server):
     url, seen = server
     assert reset_by_request(url + "/", "vllm", {"Authorization": "Bearer k"}).ok
-    assert seen == [("/reset_prefix_cache", "Bearer k")]
+    assert reset_by_request(url + "/v1", "vllm").ok
+    assert seen == [("/reset_prefix_cache", "Bearer k"), ("/reset_prefix_cache", None)]
 
 
 def test_a_refusal_is_told_with_advice(server):

@@ -41,7 +41,7 @@ def reset_by_request(
     Parameters
     ----------
     base_url : str
-        Without the route, as in ``http://127.0.0.1:8000``.
+        As in ``http://127.0.0.1:8000``; a closing ``/v1`` is left out.
     server : {"vllm", "sglang"}, or a path that begins with a slash
     headers : mapping, optional
         An authorization, if the server wants one.
@@ -59,7 +59,7 @@ def reset_by_request(
         )
     if not base_url.startswith(("http://", "https://")):
         raise InputError("a server's URL begins with http:// or https://", got=base_url)
-    url = base_url.rstrip("/") + path
+    url = base_url.rstrip("/").removesuffix("/v1") + path
     request = urllib.request.Request(url, data=b"", headers=dict(headers or {}), method="POST")
     # straight to the server, as the load itself goes
     opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
