@@ -11,14 +11,21 @@ from typing import Any
 __version__ = "0.1.0"
 
 _VERBS = {
+    "assess_plan": "fewmark.verbs.assess",
+    "assess_strategies": "fewmark.verbs.assess",
     "demo": "fewmark.verbs.demo",
+    "doctor": "fewmark.verbs.doctor",
     "evaluate": "fewmark.verbs.evaluate",
     "export": "fewmark.verbs.export",
     "fit": "fewmark.verbs.fit",
     "import_files": "fewmark.verbs.import_files",
     "ledger": "fewmark.verbs.ledger",
+    "list_engines": "fewmark.verbs.engines",
+    "list_suites": "fewmark.verbs.suites",
     "load_model": "fewmark.verbs.fit",
+    "plan": "fewmark.verbs.plan",
     "predict": "fewmark.verbs.predict",
+    "recommend": "fewmark.verbs.recommend",
     "report": "fewmark.verbs.report",
     "run": "fewmark.verbs.run",
     "screen": "fewmark.verbs.screen",

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
+import fewmark
 from fewmark.cli.recommend import command
 from fewmark.core import FewmarkError, InputError
 from fewmark.decide.cost import hourly_cost, replicas, token_costs
@@ -19,7 +20,6 @@ from fewmark.decide.prices import load_prices, price_schema
 from fewmark.decide.recommend import recommend
 from fewmark.decide.slo import Distribution, Objective, distribution, parse_objectives
 from fewmark.interop import write_table
-from fewmark.verbs.recommend import recommend_deployment
 
 PRICES = """
 version: 1
@@ -281,7 +281,7 @@ def request(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_recommend_from_a_table(tmp_path: Path) -> None:
-    answer = recommend_deployment(
+    answer = fewmark.recommend(
         ["e2e_latency_s=15"], **request(tmp_path), input_tokens=1024, output_tokens=1024, demand_tok_s=20000
     )
     chosen = answer.table.loc[answer.recommendation.chosen]
@@ -297,7 +297,7 @@ def test_recommend_from_a_table(tmp_path: Path) -> None:
 
 
 def test_without_prices_accelerators_count(tmp_path: Path) -> None:
-    answer = recommend_deployment(["e2e_latency_s=15"], **{**request(tmp_path), "prices": None})
+    answer = fewmark.recommend(["e2e_latency_s=15"], **{**request(tmp_path), "prices": None})
     chosen = answer.table.loc[answer.recommendation.chosen]
     assert chosen["accelerator"] == "Mystery"
     assert np.isnan(chosen["cost_per_mtok_all_in"])
@@ -315,13 +315,13 @@ def test_without_prices_accelerators_count(tmp_path: Path) -> None:
 def test_a_wrong_request_is_one_clear_error(change: dict[str, Any], tmp_path: Path) -> None:
     asked = {"slo": ["e2e_latency_s=15"], **request(tmp_path), **change}
     with pytest.raises(FewmarkError):
-        recommend_deployment(asked.pop("slo"), **asked)
+        fewmark.recommend(asked.pop("slo"), **asked)
 
 
 def test_no_candidate_with_a_price_is_an_error(tmp_path: Path) -> None:
     asked = request(tmp_path) | {"prices": prices_file(tmp_path, "accelerators: [{name: TPU, per_hour: 1}]")}
     with pytest.raises(InputError, match="no candidate has a price"):
-        recommend_deployment(["e2e_latency_s=15"], **asked)
+        recommend(["e2e_latency_s=15"], **asked)
 
 
 def test_the_command_says_it_and_its_exit_code_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

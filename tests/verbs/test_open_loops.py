@@ -24,7 +24,7 @@ from fewmark.tables.metrics import derive
 from fewmark.tables.repeats import measured_cells, target_cells
 from fewmark.verbs.plan import plan
 from fewmark.verbs.predict import predict
-from fewmark.verbs.recommend import recommend_deployment
+from fewmark.verbs.recommend import recommend
 from fewmark.verbs.report import report
 
 LOADS = {"batch_size": (1, 2, 4, 8, 16), "concurrency": (1, 2, 4, 8, 16), "request_rate": (0.5, 1, 2, 4, 8)}
@@ -136,7 +136,7 @@ def test_objectives_on_percentiles_and_rates(path: Path) -> None:
     assert str(Objective.parse("ttft_p99_s=0.5")) == "ttft_p99_s ≤ 0.5"
     assert Objective.parse("goodput=2") == Objective("goodput_req_s", 2.0)
     assert Objective.parse("goodput=2").higher_is_better
-    answer = recommend_deployment(["ttft_p99_s=0.5"], data=path, input_tokens=512, output_tokens=128)
+    answer = recommend(["ttft_p99_s=0.5"], data=path, input_tokens=512, output_tokens=128)
     row = answer.table.loc[answer.recommendation.chosen]
     assert row["ttft_p99_s"] <= 0.5
     assert json.dumps(answer.to_dict())

@@ -59,9 +59,9 @@ def command(
 
         click.echo(json.dumps(price_schema(), indent=2))
         return 0
-    from fewmark.verbs.recommend import recommend_deployment
+    from fewmark.verbs.recommend import recommend
 
-    answer = recommend_deployment(
+    answer = recommend(
         slo, prices=prices, data=data, store=store, space=space, input_tokens=input_tokens, output_tokens=output_tokens,
         model=model, region=region, spot=spot, demand_tok_s=demand_tok_s, assurance=assurance, screened=not no_screen,
         seed=seed, cache=not no_cache,

@@ -22,14 +22,14 @@ from fewmark.planning.strategies import make_strategy, strategy_names
 from fewmark.report import RENDERERS
 from fewmark.tables.repeats import measured_cells
 from fewmark.verbs.plan import NO_MODEL, read_known
-from fewmark.verbs.source import read_cases, read_source
+from fewmark.verbs.source import Tabular, read_cases, read_source
 
 ACCURACIES: Final = (0.966, 0.98)  # of a contest between all; the first is the one that FMwork reports
 ADAPTIVE: Final = "adaptive"
 
 
 def assess_strategies(
-    data: str | Path | None = None,
+    data: Tabular | None = None,
     *,
     store: str | None = None,
     strategies: Sequence[str] = ("all",),
@@ -87,7 +87,7 @@ def assess_plan(
     space: str | Path,
     *,
     plan: str | Path | None = None,
-    data: str | Path | None = None,
+    data: Tabular | None = None,
     store: str | None = None,
     prices: str | Path | None = None,
     target: str = "throughput_tok_s",

@@ -9,13 +9,13 @@ from fewmark.models.base import Model, learned_columns
 from fewmark.models.persistence import load_model, save_model
 from fewmark.models.registry import make_model
 from fewmark.tables.repeats import target_cells
-from fewmark.verbs.source import read_source
+from fewmark.verbs.source import Tabular, read_source
 
 __all__ = ["fit", "load_model"]
 
 
 def fit(
-    data: str | Path | None = None,
+    data: Tabular | None = None,
     *,
     store: str | None = None,
     model: str = "auto",

@@ -17,15 +17,15 @@ from fewmark.models.registry import make_model
 from fewmark.planning.planner import Planner
 from fewmark.planning.propose import COLUMNS, make_planner, propose
 from fewmark.planning.surrogate import joined
-from fewmark.verbs.source import named_columns, read_cases, read_source
+from fewmark.verbs.source import Tabular, named_columns, read_cases, read_source
 
 NO_MODEL = "none"
 
 
 def plan(
-    space: str | Path,
+    space: Tabular,
     *,
-    data: str | Path | None = None,
+    data: Tabular | None = None,
     store: str | None = None,
     ask: int = 4,
     out: str | Path | None = None,
@@ -77,7 +77,7 @@ def plan(
     return chosen, planner
 
 
-def read_known(data: str | Path | None, store: str | None, *, screened: bool) -> pd.DataFrame:
+def read_known(data: Tabular | None, store: str | None, *, screened: bool) -> pd.DataFrame:
     """What is known; nothing, where neither a table nor a store was named and there is no default store yet."""
     try:
         return read_source(data, store=store, screened=screened)

@@ -17,13 +17,13 @@ from fewmark.models.persistence import load_model
 from fewmark.models.registry import make_model
 from fewmark.tables.identity import cell_columns
 from fewmark.tables.repeats import target_cells
-from fewmark.verbs.source import named_columns, read_cases, read_source
+from fewmark.verbs.source import Tabular, named_columns, read_cases, read_source
 
 
 def predict(
-    cases: str | Path | pd.DataFrame,
+    cases: Tabular,
     *,
-    data: str | Path | None = None,
+    data: Tabular | None = None,
     store: str | None = None,
     model_file: str | Path | None = None,
     model: str = "auto",
@@ -71,8 +71,8 @@ def predict(
         table = read_source(data, store=store, screened=screened)
         known, y = target_cells(table, target)
         fitted = models.fit(unfitted, known[learned_columns(known, unfitted)], y)
-    asked = cases if isinstance(cases, pd.DataFrame) else read_cases(cases, known)
-    columns = list(map(str, asked)) if isinstance(cases, pd.DataFrame) else named_columns(cases, asked)
+    asked = read_cases(cases, known)
+    columns = named_columns(cases, asked)
     columns = [*(name for name in columns if name not in ANSWER_COLUMNS), *ANSWER_COLUMNS]
     X = asked[cell_columns(asked)]
     answers = fitted.answer(X, confidence_level)

@@ -15,7 +15,8 @@ from fewmark.core import Advice, InputError, ModelError
 from fewmark.core.columns import LOAD_COLUMNS, WORKLOAD_COLUMNS
 from fewmark.decide.cost import hourly_cost, power_w, replicas, token_costs
 from fewmark.decide.prices import Prices, load_prices
-from fewmark.decide.recommend import Recommendation, recommend
+from fewmark.decide.recommend import Recommendation
+from fewmark.decide.recommend import recommend as rank
 from fewmark.decide.slo import Distribution, Objective, distribution, parse_objectives
 from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.models.feasibility import feasibility
@@ -25,7 +26,7 @@ from fewmark.tables.arrays import FloatArray
 from fewmark.tables.columns import accelerator_counts, load_kind_of, sequences_of
 from fewmark.tables.identity import deployment_codes, is_identity
 from fewmark.tables.repeats import measured_cells
-from fewmark.verbs.source import read_cases, read_source
+from fewmark.verbs.source import Tabular, read_cases, read_source
 
 RATE = "throughput_tok_s"
 
@@ -52,13 +53,13 @@ class Answer:
         return {"currency": self.currency, **both.to_dict()}
 
 
-def recommend_deployment(
+def recommend(
     slo: Sequence[str] = (),
     *,
     prices: str | Path | None = None,
-    data: str | Path | None = None,
+    data: Tabular | None = None,
     store: str | None = None,
-    space: str | Path | None = None,
+    space: Tabular | None = None,
     input_tokens: float | None = None,
     output_tokens: float | None = None,
     model: str = "auto",
@@ -113,7 +114,7 @@ def recommend_deployment(
     throughput, measured = _believe(RATE, rates, cells, model, seed, models)
     beliefs = [(o, _believe(o.metric, rows, cells, model, seed, models)[0]) for o, rows in asked]
     models.keep()
-    found = recommend(
+    found = rank(
         cells, throughput, hourly, beliefs, measured,
         feasible=feasibility(cells, known), assurance=assurance, random_state=seed,
     )  # fmt: skip

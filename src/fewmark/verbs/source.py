@@ -1,9 +1,11 @@
-"""What a verb learns from: a file, a packaged dataset by its name, or the store; screened unless told otherwise."""
+"""What a verb learns from: values in memory, a file, a packaged dataset by its name, or the store; screened."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -13,13 +15,34 @@ from fewmark.core import InputError
 from fewmark.interop import read_table
 from fewmark.interop.base import HEAD_BYTES
 from fewmark.interop.csv_text import canonical_name, header_of
+from fewmark.interop.frame import build_frame
 from fewmark.screening import apply, screen
 from fewmark.tables.identity import deployment_columns
 from fewmark.verbs.results import read_results
 
+Tabular: TypeAlias = str | Path | pd.DataFrame | Sequence[Mapping[str, object]] | Mapping[str, Sequence[object]]
 
-def read_source(data: str | Path | None = None, *, store: str | None = None, screened: bool = True) -> pd.DataFrame:
-    """The table behind `data` (a file, or a packaged dataset's name) or, without it, the store's measurements.
+
+def in_memory(data: Tabular) -> pd.DataFrame | None:
+    """The canonical table of rows or columns given as values; None where `data` names something.
+
+    Raises
+    ------
+    FormatError
+        If a value cannot be what its column says.
+    """
+    if isinstance(data, (str, Path)):
+        return None
+    frame = data if isinstance(data, pd.DataFrame) else pd.DataFrame(data)
+    frame = frame.astype(object).where(frame.notna(), None)
+    made = build_frame({str(name): frame[name].tolist() for name in frame}, verbatim=True)
+    made.attrs["format"] = "memory"
+    made.attrs["columns"] = [str(name) for name in frame]
+    return made
+
+
+def read_source(data: Tabular | None = None, *, store: str | None = None, screened: bool = True) -> pd.DataFrame:
+    """The table behind `data` (rows, a file, or a packaged dataset's name) or, without it, the store's measurements.
 
     Raises
     ------
@@ -28,7 +51,11 @@ def read_source(data: str | Path | None = None, *, store: str | None = None, scr
     """
     if data is not None:
         if store is not None:
-            raise InputError("name a file or a store, not both", got={"data": str(data), "store": store})
+            raise InputError("name a file or a store, not both", got={"data": str(data)[:200], "store": store})
+        table = in_memory(data)
+        if table is not None:
+            return apply(table, screen(table)) if screened else table
+        assert isinstance(data, (str, Path))
         packaged = datasets.names()
         if str(data) not in packaged and not os.path.exists(data):  # noqa: PTH110  (Path raises on too long names)
             raise InputError("there is no such file", got=str(data), hint=f"packaged are {', '.join(packaged)}")
@@ -43,12 +70,14 @@ def read_source(data: str | Path | None = None, *, store: str | None = None, scr
     return apply(table, screen(table)) if screened else table
 
 
-def read_cases(path: str | Path, known: pd.DataFrame | None = None) -> pd.DataFrame:
+def read_cases(path: Tabular, known: pd.DataFrame | None = None) -> pd.DataFrame:
     """The cases of a table. Columns that it lacks are taken over from `known` where all of `known` agree.
 
     So a list of workloads is enough where only one deployment was measured.
     """
-    cases = read_table(path)
+    given = in_memory(path)
+    cases = read_table(path) if given is None and isinstance(path, (str, Path)) else given
+    assert cases is not None
     for name in deployment_columns(known) if known is not None else ():
         assert known is not None
         if (name not in cases or cases[name].isna().all()) and known[name].nunique(dropna=False) == 1:
@@ -56,8 +85,10 @@ def read_cases(path: str | Path, known: pd.DataFrame | None = None) -> pd.DataFr
     return cases
 
 
-def named_columns(path: str | Path, cases: pd.DataFrame) -> list[str]:
+def named_columns(path: Tabular, cases: pd.DataFrame) -> list[str]:
     """The columns of a table's file itself, without those that reading it adds; `cases` is what `read_cases` gave."""
+    if not isinstance(path, (str, Path)):
+        return [name for name in cases.attrs.get("columns", map(str, cases)) if name in cases]
     path = Path(path)
     if cases.attrs.get("format") == "parquet":
         names = list(pq.read_schema(path).names)
