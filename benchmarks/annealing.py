@@ -25,7 +25,7 @@ import pandas as pd
 
 import ala_reference
 from fewmark.datasets import load
-from fewmark.evaluate.reproduction.deployments import DeploymentData, read_deployments
+from fewmark.evaluation.reproduction.deployments import DeploymentData, read_deployments
 from fewmark.models.ala.annealing.log import AnnealingLog
 from fewmark.models.ala.annealing.search import Schedule, anneal, draw_initial
 from fewmark.models.ala.annealing.subsets import SubsetSpace

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from fewmark import datasets
-from fewmark.evaluate.meta_metrics import Charges
+from fewmark.evaluation.meta_metrics import Charges
 from fewmark.models.base import Model
 from fewmark.models.registry import make_model
 from fewmark.planning.assess import BUDGETS, Assessment, Contender, assess, subjects

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fewmark.evaluate import evaluate
+from fewmark.evaluation import evaluate
 
 # peak FLOP/s, bytes/s, bytes
 ACCELERATORS = {

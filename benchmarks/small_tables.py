@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from fewmark import datasets
-from fewmark.evaluate import evaluate
+from fewmark.evaluation import evaluate
 
 TARGET = "throughput_tok_s"
 DEPLOYMENT = ["engine", "model", "accelerator", "accelerator_count"]

@@ -10,9 +10,9 @@ import pytest
 from fewmark.cli import main
 from fewmark.core.errors import InputError
 from fewmark.datasets import load
-from fewmark.evaluate.reproduction import deployments, effectiveness, uncertainty
-from fewmark.evaluate.reproduction.claims import judge, resample
-from fewmark.evaluate.reproduction.training_sets import DESIGNS
+from fewmark.evaluation.reproduction import deployments, effectiveness, uncertainty
+from fewmark.evaluation.reproduction.claims import judge, resample
+from fewmark.evaluation.reproduction.training_sets import DESIGNS
 from fewmark.verbs import reproduce as verb
 
 

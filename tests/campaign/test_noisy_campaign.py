@@ -11,7 +11,7 @@ import numpy as np
 
 from fewmark.campaign import run_campaign
 from fewmark.core import Case, Cost, Deployment, Measurement, Sample, Workload
-from fewmark.evaluate.meta_metrics import Charges
+from fewmark.evaluation.meta_metrics import Charges
 from fewmark.store import open_store
 
 TARGET = "throughput_tok_s"

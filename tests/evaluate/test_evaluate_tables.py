@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from fewmark.core import InputError, ModelError
-from fewmark.evaluate import evaluate
+from fewmark.evaluation import evaluate
 from fewmark.tables.repeats import target_cells
 
 TIMES = ("fit_s", "predict_s")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fewmark.cli import main
-from fewmark.evaluate import evaluate
+from fewmark.evaluation import evaluate
 from fewmark.models.registry import make_model
 from fewmark.tables.identity import cell_columns
 

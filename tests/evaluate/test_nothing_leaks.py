@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewmark.evaluate import PROTOCOLS
-from fewmark.evaluate.evaluation import _play
-from fewmark.evaluate.protocols import turns
+from fewmark.evaluation import PROTOCOLS
+from fewmark.evaluation.protocols import turns
+from fewmark.evaluation.run import _play
 from fewmark.models.registry import make_model
 from fewmark.tables.cells import read_cells
 from fewmark.tables.repeats import target_cells

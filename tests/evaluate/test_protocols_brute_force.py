@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from fewmark.core import ModelError
-from fewmark.evaluate import PROTOCOLS, evaluate
+from fewmark.evaluation import PROTOCOLS, evaluate
 from fewmark.models.base import Model
 
 DEPLOYMENT = ("engine", "model", "precision", "accelerator")

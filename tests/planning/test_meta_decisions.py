@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fewmark.core import InputError
-from fewmark.evaluate.meta_decisions import decision_scores
+from fewmark.evaluation.meta_decisions import decision_scores
 
 LOADS = np.array([1.0, 2.0, 4.0, 8.0])
 WORK = np.tile(LOADS * 100, 3)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fewmark.core import InputError
-from fewmark.evaluate.meta_metrics import Account, Charges, accuracy, coverage, price_plan
+from fewmark.evaluation.meta_metrics import Account, Charges, accuracy, coverage, price_plan
 from fewmark.tables.identity import cell_codes, deployment_codes
 
 

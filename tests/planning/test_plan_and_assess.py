@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from fewmark.core import FewmarkError, InputError
-from fewmark.evaluate.meta_metrics import Charges
+from fewmark.evaluation.meta_metrics import Charges
 from fewmark.interop import read_table, write_table
 from fewmark.tables.metrics import derive
 from fewmark.tables.repeats import measured_cells

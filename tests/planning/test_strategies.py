@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fewmark.core import InputError
-from fewmark.evaluate.meta_metrics import Charges
+from fewmark.evaluation.meta_metrics import Charges
 from fewmark.planning.planner import Planner
 from fewmark.planning.replay import replay
 from fewmark.planning.strategies import make_strategy, strategy_names

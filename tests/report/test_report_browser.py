@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fewmark.core import Card
-from fewmark.report import render_html
+from fewmark.reporting import render_html
 
 pytestmark = pytest.mark.browser
 Open = Callable[[str], Any]

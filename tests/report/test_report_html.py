@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewmark.core import Card, Chart, Series, Table
-from fewmark.report import render_html
+from fewmark.reporting import render_html
 
 LOADING = ("src", "srcset", "href", "action", "data", "poster", "formaction")
 

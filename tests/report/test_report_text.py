@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from fewmark.core import Advice, Card, Chart, Series, Table
-from fewmark.report import RENDERERS, render_csv, render_json, render_markdown
-from fewmark.report.display import quantity, show_value
+from fewmark.reporting import RENDERERS, render_csv, render_json, render_markdown
+from fewmark.reporting.display import quantity, show_value
 
 CARD = Card(
     "k",

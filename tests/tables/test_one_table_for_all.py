@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import fewmark
 from fewmark.core.errors import FewmarkError
 from fewmark.core.metrics import derive_metrics
-from fewmark.evaluate.meta_metrics import Charges
+from fewmark.evaluation.meta_metrics import Charges
 from fewmark.tables.identity import cell_codes, cell_columns, group_codes
 from fewmark.tables.metrics import convert, derive
 from fewmark.tables.repeats import measured_cells, target_cells
@@ -104,7 +104,7 @@ def test_every_verb_refuses_a_table_without_a_value(verb):
         asked[verb]()
 
 
-numbers = st.one_of(st.none(), st.floats(1e-3, 1e3))
+numbers = st.one_of(st.none(), st.floats(1e-3, 1e3))  # s, tok/s
 
 
 @given(known=st.fixed_dictionaries(dict.fromkeys(("e2e_latency_s", "ttft_s", "tpot_s", "throughput_tok_s"), numbers)))

@@ -11,7 +11,7 @@ import pytest
 
 from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.decide.slo import Objective
-from fewmark.evaluate.evaluation import evaluate
+from fewmark.evaluation.run import evaluate
 from fewmark.interop import read_table, write_table
 from fewmark.models.base import learned_columns
 from fewmark.models.registry import MODELS, make_model

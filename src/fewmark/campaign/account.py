@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fewmark.core import Advice, Case, Measurement
-from fewmark.evaluate.meta_metrics import Account, PlanCost
+from fewmark.evaluation.meta_metrics import Account, PlanCost
 from fewmark.planning.belief import Forecast
 from fewmark.planning.space import Space
 from fewmark.tables.columns import accelerator_counts

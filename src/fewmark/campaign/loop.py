@@ -16,7 +16,7 @@ from scipy.special import ndtri as normal_quantile
 
 from fewmark.campaign.account import Campaign, LedgerEntry, Step, borne_out, plan_cost, spent
 from fewmark.core import Advice, Case, InputError, Measurement, Prediction, Status
-from fewmark.evaluate.meta_metrics import Account, Charges, coverage, price_plan
+from fewmark.evaluation.meta_metrics import Account, Charges, coverage, price_plan
 from fewmark.interop import from_measurements
 from fewmark.models.base import Model
 from fewmark.planning.belief import INTERVAL_LEVEL, MIN_TOLD

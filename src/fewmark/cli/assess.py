@@ -66,7 +66,7 @@ def command(
     Each recorded deployment in turn is the new one. Every strategy is replayed on it; what it does not measure is
     predicted by the same model. With --space it is about one plan instead: forecast before it runs, reported after.
     """
-    from fewmark.evaluate.meta_metrics import Charges
+    from fewmark.evaluation.meta_metrics import Charges
     from fewmark.verbs.assess import ACCURACIES, assess_plan, assess_strategies, describe, write_report
 
     charges = Charges(load_s=load_s, warmup=warmup, repeats=repeats)

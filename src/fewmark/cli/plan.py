@@ -52,7 +52,7 @@ def command(
     proposes nothing once the error is reached by its own forecast.
     """
     from fewmark.core.columns import LOAD_COLUMNS
-    from fewmark.evaluate.meta_metrics import Charges
+    from fewmark.evaluation.meta_metrics import Charges
     from fewmark.verbs.plan import plan
 
     charges = Charges(load_s=load_s, warmup=warmup, repeats=repeats)

@@ -111,10 +111,9 @@ def derive_metrics(
             out["e2e_latency_s"] = bb * oo / out["throughput_tok_s"]
         if out["e2e_latency_s"] is None and out["total_throughput_tok_s"] and ii is not None:
             out["e2e_latency_s"] = bb * (ii + oo) / out["total_throughput_tok_s"]
-        if out["throughput_tok_s"] is None and out["e2e_latency_s"]:
-            out["throughput_tok_s"] = bb * oo / out["e2e_latency_s"]
-        if out["total_throughput_tok_s"] is None and out["e2e_latency_s"] and ii is not None:
-            out["total_throughput_tok_s"] = bb * (ii + oo) / out["e2e_latency_s"]
+    out["e2e_latency_s"] = _e2e_latency_s(out, oo)
+    if oo is not None and bb is not None and oo > 0 and bb > 0 and out["throughput_tok_s"] is None:
+        out["throughput_tok_s"] = bb * oo / out["e2e_latency_s"] if out["e2e_latency_s"] else None
     if oo is not None and oo > 0 and ii is not None:
         if out["throughput_tok_s"] is None and out["total_throughput_tok_s"]:
             out["throughput_tok_s"] = out["total_throughput_tok_s"] * oo / (ii + oo)
@@ -128,3 +127,13 @@ def derive_metrics(
         out["decode_throughput_tok_s"] = bb * (oo - 1) / decode_s
     # Of a time next to nothing follows a rate beyond all numbers, which is none.
     return {name: value if value is None or math.isfinite(value) else None for name, value in out.items()}
+
+
+def _e2e_latency_s(known: Mapping[str, float | None], output_tokens: float | None) -> float | None:
+    """The end-to-end latency, also where only its parts are known; at one output token the first is the last."""
+    e2e, ttft, tpot = known["e2e_latency_s"], known["ttft_s"], known["tpot_s"]
+    if e2e is not None or ttft is None or output_tokens is None or output_tokens < 1:
+        return e2e
+    if output_tokens == 1:
+        return ttft
+    return None if tpot is None else ttft + tpot * (output_tokens - 1)

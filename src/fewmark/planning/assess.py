@@ -18,7 +18,7 @@ import pandas as pd
 
 from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.core.errors import InputError
-from fewmark.evaluate.meta_metrics import Charges
+from fewmark.evaluation.meta_metrics import Charges
 from fewmark.models.base import Model
 from fewmark.planning.belief import Belief
 from fewmark.planning.planner import COST, Planner

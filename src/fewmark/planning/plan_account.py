@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fewmark.core.errors import InputError
-from fewmark.evaluate.meta_metrics import Account, accuracy, coverage, price_plan
+from fewmark.evaluation.meta_metrics import Account, accuracy, coverage, price_plan
 from fewmark.planning.belief import Forecast
 from fewmark.planning.planner import Planner
 from fewmark.tables.arrays import FloatArray, IntArray

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
-from fewmark.evaluate.meta_metrics import Charges
+from fewmark.evaluation.meta_metrics import Charges
 from fewmark.planning.belief import MIN_TOLD, Belief, Forecast, Observation
 from fewmark.planning.space import Space
 from fewmark.planning.strategies import State, Strategy

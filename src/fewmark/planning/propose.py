@@ -12,7 +12,7 @@ import pandas as pd
 
 from fewmark.core.errors import InputError
 from fewmark.core.metrics import ALL_TARGETS
-from fewmark.evaluate.meta_metrics import Charges
+from fewmark.evaluation.meta_metrics import Charges
 from fewmark.models.base import Model
 from fewmark.models.cache import FittedModels
 from fewmark.models.feasibility import feasibility

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from fewmark.evaluate.meta_metrics import Account, Charges, PlanCost, accuracy, coverage, price_plan
+from fewmark.evaluation.meta_metrics import Account, Charges, PlanCost, accuracy, coverage, price_plan
 from fewmark.planning.belief import Belief, Forecast
 from fewmark.planning.planner import Planner
 from fewmark.planning.space import Space

@@ -12,14 +12,14 @@ from fewmark.core.files import write_file
 from fewmark.core.metrics import ALL_TARGETS
 from fewmark.decide.cost import hourly_cost, power_w
 from fewmark.decide.prices import load_prices
-from fewmark.evaluate.meta_metrics import Charges
+from fewmark.evaluation.meta_metrics import Charges
 from fewmark.models.base import Model
 from fewmark.models.registry import make_model, model_names
 from fewmark.planning.assess import Assessment, Contender, assess, subjects
 from fewmark.planning.plan_account import PlanAccount, account_for
 from fewmark.planning.propose import make_planner
 from fewmark.planning.strategies import make_strategy, strategy_names
-from fewmark.report import RENDERERS
+from fewmark.reporting import RENDERERS
 from fewmark.tables.repeats import measured_cells
 from fewmark.verbs.plan import NO_MODEL, read_known
 from fewmark.verbs.source import Tabular, read_cases, read_source

@@ -14,7 +14,7 @@ import pandas as pd
 from fewmark.campaign import Campaign, SideBySide, Step, run_campaign
 from fewmark.campaign.loop import STEP_CELLS
 from fewmark.core import Case, InputError, Measurement
-from fewmark.evaluate.meta_metrics import Charges
+from fewmark.evaluation.meta_metrics import Charges
 from fewmark.interop import from_measurements
 from fewmark.models.auto.public_prior import public_relatives
 from fewmark.models.registry import make_model

@@ -17,7 +17,7 @@ from fewmark.core.files import write_file
 from fewmark.engines.measuring.policy import Policy
 from fewmark.interop import from_measurements
 from fewmark.models.registry import make_model
-from fewmark.report import render_html
+from fewmark.reporting import render_html
 from fewmark.runner import Runner, RunReport, RunSettings
 from fewmark.store import Store, open_store
 from fewmark.suites import load_suite

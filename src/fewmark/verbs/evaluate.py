@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from fewmark.core import InputError
-from fewmark.evaluate import PROTOCOLS
-from fewmark.evaluate import evaluate as run_protocol
+from fewmark.evaluation import PROTOCOLS
+from fewmark.evaluation import evaluate as run_protocol
 from fewmark.models.auto.public_prior import measured_in_public
 from fewmark.models.registry import make_model
 from fewmark.tables.repeats import target_cells

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from fewmark.core import FewmarkError, InputError
-from fewmark.evaluate.meta_metrics import Charges
+from fewmark.evaluation.meta_metrics import Charges
 from fewmark.interop import write_table
 from fewmark.models.auto.public_prior import public_relatives
 from fewmark.models.cache import FittedModels, cache_folder

@@ -18,7 +18,7 @@ from fewmark.core.metrics import ALL_TARGETS
 from fewmark.interop import from_measurements, is_complete, to_measurements
 from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.models.registry import make_model
-from fewmark.report import RENDERERS
+from fewmark.reporting import RENDERERS
 from fewmark.screening import apply, screen
 from fewmark.store import Outcome, open_store
 from fewmark.tables.identity import cell_columns, deployment_columns

@@ -10,7 +10,7 @@ from typing import Any
 
 from fewmark.core.errors import InputError
 from fewmark.core.files import write_file
-from fewmark.evaluate.reproduction import Question
+from fewmark.evaluation.reproduction import Question
 
 DATASET = "llm-inference-bench"
 
@@ -40,7 +40,7 @@ def reproduce(
             "the figures need matplotlib", got="it is not installed", hint="pip install 'fewmark[figures]'"
         ) from None
     from fewmark.datasets import load
-    from fewmark.evaluate.reproduction import reproduce_ala
+    from fewmark.evaluation.reproduction import reproduce_ala
     from fewmark.verbs.reproduction.page import page
 
     table = load(DATASET, screened=True)

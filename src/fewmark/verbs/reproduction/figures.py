@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fewmark.core.files import new_file
-from fewmark.evaluate.reproduction import Question
+from fewmark.evaluation.reproduction import Question
 
 # Okabe and Ito's colours: told apart with any colour vision.
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666"

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from fewmark.evaluate.reproduction import Question
+from fewmark.evaluation.reproduction import Question
 
 _ALT: Final = {
     "rq1": "Four training sets on the grid of lengths and batch sizes, and under each the histogram of its errors.",

@@ -23,8 +23,8 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
-from fewmark.evaluate.reproduction.claims import Question, judge
-from fewmark.evaluate.reproduction.deployments import DeploymentData
+from fewmark.evaluation.reproduction.claims import Question, judge
+from fewmark.evaluation.reproduction.deployments import DeploymentData
 from fewmark.models.ala.annealing.search import Schedule, anneal
 from fewmark.models.ala.annealing.subsets import SubsetSpace, median_percentage_error
 from fewmark.models.ala.error_predictor import ErrorPredictor, forecast_error

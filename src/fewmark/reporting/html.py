@@ -22,7 +22,7 @@ from markupsafe import Markup
 import fewmark
 from fewmark.core.cards import Card, Chart, Series, Table
 from fewmark.core.errors import FewmarkError
-from fewmark.report.display import is_number, quantity, show_value
+from fewmark.reporting.display import is_number, quantity, show_value
 
 SHORT: Final = 16  # characters
 
@@ -62,7 +62,7 @@ def render_html(cards: Sequence[Card], title: str) -> str:
         )
     scripts = [_plotly(), _resource("report.js")] if data else []
     environment = Environment(
-        loader=PackageLoader("fewmark.report"),
+        loader=PackageLoader("fewmark.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -156,7 +156,7 @@ def _plotly() -> str:
 
 
 def _resource(name: str) -> str:
-    return importlib.resources.files("fewmark.report").joinpath("templates", name).read_text(encoding="utf-8")
+    return importlib.resources.files("fewmark.reporting").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _hash(script: str) -> str:

@@ -12,8 +12,8 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from fewmark.core.errors import InputError, ModelError
-from fewmark.evaluate.protocols import Turn, eligible_deployments, turns
-from fewmark.evaluate.scores import scores
+from fewmark.evaluation.protocols import Turn, eligible_deployments, turns
+from fewmark.evaluation.scores import scores
 from fewmark.models.base import Model, learned_columns
 from fewmark.models.design import anchors
 from fewmark.models.registry import make_model
@@ -61,7 +61,7 @@ def evaluate(
     table : DataFrame
         Canonical columns; see `fewmark.tables.repeats.measured_cells` for the rows that count.
     protocol : str
-        One of `fewmark.evaluate.protocols.PROTOCOLS`.
+        One of `fewmark.evaluation.protocols.PROTOCOLS`.
     models : sequence of str
         Names in the registry.
     jobs : int

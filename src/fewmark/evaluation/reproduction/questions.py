@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from fewmark.evaluate.reproduction.claims import Question
-from fewmark.evaluate.reproduction.deployments import read_deployments
-from fewmark.evaluate.reproduction.effectiveness import effectiveness
-from fewmark.evaluate.reproduction.families import families
-from fewmark.evaluate.reproduction.training_sets import training_sets
-from fewmark.evaluate.reproduction.uncertainty import uncertainty
+from fewmark.evaluation.reproduction.claims import Question
+from fewmark.evaluation.reproduction.deployments import read_deployments
+from fewmark.evaluation.reproduction.effectiveness import effectiveness
+from fewmark.evaluation.reproduction.families import families
+from fewmark.evaluation.reproduction.training_sets import training_sets
+from fewmark.evaluation.reproduction.uncertainty import uncertainty
 
 
 def reproduce_ala(

@@ -20,7 +20,7 @@ from sklearn.linear_model import LinearRegression
 from xgboost import XGBRegressor
 
 from fewmark.core.errors import ModelError
-from fewmark.evaluate.reproduction.claims import (
+from fewmark.evaluation.reproduction.claims import (
     CANNOT_BE_TOLD,
     CONFIRMED,
     NOT_CONFIRMED,
@@ -29,7 +29,7 @@ from fewmark.evaluate.reproduction.claims import (
     judge,
     resample,
 )
-from fewmark.evaluate.reproduction.deployments import DeploymentData
+from fewmark.evaluation.reproduction.deployments import DeploymentData
 from fewmark.models.ala.annealing.search import Schedule, anneal
 from fewmark.models.ala.annealing.subsets import median_percentage_error
 from fewmark.models.ala.regressor import AlaRegressor

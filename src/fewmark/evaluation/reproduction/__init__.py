@@ -4,7 +4,7 @@ Each question's design and the rule that decides on each of its claims are fixed
 paper's numbers. What is computed here is drawn and written elsewhere.
 """
 
-from fewmark.evaluate.reproduction.claims import Claim, Question
-from fewmark.evaluate.reproduction.questions import reproduce_ala
+from fewmark.evaluation.reproduction.claims import Claim, Question
+from fewmark.evaluation.reproduction.questions import reproduce_ala
 
 __all__ = ["Claim", "Question", "reproduce_ala"]

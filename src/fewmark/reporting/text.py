@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from fewmark.core.cards import Card, Chart, Table
-from fewmark.report.display import is_number, quantity, show_value
+from fewmark.reporting.display import is_number, quantity, show_value
 
 JSON_VERSION: Final = 1
 _MARKDOWN_SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>#|~$])")

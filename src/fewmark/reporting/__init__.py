@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from fewmark.core.cards import Card
-from fewmark.report.html import render_html
-from fewmark.report.text import render_csv, render_json, render_markdown
+from fewmark.reporting.html import render_html
+from fewmark.reporting.text import render_csv, render_json, render_markdown
 
 RENDERERS: Final[Mapping[str, Callable[[Sequence[Card], str], str]]] = {
     ".html": render_html,

@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fewmark.evaluate.reproduction.claims import Question, judge, resample
-from fewmark.evaluate.reproduction.deployments import DeploymentData
+from fewmark.evaluation.reproduction.claims import Question, judge, resample
+from fewmark.evaluation.reproduction.deployments import DeploymentData
 from fewmark.models.ala.regressor import AlaRegressor
 
 IntArray = NDArray[np.intp]
