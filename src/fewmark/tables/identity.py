@@ -80,6 +80,16 @@ def cell_codes(X: pd.DataFrame) -> IntArray:
     return group_codes(X, cell_columns(X))[0]
 
 
+def hashable(X: pd.DataFrame) -> pd.DataFrame:
+    """The table with lists and mappings in the columns of its cells, as options may hold them, written as text."""
+    mixed = {
+        name: X[name].map(lambda value: repr(value) if isinstance(value, (list, dict, set, np.ndarray)) else value)
+        for name in cell_columns(X)
+        if X[name].dtype == object
+    }
+    return X.assign(**mixed)
+
+
 def numbered(group: IntArray) -> tuple[IntArray, IntArray]:
     """The numbers of the groups in ascending order (k,), and which of them each row has (n,); one pass, no sorting."""
     position, numbers = pd.factorize(np.ascontiguousarray(group), sort=True)

@@ -11,7 +11,7 @@ from fewmark.core.metrics import ALL_TARGETS, SERVING_TARGETS
 from fewmark.tables.arrays import BoolArray, FloatArray
 from fewmark.tables.cells import check_target
 from fewmark.tables.columns import load_kind_of, numbers_of
-from fewmark.tables.identity import cell_codes, cell_columns, group_codes
+from fewmark.tables.identity import cell_codes, cell_columns, group_codes, hashable
 from fewmark.tables.metrics import VALUES, derive
 from fewmark.tables.precision import INTERVAL, log_sd
 
@@ -57,7 +57,7 @@ def measured_cells(table: pd.DataFrame, target: str) -> pd.DataFrame:
     """
     if target not in ALL_TARGETS:
         raise InputError("unknown target", got=target, hint=f"one of {', '.join(ALL_TARGETS)}")
-    rows = derive(table.loc[is_complete(table)])
+    rows = hashable(derive(table.loc[is_complete(table)]))
     values = list(dict.fromkeys((*VALUES, *(name for name in SERVING_TARGETS if name in table), target)))
     for name in values[len(VALUES) :]:
         rows[name] = numbers_of(rows, name)

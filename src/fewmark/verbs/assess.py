@@ -69,7 +69,9 @@ def assess_strategies(
     make_strategy(reference)
     known = measured_cells(read_source(data, store=store, screened=screened), target)
     if known.empty:
-        raise InputError("there is nothing to assess: no cell with a measured value", got=str(data or store or "store"))
+        raise InputError(
+            "there is nothing to assess: no cell with a measured value", got=f"{target} is not known of any row"
+        )
 
     def make() -> Model:
         return make_model(model, target=target, random_state=seed)

@@ -17,7 +17,12 @@ from fewmark.interop.base import HEAD_BYTES
 from fewmark.interop.csv_text import canonical_name, header_of
 from fewmark.interop.frame import build_frame
 from fewmark.screening import apply, screen
+<<<<<<< HEAD
 from fewmark.tables.identity import deployment_columns
+=======
+from fewmark.store import open_store
+from fewmark.tables.identity import deployment_columns, hashable
+>>>>>>> 03135cd (Read options that are lists alike everywhere)
 from fewmark.verbs.results import read_results
 
 Tabular: TypeAlias = str | Path | pd.DataFrame | Sequence[Mapping[str, object]] | Mapping[str, Sequence[object]]
@@ -82,6 +87,9 @@ def read_cases(path: Tabular, known: pd.DataFrame | None = None) -> pd.DataFrame
         assert known is not None
         if (name not in cases or cases[name].isna().all()) and known[name].nunique(dropna=False) == 1:
             cases[name] = known[name].iloc[0]
+    attrs = cases.attrs
+    cases = hashable(cases)
+    cases.attrs.update(attrs)
     return cases
 
 
