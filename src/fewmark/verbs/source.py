@@ -17,12 +17,7 @@ from fewmark.interop.base import HEAD_BYTES
 from fewmark.interop.csv_text import canonical_name, header_of
 from fewmark.interop.frame import build_frame
 from fewmark.screening import apply, screen
-<<<<<<< HEAD
-from fewmark.tables.identity import deployment_columns
-=======
-from fewmark.store import open_store
 from fewmark.tables.identity import deployment_columns, hashable
->>>>>>> 03135cd (Read options that are lists alike everywhere)
 from fewmark.verbs.results import read_results
 
 Tabular: TypeAlias = str | Path | pd.DataFrame | Sequence[Mapping[str, object]] | Mapping[str, Sequence[object]]
