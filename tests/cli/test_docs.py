@@ -37,7 +37,7 @@ def test_a_documented_command_can_be_given(page: str, line: str) -> None:
     for word in arguments:
         if word.startswith("-"):
             assert word.partition("=")[0] in known, f"{page}: {name} has no option {word}"
-    if INLINE.search(f"`{line}`") and len(words) == 1:
+    if (INLINE.search(f"`{line}`") and len(words) == 1) or {"--help", "-h"} & set(arguments):
         return
     with command.make_context(name, list(arguments), resilient_parsing=not arguments) as context:
         assert isinstance(context, click.Context)

@@ -321,7 +321,7 @@ def test_a_wrong_request_is_one_clear_error(change: dict[str, Any], tmp_path: Pa
 def test_no_candidate_with_a_price_is_an_error(tmp_path: Path) -> None:
     asked = request(tmp_path) | {"prices": prices_file(tmp_path, "accelerators: [{name: TPU, per_hour: 1}]")}
     with pytest.raises(InputError, match="no candidate has a price"):
-        recommend(["e2e_latency_s=15"], **asked)
+        fewmark.recommend(["e2e_latency_s=15"], **asked)
 
 
 def test_the_command_says_it_and_its_exit_code_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
