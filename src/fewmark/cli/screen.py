@@ -44,7 +44,11 @@ def _summary(result: dict[str, Any]) -> str:
             continue
         lines += ["", f"{rule['name']} ({', '.join(counts)}): {rule['description']}"]
         found = [item for item in result["flagged"] if item["rule"] == rule["name"]]
-        lines += [f"  row {item['row']}: {item['reason']}" for item in found[:EXAMPLES]]
+        lines += [f"  {_where(item)}: {item['reason']}" for item in found[:EXAMPLES]]
         if len(found) > EXAMPLES:
             lines.append(f"  … and {len(found) - EXAMPLES} more (--json OUT has them all)")
     return "\n".join(lines)
+
+
+def _where(item: dict[str, Any]) -> str:
+    return f"row {item['row']}" + (f" ({item['place']})" if "place" in item else "")

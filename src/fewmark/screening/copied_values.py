@@ -9,12 +9,13 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from fewmark.core.columns import CASE_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
 from fewmark.screening.base import Finding
 from fewmark.screening.contradicting_times import log_disagreement
+from fewmark.screening.precise import is_precise, needed_digits
 from fewmark.tables.arrays import FloatArray, IntArray
 from fewmark.tables.identity import deployment_codes, workload_codes
 
-CHANCE: Final = 0.01  # expected number of equal pairs in the whole table by accident
 MASS: Final = 4  # from so many copies between two deployments on, the whole deployment is judged
 CLEARLY: Final = 2.0  # how much worse one side must contradict itself to be told as the copy
 
@@ -35,7 +36,7 @@ class CopiedValues:
         """Exclude the copies."""
         latency = frame["e2e_latency_s"].to_numpy(dtype=np.float64)
         n_rows = int(np.isfinite(latency).sum())
-        digits = int(np.ceil(np.log10(max(n_rows, 10) ** 2 / 2 / CHANCE)))
+        digits = needed_digits(n_rows)
         deployments, workloads = deployment_codes(frame), workload_codes(frame)
         cell = list(zip(deployments.tolist(), workloads.tolist(), strict=True))
         equal: dict[float, list[int]] = {}
@@ -44,7 +45,7 @@ class CopiedValues:
         groups = [
             positions
             for value, positions in equal.items()
-            if len({cell[position] for position in positions}) > 1 and _is_precise(value, digits)
+            if len({cell[position] for position in positions}) > 1 and is_precise(value, digits)
         ]
         shared = _count_pairs(groups, deployments)
         disagreement = np.abs(log_disagreement(frame))
@@ -87,14 +88,11 @@ def _median(values: FloatArray) -> float:
     return float(np.median(known)) if len(known) else 0.0
 
 
-def _is_precise(value: float, digits: int) -> bool:
-    """Whether a number was written with at least so many significant digits."""
-    return float(f"{value:.{max(digits - 2, 0)}e}") != value
-
-
 def _difference(frame: pd.DataFrame, position: int, other: int) -> str:
     row, peer = frame.iloc[position], frame.iloc[other]
-    for name, word in (("model", "model"), ("accelerator", "accelerator"), ("engine", "engine")):
-        if row[name] != peer[name]:
-            return f"{word} ({peer[name]})"
+    named = (*CASE_COLUMNS, *(n for n in frame.columns if str(n).startswith((OPTION_PREFIX, WORKLOAD_PREFIX))))
+    for name in ("model", "accelerator", "engine", *named):
+        mine, theirs = row.get(name), peer.get(name)
+        if mine != theirs and not (pd.isna(mine) or pd.isna(theirs)):
+            return f"{name.removeprefix(OPTION_PREFIX).replace('_', ' ')} ({theirs})"
     return "cell"

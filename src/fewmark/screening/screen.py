@@ -21,6 +21,7 @@ from fewmark.screening.impossible_value import ImpossibleValue
 from fewmark.screening.inconsistent_throughput import InconsistentThroughput
 from fewmark.screening.label_conflict import LabelConflict
 from fewmark.screening.outlier import Outlier
+from fewmark.screening.poorer_copy import PoorerCopy
 from fewmark.screening.superseded import Superseded
 
 RULES: Final[tuple[Rule, ...]] = (
@@ -31,6 +32,7 @@ RULES: Final[tuple[Rule, ...]] = (
     ContradictingTimes(),
     BatchNotBatch(),
     InconsistentThroughput(),
+    PoorerCopy(),
     CopiedValues(),
     LabelConflict(),
     ImpossibleSpeed(),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,26 @@ from fewmark.verbs.results import read_results
 
 @dataclass(frozen=True)
 class Screened:
-    """What the screen found in one table. `measurement_ids`, for a store, name the rows (row 1 is the first)."""
+    """What the screen found in one table.
+
+    For a store, `measurement_ids` name the rows (row 1 is the first), and `places` say for those that were flagged and
+    imported in which file and row each stood.
+    """
 
     source: str
     n_rows: int
     findings: tuple[Finding, ...]
     measurement_ids: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON of `fewmark screen`: `flagged` has row (1-based), rule, reason and action of each finding."""
         flagged = [finding.to_dict() for finding in self.findings]
         for item in flagged if self.measurement_ids else ():
-            item["measurement_id"] = self.measurement_ids[item["row"] - 1]
+            key = self.measurement_ids[item["row"] - 1]
+            item["measurement_id"] = key
+            if key in self.places:
+                item["place"] = self.places[key]
         counts = Counter((finding.rule, finding.action) for finding in self.findings)
         return {
             "source": self.source,
@@ -85,4 +94,6 @@ def screen(data: str | Path | None = None, *, store: str | None = None) -> Scree
                 marks[old.measurement_id, old.rule] = Annotation(old.measurement_id, old.rule, "clear")
         opened.annotate(marks.values())
         ids = tuple(measurement.measurement_id for measurement in measurements)
-        return Screened(opened.url, len(measurements), tuple(findings), ids)
+        origins = opened.origins({ids[finding.row - 1] for finding in findings})
+        places = {key: f"{found[0].file}, {found[0].place}" for key, found in origins.items()}
+        return Screened(opened.url, len(measurements), tuple(findings), ids, places)
