@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from fewmark.core import InputError
+
 EXAMPLES = 3  # cells shown that are known with another value
 
 if TYPE_CHECKING:
+    from fewmark.interop.mapping import TableMap
     from fewmark.verbs.import_files import Imported
     from fewmark.verbs.known_already import OtherValue
 
@@ -27,6 +32,12 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--supersede", is_flag=True, help="Believe these values in place of earlier imports of the same cases.")
 @click.option("--keep-going", is_flag=True, help="Pass over files that cannot be read, in place of refusing all.")
+@click.option(
+    "--map", "map_file", metavar="FILE",
+    help="What the columns of your tables are (YAML); auto guesses and asks.",
+)  # fmt: skip
+@click.option("--write-map", metavar="OUT", help="Write the guess of --map auto to a file, and import nothing.")
+@click.option("--yes", is_flag=True, help="Take the guess of --map auto without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     files: tuple[str, ...],
@@ -35,6 +46,9 @@ def command(
     rule: str,
     supersede: bool,
     keep_going: bool,
+    map_file: str | None,
+    write_map: str | None,
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Read measurements from result files into the store; importing a file again adds nothing.
@@ -44,9 +58,20 @@ def command(
     """
     from fewmark.verbs.import_files import import_files
 
+    if write_map is not None:
+        _write_map(files, write_map)
+        return
+    table_map = None if map_file is None else _table_map(files, map_file, yes)
     say = lambda text: click.echo(f"{text} …", err=True)  # noqa: E731
     results = import_files(
-        files, format=name, store=store, rule=rule, supersede=supersede, keep_going=keep_going, progress=say
+        files,
+        format=name,
+        store=store,
+        rule=rule,
+        supersede=supersede,
+        keep_going=keep_going,
+        table_map=table_map,
+        progress=say,
     )
     if as_json:
         click.echo(json.dumps([_plain(result) for result in results], indent=2))
@@ -55,6 +80,40 @@ def command(
     for result in results:
         _tell(result)
     _tell_passed_over(results.passed_over)
+
+
+def _table_map(files: Sequence[str], map_file: str, yes: bool) -> TableMap:
+    """The map in a file, or the guess that the user has confirmed."""
+    from fewmark.interop.mapping import read_map
+
+    if map_file != "auto":
+        return read_map(map_file)
+    guess = _guess(files)
+    click.echo(guess.text(), err=True)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InputError(
+                "nobody is there to confirm the guess",
+                hint="--write-map FILE, correct it, and --map FILE; or --yes to take it as it is",
+            )
+        click.confirm("Is that right?", abort=True, err=True)
+    return guess
+
+
+def _guess(files: Sequence[str]) -> TableMap:
+    from fewmark.interop.mapping import guess_map, raw_columns
+
+    columns, separator, _ = raw_columns(Path(files[0]))
+    return guess_map(columns, separator=separator)
+
+
+def _write_map(files: Sequence[str], out: str) -> None:
+    from fewmark.core.files import write_file
+
+    text = _guess(files).text()
+    write_file(out, text)
+    click.echo(text)
+    click.echo(f"wrote {out}: correct it, then fewmark import {files[0]} --map {out}", err=True)
 
 
 def _tell(result: Imported) -> None:

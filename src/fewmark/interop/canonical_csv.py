@@ -13,7 +13,7 @@ from fewmark.core import KNOWN_COLUMNS, WORKLOAD_COLUMNS, FormatError
 from fewmark.interop.csv_text import canonical_name, header_of, read_text_table
 from fewmark.interop.dialect import normalise
 from fewmark.interop.frame import build_frame
-from fewmark.interop.headers import COUNT, LABEL, STATUS, Meaning, meaning_of, near_names
+from fewmark.interop.headers import Meaning, meaning_of, near_names
 from fewmark.interop.wide import bare_loads, melt, wide_columns
 
 
@@ -42,21 +42,30 @@ class CanonicalCsv:
 
 
 def table_of_columns(
-    columns: Mapping[str, Sequence[Any]], *, separator: str = ",", typed: bool = False
+    columns: Mapping[str, Sequence[Any]],
+    *,
+    separator: str = ",",
+    typed: bool = False,
+    meanings: Mapping[str, Meaning | None] | None = None,
+    values: Meaning | None = None,
 ) -> pd.DataFrame:
     """A table in anybody's spelling as the canonical one; ``attrs["understanding"]`` says what became of its columns.
 
-    `typed` says that texts are values already. See `fewmark.interop.dialect.normalise` for `separator`.
+    `typed` says that texts are values already, `values` what the cells of a wide table are. See
+    `fewmark.interop.dialect.normalise` for `separator` and `meanings`.
 
     Raises
     ------
     FormatError
         If the columns are none of a benchmark, or a cell is not what its column says.
     """
-    require_table(list(columns))
-    long, places = melt(columns)
+    if meanings is None:
+        require_table(list(columns))
+    long, places = melt(columns, values)
+    if meanings is not None and values is not None and values.column in long:
+        meanings = {**meanings, values.column: values}
     try:
-        normalised, told = normalise(long, separator=separator, typed=typed)
+        normalised, told = normalise(long, separator=separator, typed=typed, meanings=meanings)
         frame = build_frame(normalised, verbatim=typed)
     except FormatError as error:
         raise _placed(error, places) from None
@@ -89,11 +98,6 @@ def require_table(names: list[str]) -> None:
         got=names[:50],
         hint=f"{told + '; ' if told else ''}known columns: {', '.join(KNOWN_COLUMNS)}",
     )
-
-
-def is_metric(meaning: Meaning | None) -> bool:
-    """Whether a column holds a metric, and no label or count."""
-    return meaning is not None and meaning.kind not in (COUNT, LABEL, STATUS)
 
 
 def _share(names: list[str]) -> float:

@@ -36,11 +36,16 @@ class CanonicalJson:
 
     def read(self, path: Path) -> pd.DataFrame:
         """The table. Raises `FormatError` if it is none, or on cells that are none; names the row."""
-        records = _records([value for _, value in read_documents(path)])
-        if not records:
-            raise FormatError("the file has no rows of a table", hint="a list of objects, or one object a line")
-        names = list(dict.fromkeys(name for record in records for name in record))
-        return table_of_columns({name: [record.get(name) for record in records] for name in names}, typed=True)
+        return table_of_columns(read_json_columns(path), typed=True)
+
+
+def read_json_columns(path: Path) -> dict[str, list[Any]]:
+    """The columns of a table in a JSON file, by their own names. Raises `FormatError` if it is none."""
+    records = _records([value for _, value in read_documents(path)])
+    if not records:
+        raise FormatError("the file has no rows of a table", hint="a list of objects, or one object a line")
+    names = list(dict.fromkeys(name for record in records for name in record))
+    return {name: [record.get(name) for record in records] for name in names}
 
 
 def _records(values: Sequence[Any]) -> list[dict[str, Any]]:

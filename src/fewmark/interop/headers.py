@@ -212,7 +212,7 @@ def meaning_of(name: str) -> Meaning | None:
         return None
     folded = fold(name)
     if folded in KNOWN_COLUMNS:
-        return Meaning(folded, _kind_of(folded))
+        return Meaning(folded, kind_of(folded))
     if name.startswith(("option.", "workload.")):
         return None
     for column, (kind, spellings) in _PLAIN.items():
@@ -240,7 +240,8 @@ def near_names(name: str, names: Iterable[str] | None = None) -> list[str]:
     return list(dict.fromkeys(known[item] for item in close))[:2]
 
 
-def _kind_of(column: str) -> str:
+def kind_of(column: str) -> str:
+    """The kind of quantity that a canonical column holds."""
     if column not in NUMERIC_COLUMNS:
         return STATUS if column == "status" else LABEL
     if column == "request_rate":

@@ -16,10 +16,11 @@ from fewmark.interop import Understanding, is_complete, read_table, to_measureme
 from fewmark.interop.base import NotAResultError, UnknownFormatError
 from fewmark.interop.foreign_predictions import predicted_rows, to_predictions
 from fewmark.interop.gather import SourceFile, gather
+from fewmark.interop.mapping import TableMap, read_mapped
 from fewmark.interop.records import records_of
 from fewmark.runner.projection.projector import RULES
 from fewmark.runner.projection.truncation import awaits_projection, project_all
-from fewmark.screening import Finding, screen
+from fewmark.screening import Finding, copies, screen
 from fewmark.store import Annotation, Origin, Store, open_store
 from fewmark.verbs.known_already import Known, OtherValue, content_of, poorer_records
 from fewmark.verbs.results import table_of, whole_measurements, with_values
@@ -71,6 +72,7 @@ def import_files(
     rule: str = "growth",
     supersede: bool = False,
     keep_going: bool = False,
+    table_map: TableMap | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> ImportedFiles:
     """Read files, screen them, and add their rows to the store with what the screen found as marks.
@@ -88,6 +90,8 @@ def import_files(
         Whether what was imported before of the same cases, with other values, is believed no more.
     keep_going : bool, default False
         Whether files that cannot be read are passed over, in place of refusing all.
+    table_map : TableMap, optional
+        What the columns of text and JSON tables are (`fewmark.interop.mapping`); no format is detected then.
 
     Raises
     ------
@@ -100,7 +104,7 @@ def import_files(
         raise InputError("no such rule of projection", got=rule, hint=f"one of {', '.join(RULES)}")
     with tempfile.TemporaryDirectory(prefix="fewmark-import-") as folder:
         gathered = gather(paths, Path(folder))
-        files = _read_all(gathered.files, gathered.passed_over, format, keep_going, progress)
+        files = _read_all(gathered.files, gathered.passed_over, (format, table_map), keep_going, progress)
     for file, poorer in zip(files, poorer_records([file.measurements for file in files]), strict=True):
         file.n_poorer = len(poorer)
         for position in poorer:
@@ -148,7 +152,7 @@ class _File:
 def _read_all(
     sources: list[SourceFile],
     passed_over: dict[str, str],
-    format_name: str,
+    how: tuple[str, TableMap | None],
     keep_going: bool,
     progress: Callable[[str], None],
 ) -> list[_File]:
@@ -158,7 +162,7 @@ def _read_all(
     for source in sources:
         progress(f"reading {source.shown}")
         try:
-            files.append(_read(source, format_name))
+            files.append(_read(source, *how))
         except (NotAResultError, UnknownFormatError, _NoCellError) as error:
             if not source.found:
                 broken.append(error)
@@ -189,10 +193,10 @@ def _reason(error: InputError) -> str:
     return error.what if error.got is None else f"{error.what} ({error.got})"
 
 
-def _read(source: SourceFile, name: str) -> _File:
+def _read(source: SourceFile, name: str, table_map: TableMap | None) -> _File:
     path = source.path
     try:
-        frame = read_table(path, name)
+        frame = read_table(path, name) if table_map is None else read_mapped(path, table_map)
         whole = whole_measurements(path, frame)
         frame = frame if whole is not None else with_values(path, frame)
     except FormatError as error:
@@ -220,7 +224,7 @@ def _read(source: SourceFile, name: str) -> _File:
 
 
 def _drop_copies(files: list[_File]) -> None:
-    """Leave out rows that an earlier file holds as well."""
+    """Leave out rows that another file holds as well, with as much or more known."""
     tables = [file for file in files if not file.whole]
     if len(tables) < 2:
         return
@@ -230,6 +234,14 @@ def _drop_copies(files: list[_File]) -> None:
             if first.setdefault(content_of(measurement), file) is not file:
                 del file.measurements[position]
                 file.n_copies += 1
+    # Rows that say the same with less known; where each knows something, both are stored, and the screen merges them.
+    places = [(file, position) for file in tables for position in file.measurements]
+    frame = pd.concat([file.frame.loc[list(file.measurements)] for file in tables], ignore_index=True)
+    for copy in copies(frame):
+        file, position = places[copy.poorer]
+        if file is not places[copy.richer][0] and not copy.changes:
+            del file.measurements[position]
+            file.n_copies += 1
 
 
 def _compare(file: _File, known: Known, *, supersede: bool) -> None:
