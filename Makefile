@@ -10,7 +10,7 @@ SYNC := sh tools/setup.sh $(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test test-engines check docs package bench lock clean
+.PHONY: help setup dev demo test test-slow test-all test-engines check docs package bench lock clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -30,8 +30,13 @@ dev: $(VENV)/.dev ## The same, with the tools for working on fewmark
 demo: $(VENV)/.run ## Measure few cells of a real engine, predict the rest, check the claim, write the report
 	$(BIN)/fewmark demo --dir fewmark-demo
 
-test: $(VENV)/.dev ## Run the tests (real engine, real PostgreSQL, real browser)
+test: $(VENV)/.dev ## Run the fast tests (real engine, real PostgreSQL, real browser)
 	$(BIN)/python -m pytest -n 2
+
+test-slow: $(VENV)/.dev ## Run the slow tests only
+	$(BIN)/python -m pytest -n 2 -m "slow and not real_engine"
+
+test-all: test test-slow ## Run the fast tests, then the slow ones
 
 test-engines: $(VENV)/.dev ## Install every other engine into .engines (or $FEWMARK_HOME) and test each
 	PYTHON=$(PYTHON) $(SYNC) engines
