@@ -334,3 +334,23 @@ def test_failed_runs_are_told_apart_and_known_again(tmp_path: Path) -> None:
 
 def test_a_goodput_of_zero_is_a_measurement(tmp_path: Path) -> None:
     assert one(written(tmp_path, report() | {"goodput": {"unit": "requests/sec", "avg": 0.0}}))["goodput_req_s"] == 0
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_other_encodings_and_line_ends(tmp_path: Path, encoding: str) -> None:
+    text = (RUNS / "closed-c4" / "profile_export.jsonl").read_text()
+    path = tmp_path / "profile_export.jsonl"
+    path.write_bytes(text.replace("\n", "\r\n").encode(encoding))
+    assert one(path)["n_requests"] == 8
+
+
+def test_requests_without_times_have_no_rates(tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in (RUNS / "closed-c4" / "profile_export.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["metadata"]["request_end_ns"]
+        line["metrics"]["time_to_first_token"]["unit"] = ["ms"]
+    path = tmp_path / "profile_export.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    row = one(path)
+    assert unknown(row, "throughput_tok_s", "duration_s", "ttft_s", "concurrency")
+    assert row["e2e_latency_s"] == pytest.approx(4.2173, rel=1e-4)

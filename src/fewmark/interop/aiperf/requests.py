@@ -19,7 +19,7 @@ from fewmark.core import FormatError
 from fewmark.interop.aiperf.metrics import ended_early, identify, put_aiperf_load, run_row
 from fewmark.interop.base import NotAResultError
 from fewmark.interop.client_results import keep_events_apart
-from fewmark.interop.json_text import head_text, parse_json, read_json
+from fewmark.interop.json_text import encoding_of, head_text, parse_json, read_json, read_text
 from fewmark.interop.request_records import RequestRecords
 from fewmark.interop.run_rows import RunRow, failure_status, nested, number, positive, rows_to_frame, text
 
@@ -33,6 +33,7 @@ except ImportError:
 TOOL: Final = "aiperf"
 STEADY: Final = 0.75  # mean over largest number in flight from which a loop is closed
 _SCALES: Final = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0}
+_LONGEST_LINE: Final = 64 * 2**20
 _UNKNOWN: Final = float("nan")
 _MOST_BYTES: Final = 64 * 2**20  # of a summary; it is some kilobytes long
 
@@ -72,7 +73,8 @@ class AiperfRequests:
             row.fail(failure_status(errors), f"all {len(errors)} requests failed")
             return rows_to_frame([row.finish()])
         starts = np.asarray(records.start_s)
-        window = float(np.nanmax(ends) - np.nanmin(starts)) if np.isfinite(starts).any() else None
+        timed = np.isfinite(starts).any() and np.isfinite(ends).any()
+        window = float(np.nanmax(ends) - np.nanmin(starts)) if timed else None
         row.put("duration_s", window)
         bundle = records.tokens_an_event()
         recomputed = records.statistics(window)
@@ -95,9 +97,16 @@ def _collect(path: Path) -> tuple[RequestRecords, np.ndarray, list[str], bool]:
     records, ends, errors = RequestRecords(), array("d"), []
     by_client = False
     with path.open("rb") as stream:
-        for position, line in enumerate(stream, start=1):
+        encoding = encoding_of(stream.read(4))
+        stream.seek(0)
+        lines = iter(lambda: stream.readline(_LONGEST_LINE), b"")
+        if encoding not in ("utf-8", "utf-8-sig"):
+            lines = (line.encode() for line in read_text(path).splitlines())
+        for position, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
+            if len(line) >= _LONGEST_LINE:
+                raise FormatError(f"line {position}: no request is that long", got=line[:200])
             try:
                 item = _decode(line)
             except Exception:  # what either library raises; the plain one says what is wrong, if anything is
@@ -126,7 +135,7 @@ def _collect(path: Path) -> tuple[RequestRecords, np.ndarray, list[str], bool]:
             ends.append(_UNKNOWN if end is None else end / 1e9)
             gaps = metrics.get("inter_chunk_latency")
             if isinstance(gaps, dict):
-                records.add_gaps(gaps.get("value"), _SCALES.get(gaps.get("unit") or "ms", 1e-3))
+                records.add_gaps(gaps.get("value"), _scale(gaps) or 1e-3)
     return records, np.asarray(ends), errors, by_client
 
 
@@ -134,8 +143,14 @@ def _seconds(metrics: dict[str, Any], name: str) -> float | None:
     metric = metrics.get(name)
     if not isinstance(metric, dict):
         return None
-    value, scale = positive(metric.get("value")), _SCALES.get(metric.get("unit") or "ms")
+    value, scale = positive(metric.get("value")), _scale(metric)
     return None if value is None or scale is None else value * scale
+
+
+def _scale(metric: dict[str, Any]) -> float | None:
+    """Seconds in the metric's unit; milliseconds where it says none, None where it is none of time."""
+    unit = metric.get("unit") or "ms"
+    return _SCALES.get(unit) if isinstance(unit, str) else None
 
 
 def _count(metrics: dict[str, Any], name: str) -> float | None:
