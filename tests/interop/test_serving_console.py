@@ -164,3 +164,22 @@ def test_the_result_of_a_server_log_is_not_taken_for_one(tmp_path: Path) -> None
     path.write_text("INFO: 127.0.0.1 POST /v1/completions 200 OK\n" * 50 + json.dumps({"a": 1}))
     with pytest.raises(FormatError, match="no known format"):
         read_table(path)
+
+
+def test_the_offline_block_of_sglang(tmp_path: Path) -> None:
+    block = """====== Offline Throughput Benchmark Result =======
+Backend:                                 engine
+Successful requests:                     100
+Benchmark duration (s):                  10.00
+Total input tokens:                      51200
+Total generated tokens:                  12800
+Last generation throughput (tok/s):      900.00
+Request throughput (req/s):              10.00
+Input token throughput (tok/s):          5120.00
+Output token throughput (tok/s):         1280.00
+Total token throughput (tok/s):          6400.00
+==================================================
+"""
+    row = read(tmp_path, block).iloc[0]
+    assert (row["engine"], row["batch_size"], row["input_tokens"], row["output_tokens"]) == ("sglang", 100, 512, 128)
+    assert (row["throughput_tok_s"], row["total_throughput_tok_s"], row["detail"]) == (1280, 6400, "console")

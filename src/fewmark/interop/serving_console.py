@@ -18,7 +18,7 @@ from fewmark.interop.json_text import head_text, opens_json, read_text
 from fewmark.interop.run_rows import number, rows_to_frame
 from fewmark.interop.vllm_bench import serving as vllm_serving
 
-_HEADING: Final = re.compile(r"=+ *(Multi-Turn|Serving) Benchmark Result *=+")
+_HEADING: Final = re.compile(r"=+ *(Multi-Turn|Serving|Offline Throughput) Benchmark Result *=+")
 _END: Final = re.compile(r"={20,}\s*$")
 _PAIR: Final = re.compile(r"([A-Z][\w .()/,-]*?(?: \([^)]*\))?):\s+(\S+)\s*$")
 _STATISTIC: Final = re.compile(r"(Mean|Median|Std|P[\d.]+) (TTFT|TPOT|ITL|E2EL|E2E Latency) \(ms\)")
@@ -44,6 +44,7 @@ _KEYS: Final = {
     "total throughput": "total_throughput",
     "concurrency": "concurrency",
     "accept length": "accept_length",
+    "last generation throughput": "last_gen_throughput",
     "backend": "backend",
 }
 _UNITS: Final = re.compile(r" \((s|req/s|tok/s|rps|%)\)$", re.IGNORECASE)
@@ -82,7 +83,10 @@ class ServingConsole:
 
 def _row(block: dict[str, Any], whole: bool) -> dict[str, Any]:
     of_sglang = "total_output_tokens_retokenized" in block or "mean_e2e_latency_ms" in block or "concurrency" in block
-    if of_sglang:
+    if block["mode"] == "Offline Throughput":
+        block |= {"successful_requests": block["completed"], "total_latency": block["duration"]}
+        made = sglang_bench.offline_row(block, "console")
+    elif of_sglang:
         made = sglang_bench.serving_row(block, "console")
     else:
         block["total_token_throughput"] = block.pop("total_throughput", None)
@@ -105,8 +109,7 @@ def _blocks(text: str) -> list[tuple[int, dict[str, Any], bool]]:
             if block is not None:
                 found.append((start, block, False))
             block, start, above = dict(above), position, {}
-            if heading.group(1) == "Multi-Turn":
-                block["mode"] = "multi_turn"
+            block["mode"] = heading.group(1)
             continue
         if block is None:
             _arguments(line, above)
@@ -126,7 +129,8 @@ def _blocks(text: str) -> list[tuple[int, dict[str, Any], bool]]:
             raise FormatError(f"line {start}: the block breaks off within a line", hint="the number there may be cut")
         found.append((start, block, False))
     for _, values, _ in found:
-        if values.get("mode") == "multi_turn":
+        if values["mode"] == "Multi-Turn":
+            values["mode"] = "multi_turn"
             values["multi_turn_concurrency"] = values.pop("concurrency", None)
         elif "request_rate" not in values and ("max_concurrency" in values or "failed" in values):
             values["request_rate"] = "inf"  # a client that prints these prints a finite rate as well

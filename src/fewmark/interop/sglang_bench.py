@@ -73,7 +73,11 @@ def _row(line: int, result: Mapping[str, Any]) -> dict[str, Any]:
     if "batch_size" in result and ("total_latency" in result or "latency" in result):
         return _batch(line, result)
     if "total_latency" in result and "total_output_tokens" in result:
-        return _offline(line, result)
+        if count(result.get("successful_requests")) is None:
+            raise FormatError(
+                f"line {line}: bench_offline_throughput writes successful_requests", got=sorted(result)[:12]
+            )
+        return offline_row(result)
     raise FormatError(f"line {line}: of none of SGLang's benchmarks", got=sorted(result)[:12])
 
 
@@ -150,15 +154,14 @@ def _batch(line: int, result: Mapping[str, Any]) -> dict[str, Any]:
     return row.finish()
 
 
-def _offline(line: int, result: Mapping[str, Any]) -> dict[str, Any]:
-    row = RunRow(TOOL)
+def offline_row(result: Mapping[str, Any], detail: str = "summary") -> dict[str, Any]:
+    """One row from one result of ``bench_offline_throughput``, or from a console block read into one."""
+    row = RunRow(TOOL, detail)
     row.say("engine", "sglang")
     _deployment(row, result)
-    done, elapsed = count(result.get("successful_requests")), positive(result.get("total_latency"))
+    done, elapsed = count(result.get("successful_requests")) or 0, positive(result.get("total_latency"))
     ii, oo = positive(result.get("total_input_tokens")), positive(result.get("total_output_tokens"))
-    if done is None:
-        raise FormatError(f"line {line}: bench_offline_throughput writes successful_requests", got=sorted(result)[:12])
-    row.cells["run_id"] = run_id("offline", done, ii or 0.0, oo or 0.0, elapsed or 0.0)
+    row.cells["run_id"] = run_id("offline", done, ii or 0.0, oo or 0.0, f"{elapsed or 0:.2f}")
     row.cells["statistic"] = "median"
     if not done or elapsed is None or oo is None:
         row.fail(failure_status([]), "no request succeeded")
