@@ -6,8 +6,8 @@ Three tables: answer tokens per CPU second of the client; the error of TTFT and 
 send times in the events, on a machine left alone and with two busy loops on the client's core; the lateness of an open
 loop. The mock has a core of its own, the client and the busy loops another. Clients other than fewmark run where they
 are installed: aiohttp in this environment, `vllm bench serve` by the command given (its CPU time is its whole
-process's, less that of a run with one request). Errors of gaps are those between reads: nobody knows the ones inside. On a
-busy machine a client comes late and finds more in each read (`tokens_per_read`), which costs less and tells less.
+process's, less that of a run with one request). Errors of gaps are those between reads: nobody knows the ones inside.
+On a busy machine a client comes late and finds more in each read (`tokens_per_read`), which costs less and tells less.
 """
 
 from __future__ import annotations
