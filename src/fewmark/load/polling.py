@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 MAX_EVENTS: Final = 256
 FINE_S: Final = 0.003
+FD_SETSIZE: Final = 1024  # select takes no file of a higher number
 
 
 class Poller(Protocol):
@@ -27,6 +28,8 @@ def make_poller() -> tuple[Poller, Callable[[float], list[tuple[int, int]]]]:
     """The platform's poller, and its wait for some seconds, which gives the files that are ready and for what."""
     if hasattr(select, "epoll"):
         epoll = select.epoll()
+        if epoll.fileno() >= FD_SETSIZE:
+            return epoll, lambda timeout_s: epoll.poll(timeout_s, MAX_EVENTS)
         return epoll, lambda timeout_s: _poll_finely(epoll, timeout_s)
     poll = select.poll()
     return poll, lambda timeout_s: poll.poll(timeout_s * 1000)

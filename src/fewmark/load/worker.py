@@ -19,6 +19,7 @@ import gc
 import importlib
 import marshal
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -114,6 +115,9 @@ class Pipe:
 def main() -> int:
     """Serve one load."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver says when to stop
+    with contextlib.suppress(OSError, ValueError):
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each stream is a file
     pipe = Pipe()
     start: tuple[Any, ...] | None = None
     early: list[tuple[Any, ...]] = []
