@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from fewmark.core.errors import InputError
-from fewmark.core.metrics import ALL_TARGETS, SERVING_TARGETS
+from fewmark.core.metrics import ALL_TARGETS, PERCENTILE_METRICS, SERVING_TARGETS
 from fewmark.tables.arrays import BoolArray, FloatArray
 from fewmark.tables.cells import check_target
 from fewmark.tables.columns import load_kind_of, numbers_of
@@ -44,11 +44,12 @@ def is_complete(table: pd.DataFrame) -> BoolArray:
     return np.asarray(out, np.bool_)
 
 
-def measured_cells(table: pd.DataFrame, target: str) -> pd.DataFrame:
+def measured_cells(table: pd.DataFrame, target: str, *, related: bool = False) -> pd.DataFrame:
     """The cells whose target is known, once each (repeats reduced to their median), index 0…n-1.
 
     Rows that failed, that are no complete cell, or whose target is not positive (also after deriving it from the other
-    metrics) are left out. Metrics that follow from others are filled in.
+    metrics) are left out. Metrics that follow from others are filled in. With `related`, a percentile's cells are those
+    of which its metric's mean or any of its percentiles is known.
 
     Raises
     ------
@@ -61,27 +62,33 @@ def measured_cells(table: pd.DataFrame, target: str) -> pd.DataFrame:
     values = list(dict.fromkeys((*VALUES, *(name for name in SERVING_TARGETS if name in table), target)))
     for name in values[len(VALUES) :]:
         rows[name] = numbers_of(rows, name)
-    value = rows[target].to_numpy(dtype=float)
-    rows = pd.DataFrame(rows.loc[np.isfinite(value) & (value > 0)])
+    told = [target]
+    if related and target in PERCENTILE_METRICS:
+        base = PERCENTILE_METRICS[target][0]
+        told += [name for name in values if name == base or PERCENTILE_METRICS.get(name, ("",))[0] == base]
+    found = rows[told].to_numpy(dtype=float)
+    rows = pd.DataFrame(rows.loc[(np.isfinite(found) & (found > 0)).any(axis=1)])
     if rows.empty:
         return rows.reset_index(drop=True)
     codes = cell_codes(rows)
     medians = rows[values].groupby(codes).median()
-    out, _ = median_of_repeats(rows, rows[target].to_numpy(dtype=float))
+    out, _ = median_of_repeats(rows, np.ones(len(rows)))
     out = out.copy()
     out[values] = medians.to_numpy()
     return out.reset_index(drop=True)
 
 
-def target_cells(table: pd.DataFrame, target: str) -> tuple[pd.DataFrame, FloatArray]:
+def target_cells(table: pd.DataFrame, target: str, *, related: bool = False) -> tuple[pd.DataFrame, FloatArray]:
     """The cells of `measured_cells` and the target's values (n,); metrics that the table has not are left out.
+
+    With `related`, values may be unknown (NaN) where others tell of a percentile.
 
     Raises
     ------
     InputError
         If the target is unknown, or no row has it.
     """
-    cells = measured_cells(table, target)
+    cells = measured_cells(table, target, related=related)
     if cells.empty:
         raise InputError(f"no row of the table has {target} for a complete cell", got=f"{len(table)} rows")
     y = cells[target].to_numpy(dtype=float)

@@ -47,7 +47,7 @@ def fit(
         If the request is wrong or the model cannot learn from the data.
     """
     unfitted = make_model(model, target=target, random_state=random_state, prior=prior, **parameters)
-    X, y = target_cells(read_source(data, store=store, screened=screened), target)
+    X, y = target_cells(read_source(data, store=store, screened=screened), target, related=unfitted.uses_metrics)
     fitted = unfitted.fit(X[learned_columns(X, unfitted)], y)
     if out is not None:
         save_model(fitted, out)

@@ -69,7 +69,7 @@ def predict(
     else:
         unfitted = make_model(model, target=target, random_state=random_state, prior=prior)
         table = read_source(data, store=store, screened=screened)
-        known, y = target_cells(table, target)
+        known, y = target_cells(table, target, related=unfitted.uses_metrics)
         fitted = models.fit(unfitted, known[learned_columns(known, unfitted)], y)
     asked = read_cases(cases, known)
     columns = named_columns(cases, asked)

@@ -102,7 +102,8 @@ def recommend(
         cells = Space.from_table(read_cases(space, known)).cells
     else:
         cells = _candidates(rates, input_tokens, output_tokens, advice)
-    asked = [(o, rates if o.metric == RATE else measured_cells(known, o.metric)) for o in objectives]
+    related = make_model(model).uses_metrics  # what is known of a mean tells of its percentiles
+    asked = [(o, rates if o.metric == RATE else measured_cells(known, o.metric, related=related)) for o in objectives]
     for objective, rows in asked:
         if rows.empty:
             raise InputError(
