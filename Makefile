@@ -4,13 +4,14 @@
 # Both create their own environment in .venv from requirements.lock; nothing has to be installed by hand.
 
 PYTHON ?= python3
+TORTURE_SECONDS ?= 300
 VENV := .venv
 BIN := $(VENV)/bin
 SYNC := sh tools/setup.sh $(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test test-slow test-all test-engines check docs package bench lock clean
+.PHONY: help setup dev demo test test-slow test-all test-engines check docs package bench torture lock clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -58,6 +59,9 @@ bench: $(VENV)/.dev ## Run the benchmarks
 	for name in startup store annealing predictor; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 	$(BIN)/python benchmarks/planning.py --deployments 18
 	$(BIN)/python benchmarks/verbs.py
+
+torture: $(VENV)/.dev ## Kill, damage and mutate at random for TORTURE_SECONDS (300), and print what failed
+	$(BIN)/python tests/torture/run.py --seconds $(TORTURE_SECONDS)
 
 lock: $(VENV)/.dev ## Write the environment's exact versions to requirements.lock
 	$(BIN)/python tools/lock.py > requirements.lock.new && mv requirements.lock.new requirements.lock

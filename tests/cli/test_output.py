@@ -73,7 +73,7 @@ def test_reports_as_csv_hold_no_formula():
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["predict", "--data", "PATH", "cases.csv"],
+        ["predict", "--data", "PATH", "--cases", "cases.csv"],
         ["screen", "--data", "PATH"],
         ["import", "PATH"],
         ["suites", "PATH.yaml"],
