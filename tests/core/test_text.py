@@ -80,3 +80,13 @@ def test_a_json_value_is_masked_by_its_names_as_well() -> None:
 
 def test_an_array_librarys_numbers_are_shown_as_numbers() -> None:
     assert brief({"batch_size": np.float64(8.0), "rows": [np.int64(3)]}) == "{'batch_size': 8.0, 'rows': [3]}"
+
+
+def test_what_a_variable_holds_as_a_secret_is_masked_wherever_it_occurs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_SERVICE_TOKEN", "correct horse")
+    monkeypatch.setenv("LICENCE", "battery staple")
+    monkeypatch.setenv("SHORT_TOKEN", "a")
+    text = "a correct horse, a battery staple"
+    assert without_secrets(text) == f"a {MASK}, a battery staple"
+    monkeypatch.setenv("FEWMARK_SECRETS", "OTHER, LICENCE")
+    assert without_secrets(text) == f"a {MASK}, a {MASK}"

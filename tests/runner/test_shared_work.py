@@ -7,7 +7,11 @@ import sys
 import time
 from collections import Counter
 
+import pytest
+
 from fewmark.store import open_store
+
+pytestmark = pytest.mark.slow
 
 N_RUNS = 4
 COMMAND = [sys.executable, "-m", "fewmark", "run", "suite.yaml", "--store", "store.db", "--quiet", "--no-drift-check"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import reprlib
 from collections.abc import Mapping
 from typing import Any, Final
 
 MASK: Final = "***"
+NAMED_VARIABLE: Final = "FEWMARK_SECRETS"  # names of further variables whose values are secret, with commas between
+MIN_SECRET: Final = 6  # letters; a shorter value occurs by chance
 # Values that look like keys, whatever they are called: the issuers' own prefixes, bearer tokens, passwords in URLs.
 _SECRETS: Final = re.compile(
     r"(?P<url>(?<=://)[^\s/:@]{0,200}:)[^\s/@]{1,500}(?=@)"
@@ -69,8 +72,17 @@ def printable(text: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """The text with what looks like a key, a token or a password masked."""
+    """The text with what looks like a key, a token or a password masked, and what environment variables hold as one."""
+    for secret in _held_secrets():
+        text = text.replace(secret, MASK)
     return _SECRETS.sub(lambda found: (found["url"] or found["bearer"] or found["named"] or "") + MASK, text)
+
+
+def _held_secrets() -> list[str]:
+    """The values of environment variables that are secret by their name, or named in ``FEWMARK_SECRETS``."""
+    named = {name.strip() for name in os.environ.get(NAMED_VARIABLE, "").split(",")}
+    held = (value for name, value in os.environ.items() if name in named or is_secret_name(name))
+    return sorted({value for value in held if len(value) >= MIN_SECRET}, key=len, reverse=True)
 
 
 def is_secret_name(name: str) -> bool:

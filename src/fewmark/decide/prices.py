@@ -25,7 +25,7 @@ from fewmark.facts.names import words
 
 MAX_PER_HOUR: Final = 10_000  # of one accelerator: dearer than this is a slip of the pen in any currency of today
 MAX_POWER_W: Final = 20_000
-MAX_BYTES: Final = 1_000_000
+MAX_BYTES: Final = 100_000  # some thousand prices; YAML is read slowly
 _HINT: Final = "see the guide on deciding for the form of a price file"
 
 

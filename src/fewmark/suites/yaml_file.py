@@ -14,6 +14,7 @@ from fewmark.core.files import read_text
 KeyPath = tuple[str | int, ...]
 MAX_BYTES: Final = 1_000_000
 MAX_DEPTH: Final = 50
+MAX_NODES: Final = 100_000  # values and keys; YAML is read slowly
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,13 @@ def parse_document(text: str, origin: str) -> Document:
     """Parse YAML text; `origin` names it in errors. Raises `SuiteError` as `read_document` does."""
     try:
         document = Document(origin, None, {})
-        depth = 0
+        depth = n_nodes = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             line = event.start_mark.line + 1 if event.start_mark else "?"
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            n_nodes += isinstance(event, yaml.NodeEvent)
+            if n_nodes > MAX_NODES:
+                raise SuiteError(f"{origin}:{line}: a suite holds at most {MAX_NODES:,} values")
             if depth > MAX_DEPTH:
                 raise SuiteError(f"{origin}:{line}: the YAML is nested too deeply", got=f"more than {MAX_DEPTH} levels")
             if isinstance(event, yaml.AliasEvent):
