@@ -14,6 +14,7 @@ from fewmark.interop.csv_text import canonical_name, header_of, read_text_table
 from fewmark.interop.dialect import normalise
 from fewmark.interop.frame import build_frame
 from fewmark.interop.headers import Meaning, meaning_of, near_names
+from fewmark.interop.records import AS_STORED, ATTRIBUTE
 from fewmark.interop.wide import bare_loads, melt, wide_columns
 
 
@@ -70,6 +71,8 @@ def table_of_columns(
     except FormatError as error:
         raise _placed(error, places) from None
     frame.attrs["understanding"] = told
+    if not told.taken and not told.notes and places is None and "note" not in frame:
+        frame.attrs[ATTRIBUTE] = AS_STORED  # nothing was converted: what is stored says what the row said
     return frame
 
 

@@ -133,7 +133,7 @@ def _measurement(cells: dict[str, Any], row: int) -> Measurement:
     }
     if (note := known("note")) is not None:
         foreign["note"] = note
-    foreign = dict(masked(foreign))  # tools write keys of servers beside their results
+    foreign = dict(masked(foreign)) if foreign else {}  # tools write keys of servers beside their results
     provenance = foreign.pop("provenance", "imported")
     if provenance not in MEASUREMENT_PROVENANCES:
         foreign["provenance"], provenance = provenance, "imported"

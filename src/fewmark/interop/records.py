@@ -20,6 +20,8 @@ MAX_TEXT: Final = 500
 MAX_FILE: Final = 16 << 20  # bytes; of larger files the record is the place alone
 ATTRIBUTE: Final = "records"  # of a frame, where a reader knows its rows' records
 
+AS_STORED: Final = "as stored"
+
 
 class Columns:
     """Records of a text table: the cells of a row by the columns' own names. Copied by no copy of a frame."""
@@ -39,10 +41,13 @@ class Columns:
 def records_of(path: Path, frame: pd.DataFrame) -> list[str | None]:
     """The record of each row of a frame that was read from a file, as JSON text; None where nothing is to be kept.
 
-    A reader that knows better leaves ``frame.attrs["records"]``, indexed by row. Else a row of a text table is its
+    A reader that knows better leaves ``frame.attrs["records"]``, indexed by row, or `AS_STORED` where the table's own
+    values are the record. Else a row of a text table is its
     line, a JSON document that has as many objects as the frame rows gives one each, and any other is kept as a whole.
     """
     held = frame.attrs.get(ATTRIBUTE)
+    if held is AS_STORED:
+        return [None] * len(frame)
     if held is not None:
         return [_text(held[int(label)]) for label in frame.index]
     if not path.is_file() or path.stat().st_size > MAX_FILE:

@@ -102,8 +102,10 @@ class Known:
     @classmethod
     def of(cls, store: Store, imported_now: Iterable[Measurement]) -> Known:
         """Look it up in the store."""
-        new = list(imported_now)
-        case_ids = store.case_ids() & {m.case.case_id for m in new}
+        new, held_cases = list(imported_now), store.case_ids()
+        if not held_cases:
+            return cls({}, {}, {}, {})
+        case_ids = held_cases & {m.case.case_id for m in new}
         expired = store.expired()
         contents: dict[str, str] = {}
         runs: dict[str, tuple[int, Measurement]] = {}
