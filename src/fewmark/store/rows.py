@@ -92,6 +92,7 @@ class Batch:
         body = measurement.to_dict()
         try:
             key = content_hash(body, 32)  # the measurement_id, without serialising once more
+            measurement.__dict__.setdefault("measurement_id", key)  # whoever refers to it asks again
             environment_id = None
             if "environment" in body:
                 text = canonical_json(body.pop("environment"))
