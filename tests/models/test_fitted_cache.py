@@ -119,3 +119,13 @@ def test_the_variable_names_the_folder_or_switches_off(tmp_path: Path, monkeypat
     for off in ("", "off", "0"):
         monkeypatch.setenv(cache.VARIABLE, off)
         assert cache_folder() is None
+
+
+def test_a_point_predictor_is_kept_with_its_conformal_intervals(tmp_path: Path) -> None:
+    X, y = table()
+    models = FittedModels(tmp_path)
+    first = models.fit(make_model("mechanistic"), X, y)
+    models.keep()
+    again = FittedModels(tmp_path).fit(make_model("mechanistic"), X, y)
+    assert len(list(tmp_path.iterdir())) == 1
+    np.testing.assert_array_equal(again.predict_interval(X), first.predict_interval(X))

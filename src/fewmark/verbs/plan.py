@@ -13,6 +13,7 @@ from fewmark.evaluation.meta_metrics import Charges
 from fewmark.interop import write_table
 from fewmark.models.auto.public_prior import public_relatives
 from fewmark.models.cache import FittedModels, cache_folder
+from fewmark.models.gp.threads import single_threaded
 from fewmark.models.registry import make_model
 from fewmark.planning.planner import Planner
 from fewmark.planning.propose import COLUMNS, make_planner, propose
@@ -22,6 +23,7 @@ from fewmark.verbs.source import Tabular, named_columns, read_cases, read_source
 NO_MODEL = "none"
 
 
+@single_threaded
 def plan(
     space: Tabular,
     *,

@@ -13,6 +13,7 @@ from fewmark.interop import to_measurements, write_table
 from fewmark.models.base import ANSWER_COLUMNS, Answers, learned_columns
 from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.models.feasibility import Feasibility, feasibility
+from fewmark.models.gp.threads import single_threaded
 from fewmark.models.persistence import load_model
 from fewmark.models.registry import make_model
 from fewmark.tables.identity import cell_columns
@@ -20,6 +21,7 @@ from fewmark.tables.repeats import target_cells
 from fewmark.verbs.source import Tabular, named_columns, read_cases, read_source
 
 
+@single_threaded
 def predict(
     cases: Tabular,
     *,

@@ -20,6 +20,7 @@ from fewmark.decide.recommend import recommend as rank
 from fewmark.decide.slo import Distribution, Objective, distribution, parse_objectives
 from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.models.feasibility import feasibility
+from fewmark.models.gp.threads import single_threaded
 from fewmark.models.registry import make_model
 from fewmark.planning.space import Space
 from fewmark.tables.arrays import FloatArray
@@ -53,6 +54,7 @@ class Answer:
         return {"currency": self.currency, **both.to_dict()}
 
 
+@single_threaded
 def recommend(
     slo: Sequence[str] = (),
     *,

@@ -17,6 +17,7 @@ from fewmark.core.files import write_file
 from fewmark.core.metrics import ALL_TARGETS
 from fewmark.interop import from_measurements, is_complete, to_measurements
 from fewmark.models.cache import FittedModels, cache_folder
+from fewmark.models.gp.threads import single_threaded
 from fewmark.models.registry import make_model
 from fewmark.reporting import RENDERERS
 from fewmark.screening import apply, screen
@@ -45,6 +46,7 @@ class _Source:
     ledger: Ledger | None = None
 
 
+@single_threaded
 def report(
     out: str | Path,
     *,
