@@ -39,7 +39,7 @@ _HINTS: Final = (
         "a text of it is none; `fewmark store check` tells where, `fewmark store salvage` saves the rest",
     ),
     ("not a database", "the file is something else, or damaged; give another path"),
-    ("malformed", "the file is damaged; `fewmark store salvage NEW` saves what can be read, `sqlite3 FILE .recover` maybe more"),
+    ("malformed", "it is damaged; `fewmark store salvage NEW` saves what can be read, `sqlite3 FILE .recover` more"),
     ("locked", "another process has been writing for a long time; try again when it is done"),
     ("readonly", "make the file and its folder writable, or copy the store elsewhere"),
     ("unable to open", "check that the folder exists and is writable"),
