@@ -9,13 +9,13 @@ import sys
 
 import pandas as pd
 import pytest
-from fewmark.report.text import render_csv
 
 from fewmark.cli import main
 from fewmark.core import Card
 from fewmark.core.cards import Table
 from fewmark.interop import read_table, write_table
 from fewmark.interop.write import csv_text
+from fewmark.reporting.text import render_csv
 
 HOSTILE = "m\x1b[2J\x07\x9b31m\u202e"
 

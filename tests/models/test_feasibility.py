@@ -14,7 +14,7 @@ from fewmark.models.feasibility import feasibility
 from fewmark.verbs.assess import assess_plan
 from fewmark.verbs.plan import plan
 from fewmark.verbs.predict import predict
-from fewmark.verbs.recommend import recommend_deployment
+from fewmark.verbs.recommend import recommend
 
 EIGHT_B = {
     "model": "meta-llama/Llama-3.1-8B",
@@ -136,7 +136,7 @@ def test_predict_recommend_plan_and_assess_say_the_same(tmp_path: Path) -> None:
     assert predicted["provenance"].tolist()[2:] == ["abstained", "abstained"]
     assert predicted["abstained"].str.contains("out of memory").tolist() == [False, False, True, True]
 
-    answer = recommend_deployment(["ttft_s=1"], data=data)
+    answer = recommend(["ttft_s=1"], data=data)
     failed = answer.table[(answer.table["precision"] == "fp16") & (answer.table["concurrency"] == 64)]
     assert failed["probability"].tolist() == [0.0] and failed["p_best"].tolist() == [0.0]
     assert "out of memory" in failed["why_not_feasible"].iloc[0]

@@ -59,7 +59,8 @@ def test_claims_of_another_machine_last_for_their_lease(store: Store) -> None:
     assert not store.claim("a", US, 0)
 
 
-@pytest.mark.parametrize("identity", ["", "x", "x y", "x y z", f"{process_identity()} "])
+@pytest.mark.parametrize("identity", ["", "x", "x y", "x y z", "one more word"])
 def test_an_owner_that_nobody_knows_is_taken_to_live(tmp_path: Path, identity: str) -> None:
+    identity = f"{process_identity()} " if identity == "one more word" else identity
     with open_store(tmp_path / "store.db") as store:
         assert store.claim("a", f"word {identity}", 0) and not store.claim("a", US, 0)
