@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _VERBS = {
     "assess_plan": "fewmark.verbs.assess",
     "assess_strategies": "fewmark.verbs.assess",
+    "compare": "fewmark.verbs.compare",
     "demo": "fewmark.verbs.demo",
     "doctor": "fewmark.verbs.doctor",
     "evaluate": "fewmark.verbs.evaluate",

@@ -27,6 +27,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "plan": ("fewmark.cli.plan", "Which cells of a space are worth measuring next."),
     "assess": ("fewmark.cli.assess", "What strategies of measuring cost, and how accurate they are."),
     "recommend": ("fewmark.cli.recommend", "What to deploy under objectives and prices, and how sure that is."),
+    "compare": ("fewmark.cli.compare", "Whether B is slower than A: PASS, FAIL or INCONCLUSIVE, for CI."),
     "ledger": ("fewmark.cli.ledger", "How the predictions on record turned out."),
     "reproduce": ("fewmark.cli.reproduce", "Reproduce a paper's evaluation on the packaged data."),
     "store": ("fewmark.cli.store", "Check a store, or save what a damaged one still holds."),

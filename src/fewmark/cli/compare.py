@@ -1,0 +1,99 @@
+"""`fewmark compare`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fewmark.core.errors import InputError
+
+if TYPE_CHECKING:
+    from fewmark.verbs.compare import Compared
+
+MAX_SHOWN = 20  # cells; the JSON has them all
+
+
+@click.command("compare")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--metric", metavar="NAME", help="The metric  [default: throughput; in open loops the latency].")
+@click.option("--threshold", type=float, default=0.1, show_default=True, help="How much slower is too much.")
+@click.option("--confidence-level", type=float, default=0.9, show_default=True, help="Of each cell's interval.")
+@click.option("--every-cell", is_flag=True, help="PASS overall only if every cell passes by itself.")
+@click.option("--a", "where_a", multiple=True, metavar="COLUMN=VALUE", help="Only these rows of A. Repeatable.")
+@click.option("--b", "where_b", multiple=True, metavar="COLUMN=VALUE", help="Only these rows of B. Repeatable.")
+@click.option("--ignore", multiple=True, metavar="COLUMN", help="A column that is no matter. Repeatable.")
+@click.option("--length-tolerance", type=float, default=0.02, show_default=True, help="Token counts this near are one.")
+@click.option("--no-screen", is_flag=True, help="Believe every row, faulty ones too.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def command(
+    a: str,
+    b: str,
+    metric: str | None,
+    threshold: float,
+    confidence_level: float,
+    every_cell: bool,
+    where_a: tuple[str, ...],
+    where_b: tuple[str, ...],
+    ignore: tuple[str, ...],
+    length_tolerance: float,
+    no_screen: bool,
+    as_json: bool,
+) -> int:
+    """Whether B is slower than A by more than the threshold, over the cells that both have.
+
+    A and B are result files of any known format, folders, archives or globs of them, packaged datasets, or stores. Runs
+    of one cell are repeats. Exits with 1 on FAIL.
+    """
+    from fewmark.verbs.compare import compare
+
+    result = compare(
+        a, b, metric=metric, threshold=threshold, confidence_level=confidence_level, every_cell=every_cell,
+        where_a=_pairs(where_a), where_b=_pairs(where_b), ignored=ignore, length_tolerance=length_tolerance,
+        screened=not no_screen,
+    )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(result.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        _show(result)
+    for note in result.notes:
+        click.echo(f"note: {note}", err=True)
+    return 1 if result.verdict == "FAIL" else 0
+
+
+def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
+    out = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise InputError("rows are chosen by COLUMN=VALUE", got=text, hint="--a engine=vllm")
+        out[name] = value
+    return out
+
+
+def _show(result: Compared) -> None:
+    click.echo(f"A: {result.names[0]}\nB: {result.names[1]}")
+    for title, columns in (("compared", result.common.compared), ("known on one side", result.common.known_once)):
+        for name, (a, b) in columns.items():
+            click.echo(f"{title}: {name}: {_values(a)} → {_values(b)}")
+    cells = result.cells
+    if not cells.empty:
+        worse = cells["ratio"] if result.higher_is_better else -cells["ratio"]
+        shown = cells.loc[worse.sort_values(kind="stable").index].drop(
+            columns=["p_slower", "p_slower_holm", "equivalent", "faster"]
+        )
+        kept = shown.columns[list(shown.columns).index("n_a") :] if len(cells) > 1 else shown.columns
+        varying = [name for name in shown if name in kept or shown[name].map(str).nunique() > 1]
+        click.echo("")
+        text = shown[varying].head(MAX_SHOWN).to_string(index=False, na_rep="–", float_format=lambda x: f"{x:.4g}")
+        click.echo(text)
+        if len(cells) > MAX_SHOWN:
+            click.echo(f"… and {len(cells) - MAX_SHOWN} more (--json has them all)")
+        click.echo("")
+    click.echo(result.words)
+
+
+def _values(values: tuple[Any, ...]) -> str:
+    return ", ".join("unknown" if value is None else str(value) for value in values)
