@@ -17,7 +17,7 @@ import numpy as np
 
 from fewmark import datasets
 from fewmark.models.auto.experts import Pool
-from fewmark.models.auto.latency_gp import AutoModel
+from fewmark.models.auto.latency_gp import LatencyGP
 from fewmark.verbs.run import prepare
 
 
@@ -29,7 +29,7 @@ def main() -> int:
     print(f"{'target':<18}{'cells':>7}{'all':>8}{'largest load':>14}{'shortest, longest':>19}")
     for target in options.target.split(","):
         X, y = prepare(datasets.load(options.data, screened=True), target)
-        model = AutoModel(target=target).fit(X, y)
+        model = LatencyGP(target=target).fit(X, y)
         parts = [part for pool in model.pools_ for part in left_out(pool)]
         error, far, end = (np.concatenate(column) for column in zip(*parts, strict=True))
         shown = [f"{100 * np.median(error[which]):.2f}%" for which in (slice(None), far, end)]

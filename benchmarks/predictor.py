@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 
 from fewmark.facts.facts import load_facts
-from fewmark.models.auto.features import Encoder, read_table
-from fewmark.models.auto.latency_gp import AutoModel
+from fewmark.models.auto.features import Encoder, featurise
+from fewmark.models.auto.latency_gp import LatencyGP
 
 LENGTHS = (128, 256, 512, 1024, 2048)
 BATCHES = (1, 4, 16, 32, 64)
@@ -44,7 +44,7 @@ def world(n_cells: int, seed: int = 0) -> pd.DataFrame:
         [(*who, float(n), float(n), float(b)) for who in picked for n in LENGTHS for b in BATCHES],
         columns=["engine", "model", "accelerator", "accelerator_count", "input_tokens", "output_tokens", "batch_size"],
     ).head(n_cells)
-    table = read_table(cells, "throughput_tok_s", load_facts(), Encoder())
+    table = featurise(cells, "throughput_tok_s", load_facts(), Encoder())
     codes = table.inputs.codes
     level = sum(0.2 * rng.standard_normal(codes[:, g].max() + 1)[codes[:, g]] for g in (0, 1, 2))
     slope = 0.03 * rng.standard_normal(codes[:, 4].max() + 1)[codes[:, 4]] * (table.axes[:, 2] - 3)
@@ -86,7 +86,7 @@ def main() -> int:
 
     cells = world(options.cells)
     y = cells.y.to_numpy()
-    model = note(f"fit {options.cells} cells", lambda: AutoModel().fit(cells, y))
+    model = note(f"fit {options.cells} cells", lambda: LatencyGP().fit(cells, y))
     note("fit again, hyperparameters known", lambda: model.refit(cells, y))
     note("first interval (calibrates)", lambda: model.predict_interval(cells.head(1)))
     model.predict_interval(cells)
@@ -100,15 +100,15 @@ def main() -> int:
         np.savez(path, **arrays)
         text = json.dumps(state)
 
-        def load() -> AutoModel:
+        def load() -> LatencyGP:
             with np.load(path, allow_pickle=False) as file:
-                return AutoModel.from_state(json.loads(text), dict(file))
+                return LatencyGP.from_state(json.loads(text), dict(file))
 
         note("load", load)
     sizes = [n for n in (10_000, 30_000, options.large) if 0 < n <= options.large]
     for n in sizes:
         big = world(n)
-        note(f"fit {n} cells", lambda big=big: AutoModel().fit(big, big.y.to_numpy()))
+        note(f"fit {n} cells", lambda big=big: LatencyGP().fit(big, big.y.to_numpy()))
     ratios: dict[str, float] = {}
     if not options.skip_peers:
         ratios = _peers(cells, y, model, note, figures, options.cells)
@@ -119,13 +119,13 @@ def main() -> int:
 
 
 def _peers(
-    cells: pd.DataFrame, y: np.ndarray, model: AutoModel, note: Callable[..., Any], figures: dict[str, Any], n: int
+    cells: pd.DataFrame, y: np.ndarray, model: LatencyGP, note: Callable[..., Any], figures: dict[str, Any], n: int
 ) -> dict[str, float]:
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, WhiteKernel
     from xgboost import XGBRegressor
 
-    table = read_table(cells, "throughput_tok_s", load_facts(), Encoder())
+    table = featurise(cells, "throughput_tok_s", load_facts(), Encoder())
     features = np.hstack([table.inputs.values[:, :10], np.eye(table.inputs.codes.max() + 1)[table.inputs.codes[:, 0]]])
     target = np.log(y)
     kernel = RBF(np.ones(features.shape[1])) + WhiteKernel(1e-4)

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from build_prior import LATENCIES, cells
 
 from fewmark.facts.facts import load_facts
-from fewmark.models.auto.model import ConsistentAuto
+from fewmark.models.auto.model import AutoModel
 from fewmark.models.auto.prior_training import learn_prior
 from fewmark.models.design import spread
 from fewmark.tables.cells import read_cells
@@ -87,12 +87,12 @@ def compare(X, y, read, deployments, n_cells, prior, latency) -> dict:
         asked = np.setdiff1d(rows, known)
         told, wanted = X.iloc[known][cell_columns(X)], X.iloc[asked][cell_columns(X)]
         for use in errors:
-            model = ConsistentAuto(target=latency, prior={latency: prior} if use else False).fit(told, y[known])
+            model = AutoModel(target=latency, prior={latency: prior} if use else False).fit(told, y[known])
             errors[use].append(float(np.nanmedian(np.abs(model.predict(wanted) / y[asked] - 1))))
             if use:
                 low, high = model.predict_interval(wanted).T
                 inside += ((low <= y[asked]) & (y[asked] <= high)).tolist()
-                joined += model.lent_ > 0
+                joined += model.n_public_cells_ > 0
     return {
         "cells": n_cells, "deployments": len(deployments), "joined": joined,
         "median_ape_without": float(np.nanmedian(errors[False])),

@@ -31,7 +31,7 @@ from fewmark.runner import LocalExecutor, Runner, RunSettings
 from fewmark.runner.projection.projector import RULES, Projector
 from fewmark.runner.projection.truncation import Truncation
 from fewmark.runner.worker.launch import Launch
-from fewmark.runner.worker.warm import Standing
+from fewmark.runner.worker.warm import WarmWorker
 from fewmark.store import open_store
 from simulated_machine import report as simulated
 
@@ -62,7 +62,7 @@ def measure(engine: str, folder: Path, options: argparse.Namespace) -> None:
     policy = Policy(min_repeats=options.repeats, max_repeats=options.repeats)
     cut = Truncation(output_tokens=options.tokens, n_validated=3)
     with contextlib.ExitStack() as stack:
-        standing = stack.enter_context(contextlib.closing(Standing()))
+        warm_worker = stack.enter_context(contextlib.closing(WarmWorker()))
         stores = {
             kind: stack.enter_context(open_store(f"sqlite:///{folder / f'{engine}-{kind}.db'}"))
             for kind in ("short", "full", "again")
@@ -70,7 +70,7 @@ def measure(engine: str, folder: Path, options: argparse.Namespace) -> None:
         for block in range(options.blocks):
             for number, (kind, store) in enumerate(stores.items()):
                 settings = RunSettings(
-                    policy=policy, seed=number, launch=launch, standing=standing, rounds=options.rounds
+                    policy=policy, seed=number, launch=launch, warm_worker=warm_worker, rounds=options.rounds
                 )
                 if kind == "short":
                     settings = replace(settings, truncation=replace(cut, known=tuple(store.measurements())))

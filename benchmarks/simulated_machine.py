@@ -18,7 +18,7 @@ import numpy as np
 from fewmark.core import Case, Deployment, Measurement, Sample, Workload
 from fewmark.engines.measuring.policy import WARMUP_TOKENS, Policy
 from fewmark.runner.projection.truncation import Task, project_all
-from fewmark.runner.rounds import Visits
+from fewmark.runner.rounds import CaseRounds
 
 TOY = Deployment("toy", "toy")
 FULL, CUT, REPEATS = 256, 32, 3
@@ -61,7 +61,7 @@ class Machine:
     def measure(self, tasks: Sequence[Task], rounds: int) -> list[Measurement]:
         """All tasks, as the runner visits them."""
         policy = Policy(min_repeats=REPEATS, max_repeats=REPEATS, warmup=1)
-        waiting, out = [Visits(task, tokens=task.tokens) for task in tasks], []
+        waiting, out = [CaseRounds(task, tokens=task.tokens) for task in tasks], []
         while waiting:
             entry = waiting.pop(0)
             case, tokens = entry.task.case, entry.task.tokens
@@ -69,7 +69,7 @@ class Machine:
             n_runs = entry.policy(policy, rounds).min_repeats
             samples = [self.run(case, FULL if tokens is None else tokens) for _ in range(n_runs)]
             kind = "measured" if tokens is None else "projected"
-            entry.held.append(Measurement(case, samples=tuple(samples), provenance=kind))
+            entry.measurements.append(Measurement(case, samples=tuple(samples), provenance=kind))
             if entry.complete(policy, rounds):
                 out.append(entry.merged(policy))
             else:
@@ -91,11 +91,11 @@ class Outcome:
 def sweep(machine: Machine, rounds: int) -> Outcome:
     """A sweep cut short, and two in full after it."""
     rest = [case for case in GRID if case not in VALIDATED]
-    held = machine.measure([*map(Task, VALIDATED), *(Task(case, CUT) for case in (*VALIDATED, *rest))], rounds)
+    measurements = machine.measure([*map(Task, VALIDATED), *(Task(case, CUT) for case in (*VALIDATED, *rest))], rounds)
     seconds = machine.now_s
     full, again = ({m.case: _seconds(m) for m in machine.measure(list(map(Task, GRID)), rounds)} for _ in range(2))
     errors, inside, apart = [], [], []
-    for m in project_all(held):
+    for m in project_all(measurements):
         ends = m.interval("e2e_latency_s")
         if ends is not None and m.case in rest:
             errors.append(abs(_seconds(m) / full[m.case] - 1))

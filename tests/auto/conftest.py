@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from fewmark.facts.facts import load_facts
-from fewmark.models.auto.features import Encoder, read_table
+from fewmark.models.auto.features import Encoder, featurise
 
 LENGTHS = (128, 256, 512, 1024, 2048)
 BATCHES = (1, 16, 32, 64)
@@ -34,7 +34,7 @@ def world(
             for e in range(engines) for a in accelerators for m in models for n in LENGTHS for b in BATCHES
         ]
     )  # fmt: skip
-    table = read_table(cells, "throughput_tok_s", load_facts(), Encoder())
+    table = featurise(cells, "throughput_tok_s", load_facts(), Encoder())
     codes = table.inputs.codes
     level = sum(0.2 * rng.standard_normal(codes[:, g].max() + 1)[codes[:, g]] for g in (0, 1, 2))
     slope = 0.03 * rng.standard_normal(codes[:, 4].max() + 1)[codes[:, 4]] * (table.axes[:, 2] - 3)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from fewmark.core.errors import ModelError
-from fewmark.models.auto.latency_gp import AutoModel
+from fewmark.models.auto.latency_gp import LatencyGP
 
 World = Callable[..., pd.DataFrame]
 
@@ -20,15 +20,15 @@ def _deployment(cells: pd.DataFrame) -> pd.Series:
 
 
 @pytest.fixture(scope="module")
-def fitted(cells: pd.DataFrame) -> tuple[AutoModel, pd.DataFrame]:
+def fitted(cells: pd.DataFrame) -> tuple[LatencyGP, pd.DataFrame]:
     """A model that has not seen the largest batch of a third of the deployments, and nothing of two of them."""
     name = _deployment(cells)
     order = sorted(set(name))
     hidden = (name.isin(order[::3]) & (cells.batch_size == 64)) | name.isin(order[1:3])
-    return AutoModel().fit(cells[~hidden], cells.y[~hidden].to_numpy()), cells[hidden]
+    return LatencyGP().fit(cells[~hidden], cells.y[~hidden].to_numpy()), cells[hidden]
 
 
-def test_hidden_cells_are_predicted_and_covered(fitted: tuple[AutoModel, pd.DataFrame]) -> None:
+def test_hidden_cells_are_predicted_and_covered(fitted: tuple[LatencyGP, pd.DataFrame]) -> None:
     model, hidden = fitted
     y = hidden.y.to_numpy()
     ape = np.abs(model.predict(hidden) / y - 1)
@@ -47,7 +47,7 @@ def test_intervals_hold_on_average_over_worlds(make_world: World) -> None:
     for seed in range(4):
         cells = make_world(seed)
         hidden = np.random.default_rng(seed).random(len(cells)) < 0.3
-        model = AutoModel(random_state=seed).fit(cells[~hidden], cells.y[~hidden].to_numpy())
+        model = LatencyGP(random_state=seed).fit(cells[~hidden], cells.y[~hidden].to_numpy())
         low, high = model.predict_interval(cells[hidden]).T
         y = cells.y[hidden].to_numpy()
         covered += ((low <= y) & (y <= high)).tolist()
@@ -57,7 +57,7 @@ def test_intervals_hold_on_average_over_worlds(make_world: World) -> None:
 
 
 def test_provenance_tells_what_a_prediction_rests_on(
-    fitted: tuple[AutoModel, pd.DataFrame], cells: pd.DataFrame
+    fitted: tuple[LatencyGP, pd.DataFrame], cells: pd.DataFrame
 ) -> None:
     model, hidden = fitted
     name = _deployment(hidden)
@@ -71,7 +71,7 @@ def test_provenance_tells_what_a_prediction_rests_on(
     assert (model.similarity(learned) > model.similarity(hidden).max()).mean() > 0.9
 
 
-def test_nothing_relates_and_nothing_fits_is_said(fitted: tuple[AutoModel, pd.DataFrame]) -> None:
+def test_nothing_relates_and_nothing_fits_is_said(fitted: tuple[LatencyGP, pd.DataFrame]) -> None:
     model, hidden = fitted
     cases = hidden.head(3).copy()
     cases.loc[cases.index[0], "batch_size"] = np.nan
@@ -83,26 +83,26 @@ def test_nothing_relates_and_nothing_fits_is_said(fitted: tuple[AutoModel, pd.Da
     assert model.provenance(cases)[:2].tolist() == ["abstained", "abstained"]
 
 
-def test_a_saved_model_answers_the_same_and_alien_state_is_refused(fitted: tuple[AutoModel, pd.DataFrame]) -> None:
+def test_a_saved_model_answers_the_same_and_alien_state_is_refused(fitted: tuple[LatencyGP, pd.DataFrame]) -> None:
     model, hidden = fitted
     state, arrays = model.to_state()
-    again = AutoModel.from_state(json.loads(json.dumps(state)), arrays)
+    again = LatencyGP.from_state(json.loads(json.dumps(state)), arrays)
     assert np.allclose(again.predict(hidden), model.predict(hidden), rtol=1e-9)
     assert np.allclose(again.predict_interval(hidden), model.predict_interval(hidden), rtol=1e-6)
     for wrong in ({**state, "version": 99}, {**state, "parts": []}, {**state, "names": None}):
         with pytest.raises(ModelError, match="fit it again"):
-            AutoModel.from_state(wrong, arrays)
+            LatencyGP.from_state(wrong, arrays)
     with pytest.raises(ModelError, match="incomplete"):
-        AutoModel.from_state(state, {key: value for key, value in arrays.items() if key != "noise"})
+        LatencyGP.from_state(state, {key: value for key, value in arrays.items() if key != "noise"})
 
 
 def test_targets_are_one_latency_seen_three_ways(cells: pd.DataFrame) -> None:
     few = cells[cells.accelerator == "A100"]
     ii, oo, bb = few.input_tokens.to_numpy(), few.output_tokens.to_numpy(), few.batch_size.to_numpy()
     latency = bb * oo / few.y.to_numpy()
-    throughput = AutoModel().fit(few, few.y.to_numpy()).predict(few)
-    total = AutoModel(target="total_throughput_tok_s").fit(few, bb * (ii + oo) / latency).predict(few)
-    seconds = AutoModel(target="e2e_latency_s").fit(few, latency).predict(few)
+    throughput = LatencyGP().fit(few, few.y.to_numpy()).predict(few)
+    total = LatencyGP(target="total_throughput_tok_s").fit(few, bb * (ii + oo) / latency).predict(few)
+    seconds = LatencyGP(target="e2e_latency_s").fit(few, latency).predict(few)
     assert np.allclose(throughput * seconds, bb * oo)
     assert np.allclose(total, 2 * throughput)
 
@@ -113,20 +113,20 @@ def test_latencies_under_concurrency(make_world: World, target: str) -> None:
     users = cells.concurrency.to_numpy()
     y = (0.02 + 0.001 * users) * (cells.input_tokens.to_numpy() / 500 if target == "ttft_s" else 1.0)
     hidden = (np.arange(len(cells)) % 4) == 1
-    model = AutoModel(target=target).fit(cells[~hidden], y[~hidden])
+    model = LatencyGP(target=target).fit(cells[~hidden], y[~hidden])
     assert np.median(np.abs(model.predict(cells[hidden]) / y[hidden] - 1)) < 0.05
 
 
 def test_one_deployment_of_unknown_names_is_enough(make_world: World) -> None:
     cells = make_world(2, engines=1, accelerators=("Wonder X1",), models=("marvel-33b",))
     hidden = cells.batch_size == 32
-    model = AutoModel().fit(cells[~hidden], cells.y[~hidden].to_numpy())
+    model = LatencyGP().fit(cells[~hidden], cells.y[~hidden].to_numpy())
     ape = np.abs(model.predict(cells[hidden]) / cells.y[hidden] - 1)
     assert np.median(ape) < 0.06
     nameless = cells[["input_tokens", "output_tokens", "batch_size"]]
-    alone = AutoModel().fit(nameless[~hidden], cells.y[~hidden].to_numpy())
+    alone = LatencyGP().fit(nameless[~hidden], cells.y[~hidden].to_numpy())
     assert np.median(np.abs(alone.predict(nameless[hidden]) / cells.y[hidden] - 1)) < 0.06
-    single = AutoModel().fit(cells.head(1), cells.y.head(1).to_numpy())
+    single = LatencyGP().fit(cells.head(1), cells.y.head(1).to_numpy())
     assert single.predict(cells.head(1))[0] == pytest.approx(cells.y.iloc[0], rel=0.1)
 
 
@@ -139,13 +139,13 @@ def test_outliers_and_a_mislabelled_accelerator_do_little_harm(cells: pd.DataFra
     name = _deployment(cells)
     mislabelled = (name == sorted(set(name))[0]).to_numpy()
     wrong.loc[mislabelled, "accelerator"] = "MI250X"
-    clean = AutoModel().fit(cells[~hidden], cells.y[~hidden].to_numpy()).predict(cells[hidden])
-    dirty = AutoModel().fit(wrong[~hidden], wrong.y[~hidden].to_numpy()).predict(wrong[hidden])
+    clean = LatencyGP().fit(cells[~hidden], cells.y[~hidden].to_numpy()).predict(cells[hidden])
+    dirty = LatencyGP().fit(wrong[~hidden], wrong.y[~hidden].to_numpy()).predict(wrong[hidden])
     y = cells.y[hidden].to_numpy()
     assert np.median(np.abs(dirty / y - 1)) < 1.6 * np.median(np.abs(clean / y - 1)) + 0.002
 
 
-def test_a_design_spreads_and_takes_no_value_of_the_deployment(fitted: tuple[AutoModel, pd.DataFrame]) -> None:
+def test_a_design_spreads_and_takes_no_value_of_the_deployment(fitted: tuple[LatencyGP, pd.DataFrame]) -> None:
     model, hidden = fitted
     name = _deployment(hidden)
     fresh = hidden[name.isin(name.value_counts().index[name.value_counts() == 20])]
@@ -161,7 +161,7 @@ def test_a_design_spreads_and_takes_no_value_of_the_deployment(fitted: tuple[Aut
 def test_pools_of_relatives_answer_like_the_whole(cells: pd.DataFrame) -> None:
     hidden = np.arange(len(cells)) % 5 == 2
     X, y = cells[~hidden], cells.y[~hidden].to_numpy()
-    whole, parted = AutoModel().fit(X, y), AutoModel(max_pool_cells=240).fit(X, y)
+    whole, parted = LatencyGP().fit(X, y), LatencyGP(max_pool_cells=240).fit(X, y)
     assert len(parted.pools_) == 3
     error = [np.median(np.abs(m.predict(cells[hidden]) / cells.y[hidden] - 1)) for m in (whole, parted)]
     assert error[1] < 1.5 * error[0] + 0.002
@@ -172,9 +172,9 @@ def test_pools_of_relatives_answer_like_the_whole(cells: pd.DataFrame) -> None:
 @pytest.mark.parametrize("values", [[1.0, -2.0], [1.0, float("nan")], [1.0], []])
 def test_values_that_cannot_be_learned_are_refused(cells: pd.DataFrame, values: list[float]) -> None:
     with pytest.raises(ModelError):
-        AutoModel().fit(cells.head(2), np.array(values))
+        LatencyGP().fit(cells.head(2), np.array(values))
 
 
 def test_asking_before_fitting_is_refused(cells: pd.DataFrame) -> None:
     with pytest.raises(ModelError, match="fitted first"):
-        AutoModel().predict(cells)
+        LatencyGP().predict(cells)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fewmark.models.gp.amplitude import is_unusual, strength
+from fewmark.models.gp.amplitude import amplitude, is_unusual
 
 LENGTH, LOAD = (a.ravel() for a in np.meshgrid(np.arange(7.0, 12.0), np.array([0.0, 4.0, 5.0, 6.0]), indexing="ij"))
 OWN = 0.03**2 * np.exp(-0.5 * ((LENGTH[:, None] - LENGTH) ** 2 / 4 + (LOAD[:, None] - LOAD) ** 2))
@@ -14,7 +14,7 @@ LOG_SCALE = np.log(0.01)
 
 def test_a_coherent_difference_is_strength() -> None:
     jump = np.where(LOAD >= 5, 0.06 * (LENGTH - 6), 0.0)
-    found, noise = strength(jump, COVARIANCE, OWN, LOG_SCALE)
+    found, noise = amplitude(jump, COVARIANCE, OWN, LOG_SCALE)
     assert found >= 4
     assert (noise.precision > 0.4).mean() > 0.8
 
@@ -22,7 +22,7 @@ def test_a_coherent_difference_is_strength() -> None:
 def test_single_outliers_are_noise() -> None:
     residual = np.zeros(len(LOAD))
     residual[[3, 12]] = 1.6, -1.2
-    found, noise = strength(residual, COVARIANCE, OWN, LOG_SCALE)
+    found, noise = amplitude(residual, COVARIANCE, OWN, LOG_SCALE)
     assert found == 1.0
     assert (noise.precision[[3, 12]] < 0.05).all()
 
@@ -30,7 +30,7 @@ def test_single_outliers_are_noise() -> None:
 def test_usual_deployments_are_left_alone() -> None:
     rng = np.random.default_rng(0)
     root = np.linalg.cholesky(COVARIANCE + 0.01**2 * np.eye(len(LOAD)))
-    found = [strength(root @ rng.standard_normal(len(LOAD)), COVARIANCE, OWN, LOG_SCALE)[0] for _ in range(40)]
+    found = [amplitude(root @ rng.standard_normal(len(LOAD)), COVARIANCE, OWN, LOG_SCALE)[0] for _ in range(40)]
     assert np.mean(np.array(found) == 1.0) >= 0.95
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from fewmark.models.auto.block_forecasts import Block, foretell
-from fewmark.models.auto.leave_out import DEGREES, stretch
-from fewmark.models.gp.amplitude import is_unusual, strength
+from fewmark.models.auto.leave_out import DEGREES, inflation
+from fewmark.models.gp.amplitude import amplitude, is_unusual
 from fewmark.models.gp.linalg import cholesky, solve
 from fewmark.models.gp.noise import NOISE_STEPS, Noise, refresh_noise, settle_noise
 
@@ -30,14 +30,14 @@ def alone(one: Block) -> tuple[np.ndarray, np.ndarray]:
     noise = Noise(one.log_scale, np.ones(1), np.ones(len(y)))
     refresh_noise(noise, known, y, group, steps=NOISE_STEPS)
     if is_unusual(noise.precision, float(noise.factor[0])):
-        found, noise = strength(y, known, one.own[np.ix_(stay, stay)], one.log_scale)
+        found, noise = amplitude(y, known, one.own[np.ix_(stay, stay)], one.log_scale)
         covariance = covariance + (found**2 - 1) * one.own
     known, across = covariance[np.ix_(stay, stay)], covariance[np.ix_(~stay, stay)]
     factor = cholesky(known + np.diag(noise.variance(group)))
     weights = solve(factor, y)
     explained = (across * solve(factor, np.asfortranarray(across.T)).T).sum(1)
     variance = np.diag(covariance)[~stay] - explained + (np.exp(one.log_scale) * noise.factor[0]) ** 2
-    return one.mean[~stay] + across @ weights, variance * stretch(float(y @ weights), len(y)) ** 2
+    return one.mean[~stay] + across @ weights, variance * inflation(float(y @ weights), len(y)) ** 2
 
 
 def test_a_stack_of_uneven_blocks_gets_what_each_gets_alone() -> None:

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from fewmark.models.auto.conformity_scores import Scores, left_out_coverage
-from fewmark.models.auto.leave_out import DEGREES, stretch
+from fewmark.models.auto.leave_out import DEGREES, inflation
 from fewmark.models.gp.kernel import Inputs, Kernel, Part
 from fewmark.models.gp.posterior import Posterior
 
@@ -27,7 +27,7 @@ def test_stretched_deviations_cover_deployments_of_every_scale() -> None:
     sd = np.sqrt(np.diag(covariance[ASKED, ASKED] - covariance[ASKED, KNOWN] @ gain))
     distance = (values[:, KNOWN] * np.linalg.solve(covariance[KNOWN, KNOWN], values[:, KNOWN].T).T).sum(1)
     z = np.abs(values[:, ASKED] - values[:, KNOWN] @ gain) / sd
-    z /= np.array([stretch(float(d), 4) for d in distance])[:, None]
+    z /= np.array([inflation(float(d), 4) for d in distance])[:, None]
     inside = (z < student_t.ppf(0.95, DEGREES + 4)).mean(1)
     quarters = np.digitize(distance, np.quantile(distance, [0.25, 0.5, 0.75]))
     covered = [inside[quarters == quarter].mean() for quarter in range(4)]
@@ -90,8 +90,8 @@ def test_scores_of_kin_count_more() -> None:
     z = np.concatenate([np.full(200, 0.5), np.full(200, 3.0)])
     here = (np.zeros(1), np.zeros((1, 2)))
 
-    def factor(kinship: np.ndarray) -> float:
-        scores = Scores(z, np.zeros(400), np.zeros((400, 2)), kinship, np.arange(400))
+    def factor(similarity_weight: np.ndarray) -> float:
+        scores = Scores(z, np.zeros(400), np.zeros((400, 2)), similarity_weight, np.arange(400))
         return float(scores.factor(*here, 0.5)[0])
 
     assert factor(np.repeat([6.0, 1.0], 200)) < 1.0 < factor(np.repeat([1.0, 6.0], 200))

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from fewmark.models.auto.conformity_scores import LeftOut
-from fewmark.models.auto.model import ConsistentAuto
-from fewmark.models.auto.reconciliation import contest, project
+from fewmark.models.auto.model import AutoModel
+from fewmark.models.auto.reconciliation import project, select_trust
 from fewmark.tables.metrics import LATENCIES
 
 CELL = ["engine", "model", "accelerator", "accelerator_count", "input_tokens", "output_tokens", "concurrency"]
@@ -40,14 +40,14 @@ def served(most: dict[str, float], seed: int = 0, noise: float = 0.02) -> pd.Dat
 
 
 @pytest.fixture(scope="module")
-def answers() -> tuple[pd.DataFrame, dict[str, ConsistentAuto]]:
+def answers() -> tuple[pd.DataFrame, dict[str, AutoModel]]:
     X = served({"A100": 200.0, "H100": 20.0})
-    models = {name: ConsistentAuto(target=name).fit(X, X[name].to_numpy()) for name in TARGETS}
+    models = {name: AutoModel(target=name).fit(X, X[name].to_numpy()) for name in TARGETS}
     return X[CELL].assign(concurrency=X.concurrency * 1.4), models
 
 
 def test_predictions_of_all_targets_obey_their_definitions(
-    answers: tuple[pd.DataFrame, dict[str, ConsistentAuto]],
+    answers: tuple[pd.DataFrame, dict[str, AutoModel]],
 ) -> None:
     asked, models = answers
     got = {name: model.predict(asked) for name, model in models.items()}
@@ -60,10 +60,10 @@ def test_predictions_of_all_targets_obey_their_definitions(
         assert ((low < got[name]) & (got[name] < high)).all()
 
 
-def test_a_saved_model_still_agrees(answers: tuple[pd.DataFrame, dict[str, ConsistentAuto]]) -> None:
+def test_a_saved_model_still_agrees(answers: tuple[pd.DataFrame, dict[str, AutoModel]]) -> None:
     asked, models = answers
     state, arrays = models["ttft_s"].to_state()
-    again = ConsistentAuto.from_state(json.loads(json.dumps(state)), arrays)
+    again = AutoModel.from_state(json.loads(json.dumps(state)), arrays)
     assert np.allclose(again.predict(asked), models["ttft_s"].predict(asked), rtol=1e-9)
     assert np.allclose(again.predict_interval(asked), models["ttft_s"].predict_interval(asked), rtol=1e-6)
 
@@ -71,14 +71,14 @@ def test_a_saved_model_still_agrees(answers: tuple[pd.DataFrame, dict[str, Consi
 def test_what_means_something_else_is_learned_by_itself() -> None:
     X = served({"A100": 200.0})
     X["throughput_tok_s"] *= 0.6  # failed requests left out, say
-    got = ConsistentAuto().fit(X, X.throughput_tok_s.to_numpy()).predict(X[CELL])
+    got = AutoModel().fit(X, X.throughput_tok_s.to_numpy()).predict(X[CELL])
     assert np.median(np.abs(got / X.throughput_tok_s - 1)) < 0.05
 
 
 def test_other_metrics_of_cells_that_are_asked_for_are_never_looked_at() -> None:
     X = served({"A100": 30.0})
     known, asked = X[X.concurrency != 32], X[X.concurrency == 32]
-    model = ConsistentAuto(target="ttft_s").fit(known, known.ttft_s.to_numpy())
+    model = AutoModel(target="ttft_s").fit(known, known.ttft_s.to_numpy())
     poisoned = asked.assign(ttft_s=1e9, tpot_s=1e-9, e2e_latency_s=7.0, throughput_tok_s=1.0)
     assert np.array_equal(model.predict(poisoned), model.predict(asked[CELL]))
 
@@ -99,7 +99,7 @@ def test_a_batch_of_which_part_waits_is_not_what_its_requests_see() -> None:
     X["ttft_s"] = (0.02 + 1e-5 * X.input_tokens * once) * noise[1]
     X["throughput_tok_s"] = once * 100 / (X.ttft_s + 99 * X.tpot_s)
     hidden = (X.accelerator == "H100") & (X.model == "mistral-7b") & (X.batch_size > 32)
-    model = ConsistentAuto(target="throughput_tok_s").fit(X[~hidden], X.throughput_tok_s[~hidden])
+    model = AutoModel(target="throughput_tok_s").fit(X[~hidden], X.throughput_tok_s[~hidden])
     assert model.predict(X[hidden]) == pytest.approx(X.throughput_tok_s[hidden].to_numpy(), rel=0.2)
 
 
@@ -137,9 +137,9 @@ def left_out(error: dict[str, float], seed: int = 0) -> dict[str, LeftOut]:
 def test_a_process_that_is_wrong_elsewhere_is_not_trusted(wrong: str) -> None:
     """Whatever deviation it claims; and the intervals are as wide as what is left of the errors."""
     left = left_out({name: 1.0 if name == wrong else 0.02 for name in LATENCIES})
-    verdict = contest(left, np.full(72, 100.0))
+    verdict = select_trust(left, np.full(72, 100.0))
     assert verdict is not None
-    assert verdict.stretch[wrong] > 3 * max(verdict.stretch[name] for name in LATENCIES if name != wrong)
+    assert verdict.inflation[wrong] > 3 * max(verdict.inflation[name] for name in LATENCIES if name != wrong)
     for name in LATENCIES:
         scores = verdict.scores[name]
         assert np.median(scores.z * np.exp(scores.log_sd)) < (0.03 if name != wrong else 0.2)
@@ -147,10 +147,11 @@ def test_a_process_that_is_wrong_elsewhere_is_not_trusted(wrong: str) -> None:
 
 def test_all_three_are_trusted_where_all_are_right_and_nobody_where_one_deployment_tells() -> None:
     left = left_out(dict.fromkeys(LATENCIES, 0.03))
-    verdict = contest(left, np.full(72, 100.0))
-    assert verdict is not None and max(verdict.stretch.values()) < 2
+    verdict = select_trust(left, np.full(72, 100.0))
+    assert verdict is not None and max(verdict.inflation.values()) < 2
     assert (
-        contest({name: replace(one, deployment=np.zeros(72, int)) for name, one in left.items()}, np.ones(72)) is None
+        select_trust({name: replace(one, deployment=np.zeros(72, int)) for name, one in left.items()}, np.ones(72))
+        is None
     )
 
 
@@ -158,10 +159,10 @@ def test_the_first_token_and_the_pace_decide_where_a_third_that_errs_alike_adds_
     left = left_out(dict.fromkeys(LATENCIES, 0.03))
     rng = np.random.default_rng(1)
     told = np.logaddexp(left["ttft_s"].seen, np.log(99) + left["tpot_s"].seen) + 0.01 * rng.standard_normal(72)
-    left["e2e_latency_s"] = replace(left["e2e_latency_s"], honest=told, seen=told)
-    verdict = contest(left, np.full(72, 100.0))
+    left["e2e_latency_s"] = replace(left["e2e_latency_s"], out_of_fold=told, seen=told)
+    verdict = select_trust(left, np.full(72, 100.0))
     assert verdict is not None
-    assert verdict.stretch["e2e_latency_s"] > 100 * max(verdict.stretch["ttft_s"], verdict.stretch["tpot_s"])
+    assert verdict.inflation["e2e_latency_s"] > 100 * max(verdict.inflation["ttft_s"], verdict.inflation["tpot_s"])
 
 
 def test_a_noisy_deployment_alone_is_covered() -> None:
@@ -181,7 +182,7 @@ def test_a_noisy_deployment_alone_is_covered() -> None:
         y = (bb * oo / seconds * np.exp(0.08 * rng.standard_normal(len(X)))).to_numpy()
         known = rng.permutation(len(X))[:15]
         asked = np.setdiff1d(np.arange(len(X)), known)
-        low, high = ConsistentAuto().fit(X.iloc[known], y[known]).predict_interval(X.iloc[asked]).T
+        low, high = AutoModel().fit(X.iloc[known], y[known]).predict_interval(X.iloc[asked]).T
         inside += ((low <= y[asked]) & (y[asked] <= high)).tolist()
         assert np.median(high / low) < 3.0
     assert np.mean(inside) >= 0.85
@@ -195,6 +196,6 @@ def test_one_outlier_and_a_mislabelled_accelerator_do_little_harm() -> None:
     wrong.loc[(X.accelerator == "L40S") & (X.model == "llama-2-7b"), "accelerator"] = "H100-NVL"
     error = []
     for table in (X, wrong):
-        model = ConsistentAuto(target="ttft_s").fit(table[~hidden], table.ttft_s[~hidden].to_numpy())
+        model = AutoModel(target="ttft_s").fit(table[~hidden], table.ttft_s[~hidden].to_numpy())
         error.append(np.median(np.abs(model.predict(X[hidden][CELL]) / X.ttft_s[hidden] - 1)))
     assert error[1] < 2.0 * error[0] + 0.02

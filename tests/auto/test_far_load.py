@@ -12,8 +12,8 @@ import pytest
 from fewmark.models.analytic.mechanistic import work
 from fewmark.models.auto import extrapolation
 from fewmark.models.auto.conformity_scores import LeftOut
-from fewmark.models.auto.extrapolation import FEW, USUAL, learn, pulled, stiff
-from fewmark.models.auto.latency_gp import AutoModel
+from fewmark.models.auto.extrapolation import FEW, USUAL, learn, parametric, pulled
+from fewmark.models.auto.latency_gp import LatencyGP
 from fewmark.models.persistence import load_model, save_model
 
 TRUE_K = np.array([0.02, 0.012, 4e-4, 3e-5, 2e-9, 0.0])
@@ -30,18 +30,18 @@ def seconds(axes: np.ndarray, k: np.ndarray = TRUE_K) -> np.ndarray:
 
 def test_a_law_of_the_terms_is_found_again_beyond_the_known_loads() -> None:
     known, asked = grid((128, 512, 2048), (1, 4, 16)), grid((128, 1024), (32, 64))
-    said = stiff(known, np.log(seconds(known)), asked)
+    said = parametric(known, np.log(seconds(known)), asked)
     np.testing.assert_allclose(said, np.log(seconds(asked)), atol=0.03)
 
 
 def test_nothing_is_said_from_too_little() -> None:
     known, asked = grid((128, 512), (1, 4, 16)), grid((512,), (64,))
-    assert np.isfinite(stiff(known, np.log(seconds(known)), asked)).all()
-    assert np.isnan(stiff(known[:5], np.log(seconds(known))[:5], asked)).all()  # fewer cells than terms
-    assert np.isnan(stiff(known[:0], np.zeros(0), asked)).all()
-    assert np.isnan(stiff(known, np.full(len(known), np.nan), asked)).all()
+    assert np.isfinite(parametric(known, np.log(seconds(known)), asked)).all()
+    assert np.isnan(parametric(known[:5], np.log(seconds(known))[:5], asked)).all()  # fewer cells than terms
+    assert np.isnan(parametric(known[:0], np.zeros(0), asked)).all()
+    assert np.isnan(parametric(known, np.full(len(known), np.nan), asked)).all()
     further = np.column_stack([asked, np.ones(len(asked))])  # another share of a shared prefix, say
-    assert np.isnan(stiff(np.column_stack([known, np.zeros(len(known))]), np.log(seconds(known)), further)).all()
+    assert np.isnan(parametric(np.column_stack([known, np.zeros(len(known))]), np.log(seconds(known)), further)).all()
 
 
 def left_out(truth: np.ndarray, said: np.ndarray, deployment: np.ndarray) -> LeftOut:
@@ -60,8 +60,8 @@ def test_trust_is_earned_on_other_deployments(n_deployments: int) -> None:
     near, off = truth + rng.normal(0, 0.01, len(truth)), truth + rng.normal(0, 0.1, len(truth))
     good, bad = learn(left_out(truth, off, deployment), near), learn(left_out(truth, near, deployment), off)
     worth = n_deployments / (n_deployments + FEW)
-    assert good.pull > USUAL + 0.4 * worth
-    assert bad.pull < USUAL - 0.35 * worth
+    assert good.shrinkage > USUAL + 0.4 * worth
+    assert bad.shrinkage < USUAL - 0.35 * worth
     assert np.median(good.error) < np.median(left_out(truth, off, deployment).error)
 
 
@@ -101,15 +101,15 @@ def test_the_largest_load_of_a_deployment_is_told_by_its_own_cells(
 ) -> None:
     hidden = ((saturating["batch_size"] == 64) & (saturating.index < 48)).to_numpy()  # of four deployments
     X, y = saturating.drop(columns="y"), saturating["y"].to_numpy()
-    model = AutoModel(target="e2e_latency_s").fit(X[~hidden], y[~hidden])
+    model = LatencyGP(target="e2e_latency_s").fit(X[~hidden], y[~hidden])
     asked = X[hidden]
     drawn, interval = model.predict(asked), model.predict_interval(asked)
     assert ((interval[:, 0] < drawn) & (drawn < interval[:, 1])).all()
     path = tmp_path / "model"
     save_model(model, path)
     np.testing.assert_allclose(load_model(path).predict(asked), drawn, rtol=1e-9)
-    monkeypatch.setattr(extrapolation, "stiff", lambda known, _, asked: np.full(len(asked), np.nan))
-    plain = AutoModel(target="e2e_latency_s").fit(X[~hidden], y[~hidden]).predict(asked)
+    monkeypatch.setattr(extrapolation, "parametric", lambda known, _, asked: np.full(len(asked), np.nan))
+    plain = LatencyGP(target="e2e_latency_s").fit(X[~hidden], y[~hidden]).predict(asked)
     errors = [np.median(np.abs(np.log(each / y[hidden]))) for each in (drawn, plain)]
     assert errors[0] < 0.7 * errors[1]
 
@@ -118,7 +118,7 @@ def test_users_in_a_closed_loop_may_queue_and_are_no_batch(make_world: World, mo
     table = make_world(3, engines=1, concurrency=True)
     far = (table["concurrency"] == 64).to_numpy()
     X, y = table.drop(columns="y"), table["y"].to_numpy()
-    model = AutoModel().fit(X[~far], y[~far])
+    model = LatencyGP().fit(X[~far], y[~far])
     said = model.predict(X[far])
-    monkeypatch.setattr(extrapolation, "stiff", lambda known, _, asked: np.zeros(len(asked)))
+    monkeypatch.setattr(extrapolation, "parametric", lambda known, _, asked: np.zeros(len(asked)))
     np.testing.assert_array_equal(model.predict(X[far]), said)

@@ -13,7 +13,7 @@ from fewmark import datasets
 from fewmark.core import InputError
 from fewmark.facts.facts import load_facts
 from fewmark.models.auto.covariance import parts
-from fewmark.models.auto.model import ConsistentAuto
+from fewmark.models.auto.model import AutoModel
 from fewmark.models.auto.public_prior import PACKAGED, VERSION, measured_in_public, packaged_prior
 from fewmark.tables.identity import cell_columns
 from fewmark.tables.repeats import target_cells
@@ -46,7 +46,7 @@ def test_two_measurements_say_more_with_it() -> None:
     asked = np.setdiff1d(np.arange(len(X)), known)
     error = {}
     for prior in (False, True):
-        model = ConsistentAuto(prior=prior).fit(X.iloc[known], y[known])
+        model = AutoModel(prior=prior).fit(X.iloc[known], y[known])
         value = model.predict(X.iloc[asked])
         error[prior] = np.median(np.abs(value / y[asked] - 1))
         low, high = model.predict_interval(X.iloc[asked]).T
@@ -72,8 +72,8 @@ def test_packaged_values_are_recognised_whatever_they_are_called() -> None:
     assert measured_in_public(X, load / y, "e2e_latency_s")
     other, values = mine(0.83)
     assert not measured_in_public(other, values, "throughput_tok_s")
-    with_prior = ConsistentAuto(prior=True).fit(X, y)
-    without = ConsistentAuto().fit(X, y)
+    with_prior = AutoModel(prior=True).fit(X, y)
+    without = AutoModel().fit(X, y)
     assert np.array_equal(with_prior.predict(X), without.predict(X))
 
 
@@ -87,7 +87,7 @@ def test_evaluation_with_the_prior_refuses_packaged_data() -> None:
 def test_a_table_of_many_cells_speaks_for_itself() -> None:
     X, y = mine(0.83)
     many = pd.concat([X.assign(model=f"{m}-7b") for m in "abcdefghijklmnopqr"], ignore_index=True)
-    model = ConsistentAuto(prior=True)
+    model = AutoModel(prior=True)
     assert model._prior_for(many, np.tile(y, 18)) is None
     assert model._prior_for(X, y) is not None
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewmark.models.auto.model import ConsistentAuto
+from fewmark.models.auto.model import AutoModel
 from fewmark.models.base import learned_columns
 from fewmark.models.persistence import load_model, save_model
 from fewmark.tables.identity import cell_columns
@@ -32,8 +32,8 @@ def with_interval(frame: pd.DataFrame, rows: np.ndarray, sd: float) -> pd.DataFr
     return frame.assign(**dict(zip(INTERVAL, (*ends, np.where(rows, 0.9, np.nan)), strict=True)))
 
 
-def fitted(frame: pd.DataFrame) -> ConsistentAuto:
-    model = ConsistentAuto(target=TARGET)
+def fitted(frame: pd.DataFrame) -> AutoModel:
+    model = AutoModel(target=TARGET)
     return model.fit(frame[learned_columns(frame, model)], frame[TARGET].to_numpy())
 
 
@@ -91,7 +91,7 @@ def test_the_time_of_each_token_is_doubted_more_than_the_whole_and_the_first_not
     frame = with_interval(known, np.ones(len(known), dtype=bool), 0.1)
     frame["ttft_s"] = 0.5 * frame[TARGET]
     found = {
-        name: np.sqrt(ConsistentAuto(target=name)._projected_variance(frame)).mean()
+        name: np.sqrt(AutoModel(target=name)._projected_variance(frame)).mean()
         for name in ("ttft_s", "e2e_latency_s", "throughput_tok_s", "tpot_s")
     }
     assert found == pytest.approx({"ttft_s": 0, "e2e_latency_s": 0.1, "throughput_tok_s": 0.1, "tpot_s": 0.2})

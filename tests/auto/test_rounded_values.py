@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewmark.models.auto import model as consistent
-from fewmark.models.auto.model import ConsistentAuto
+from fewmark.models.auto.model import AutoModel
 from fewmark.models.persistence import load_model, save_model
 from fewmark.tables.identity import cell_columns
 from fewmark.tables.precision import rounding_step
@@ -51,7 +51,7 @@ def test_intervals_hold_where_values_have_few_digits(table: pd.DataFrame, monkey
     assert len(small) > 10
 
     def covered() -> float:
-        model = ConsistentAuto(target=TARGET).fit(table[~hidden][cell_columns(table)], table[TARGET][~hidden])
+        model = AutoModel(target=TARGET).fit(table[~hidden][cell_columns(table)], table[TARGET][~hidden])
         low, high = model.predict_interval(small[cell_columns(table)], 0.9).T
         return float(np.mean((low <= small[TARGET]) & (small[TARGET] <= high)))
 
@@ -62,7 +62,7 @@ def test_intervals_hold_where_values_have_few_digits(table: pd.DataFrame, monkey
 
 def test_a_saved_model_remembers_the_step(table: pd.DataFrame, tmp_path: Path) -> None:
     cells = table[cell_columns(table)]
-    model = ConsistentAuto(target=TARGET).fit(cells, table[TARGET])
+    model = AutoModel(target=TARGET).fit(cells, table[TARGET])
     assert model.step_ == pytest.approx(1e-3)
     save_model(model, tmp_path / "m.fewmark")
     loaded = load_model(tmp_path / "m.fewmark")

@@ -11,7 +11,7 @@ import pytest
 
 from fewmark.facts.facts import load_facts
 from fewmark.models.analytic.closed_loop import Saturation, log2_users_of_few
-from fewmark.models.auto.latency_gp import AutoModel
+from fewmark.models.auto.latency_gp import LatencyGP
 
 ACCELERATORS = ("A100-80GB", "H100-80GB", "L40S-48GB")
 MODELS = ("llama-2-7b", "mistral-7b", "llama-3-8b")
@@ -31,8 +31,8 @@ def served(
         most = min(sequences(row), tokens(row) / (ii + oo))
         busy = u / np.cbrt(1 + (u / most) ** 3)
         tpot = 0.01 * (1 + 0.03 * busy)
-        calm = (1.5 + 0.004 * ii) * tpot
-        ttft = calm + (u / busy - 1) * (calm + (oo - 1) * tpot)
+        unloaded = (1.5 + 0.004 * ii) * tpot
+        ttft = unloaded + (u / busy - 1) * (unloaded + (oo - 1) * tpot)
         row |= {"tpot_s": tpot * np.exp(noise * rng.standard_normal()), "most": np.log2(most)}
         rows.append(row | {"ttft_s": ttft * np.exp(noise * rng.standard_normal())})
     return pd.DataFrame(rows)
@@ -51,11 +51,11 @@ def estimates(found: Saturation, X: pd.DataFrame) -> np.ndarray:
 def test_the_limit_of_an_engine_holds_for_deployments_of_it_that_never_queued() -> None:
     limit = {"small": 16.0, "large": 128.0}
     X = served(lambda row: limit[row["engine"]], engines=tuple(limit))
-    calm = (X.model == "mistral-7b") & (X.accelerator == "H100-80GB") & (X.concurrency > 2)
+    unloaded = (X.model == "mistral-7b") & (X.accelerator == "H100-80GB") & (X.concurrency > 2)
     unseen = (X.model == "llama-3-8b") & (X.accelerator == "L40S-48GB")
-    found = learned(X[~calm & ~unseen])
+    found = learned(X[~unloaded & ~unseen])
     assert found.by_engine
-    for hidden in (calm, unseen):
+    for hidden in (unloaded, unseen):
         assert estimates(found, X[hidden]) == pytest.approx(X.most[hidden], abs=0.6)
 
 
@@ -127,7 +127,7 @@ def test_what_was_learned_survives_being_written() -> None:
 
 def test_intervals_that_nothing_bounds_are_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     X = served(lambda row: 32.0)
-    model = AutoModel(target="tpot_s").fit(X, X.tpot_s.to_numpy())
+    model = LatencyGP(target="tpot_s").fit(X, X.tpot_s.to_numpy())
     monkeypatch.setattr(model, "_further", lambda level: 1e6)
     low, high = model.predict_interval(X).T
     assert (low > 0).all() and np.isfinite(high).all()

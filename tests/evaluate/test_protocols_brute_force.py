@@ -24,7 +24,7 @@ class Spy(Model):
     """Writes down what it is shown and asked; answers with the geometric mean of what it knows."""
 
     name = "spy"
-    pools = True
+    pools_deployments = True
 
     def __init__(self, log, **parameters):
         super().__init__(**parameters)

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binom
 
 from fewmark.core import ModelError
-from fewmark.models.conformal.cross_conformal import ENOUGH, SplitConformal, quantile, situations, weighted_median
+from fewmark.models.conformal.cross_conformal import ENOUGH, CrossConformal, quantile, situations, weighted_median
 from fewmark.models.conformal.support import Support
 from fewmark.models.design import anchors
 from fewmark.tables.cells import read_cells
@@ -17,7 +17,7 @@ from fewmark.tables.cells import read_cells
 class Law:
     """A point predictor that knows the law of `cells` and learns nothing: its errors are exchangeable."""
 
-    pools = False
+    pools_deployments = False
 
     def __init__(self, *, target="throughput_tok_s", random_state=0):
         pass
@@ -70,7 +70,7 @@ def test_intervals_keep_their_level_on_exchangeable_data(level):
     for _ in range(60):
         known, new = cells(rng, 40), cells(rng, 25)
         noise = [np.exp(0.2 * rng.standard_normal(len(X))) for X in (known, new)]
-        model = SplitConformal("law", Law).fit(known, Law().predict(known) * noise[0])
+        model = CrossConformal("law", Law).fit(known, Law().predict(known) * noise[0])
         interval = model.predict_interval(new, level)
         y = Law().predict(new) * noise[1]
         inside.append(((interval[:, 0] <= y) & (y <= interval[:, 1])).mean())
@@ -81,7 +81,7 @@ def test_intervals_keep_their_level_on_exchangeable_data(level):
 def test_intervals_are_positive_and_grow_with_the_level():
     rng = np.random.default_rng(0)
     X = cells(rng, 60)
-    model = SplitConformal("law", Law).fit(X, Law().predict(X) * np.exp(rng.standard_normal(60)))
+    model = CrossConformal("law", Law).fit(X, Law().predict(X) * np.exp(rng.standard_normal(60)))
     narrow, wide = model.predict_interval(X, 0.5), model.predict_interval(X, 0.95)
     value = model.predict(X)
     assert (wide[:, 0] > 0).all()
@@ -92,14 +92,14 @@ def test_intervals_are_positive_and_grow_with_the_level():
 @pytest.mark.parametrize("level", [0.0, 1.0, -1.0, 2.0, math.nan])
 def test_a_level_that_is_none_is_refused(level):
     X = cells(np.random.default_rng(0), 20)
-    model = SplitConformal("law", Law).fit(X, Law().predict(X))
+    model = CrossConformal("law", Law).fit(X, Law().predict(X))
     with pytest.raises(ModelError, match="confidence_level"):
         model.predict_interval(X, level)
 
 
 def test_one_cell_is_enough_to_predict_but_not_for_a_bounded_interval():
     X = cells(np.random.default_rng(0), 1)
-    model = SplitConformal("law", Law).fit(X, Law().predict(X))
+    model = CrossConformal("law", Law).fit(X, Law().predict(X))
     assert np.isfinite(model.predict(X)).all()
     assert np.isinf(model.predict_interval(X)[:, 1]).all()
 
@@ -119,7 +119,7 @@ def test_harder_situations_get_wider_intervals(make_table):
     table = make_table(30)
     rng = np.random.default_rng(0)
     y = Law().predict(table) * np.exp(0.01 * rng.standard_normal(len(table)))
-    model = SplitConformal("edge", Edge).fit(table, y)
+    model = CrossConformal("edge", Edge).fit(table, y)
     beyond = table.drop_duplicates("model").assign(batch_size=128.0, input_tokens=512.0, output_tokens=512.0)
     inside = beyond.assign(batch_size=8.0)
     width = [np.ptp(np.log(model.predict_interval(X)), axis=1) for X in (beyond, inside)]
@@ -133,7 +133,7 @@ def test_an_accelerator_that_nobody_has_seen_gets_the_errors_of_such(make_table)
     """A model that knows each accelerator's speed, and guesses for others: off by much there and only there."""
 
     class ByAccelerator(Law):
-        pools = True
+        pools_deployments = True
 
         def fit(self, X, y):
             self.known = set(X["accelerator"])
@@ -143,7 +143,7 @@ def test_an_accelerator_that_nobody_has_seen_gets_the_errors_of_such(make_table)
             return super().predict(X) * np.where(X["accelerator"].isin(self.known), 1.0, 5.0)
 
     table = make_table(24)
-    model = SplitConformal("by accelerator", ByAccelerator).fit(table, Law().predict(table))
+    model = CrossConformal("by accelerator", ByAccelerator).fit(table, Law().predict(table))
     new = table.iloc[[0]].assign(model="new")
     for accelerator, factor in (("a", 1.0), ("unheard of", 5.0)):
         ends = model.predict_interval(new.assign(accelerator=accelerator))[0]
@@ -153,7 +153,7 @@ def test_an_accelerator_that_nobody_has_seen_gets_the_errors_of_such(make_table)
 def test_the_forecast_is_close_to_the_error_that_is_found_later():
     rng = np.random.default_rng(3)
     X, new = cells(rng, 300), cells(rng, 300)
-    model = SplitConformal("law", Law).fit(X, Law().predict(X) * np.exp(0.1 * rng.standard_normal(300)))
+    model = CrossConformal("law", Law).fit(X, Law().predict(X) * np.exp(0.1 * rng.standard_normal(300)))
     y = Law().predict(new) * np.exp(0.1 * rng.standard_normal(300))
     found = np.median(np.abs(model.predict(new) - y) / y)
     assert model.forecast_error(new) == pytest.approx(found, rel=0.25)
@@ -161,7 +161,7 @@ def test_the_forecast_is_close_to_the_error_that_is_found_later():
 
 def test_few_scores_of_a_situation_borrow_from_the_nearest():
     X = cells(np.random.default_rng(0), 30)
-    model = SplitConformal("law", Law).fit(X, Law().predict(X))
+    model = CrossConformal("law", Law).fit(X, Law().predict(X))
     for _, residuals in model._alike(model.support_.locate(cells(np.random.default_rng(1), 50))):
         assert len(residuals) >= ENOUGH
 
@@ -218,5 +218,5 @@ def test_repeats_count_by_their_median():
     X = cells(np.random.default_rng(0), 30)
     y = Law().predict(X) * np.exp(0.1 * np.random.default_rng(1).standard_normal(30))
     wild = np.where(np.arange(30) % 2, 50.0, 0.02)
-    thrice = SplitConformal("law", Law).fit(pd.concat([X, X, X], ignore_index=True), np.concatenate([y, y * wild, y]))
-    np.testing.assert_array_equal(thrice.predict_interval(X), SplitConformal("law", Law).fit(X, y).predict_interval(X))
+    thrice = CrossConformal("law", Law).fit(pd.concat([X, X, X], ignore_index=True), np.concatenate([y, y * wild, y]))
+    np.testing.assert_array_equal(thrice.predict_interval(X), CrossConformal("law", Law).fit(X, y).predict_interval(X))

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from fewmark.models import cache
-from fewmark.models.auto.latency_gp import AutoModel
+from fewmark.models.auto.latency_gp import LatencyGP
 from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.models.registry import make_model
 
@@ -29,22 +29,22 @@ def table() -> tuple[pd.DataFrame, np.ndarray]:
     return cells, 1000 * b / (1 + 0.02 * b + cells.input_tokens.to_numpy() / 4000)
 
 
-def fit(folder: Path | None, X: pd.DataFrame, y: np.ndarray, **parameters: object) -> tuple[AutoModel, FittedModels]:
+def fit(folder: Path | None, X: pd.DataFrame, y: np.ndarray, **parameters: object) -> tuple[LatencyGP, FittedModels]:
     models = FittedModels(folder)
     found = models.fit(make_model("auto", **parameters), X, y)  # type: ignore[arg-type]
-    assert isinstance(found, AutoModel)
+    assert isinstance(found, LatencyGP)
     return found, models
 
 
 def n_fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counted: list[int] = []
-    fitted = AutoModel.fit
+    fitted = LatencyGP.fit
 
-    def counting(self: AutoModel, X: pd.DataFrame, y: np.ndarray) -> AutoModel:
+    def counting(self: LatencyGP, X: pd.DataFrame, y: np.ndarray) -> LatencyGP:
         counted.append(len(X))
         return fitted(self, X, y)
 
-    monkeypatch.setattr(AutoModel, "fit", counting)
+    monkeypatch.setattr(LatencyGP, "fit", counting)
     return counted
 
 

@@ -14,7 +14,7 @@ from fewmark.core import Case, Deployment, InputError, Measurement, Sample, Stat
 from fewmark.engines.measuring.policy import Policy
 from fewmark.runner import Runner, RunSettings
 from fewmark.runner.projection.truncation import Task, Truncation
-from fewmark.runner.rounds import Visits, left_over
+from fewmark.runner.rounds import CaseRounds, left_over
 from fewmark.store import open_store
 from fewmark.verbs.run import run
 
@@ -152,22 +152,22 @@ def visit(seconds, moment, tokens=2, provenance="measured", host="h", case=CASE)
 def test_only_visits_of_the_same_task_on_the_same_machine_are_gone_on_with():
     here = {"host": {"host": "h"}}
     for other in (visit(1.0, "1", host="else"), visit(1.0, "1", tokens=1, provenance="projected")):
-        entry = Visits(Task(CASE))
+        entry = CaseRounds(Task(CASE))
         entry.resume([other], here)
-        assert not entry.held
-    entry = Visits(Task(CASE))
+        assert not entry.measurements
+    entry = CaseRounds(Task(CASE))
     entry.resume([visit(1.0, "1"), visit(2.0, "2")], here)
     assert entry.n_samples == 2 and entry.tokens is None
     long = Case(CASE.deployment, Workload(8, 64, batch_size=1))
     short = visit(1.0, "1", tokens=16, provenance="projected", case=long)
     for task, n_held in ((Task(long, 16), 1), (Task(long, 32), 0), (Task(long), 0), (Task(long, None, True), 1)):
-        entry = Visits(task)
+        entry = CaseRounds(task)
         entry.resume([short], here)
-        assert len(entry.held) == n_held and entry.tokens == (16 if n_held else None)
+        assert len(entry.measurements) == n_held and entry.tokens == (16 if n_held else None)
     full = visit(2.0, "2", tokens=64, case=long)
-    whole, auto = Visits(Task(long)), Visits(Task(long, None, True))  # a validated case: in full first
+    whole, auto = CaseRounds(Task(long)), CaseRounds(Task(long, None, True))  # a validated case: in full first
     assert not auto.resume(whole.resume([short, full], here), here)
-    assert [entry.held[0].provenance for entry in (whole, auto)] == ["measured", "projected"]
+    assert [entry.measurements[0].provenance for entry in (whole, auto)] == ["measured", "projected"]
 
 
 def test_visits_that_a_measurement_holds_already_are_not_used_again():

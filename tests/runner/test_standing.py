@@ -4,7 +4,7 @@ import pytest
 
 from fewmark.core import Case, Deployment, Status, Workload
 from fewmark.runner import Runner, RunSettings
-from fewmark.runner.worker.warm import Standing
+from fewmark.runner.worker.warm import WarmWorker
 from fewmark.store import open_store
 from fewmark.verbs.campaign import campaign
 
@@ -15,8 +15,8 @@ def loads(tmp_path, name):
 
 
 @pytest.fixture
-def standing():
-    held = Standing()
+def warm_worker():
+    held = WarmWorker()
     yield held
     held.close()
 
@@ -26,8 +26,8 @@ def cases(tmp_path, name, sizes):
     return [Case(deployment, Workload(8, 4, batch_size=n)) for n in sizes]
 
 
-def test_runs_of_one_deployment_share_a_load(store, plugin, tmp_path, standing):
-    runner = Runner(store, RunSettings(standing=standing), quiet=True)
+def test_runs_of_one_deployment_share_a_load(store, plugin, tmp_path, warm_worker):
+    runner = Runner(store, RunSettings(warm_worker=warm_worker), quiet=True)
     for sizes in ((1, 2), (3,), (4, 5)):
         came = runner.run(cases(tmp_path, "a", sizes)).measurements
         assert all(m.status is Status.OK for m in came) and len(came) == len(sizes)
@@ -35,24 +35,24 @@ def test_runs_of_one_deployment_share_a_load(store, plugin, tmp_path, standing):
     assert len(loads(tmp_path, "a")) == 1
 
 
-def test_another_deployment_takes_its_place_and_closing_ends_it(store, plugin, tmp_path, standing):
-    runner = Runner(store, RunSettings(standing=standing), quiet=True)
+def test_another_deployment_takes_its_place_and_closing_ends_it(store, plugin, tmp_path, warm_worker):
+    runner = Runner(store, RunSettings(warm_worker=warm_worker), quiet=True)
     runner.run(cases(tmp_path, "a", (1,)))
-    first = standing._worker
+    first = warm_worker._worker
     runner.run(cases(tmp_path, "b", (1,)))
-    second = standing._worker
+    second = warm_worker._worker
     assert not first.alive and second.alive
     runner.run(cases(tmp_path, "a", (2,)))
     assert len(loads(tmp_path, "a")) == 2 and not second.alive
-    last = standing._worker
-    standing.close()
-    assert not last.alive and standing.deployment is None
+    last = warm_worker._worker
+    warm_worker.close()
+    assert not last.alive and warm_worker.deployment is None
 
 
-def test_a_worker_that_died_is_replaced(store, plugin, tmp_path, standing):
-    runner = Runner(store, RunSettings(standing=standing), quiet=True)
+def test_a_worker_that_died_is_replaced(store, plugin, tmp_path, warm_worker):
+    runner = Runner(store, RunSettings(warm_worker=warm_worker), quiet=True)
     runner.run(cases(tmp_path, "a", (1,)))
-    standing._worker.kill()
+    warm_worker._worker.kill()
     (came,) = runner.run(cases(tmp_path, "a", (2,))).measurements
     assert came.status is Status.OK and len(loads(tmp_path, "a")) == 2
 

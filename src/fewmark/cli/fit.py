@@ -37,6 +37,6 @@ def command(
         data, store=store, model=model, target=target, out=out, screened=not no_screen, random_state=random_state,
         prior=prior,
     )  # fmt: skip
-    if fitted.lent_:
-        click.echo(JOINED.format(fitted.lent_), err=True)
+    if fitted.n_public_cells_:
+        click.echo(JOINED.format(fitted.n_public_cells_), err=True)
     click.echo(f"wrote {out}", err=True)

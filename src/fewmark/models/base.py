@@ -65,10 +65,10 @@ class Model(ABC):
     """
 
     name: ClassVar[str]
-    pools: ClassVar[bool] = False  # whether other deployments' cells inform a deployment's prediction
+    pools_deployments: ClassVar[bool] = False  # whether other deployments' cells inform a deployment's prediction
     uses_metrics: ClassVar[bool] = False  # whether `fit` learns from columns of X named after other metrics, too
     uses_prior: ClassVar[bool] = False  # whether its constructor takes `prior`: join what public measurements teach
-    lent_: int = 0  # how many public cells joined what was learned
+    n_public_cells_: int = 0  # how many public cells joined what was learned
 
     def __init__(self, *, target: str = "throughput_tok_s", random_state: int = 0) -> None:
         self.target = target

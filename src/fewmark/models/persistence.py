@@ -103,9 +103,9 @@ def load_with_extras(path: str | Path) -> tuple[Model, dict[str, NDArray[Any]]]:
     try:
         if isinstance(found, type) and issubclass(found, Model):
             return found.from_state(about["state"], arrays), extras
-        from fewmark.models.conformal.cross_conformal import SplitConformal
+        from fewmark.models.conformal.cross_conformal import CrossConformal
 
-        return SplitConformal(name, found, target=target).restore(about["state"], arrays), extras
+        return CrossConformal(name, found, target=target).restore(about["state"], arrays), extras
     except FewmarkError:
         raise
     except Exception as error:  # libraries raise errors of their own on a state that is none

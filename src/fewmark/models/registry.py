@@ -50,9 +50,9 @@ def make_model(
         if prior and found.uses_prior:
             parameters["prior"] = True
         return found(target=target, random_state=random_state, **parameters)
-    from fewmark.models.conformal.cross_conformal import SplitConformal
+    from fewmark.models.conformal.cross_conformal import CrossConformal
 
-    return SplitConformal(name, found, target=target, random_state=random_state, **parameters)
+    return CrossConformal(name, found, target=target, random_state=random_state, **parameters)
 
 
 def model_class(name: str) -> Any:

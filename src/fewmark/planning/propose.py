@@ -85,7 +85,7 @@ def make_planner(
         weights=_priorities(space.cells),
         forbidden=_forbidden(space.cells, forbid) | cannot.infeasible,
         independent_reference=independent_reference,
-        n_relatives=n_relatives or getattr(fitted, "lent_", 0),
+        n_relatives=n_relatives or getattr(fitted, "n_public_cells_", 0),
         random_state=random_state,
     )
     for position in _failed(space, known):

@@ -14,7 +14,7 @@ from scipy.special import ndtri as normal_quantile
 from fewmark.core.errors import ModelError
 from fewmark.facts.facts import load_facts, user_files
 from fewmark.models.auto.covariance import parts, prior
-from fewmark.models.auto.features import COLUMNS, DEPLOYMENT, Encoder, read_table
+from fewmark.models.auto.features import COLUMNS, DEPLOYMENT, Encoder, featurise
 from fewmark.models.base import JointModel, Model
 from fewmark.models.cache import FittedModels
 from fewmark.models.gp.kernel import Kernel, Part
@@ -77,7 +77,7 @@ def prior_belief(space: Space, target: str) -> Belief:
     is no smooth function of the load: from one batch size to the next an engine may run other kernels.
     """
     smooth = Kernel(parts())
-    table = read_table(space.cells, target, load_facts(user_files()), Encoder())
+    table = featurise(space.cells, target, load_facts(user_files()), Encoder())
     mean = table.sign * (table.log_roofline - table.to_latency)
     theta = np.append(prior(smooth).mean, STEPS_THETA)
     covariance = Kernel((*smooth.parts, STEPS)).matrix(theta, table.inputs)

@@ -13,10 +13,10 @@ from fewmark.engines.measuring.policy import Outcome, Policy, case_seed
 from fewmark.runner.drift_check import marked, worth_checking
 from fewmark.runner.projection.truncation import Truncation, Truncator
 from fewmark.runner.results import CaseResult, DriftCheck, Measured, Reprojected, Visit
-from fewmark.runner.rounds import Visits, as_visit
+from fewmark.runner.rounds import CaseRounds, as_visit
 from fewmark.runner.worker.launch import Launch
 from fewmark.runner.worker.process import WorkerGoneError, WorkerProcess
-from fewmark.runner.worker.warm import Standing
+from fewmark.runner.worker.warm import WarmWorker
 
 START_ATTEMPTS: Final = 3
 LOAD_ATTEMPTS: Final = 2
@@ -36,7 +36,7 @@ class RunSettings:
         After which a case, or the start of a worker or the loading of a deployment, is given up and the worker killed.
     seed : int
         Of the order and of the prompts.
-    standing : Standing, optional
+    warm_worker : Standing, optional
         Where a worker waits for the next run, rather than being closed; for one deployment at a time only.
     launch : Launch
         How a worker is started.
@@ -58,7 +58,7 @@ class RunSettings:
     load_timeout_s: float = 1800.0
     seed: int = 0
     launch: Launch = field(default_factory=Launch)
-    standing: Standing | None = field(default=None, compare=False)
+    warm_worker: WarmWorker | None = field(default=None, compare=False)
     drift_check: bool = False
     truncation: Truncation | None = None
     rounds: int = 1
@@ -96,14 +96,14 @@ def measure_deployment(
         return
     deployment = cases[0].deployment
     truncator = Truncator(settings.truncation, deployment.deployment_id)
-    waiting = deque(Visits(task) for task in truncator.tasks(cases))
+    waiting = deque(CaseRounds(task) for task in truncator.tasks(cases))
     earlier: dict[str, list[Measurement]] = {}
     for visit in settings.visits:
         earlier.setdefault(visit.case.case_id, []).append(visit)
     settings = replace(settings, launch=settings.launch.for_engine(deployment.engine))
     policy = replace(settings.policy, time_limit_s=SOFT_LIMIT * settings.timeout_s)
     worker: WorkerProcess | None = None
-    if settings.standing is not None and (kept := settings.standing.take(deployment)):
+    if settings.warm_worker is not None and (kept := settings.warm_worker.take(deployment)):
         worker, environment = kept
         environment["runner"] = dict(facts)
     first: Measurement | None = None
@@ -120,7 +120,7 @@ def measure_deployment(
                 worker, loaded = _start(deployment, settings)
                 share = (perf_counter() - began) / len(waiting)
                 for entry in waiting:
-                    entry.owed_s = share
+                    entry.startup_share_s = share
                 environment = {"host": worker.host, "runner": dict(facts)}
                 if isinstance(loaded, Outcome):
                     for case in dict.fromkeys(entry.task.case for entry in waiting if _may_measure(entry, settings)):
@@ -129,25 +129,27 @@ def measure_deployment(
                 environment["engine"] = dict(loaded)
             entry = waiting[0]
             case = entry.task.case
-            if not entry.held:
+            if not entry.measurements:
                 entry.tokens = truncator.tokens(entry.task, policy.min_repeats)
                 earlier[case.case_id] = entry.resume(earlier.get(case.case_id, ()), environment)
-            if not entry.held or not entry.complete(policy, settings.rounds):
+            if not entry.measurements or not entry.complete(policy, settings.rounds):
                 on_start(case)
                 cut = entry.policy(policy, settings.rounds)
-                seed = case_seed(settings.seed + VISIT_STRIDE * len(entry.held), case)  # each visit, prompts of its own
+                seed = case_seed(
+                    settings.seed + VISIT_STRIDE * len(entry.measurements), case
+                )  # each visit, prompts of its own
                 outcome = worker.run(case.workload, cut, seed, settings.timeout_s)
-                visit = outcome.to_measurement(case, startup_s=entry.owed_s, environment=environment)
+                visit = outcome.to_measurement(case, startup_s=entry.startup_share_s, environment=environment)
                 if visit.status is not outcome.status:
                     worker.kill()  # what tells of things that cannot be is not asked again
-                entry.held.append(visit)
-                entry.owed_s = 0.0
+                entry.measurements.append(visit)
+                entry.startup_share_s = 0.0
             waiting.popleft()
             measurement = entry.merged(policy)
             if not entry.complete(policy, settings.rounds):
                 truncator.learn(measurement)
                 waiting.append(entry)
-                yield Visit(as_visit(entry.held[-1]))
+                yield Visit(as_visit(entry.measurements[-1]))
                 continue
             measurement = truncator.finish(measurement)
             if first is None and worth_repeating(measurement, settings):
@@ -162,8 +164,8 @@ def measure_deployment(
             outcome = worker.run(case.workload, first_policy, case_seed(settings.seed, case), settings.timeout_s)
             again = outcome.to_measurement(case, startup_s=None, environment=environment)
             yield DriftCheck(marked(first, truncator.finish(again, learn=False)))
-        if worker is not None and worker.alive and settings.standing is not None:
-            settings.standing.keep(deployment, worker, environment)
+        if worker is not None and worker.alive and settings.warm_worker is not None:
+            settings.warm_worker.keep(deployment, worker, environment)
             worker = None
         if worker is not None:
             worker.close()
@@ -172,8 +174,8 @@ def measure_deployment(
             worker.kill()
 
 
-def _may_measure(entry: Visits, settings: RunSettings) -> bool:
-    return bool(entry.held) or settings.claim is None or settings.claim(entry.task.case)
+def _may_measure(entry: CaseRounds, settings: RunSettings) -> bool:
+    return bool(entry.measurements) or settings.claim is None or settings.claim(entry.task.case)
 
 
 def worth_repeating(measurement: Measurement, settings: RunSettings) -> bool:

@@ -27,60 +27,63 @@ METRIC: Final = "e2e_latency_s"
 
 
 @dataclass
-class Visits:
+class CaseRounds:
     """One task and what its visits gave so far.
 
-    `owed_s` is its share of the engine's start, which the next visit bears; `tokens` what generations are cut to.
+    `startup_share_s` is its share of the engine's start, which the next visit bears; `tokens` what generations are cut
+    to.
     """
 
     task: Task
-    held: list[Measurement] = field(default_factory=list)
+    measurements: list[Measurement] = field(default_factory=list)
     tokens: int | None = None
-    owed_s: float = 0.0
+    startup_share_s: float = 0.0
 
     @property
     def n_samples(self) -> int:
         """Repeats so far."""
-        return sum(len(visit.samples) for visit in self.held)
+        return sum(len(visit.samples) for visit in self.measurements)
 
     def policy(self, policy: Policy, rounds: int) -> Policy:
         """How the next visit is made: with its share of the repeats."""
         cut = replace(policy, truncate=self.tokens)
         if rounds == 1:
             return cut
-        left = max(1, min(rounds, policy.max_repeats) - len(self.held))
+        left = max(1, min(rounds, policy.max_repeats) - len(self.measurements))
         wanted = math.ceil((policy.min_repeats - self.n_samples) / left)
         repeats = max(1, min(wanted, policy.max_repeats - self.n_samples))
         return replace(cut, min_repeats=repeats, max_repeats=repeats)
 
     def complete(self, policy: Policy, rounds: int) -> bool:
         """Whether the case needs no further visit: it failed, or there were all rounds and repeats enough."""
-        last = self.held[-1]
+        last = self.measurements[-1]
         if rounds == 1 or last.status is not Status.OK or last.provenance == "imported":
             return True
         if self.n_samples >= policy.max_repeats:
             return True
-        if len(self.held) < rounds or self.n_samples < policy.min_repeats:
+        if len(self.measurements) < rounds or self.n_samples < policy.min_repeats:
             return False
-        spent = sum(visit.cost.wall_s or 0.0 for visit in self.held)
+        spent = sum(visit.cost.wall_s or 0.0 for visit in self.measurements)
         late = policy.time_limit_s is not None and spent + (last.cost.wall_s or 0.0) > policy.time_limit_s
-        return late or is_precise(self.held, policy)
+        return late or is_precise(self.measurements, policy)
 
     def merged(self, policy: Policy) -> Measurement:
         """The measurement of all visits so far, without a projection."""
-        if len(self.held) == 1:
-            return self.held[0]
-        last = self.held[-1]
-        samples = tuple(sample for visit in self.held for sample in visit.samples)
-        flags = [flag for visit in self.held for flag in visit.flags if flag not in OF_ONE_VISIT]
-        extra = _extra([thaw(visit.extra) for visit in self.held])
-        extra["visits"] = [len(visit.samples) for visit in self.held]
-        if apart := outliers(_latencies(self.held)):
+        if len(self.measurements) == 1:
+            return self.measurements[0]
+        last = self.measurements[-1]
+        samples = tuple(sample for visit in self.measurements for sample in visit.samples)
+        flags = [flag for visit in self.measurements for flag in visit.flags if flag not in OF_ONE_VISIT]
+        extra = _extra([thaw(visit.extra) for visit in self.measurements])
+        extra["visits"] = [len(visit.samples) for visit in self.measurements]
+        if apart := outliers(_latencies(self.measurements)):
             flags.append(OUTLIER_FLAG)
             extra["outlier_repeats"] = apart
-        if policy.is_judged and not is_precise(self.held, policy):
+        if policy.is_judged and not is_precise(self.measurements, policy):
             flags.append(IMPRECISE)
-        costs = {item.name: _total(getattr(visit.cost, item.name) for visit in self.held) for item in fields(Cost)}
+        costs = {
+            item.name: _total(getattr(visit.cost, item.name) for visit in self.measurements) for item in fields(Cost)
+        }
         return replace(
             last, samples=samples, flags=tuple(dict.fromkeys(flags)), extra=FrozenMap(extra), cost=Cost(**costs),
             n_repeats=len(samples),
@@ -93,18 +96,18 @@ class Visits:
             lengths = {sample.output_tokens for sample in visit.samples}
             same = visit.status is Status.OK and _place(visit.environment) == _place(environment)
             if same and len(lengths) == 1 and self._is_alike(length := lengths.pop(), visit.provenance == "projected"):
-                if not self.held and visit.provenance == "projected":
+                if not self.measurements and visit.provenance == "projected":
                     self.tokens = int(length or 0)
-                elif not self.held:
+                elif not self.measurements:
                     self.tokens = None
-                self.held.append(replace(visit, flags=tuple(flag for flag in visit.flags if flag != VISIT)))
+                self.measurements.append(replace(visit, flags=tuple(flag for flag in visit.flags if flag != VISIT)))
             else:
                 left.append(visit)
         return left
 
     def _is_alike(self, length: float | None, is_cut: bool) -> bool:
         """Whether a visit of this length, cut short or not, belongs to the task and to what was taken of it before."""
-        if self.held:
+        if self.measurements:
             return is_cut == (self.tokens is not None) and (not is_cut or length == self.tokens)
         return self.task.auto or ((length == self.task.tokens) if is_cut else self.task.tokens is None)
 

@@ -20,7 +20,7 @@ from fewmark.models.auto.public_prior import public_relatives
 from fewmark.models.registry import make_model
 from fewmark.runner import Runner
 from fewmark.runner.executors.local import LocalExecutor
-from fewmark.runner.worker.warm import Standing
+from fewmark.runner.worker.warm import WarmWorker
 from fewmark.store import open_store
 from fewmark.suites import Suite
 from fewmark.verbs.plan import NO_MODEL
@@ -91,12 +91,12 @@ def campaign(
     )  # fmt: skip
     policy = settings.policy
     who = None if model == NO_MODEL else make_model(model, target=target, random_state=settings.seed, prior=prior)
-    standing = Standing()
+    warm_worker = WarmWorker()
     if (
         workers == 1
     ):  # the engine stays loaded between steps; a lane beside others is a thread, and a worker dies with it
-        settings = replace(settings, standing=standing)
-    with open_store(store) as opened, contextlib.closing(standing):
+        settings = replace(settings, warm_worker=warm_worker)
+    with open_store(store) as opened, contextlib.closing(warm_worker):
         return run_campaign(
             chosen.cases,
             opened,

@@ -86,7 +86,7 @@ def predict(
     if store is not None or (data is None and model_file is None):
         _keep(predicted, store, fitted.name, target, confidence_level)
     predicted = predicted[columns]
-    predicted.attrs["public_cells"] = fitted.lent_
+    predicted.attrs["public_cells"] = fitted.n_public_cells_
     predicted.attrs["may_not_fit"] = [
         why for why, silent in zip(found.reason, found.infeasible, strict=True) if why and not silent
     ]

@@ -200,8 +200,8 @@ def _prediction_cards(
     drawn = curve_cells(cells)
     predicted = drawn.assign(**fitted.answer(drawn, confidence_level).columns())
     curves = curves_card(cells, predicted, target, model=model, confidence_level=confidence_level)
-    if fitted.lent_:
-        message = f"{fitted.lent_:,} public measurements joined what was measured here, and are not shown."
+    if fitted.n_public_cells_:
+        message = f"{fitted.n_public_cells_:,} public measurements joined what was measured here, and are not shown."
         advice = Advice("public-measurements", message, "--no-prior leaves them away.")
         curves = replace(curves, advice=(*curves.advice, advice))
     cards = [curves]

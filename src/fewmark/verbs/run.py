@@ -20,7 +20,7 @@ from fewmark.engines.replay import TABLES_VARIABLE
 from fewmark.runner import Executor, Launch, LocalExecutor, RayExecutor, Runner, RunReport, RunSettings
 from fewmark.runner.auto_batch import auto_batch
 from fewmark.runner.projection.truncation import Truncation, Validation
-from fewmark.runner.worker.warm import Standing
+from fewmark.runner.worker.warm import WarmWorker
 from fewmark.store import open_store
 from fewmark.suites import Suite, load_suite, matching
 from fewmark.verbs.versions import version_advice
@@ -106,8 +106,8 @@ def run(
             report = replace(report, advice=(*report.advice, *warned))
         if chosen.auto:
             # A round of the search goes on with the engine that the last one loaded, where that is here.
-            with contextlib.closing(Standing()) as standing:
-                kept = replace(settings, standing=standing if executor == "local" else None, rounds=1)
+            with contextlib.closing(WarmWorker()) as warm_worker:
+                kept = replace(settings, warm_worker=warm_worker if executor == "local" else None, rounds=1)
                 search = replace(runner, settings=kept, share=False)
                 tried = auto_batch(
                     chosen.auto,

@@ -34,7 +34,7 @@ _FLOOR = 0.01  # of the least throughput learned: no prediction falls below, sin
 
 
 @dataclass(frozen=True)
-class Database:
+class CurveTable:
     """P for several deployments at once: K curves, sorted by deployment, then pair. Source: ALA, Algorithms 2 and 4."""
 
     group: IntArray
@@ -42,7 +42,7 @@ class Database:
     fits: SaturationFits
 
     @classmethod
-    def build(cls, group: IntArray, pairs: FloatArray, bb: FloatArray, thpt: FloatArray, fitting: str) -> Database:
+    def build(cls, group: IntArray, pairs: FloatArray, bb: FloatArray, thpt: FloatArray, fitting: str) -> CurveTable:
         """Fit a curve to every (deployment, pair) of rows (n,), (n, q), (n,), (n,)."""
         keys, curve = np.unique(np.column_stack([group, pairs]), axis=0, return_inverse=True)
         fits = fit_saturation(*group_rows(bb, thpt, curve.ravel(), len(keys)), fitting=fitting)
@@ -113,7 +113,7 @@ class AlaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if X.shape[1] < 2:
             raise AlaInputError("X needs the columns ii, oo, bb", got=f"X with {X.shape[1]} feature(s)")
         group = np.zeros(len(X), dtype=np.intp)
-        self.database_ = Database.build(group, X[:, :-1], X[:, -1], y, self.fitting)
+        self.database_ = CurveTable.build(group, X[:, :-1], X[:, -1], y, self.fitting)
         if not self.database_.fits.successful.any():
             raise ModelError(
                 "no pair's saturation fit was successful: throughput does not saturate within these batch sizes",
@@ -155,7 +155,7 @@ class AlaModel:
         As for `AlaRegressor`; "line" by default for TTFT and TPOT, else "optimum".
     """
 
-    pools: ClassVar[bool] = False
+    pools_deployments: ClassVar[bool] = False
 
     def __init__(self, *, target: str = "throughput_tok_s", random_state: int = 0, fitting: str | None = None) -> None:
         self.target = target
@@ -168,7 +168,7 @@ class AlaModel:
         thpt = self._convert(np.asarray(y, dtype=float), cells)
         fitting = self.fitting or ("line" if self.target in ("ttft_s", "tpot_s") else "optimum")
         self.deployments_ = cells.deployments
-        self.database_ = Database.build(_kinds(cells), _pairs(cells), cells.load, thpt, fitting)
+        self.database_ = CurveTable.build(_kinds(cells), _pairs(cells), cells.load, thpt, fitting)
         self.floor_ = float(thpt.min()) * _FLOOR
         self.models_ = self.database_.learn(None)
         return self
@@ -214,7 +214,7 @@ class AlaModel:
         model.floor_ = float(state["floor"])
         a, b, c = parameters.T
         fits = SaturationFits(a=a, b=b, c=c, status=arrays["status"])
-        model.database_ = Database(group=arrays["group"].astype(np.intp), pairs=arrays["pairs"], fits=fits)
+        model.database_ = CurveTable(group=arrays["group"].astype(np.intp), pairs=arrays["pairs"], fits=fits)
         model.models_ = model.database_.learn(None)
         return model
 

@@ -73,7 +73,7 @@ class Saturation:
     sites : (d, 4) what each says by itself: mean and variance of log2 S, mean and variance of log2 K
     curves : (d, len(LENGTHS)) the estimate of log2 B by request length, with what its relatives say
     others : (d, 4) as `sites`, what its relatives alone say
-    calm : c1, c2
+    unloaded : c1, c2
     by_engine : whether S goes by the engine alone, as the sites have it, or by sizes, models and accelerators as well
     by_tokens : whether the cells tell of K at all
     """
@@ -82,7 +82,7 @@ class Saturation:
     sites: FloatArray
     curves: FloatArray
     others: FloatArray
-    calm: tuple[float, float]
+    unloaded: tuple[float, float]
     by_engine: bool
     by_tokens: bool
 
@@ -96,9 +96,9 @@ class Saturation:
         if not len(rows):
             return None
         told = X.iloc[rows]
-        calm = _calm(told, users[rows])
+        unloaded = _calm(told, users[rows])
         length = _log2_tokens(told)
-        each = _likelihood(g[rows] - _at_rest(told, calm), users[rows])
+        each = _likelihood(g[rows] - _at_rest(told, unloaded), users[rows])
         names = _keys(told)
         keys = tuple(dict.fromkeys(names))
         members: dict[Key, list[int]] = {key: [] for key in keys}
@@ -107,7 +107,9 @@ class Saturation:
         likelihood = np.stack([_together(each[members[key]], length[members[key]]) for key in keys])
         covariances = {by_engine: _covariance(keys, keys, facts, by_engine=by_engine) for by_engine in (False, True)}
         plain, bounded = (
-            cls._of(keys, likelihood, calm, covariances, _memory(keys, facts, by_tokens=by_tokens), by_tokens=by_tokens)
+            cls._of(
+                keys, likelihood, unloaded, covariances, _memory(keys, facts, by_tokens=by_tokens), by_tokens=by_tokens
+            )
             for by_tokens in (False, True)
         )
         gain = bounded._evidence(likelihood) - plain._evidence(likelihood)
@@ -115,7 +117,7 @@ class Saturation:
 
     @classmethod
     def _of(
-        cls, keys: tuple[Key, ...], likelihood: FloatArray, calm: tuple[float, float],
+        cls, keys: tuple[Key, ...], likelihood: FloatArray, unloaded: tuple[float, float],
         covariances: dict[bool, FloatArray], memory: FloatArray, *, by_tokens: bool,
     ) -> Saturation:  # fmt: skip
         """What the likelihoods (d, s, k) say, if cached tokens are limited, or if they are not.
@@ -134,7 +136,7 @@ class Saturation:
             others[:, at] = sites[:, at] - precision @ (sites[:, at] - mean) / diagonal
             others[:, at + 1] = np.maximum(1 / diagonal - sites[:, at + 1], 0.05)
         curves = np.stack([_curve(one, prior) for one, prior in zip(likelihood, others, strict=True)])
-        return cls(keys, sites, curves, others, calm, by_engine, by_tokens)
+        return cls(keys, sites, curves, others, unloaded, by_engine, by_tokens)
 
     def _evidence(self, likelihood: FloatArray) -> float:
         """The log probability of each deployment's cells by what its relatives say, summed."""
@@ -146,7 +148,7 @@ class Saturation:
         """What `log2_users_of_few` needs of each cell: g - g0 and its deployment's `others`, (n, 5); NaN if unknown."""
         out = np.full((len(X), 5), np.nan)
         if _can_tell(X):
-            out[:, 0] = _shares(X)[1] - _at_rest(X, self.calm)
+            out[:, 0] = _shares(X)[1] - _at_rest(X, self.unloaded)
         at = {key: i for i, key in enumerate(self.keys)}
         for row, key in enumerate(_keys(X)):
             if key in at:
@@ -190,16 +192,16 @@ class Saturation:
     def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """JSON-ready values and arrays."""
         arrays = {"sites": self.sites, "curves": self.curves, "others": self.others}
-        state = {"keys": [list(key) for key in self.keys], "calm": list(self.calm)}
+        state = {"keys": [list(key) for key in self.keys], "calm": list(self.unloaded)}
         return state | {"by_engine": self.by_engine, "by_tokens": self.by_tokens}, arrays
 
     @classmethod
     def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Saturation:
         """What `to_state` gave."""
         keys = tuple((str(e), str(m), str(a), float(n), str(p)) for e, m, a, n, p in state["keys"])
-        calm = float(state["calm"][0]), float(state["calm"][1])
+        unloaded = float(state["calm"][0]), float(state["calm"][1])
         limits = bool(state["by_engine"]), bool(state["by_tokens"])
-        return cls(keys, arrays["sites"], arrays["curves"], arrays["others"], calm, *limits)
+        return cls(keys, arrays["sites"], arrays["curves"], arrays["others"], unloaded, *limits)
 
 
 def log2_users_of_few(told: FloatArray, users: FloatArray, log2_tokens: FloatArray) -> FloatArray:
@@ -246,10 +248,10 @@ def _calm(X: pd.DataFrame, users: FloatArray) -> tuple[float, float]:
     return float(np.exp(found[0])), float(np.exp(found[1]) / middle)
 
 
-def _at_rest(X: pd.DataFrame, calm: tuple[float, float]) -> FloatArray:
+def _at_rest(X: pd.DataFrame, unloaded: tuple[float, float]) -> FloatArray:
     """g0 of each cell, (n,)."""
     ii, oo = numbers_of(X, "input_tokens"), numbers_of(X, "output_tokens")
-    return np.asarray(np.log1p((calm[0] + calm[1] * ii) / np.maximum(oo - 1, 1.0)))
+    return np.asarray(np.log1p((unloaded[0] + unloaded[1] * ii) / np.maximum(oo - 1, 1.0)))
 
 
 def _likelihood(excess: FloatArray, users: FloatArray) -> FloatArray:

@@ -52,7 +52,7 @@ class Mechanistic:
         Their columns, and ``load_kind``.
     """
 
-    pools: ClassVar[bool] = False
+    pools_deployments: ClassVar[bool] = False
 
     def __init__(self, *, target: str = "throughput_tok_s", random_state: int = 0) -> None:
         self.target = target

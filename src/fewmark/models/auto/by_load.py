@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.core.metrics import PERCENTILE_METRICS
-from fewmark.models.auto.model import ConsistentAuto
+from fewmark.models.auto.model import AutoModel
 from fewmark.models.auto.open_loop import UNSEEN, OpenLoops
 from fewmark.models.auto.percentiles import Percentiles
 from fewmark.models.base import Answers, Model
@@ -30,8 +30,8 @@ OPEN: Final = LOAD_COLUMNS.index("request_rate")
 LEVEL: Final = 0.9  # of the interval where only the value counts
 
 
-class AutoByLoad(ConsistentAuto):
-    """`auto`; see the module. Parameters are those of `ConsistentAuto`."""
+class AutoByLoad(AutoModel):
+    """`auto`; see the module. Parameters are those of `AutoModel`."""
 
     open_: OpenLoops | None = None
     percentiles_: Percentiles | None = None
@@ -48,7 +48,7 @@ class AutoByLoad(ConsistentAuto):
         if self.target in PERCENTILE_METRICS:
             before = self.percentiles_ if again else None
             self.percentiles_ = Percentiles(self.target, self._of_mean).fit(X, y, before=before)
-            self.lent_ = self.percentiles_.mean.lent_
+            self.n_public_cells_ = self.percentiles_.mean.n_public_cells_
             return self
         values = check_target(y, len(X))
         rate: BoolArray = load_kind_of(X) == OPEN

@@ -54,7 +54,7 @@ class Scores:
     z: FloatArray
     log_sd: FloatArray
     beyond: FloatArray
-    kinship: FloatArray
+    similarity_weight: FloatArray
     deployment: IntArray
     n_foreign: int = 0
 
@@ -62,7 +62,7 @@ class Scores:
         """How much each score counts for each of m predictions, (m, k)."""
         distance = ((log_sd[:, None] - self.log_sd) / SD_BANDWIDTH) ** 2
         distance = distance + (((beyond[:, None, :] - self.beyond) / BEYOND_BANDWIDTH) ** 2).sum(-1)
-        return np.asarray(np.exp(-0.5 * distance) * self.kinship)
+        return np.asarray(np.exp(-0.5 * distance) * self.similarity_weight)
 
     def factor(self, log_sd: FloatArray, beyond: FloatArray, level: float) -> FloatArray:
         """What to multiply each of m standard deviations with for an interval at this level, (m,)."""
@@ -88,9 +88,9 @@ class Scores:
         _, member = np.unique(self.deployment, return_inverse=True)
         if not member.any():  # one deployment alone: as if its cells were independent
             member = np.arange(len(member))
-        short = max(0.0, level - left_out_coverage(self.z, self.kinship, member, level))
+        short = max(0.0, level - left_out_coverage(self.z, self.similarity_weight, member, level))
         here = np.stack([np.bincount(member, row) for row in weights])
-        everywhere = np.asarray(np.bincount(member, self.kinship), dtype=np.float64)
+        everywhere = np.asarray(np.bincount(member, self.similarity_weight), dtype=np.float64)
         return np.asarray((short * how_many(everywhere) + FINITE * level) / np.maximum(how_many(here), 1.0))
 
     def _sorted(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -109,41 +109,41 @@ class Scores:
 class LeftOut:
     """k cells left out of what is known, and what was foretold of them.
 
-    `axes` (k, 3 or more) and `deployment` (k,) say which cells; `truth`, `honest` and `seen` (k,) are their residuals,
-    measured, foretold by hyperparameters that never saw their deployment, and by those that predict; `sd` (k,) is the
-    predicted standard deviation, `share` how much `seen` counts in intervals and `deciding` in comparisons; `offset`
-    (k,) is the mean function, NaN where it was not kept; `beyond`, `kinship` and `n_foreign` as in `Scores`. `pull` is
-    how far both were drawn towards a stiff model at loads beyond those known (`fewmark.models.auto.extrapolation`), a
-    share.
+    `axes` (k, 3 or more) and `deployment` (k,) say which cells; `truth`, `out_of_fold` and `seen` (k,) are their
+    residuals, measured, foretold by hyperparameters that never saw their deployment, and by those that predict; `sd`
+    (k,) is the predicted standard deviation, `share` how much `seen` counts in intervals and `deciding` in comparisons;
+    `offset` (k,) is the mean function, NaN where it was not kept; `beyond`, `similarity_weight` and `n_foreign` as in
+    `Scores`. `shrinkage` is how far both were drawn towards a stiff model at loads beyond those known
+    (`fewmark.models.auto.extrapolation`), a share.
     """
 
     axes: FloatArray
     deployment: IntArray
     offset: FloatArray
     truth: FloatArray
-    honest: FloatArray
+    out_of_fold: FloatArray
     seen: FloatArray
     sd: FloatArray
     share: float
     deciding: float
     beyond: FloatArray
-    kinship: FloatArray
+    similarity_weight: FloatArray
     n_foreign: int = 0
-    pull: float = 0.0
+    shrinkage: float = 0.0
     rows: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
-    def mixed(self, honest: FloatArray, seen: FloatArray) -> FloatArray:
+    def mixed(self, out_of_fold: FloatArray, seen: FloatArray) -> FloatArray:
         """The mixture of two errors that intervals are made of, (k,)."""
-        return np.asarray((1 - self.share) * honest + self.share * seen)
+        return np.asarray((1 - self.share) * out_of_fold + self.share * seen)
 
-    def compared(self, honest: FloatArray, seen: FloatArray) -> FloatArray:
+    def compared(self, out_of_fold: FloatArray, seen: FloatArray) -> FloatArray:
         """The mixture of two errors that decides between models, (k,)."""
-        return np.asarray((1 - self.deciding) * honest + self.deciding * seen)
+        return np.asarray((1 - self.deciding) * out_of_fold + self.deciding * seen)
 
     @property
     def errors(self) -> tuple[FloatArray, FloatArray]:
         """The absolute log errors of each cell, honest and of who saw it, each (k,)."""
-        return np.abs(self.truth - self.honest), np.abs(self.truth - self.seen)
+        return np.abs(self.truth - self.out_of_fold), np.abs(self.truth - self.seen)
 
     @property
     def error(self) -> FloatArray:
@@ -153,7 +153,9 @@ class LeftOut:
     @property
     def scores(self) -> Scores:
         """The scores of these cells."""
-        return Scores(self.error / self.sd, np.log(self.sd), self.beyond, self.kinship, self.deployment, self.n_foreign)
+        return Scores(
+            self.error / self.sd, np.log(self.sd), self.beyond, self.similarity_weight, self.deployment, self.n_foreign
+        )
 
 
 def left_out_coverage(z: FloatArray, weight: FloatArray, member: NDArray[np.intp], level: float) -> float:

@@ -23,9 +23,9 @@ from fewmark.models.auto.conformity_scores import LeftOut
 from fewmark.models.auto.covariance import own as own_covariance
 from fewmark.models.auto.covariance import parts, prior
 from fewmark.models.auto.features import ACCELERATOR, DEPLOYMENT, OWN
-from fewmark.models.auto.leave_out import DEVICES, Calibrator, Fold, beyond, stiff_at, stretch
+from fewmark.models.auto.leave_out import DEVICES, Calibrator, Fold, beyond, inflation, stiff_at
 from fewmark.models.gp import regression
-from fewmark.models.gp.amplitude import is_unusual, strength
+from fewmark.models.gp.amplitude import amplitude, is_unusual
 from fewmark.models.gp.kernel import Inputs, Kernel
 from fewmark.models.gp.linalg import cholesky
 from fewmark.models.gp.noise import NOISE_FLOOR, Noise, settle_noise
@@ -42,7 +42,7 @@ DENSE: Final = 400  # asked cells of one deployment from which it pays to compre
 
 
 @dataclass(frozen=True, slots=True)
-class Hyper:
+class Hyperparameters:
     """Learned hyperparameters: theta (t,), the log of the common noise scale, the deployments that they never saw."""
 
     theta: FloatArray
@@ -52,7 +52,7 @@ class Hyper:
 
 def learn_hypers(
     inputs: Inputs, residual: FloatArray, max_cells: int, random_state: int, unseen: Sequence[frozenset[int]]
-) -> list[Hyper]:
+) -> list[Hyperparameters]:
     """Hyperparameters from the cells of all deployments, then those that never saw each set of unseen ones.
 
     Those of fewer cells come first, since each of their steps costs an eighth, and all cells go on from their mean.
@@ -76,7 +76,7 @@ def _learn(
     unseen: frozenset[int],
     rounds: tuple[int, ...],
     start: tuple[FloatArray, float] | None,
-) -> Hyper:
+) -> Hyperparameters:
     rows = np.flatnonzero(~np.isin(inputs.codes[:, DEPLOYMENT], list(unseen)))
     if len(rows) > max_cells:
         # single cells, not whole deployments: the more deployments are met, the better the shared scales are known
@@ -86,7 +86,7 @@ def _learn(
     theta, noise = regression.learn(
         kernel, prior(kernel), inputs.take(rows), residual[rows], group.astype(np.int64), rounds=rounds, start=start
     )
-    return Hyper(theta, noise.log_scale, unseen)
+    return Hyperparameters(theta, noise.log_scale, unseen)
 
 
 def deal(codes: IntArray, max_cells: int) -> IntArray:
@@ -121,8 +121,8 @@ class Pool:
 
     def __init__(
         self,
-        hyper: Hyper,
-        folds: Sequence[Hyper],
+        hyper: Hyperparameters,
+        folds: Sequence[Hyperparameters],
         inputs: Inputs,
         residual: FloatArray,
         axes: FloatArray,
@@ -168,13 +168,13 @@ class Pool:
         if calibrator is not None:
             self.__dict__["calibrator"] = calibrator
 
-    def stretch(self, deployment: int) -> float:
+    def inflation(self, deployment: int) -> float:
         """What a deployment's standard deviations are stretched by, as unlike its relatives as it is; 1 if unknown."""
         if deployment not in self.members:
             return 1.0
         if deployment not in self._stretches:
             rows = self.members[deployment]
-            self._stretches[deployment] = stretch(self.posterior.surprise(rows), len(rows))
+            self._stretches[deployment] = inflation(self.posterior.surprise(rows), len(rows))
         return self._stretches[deployment]
 
     def n_worked_out(self) -> int:
@@ -225,17 +225,17 @@ class Pool:
         if not self.is_pulled(deployment, axes):
             return log_latency
         octaves = beyond(axes, self.known(deployment))[:, 1]
-        stiff = stiff_at(self.posterior, self.axes, self.kept, self.members[deployment], axes)
-        if np.isnan(stiff).all():
+        parametric = stiff_at(self.posterior, self.axes, self.kept, self.members[deployment], axes)
+        if np.isnan(parametric).all():
             return log_latency
-        share = self.left_out(deployment, inputs).pull
-        return extrapolation.pulled(log_latency, stiff, sd * self.stretch(deployment), octaves, share)
+        share = self.left_out(deployment, inputs).shrinkage
+        return extrapolation.pulled(log_latency, parametric, sd * self.inflation(deployment), octaves, share)
 
     def is_pulled(self, deployment: int, axes: FloatArray) -> bool:
         """Whether any of a deployment's cells at these axes lies at a load beyond its known ones."""
         return self.whole and bool(beyond(axes, self.known(deployment))[:, 1].any())
 
-    def kinship(self, codes: IntArray) -> float:
+    def similarity_weight(self, codes: IntArray) -> float:
         """How much of the pool is related to a deployment with these group codes."""
         same = self.posterior.inputs.codes[:, :3] == codes[:3]
         return float(same[:, ACCELERATOR].mean() * 4 + same.all(1).mean() + same.mean())
@@ -254,7 +254,7 @@ class Pool:
             mean[rows], variance[rows] = self.posterior.predict(inputs.take(rows))
         return mean, variance
 
-    def _solve(self, hyper: Hyper, inputs: Inputs, residual: FloatArray) -> tuple[Posterior, FloatArray]:
+    def _solve(self, hyper: Hyperparameters, inputs: Inputs, residual: FloatArray) -> tuple[Posterior, FloatArray]:
         """The posterior, with each deployment's noise and the strength of what it has for itself; noise scales (n,)."""
         inputs = replace(inputs, values=inputs.values.copy())
         inputs.values[:, OWN] = 1.0
@@ -277,7 +277,7 @@ class Pool:
         for number, rows in suspects.items():
             mean, covariance = usual.without(rows)
             own = own_covariance(self.kernel, hyper.theta, inputs.values[rows])
-            found, own_noise = strength(residual[rows] - mean, covariance, own, hyper.log_scale)
+            found, own_noise = amplitude(residual[rows] - mean, covariance, own, hyper.log_scale)
             if found != 1.0:
                 unusual = True
                 inputs.values[rows, OWN] = found
@@ -289,7 +289,9 @@ class Pool:
             usual.__dict__["factor"] = cholesky(matrix + np.diag(variance))
         return usual, np.exp(hyper.log_scale) * noise.factor[group]
 
-    def _solve_alike(self, hyper: Hyper, found: Posterior, scales: FloatArray) -> tuple[Posterior, FloatArray]:
+    def _solve_alike(
+        self, hyper: Hyperparameters, found: Posterior, scales: FloatArray
+    ) -> tuple[Posterior, FloatArray]:
         """The posterior under other hyperparameters, its noise and amplitudes near those found; noise scales (n,)."""
         residual = found.y
         _, first, group = np.unique(found.inputs.codes[:, DEPLOYMENT], return_index=True, return_inverse=True)

@@ -32,7 +32,7 @@ FLOOR: Final = 0.01  # log error below which nothing is much better than anythin
 SHARES: Final = np.linspace(0.0, 1.0, 21)
 
 
-def stiff(known: FloatArray, log_seconds: FloatArray, asked: FloatArray) -> FloatArray:
+def parametric(known: FloatArray, log_seconds: FloatArray, asked: FloatArray) -> FloatArray:
     """What the stiff model of a deployment's known cells says of the log latency of m others of it; else NaN, (m,).
 
     `known` (k, 3 or more) and `asked` (m, as many) are log2 input, output and load, and further axes; `log_seconds`
@@ -46,24 +46,24 @@ def stiff(known: FloatArray, log_seconds: FloatArray, asked: FloatArray) -> Floa
     return np.asarray(np.log(wanted @ solve(terms, np.exp(log_seconds))))
 
 
-def pulled(mean: FloatArray, stiff: FloatArray, sd: FloatArray, octaves: FloatArray, share: float) -> FloatArray:
+def pulled(mean: FloatArray, parametric: FloatArray, sd: FloatArray, octaves: FloatArray, share: float) -> FloatArray:
     """The means (m,), drawn towards the stiff model; as they are where that is NaN, or no load is beyond the known."""
     reach = BOUND * sd
-    moved = share * np.minimum(1.0, octaves) * reach * np.tanh((stiff - mean) / reach)
-    return np.where(np.isnan(stiff), mean, mean + moved)
+    moved = share * np.minimum(1.0, octaves) * reach * np.tanh((parametric - mean) / reach)
+    return np.where(np.isnan(parametric), mean, mean + moved)
 
 
-def learn(left: LeftOut, stiff: FloatArray) -> LeftOut:
-    """The left-out cells with what is foretold of them drawn as far as that pays; `stiff` (k,) on their scale."""
+def learn(left: LeftOut, parametric: FloatArray) -> LeftOut:
+    """The left-out cells with what is foretold of them drawn as far as that pays; `parametric` (k,) on their scale."""
     octaves = left.beyond[:, 1]
-    at = np.flatnonzero(np.isfinite(stiff) & (octaves > 0))
+    at = np.flatnonzero(np.isfinite(parametric) & (octaves > 0))
     share = USUAL
     if len(at):
-        truth, said, weight = left.truth[at], left.mixed(left.honest, left.seen)[at], left.kinship[at]
-        errors = [np.abs(truth - pulled(said, stiff[at], left.sd[at], octaves[at], x)) for x in SHARES]
+        truth, said, weight = left.truth[at], left.mixed(left.out_of_fold, left.seen)[at], left.similarity_weight[at]
+        errors = [np.abs(truth - pulled(said, parametric[at], left.sd[at], octaves[at], x)) for x in SHARES]
         best = float(SHARES[np.argmin([weight @ np.log(error + FLOOR) for error in errors])])
         _, member = np.unique(left.deployment[at], return_inverse=True)
         known = float(how_many(np.bincount(member, weight)))
         share = (best * known + USUAL * FEW) / (known + FEW)
-    honest, seen = (pulled(each, stiff, left.sd, octaves, share) for each in (left.honest, left.seen))
-    return replace(left, honest=honest, seen=seen, pull=share)
+    out_of_fold, seen = (pulled(each, parametric, left.sd, octaves, share) for each in (left.out_of_fold, left.seen))
+    return replace(left, out_of_fold=out_of_fold, seen=seen, shrinkage=share)

@@ -34,7 +34,7 @@ _UNKNOWN: Final = "\x00"
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class Features:
     """n cells as arrays.
 
     `log_roofline` (n,) is the log latency that the roofline gives; `to_latency` (n,) is the log factor from the target
@@ -86,7 +86,7 @@ def is_whole(target: str) -> bool:
     return related_target(target) not in ("ttft_s", "tpot_s")
 
 
-def read_table(X: pd.DataFrame, target: str, facts: Facts, encoder: Encoder) -> Table:
+def featurise(X: pd.DataFrame, target: str, facts: Facts, encoder: Encoder) -> Features:
     """The arrays of the cells in X.
 
     Raises
@@ -125,7 +125,7 @@ def read_table(X: pd.DataFrame, target: str, facts: Facts, encoder: Encoder) -> 
     axes = np.column_stack(
         [np.log2(ii), np.log2(oo), np.log2(load), *(encoder.codes(c, _texts(X[c])).astype(np.float64) for c in further)]
     )
-    return Table(
+    return Features(
         Inputs(values, codes[position]), roof.log_latency, to_latency, sign, axes, ~usable, np.full((len(X), 5), np.nan)
     )
 

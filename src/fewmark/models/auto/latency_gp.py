@@ -26,7 +26,7 @@ from fewmark.facts.facts import load_facts, user_files
 from fewmark.models.auto import state as saved_state
 from fewmark.models.auto.conformity_scores import LeftOut, Scores
 from fewmark.models.auto.experts import Pool, deal, learn_hypers
-from fewmark.models.auto.features import OWN, Encoder, Table, is_whole, read_table
+from fewmark.models.auto.features import OWN, Encoder, Features, featurise, is_whole
 from fewmark.models.auto.leave_out import beyond
 from fewmark.models.base import Model
 from fewmark.models.design import anchors, greedy
@@ -43,7 +43,7 @@ LARGEST_LOG: Final = 700.0  # of an end of an interval: beyond, there is no such
 UNUSABLE: Final = "input_tokens, output_tokens and batch_size or concurrency must be known and positive"
 
 
-class AutoModel(Model):
+class LatencyGP(Model):
     """A pooled Gaussian process on a roofline, robust to outliers, with intervals that hold.
 
     Parameters
@@ -69,7 +69,7 @@ class AutoModel(Model):
     """
 
     name: ClassVar[str] = "auto"
-    pools: ClassVar[bool] = True
+    pools_deployments: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -225,9 +225,9 @@ class AutoModel(Model):
         self._require_fitted()
         table, residual = self._learnable(X, y, self.encoder_)
         table = self._with_strengths(table)
-        noise, pools = self._noise(table), self._pool_of(table)
-        for number in np.unique(pools):
-            rows = np.flatnonzero(pools == number)
+        noise, pools_deployments = self._noise(table), self._pool_of(table)
+        for number in np.unique(pools_deployments):
+            rows = np.flatnonzero(pools_deployments == number)
             pool = self.pools_[number]
             pool.add(table.inputs.take(rows), residual[rows], table.axes[rows], table.kept[rows], noise[rows])
         self._index()
@@ -249,12 +249,12 @@ class AutoModel(Model):
     @classmethod
     def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """The fitted model behind `to_state`. Raises `ModelError` on what it does not know."""
-        parameters, names, hypers, pools = saved_state.read(state, arrays)
+        parameters, names, hypers, pools_deployments = saved_state.read(state, arrays)
         try:
             model = cls(**parameters)
         except TypeError as error:
             raise ModelError("a saved auto model has unknown parameters", got=str(error), hint="fit it again") from None
-        model.encoder_, model.hypers_, model.pools_ = Encoder(names), hypers, pools
+        model.encoder_, model.hypers_, model.pools_ = Encoder(names), hypers, pools_deployments
         model._index()
         return model
 
@@ -275,15 +275,15 @@ class AutoModel(Model):
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _learnable(self, X: pd.DataFrame, y: FloatArray, encoder: Encoder) -> tuple[Table, FloatArray]:
+    def _learnable(self, X: pd.DataFrame, y: FloatArray, encoder: Encoder) -> tuple[Features, FloatArray]:
         values = check_target(y, len(X))
-        table = read_table(X, self.target, load_facts(self.facts), encoder)
+        table = featurise(X, self.target, load_facts(self.facts), encoder)
         if table.unusable.any():
             raise ModelError(f"row {int(np.flatnonzero(table.unusable)[0])} cannot be learned from", got=UNUSABLE)
         self.encoder_ = encoder
         return table, table.to_latency + table.sign * np.log(values) - table.log_roofline
 
-    def _condition(self, table: Table, residual: FloatArray) -> Self:
+    def _condition(self, table: Features, residual: FloatArray) -> Self:
         pool = deal(table.inputs.codes, self.max_pool_cells)
         self.pools_ = [
             Pool(
@@ -324,18 +324,18 @@ class AutoModel(Model):
         if not hasattr(self, "pools_"):
             raise ModelError("auto must be fitted first", hint="call fit")
 
-    def _read(self, X: pd.DataFrame) -> Table:
+    def _read(self, X: pd.DataFrame) -> Features:
         self._require_fitted()
         # names that are only asked for are numbered for this call alone: asking changes nothing
         encoder = Encoder({column: dict(known) for column, known in self.encoder_.names.items()})
-        return self._with_strengths(read_table(X, self.target, load_facts(self.facts), encoder))
+        return self._with_strengths(featurise(X, self.target, load_facts(self.facts), encoder))
 
-    def _with_strengths(self, table: Table) -> Table:
+    def _with_strengths(self, table: Features) -> Features:
         numbers, position = numbered(table.deployment)
         table.inputs.values[:, OWN] = np.array([self.strengths_.get(int(n), 1.0) for n in numbers])[position]
         return table
 
-    def _latent(self, X: pd.DataFrame) -> tuple[Table, FloatArray, FloatArray]:
+    def _latent(self, X: pd.DataFrame) -> tuple[Features, FloatArray, FloatArray]:
         """Log latency (m,), at far loads drawn to what its own cells say, and its deviation with noise (m,)."""
         table = self._read(X)
         mean, variance = self._latent_residual(table)
@@ -345,7 +345,7 @@ class AutoModel(Model):
             mean[rows] = pool.pulled(code, table.inputs.take(rows[:1]), table.axes[rows], mean[rows], sd[rows])
         return table, mean, sd
 
-    def _latent_residual(self, table: Table) -> tuple[FloatArray, FloatArray]:
+    def _latent_residual(self, table: Features) -> tuple[FloatArray, FloatArray]:
         # a value, its interval, provenance and similarity are asked for one after another: the last answer is kept
         digest = blake2b(table.inputs.values.tobytes())
         digest.update(table.inputs.codes.tobytes())
@@ -358,48 +358,51 @@ class AutoModel(Model):
             self.last_ = digest.digest(), mean, variance
         return self.last_[1], self.last_[2]
 
-    def _pool_of(self, table: Table) -> NDArray[np.int64]:
+    def _pool_of(self, table: Features) -> NDArray[np.int64]:
         """The pool that answers for each cell, (m,): its deployment's, else that of most relatives."""
         numbers, position = numbered(table.deployment)
         rows = np.empty(len(numbers), dtype=np.int64)
         rows[position] = np.arange(len(table))  # any row of each
-        pools = np.zeros(len(numbers), dtype=np.int64)
+        pools_deployments = np.zeros(len(numbers), dtype=np.int64)
         for i, (code, row) in enumerate(zip(numbers, rows, strict=True)):
             if int(code) in self.place_:
-                pools[i] = self.place_[int(code)]
+                pools_deployments[i] = self.place_[int(code)]
             elif len(self.pools_) > 1:
-                pools[i] = int(np.argmax([pool.kinship(table.inputs.codes[row]) for pool in self.pools_]))
-        return np.asarray(pools[position])
+                pools_deployments[i] = int(
+                    np.argmax([pool.similarity_weight(table.inputs.codes[row]) for pool in self.pools_])
+                )
+        return np.asarray(pools_deployments[position])
 
-    def _noise(self, table: Table) -> FloatArray:
+    def _noise(self, table: Features) -> FloatArray:
         """Each cell's noise scale: its deployment's where known, else the median one, (m,)."""
         numbers, position = numbered(table.deployment)
         return np.array([self.noise_scales_.get(int(n), self.typical_noise_) for n in numbers], float)[position]
 
-    def _silent(self, table: Table, sd: FloatArray) -> NDArray[np.bool_]:
+    def _silent(self, table: Features, sd: FloatArray) -> NDArray[np.bool_]:
         return np.asarray(table.unusable | (sd > self.max_log_sd) | self._far(table))
 
-    def _far(self, table: Table) -> NDArray[np.bool_]:
+    def _far(self, table: Features) -> NDArray[np.bool_]:
         """Cells whose length or load lies far outside all that was measured of any deployment, (m,)."""
         low, high = self.range_
         axes = table.axes[:, :3]
         return np.asarray(((axes < low - FAR) | (axes > high + FAR)).any(1))
 
-    def _by_deployment(self, table: Table) -> list[tuple[int, NDArray[np.intp], Pool]]:
+    def _by_deployment(self, table: Features) -> list[tuple[int, NDArray[np.intp], Pool]]:
         """For each deployment asked for: its number, the asked rows, and the pool that answers."""
-        pools = self._pool_of(table)
+        pools_deployments = self._pool_of(table)
         return [
-            (code, rows, self.pools_[int(pools[rows[0]])]) for code, rows in rows_by_group(table.deployment).items()
+            (code, rows, self.pools_[int(pools_deployments[rows[0]])])
+            for code, rows in rows_by_group(table.deployment).items()
         ]
 
-    def _stretched(self, table: Table, sd: FloatArray) -> FloatArray:
+    def _stretched(self, table: Features, sd: FloatArray) -> FloatArray:
         """Standard deviations (m,) as wide as what is known of each deployment is surprising."""
         out = sd.copy()
         for code, rows, pool in self._by_deployment(table):
-            out[rows] *= pool.stretch(code)
+            out[rows] *= pool.inflation(code)
         return out
 
-    def _prepare(self, table: Table, *, only_far_loads: bool = False) -> None:
+    def _prepare(self, table: Features, *, only_far_loads: bool = False) -> None:
         """Leave out the cells of all situations that are about to be asked for; together they cost less."""
         wanted: dict[int, tuple[Pool, list[tuple[int, Inputs]]]] = {}
         for code, rows, pool in self._by_deployment(table):
@@ -409,7 +412,7 @@ class AutoModel(Model):
         for pool, asked in wanted.values():
             pool.prepare(asked)
 
-    def _situations(self, table: Table) -> list[tuple[NDArray[np.intp], LeftOut, FloatArray]]:
+    def _situations(self, table: Features) -> list[tuple[NDArray[np.intp], LeftOut, FloatArray]]:
         """For each deployment asked for: the asked rows, cells left out alike, and how far beyond the known."""
         self._prepare(table)
         return [
@@ -419,12 +422,12 @@ class AutoModel(Model):
 
     # what a model that knows more than one latency answers otherwise
 
-    def _answer(self, X: pd.DataFrame) -> tuple[Table, FloatArray, FloatArray, NDArray[np.bool_]]:
+    def _answer(self, X: pd.DataFrame) -> tuple[Features, FloatArray, FloatArray, NDArray[np.bool_]]:
         """Log latency (m,), the standard deviation that intervals are made of, and where the model abstains."""
         table, mean, sd = self._latent(X)
         return table, mean, self._stretched(table, sd), self._silent(table, sd)
 
-    def _scored(self, X: pd.DataFrame, table: Table) -> list[tuple[NDArray[np.intp], Scores, FloatArray]]:
+    def _scored(self, X: pd.DataFrame, table: Features) -> list[tuple[NDArray[np.intp], Scores, FloatArray]]:
         """For each deployment asked for: the asked rows, the scores that apply, and how far beyond the known."""
         return [(rows, left.scores, outside) for rows, left, outside in self._situations(table)]
 

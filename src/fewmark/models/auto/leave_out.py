@@ -43,7 +43,7 @@ from fewmark.models.auto.block_forecasts import Block, foretell
 from fewmark.models.auto.conformity_scores import LeftOut
 from fewmark.models.auto.covariance import own as own_covariance
 from fewmark.models.auto.features import COLUMNS, OWN
-from fewmark.models.gp.amplitude import is_unusual, strength
+from fewmark.models.gp.amplitude import amplitude, is_unusual
 from fewmark.models.gp.linalg import cholesky, inverse, solve
 from fewmark.models.gp.noise import NOISE_STEPS, Noise, refresh_noise
 from fewmark.models.gp.posterior import Posterior
@@ -68,7 +68,7 @@ ONLINE = COLUMNS.index("online")
 SHARE = 0.3  # of the cells, in blocks whose inverse is wanted, from which the whole inverse costs less
 
 
-def stretch(distance: float, n_known: int) -> float:
+def inflation(distance: float, n_known: int) -> float:
     """What to multiply a block's standard deviations with, by how surprising its n known cells are.
 
     `distance` is the squared Mahalanobis distance of their values from what all other cells foretell of them.
@@ -212,22 +212,22 @@ class Calibrator:
             "devices": np.array([key[2] for key, _ in found]),
             "kept": np.frombuffer(b"".join(key[3] for key, _ in found), dtype=np.float64).reshape(-1, 3),
             "count": np.array([(len(key[3]) // 24, len(left.truth), left.n_foreign) for key, left in found]),
-            "pull": np.array([left.pull for left in lefts]),
+            "pull": np.array([left.shrinkage for left in lefts]),
             "rows": np.concatenate([left.rows for left in lefts]).astype(np.int32),
-            "foretold": np.hstack([np.stack([left.honest, left.seen, left.sd]) for left in lefts]),
+            "foretold": np.hstack([np.stack([left.out_of_fold, left.seen, left.sd]) for left in lefts]),
         }
 
     def recall(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over what `to_arrays` gave, of the same cells under the same hyperparameters."""
         kept_at, at = 0, 0
-        for (deployment, accelerator), devices, (n_kept, n_rows, n_foreign), pull in zip(
+        for (deployment, accelerator), devices, (n_kept, n_rows, n_foreign), shrinkage in zip(
             arrays["situation"].tolist(), arrays["devices"].tolist(), arrays["count"].tolist(),
             arrays["pull"].tolist(), strict=True,
         ):  # fmt: skip
             kept = arrays["kept"][kept_at : kept_at + n_kept]
             rows, foretold = arrays["rows"][at : at + n_rows].astype(np.intp), arrays["foretold"][:, at : at + n_rows]
             key = (deployment, accelerator, devices, kept.tobytes())
-            self._recalled[key] = partial(self._assemble, key, kept, rows, foretold, n_foreign, pull)
+            self._recalled[key] = partial(self._assemble, key, kept, rows, foretold, n_foreign, shrinkage)
             kept_at, at = kept_at + n_kept, at + n_rows
 
     def _foretell_many(self, wanted: dict[Asked, Task]) -> None:
@@ -264,27 +264,27 @@ class Calibrator:
         del self._plans[key]
         found, rows, scored = [], [np.zeros(0, dtype=np.intp)], [np.zeros(0, dtype=bool)]
         for fold, block, stay in tasks:
-            honest, _ = self._as_if(fold, block, stay)
+            out_of_fold, _ = self._as_if(fold, block, stay)
             # on the scale of the hyperparameters that predict
             seen, variance = self._as_if(self.main, block, stay)
-            found.append((honest, seen, variance))
+            found.append((out_of_fold, seen, variance))
             rows.append(block[~stay])
             scored.append(self._unseen[id(fold)][self.deployment[block[~stay]]])
         asked = np.concatenate(rows)
-        stiff = np.full(len(asked), np.nan)
+        parametric = np.full(len(asked), np.nan)
         if self.whole and len(asked):
             far = beyond(self.axes[asked], kept)[:, 1] > 0
             start = 0
             for (_, block, stay), there in zip(tasks, rows[1:], strict=True):
                 if far[start : start + len(there)].any():
-                    stiff[start : start + len(there)] = self._stiff_of(block, stay)
+                    parametric[start : start + len(there)] = self._stiff_of(block, stay)
                 start += len(there)
-        honest, seen, variance = np.hstack([np.zeros((3, 0)), *(np.stack(each) for each in found)])
+        out_of_fold, seen, variance = np.hstack([np.zeros((3, 0)), *(np.stack(each) for each in found)])
         use = np.concatenate(scored)
         left = self._assemble(
-            key, kept, asked[use], np.stack([honest, seen, np.sqrt(variance)])[:, use], n_foreign, 0.0
+            key, kept, asked[use], np.stack([out_of_fold, seen, np.sqrt(variance)])[:, use], n_foreign, 0.0
         )
-        return extrapolation.learn(left, stiff[use])
+        return extrapolation.learn(left, parametric[use])
 
     def _assemble(
         self,
@@ -293,18 +293,21 @@ class Calibrator:
         rows: NDArray[np.intp],
         foretold: FloatArray,
         n_foreign: int,
-        pull: float,
+        shrinkage: float,
     ) -> LeftOut:
         """The left-out cells at these rows; `foretold` (3, k): honestly, by who saw them, the standard deviation."""
         _, accelerator, log2_devices, _ = key
-        honest, seen, sd = foretold
+        out_of_fold, seen, sd = foretold
         apart = (self.main.posterior.inputs.values[rows, DEVICES] - log2_devices) / DEVICES_BANDWIDTH
-        kinship = np.where(self.accelerator[rows] == accelerator, SAME_ACCELERATOR, 1.0) * np.exp(-0.5 * apart**2)
+        similarity_weight = np.where(self.accelerator[rows] == accelerator, SAME_ACCELERATOR, 1.0) * np.exp(
+            -0.5 * apart**2
+        )
         known, many = len(kept) / (len(kept) + FEW), len(self.members) / (len(self.members) + SMALL)
         return LeftOut(
-            self.axes[rows], self.deployment[rows], self.kept[rows, 0], self.main.posterior.y[rows], honest, seen, sd,
-            share=IN_SAMPLE * known * many, deciding=DECIDING * known,
-            beyond=beyond(self.axes[rows], kept), kinship=kinship, n_foreign=n_foreign, pull=pull, rows=rows,
+            self.axes[rows], self.deployment[rows], self.kept[rows, 0], self.main.posterior.y[rows], out_of_fold, seen,
+            sd, share=IN_SAMPLE * known * many, deciding=DECIDING * known,
+            beyond=beyond(self.axes[rows], kept), similarity_weight=similarity_weight, n_foreign=n_foreign,
+            shrinkage=shrinkage, rows=rows,
         )  # fmt: skip
 
     def _blocks(self, deployment: int, accelerator: int, n_known: int) -> tuple[list[NDArray[np.intp]], int]:
@@ -352,13 +355,13 @@ class Calibrator:
         asked = rows[~stay]
         key = (int(rows[0]), len(rows), stay.tobytes())
         if key not in self._stiff:
-            stiff = np.full(len(asked), np.nan)
+            parametric = np.full(len(asked), np.nan)
             for number in np.unique(self.deployment[asked]):
                 own = np.flatnonzero(self.deployment[asked] == number)
                 known = rows[stay & (self.deployment[rows] == number)]
                 said = stiff_at(self.main.posterior, self.axes, self.kept, known, self.axes[asked[own]])
-                stiff[own] = said - self.kept[asked[own], 0]
-            self._stiff[key] = stiff
+                parametric[own] = said - self.kept[asked[own], 0]
+            self._stiff[key] = parametric
         return self._stiff[key]
 
     def _key_of_block(self, fold: Fold, rows: NDArray[np.intp]) -> tuple[int, int, int]:
@@ -398,7 +401,7 @@ class Calibrator:
             if not is_unusual(noise.precision[inside], float(noise.factor[number])):
                 continue
             at = np.ix_(inside, inside)
-            found, own_noise = strength(y[inside], known[at], own[np.ix_(stay, stay)][at], fold.log_scale)
+            found, own_noise = amplitude(y[inside], known[at], own[np.ix_(stay, stay)][at], fold.log_scale)
             noise.factor[number], noise.precision[inside] = own_noise.factor[0], own_noise.precision
             covariance = covariance + (found**2 - 1) * own * (group == number)[:, None]
         known, across = covariance[np.ix_(stay, stay)], covariance[np.ix_(~stay, stay)]
@@ -409,7 +412,7 @@ class Calibrator:
             own_rows = np.flatnonzero(group[stay] == number)
             own_weights = weights[own_rows]
             distance = own_weights @ solve(cholesky(inner[np.ix_(own_rows, own_rows)]), own_weights)
-            unlike[number] = stretch(float(distance), len(own_rows))
+            unlike[number] = inflation(float(distance), len(own_rows))
         scale = np.exp(noise.log_scale) * noise.factor[group[~stay]]
         explained = (across * solve(factor, np.asfortranarray(across.T)).T).sum(1)
         variance = np.diag(covariance)[~stay] - explained + scale**2
@@ -468,4 +471,4 @@ def stiff_at(
     """
     if not len(known) or posterior.inputs.values[known[0], ONLINE]:
         return np.full(len(asked), np.nan)
-    return extrapolation.stiff(axes[known], posterior.y[known] + kept[known, 0], asked)
+    return extrapolation.parametric(axes[known], posterior.y[known] + kept[known, 0], asked)

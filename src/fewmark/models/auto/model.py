@@ -32,11 +32,11 @@ from fewmark.models.analytic.closed_loop import Saturation, log_waves
 from fewmark.models.analytic.mechanistic import N_TERMS, Mechanistic
 from fewmark.models.auto.conformity_scores import PRIOR_DEGREES, LeftOut, Scores
 from fewmark.models.auto.covariance import prior as prior_of_kernel
-from fewmark.models.auto.experts import Hyper
-from fewmark.models.auto.features import COLUMNS, Encoder, Table
-from fewmark.models.auto.latency_gp import AutoModel, arrays_under
+from fewmark.models.auto.experts import Hyperparameters
+from fewmark.models.auto.features import COLUMNS, Encoder, Features
+from fewmark.models.auto.latency_gp import LatencyGP, arrays_under
 from fewmark.models.auto.public_prior import ENOUGH, Prior, packaged_prior
-from fewmark.models.auto.reconciliation import Verdict, agree, contest, doubting
+from fewmark.models.auto.reconciliation import TrustChoice, agree, distrust, select_trust
 from fewmark.models.gp.linalg import log_normal
 from fewmark.models.gp.threads import single_threaded
 from fewmark.tables.arrays import FloatArray
@@ -52,7 +52,7 @@ SMALLEST_SHARE: Final = 0.1  # of a projected latency that is decoding
 MOST_DOUBT: Final = 0.15  # more than this is a shape that the stiff model lacks
 
 
-class ConsistentAuto(AutoModel):
+class AutoModel(LatencyGP):
     """`auto`; see the module.
 
     Columns of X named after other metrics (`ttft_s`, `tpot_s`, `e2e_latency_s`) are learned from where there; they are
@@ -63,11 +63,11 @@ class ConsistentAuto(AutoModel):
     prior : bool or mapping, default False
         Whether a table of few cells, none of them packaged, is joined by what public measurements teach
         (`fewmark.models.auto.public_prior`); or the priors themselves, by latency.
-    parameters : those of `AutoModel`
+    parameters : those of `LatencyGP`
 
     Attributes
     ----------
-    lent_ : how many public cells joined; 0 where the prior was not asked for, or told these cells no better
+    n_public_cells_ : how many public cells joined; 0 where the prior was not asked for, or told these cells no better
     """
 
     uses_metrics: ClassVar[bool] = True
@@ -89,10 +89,10 @@ class ConsistentAuto(AutoModel):
 
     def _fit_with(self, X: pd.DataFrame, y: FloatArray, *, again: bool) -> Self:
         self.own_noise_ = 0.0
-        self.lent_ = 0
+        self.n_public_cells_ = 0
         self.known_: tuple[pd.DataFrame, dict[str, FloatArray]] | None = None
         before = getattr(self, "companions_", {}) if again else {}
-        self.companions_: dict[str, ConsistentAuto] = {}
+        self.companions_: dict[str, AutoModel] = {}
         self.before_ = before
         values = check_target(y, len(X))
         latencies = None if self.alone or self.target not in TARGETS else _latencies(X, values, self.target)
@@ -117,8 +117,8 @@ class ConsistentAuto(AutoModel):
         n = len(values)
         if len(self.noise_scales_) > 1 or n <= 2 * N_TERMS - 5:
             return 0.0
-        stiff = Mechanistic(target=self.target).fit(X, values).predict(X)
-        scatter = np.log(stiff / values) ** 2
+        parametric = Mechanistic(target=self.target).fit(X, values).predict(X)
+        scatter = np.log(parametric / values) ** 2
         own = next(iter(self.noise_scales_.values()))
         found = np.sqrt(max(0.0, float(np.nansum(scatter)) / (n - N_TERMS + 1) - own**2))
         return float(min(found, MOST_DOUBT))
@@ -143,7 +143,7 @@ class ConsistentAuto(AutoModel):
         table, residual = self._learnable(both, np.append(values, lent), Encoder())
         codes, fold = table.deployment, np.append(np.ones(len(X), dtype=np.int64), prior.fold[at])
         self.hypers_ = [
-            Hyper(theta, float(scale), frozenset(codes[fold == number].tolist()) if number else frozenset())
+            Hyperparameters(theta, float(scale), frozenset(codes[fold == number].tolist()) if number else frozenset())
             for number, (theta, scale) in enumerate(zip(prior.theta, prior.log_scale, strict=True))
         ]
         own, lent_rows = np.arange(len(X)), np.arange(len(X), len(both))
@@ -159,12 +159,12 @@ class ConsistentAuto(AutoModel):
         if told < alone:
             return False
         self._condition(table, residual)
-        self.lent_ = len(packaged)
+        self.n_public_cells_ = len(packaged)
         return True
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         state, arrays = super().to_state()
-        state["own_noise"], state["step"], state["lent"] = self.own_noise_, self.step_, self.lent_
+        state["own_noise"], state["step"], state["lent"] = self.own_noise_, self.step_, self.n_public_cells_
         if self.saturation_ is not None:
             state["saturation"], own = self.saturation_.to_state()
             arrays |= {f"saturation/{name}": values for name, values in own.items()}
@@ -180,11 +180,11 @@ class ConsistentAuto(AutoModel):
         model = super().from_state(state, arrays)
         model.known_, model.before_ = None, {}
         model.own_noise_, model.step_ = float(state.get("own_noise", 0.0)), float(state.get("step", 0.0))
-        model.saturation_, model.lent_ = None, int(state.get("lent", 0))
+        model.saturation_, model.n_public_cells_ = None, int(state.get("lent", 0))
         if "saturation" in state:
             model.saturation_ = Saturation.from_state(state["saturation"], arrays_under("saturation", arrays))
-        companions = state.get("companions", {})
-        model.companions_ = {name: cls.from_state(companions[name], arrays_under(name, arrays)) for name in companions}
+        submodels = state.get("companions", {})
+        model.companions_ = {name: cls.from_state(submodels[name], arrays_under(name, arrays)) for name in submodels}
         return model
 
     @property
@@ -209,12 +209,12 @@ class ConsistentAuto(AutoModel):
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _learnable(self, X: pd.DataFrame, y: FloatArray, encoder: Encoder) -> tuple[Table, FloatArray]:
+    def _learnable(self, X: pd.DataFrame, y: FloatArray, encoder: Encoder) -> tuple[Features, FloatArray]:
         table, residual = super()._learnable(X, y, encoder)
         self._saturate(table, X)
-        doubt = self._projected_variance(X) + self._rounded_variance(np.log(np.asarray(y, dtype=float)))
-        if doubt.any():
-            table = replace(table, inputs=replace(table.inputs, doubt=doubt))
+        known_noise = self._projected_variance(X) + self._rounded_variance(np.log(np.asarray(y, dtype=float)))
+        if known_noise.any():
+            table = replace(table, inputs=replace(table.inputs, known_noise=known_noise))
         return table, residual
 
     def _projected_variance(self, X: pd.DataFrame) -> FloatArray:
@@ -235,17 +235,17 @@ class ConsistentAuto(AutoModel):
             return np.zeros(len(log_y))
         return np.asarray(np.exp(2 * np.minimum(np.log(self.step_) - log_y, 0.0)) / 12.0)
 
-    def _latent(self, X: pd.DataFrame) -> tuple[Table, FloatArray, FloatArray]:
+    def _latent(self, X: pd.DataFrame) -> tuple[Features, FloatArray, FloatArray]:
         table, mean, sd = super()._latent(X)
         rounded = self._rounded_variance(table.sign * (mean - table.to_latency))  # as it will be when measured
         return table, mean, np.sqrt(sd**2 + rounded)
 
-    def _read(self, X: pd.DataFrame) -> Table:
+    def _read(self, X: pd.DataFrame) -> Features:
         table = super()._read(X)
         self._saturate(table, X)
         return table
 
-    def _saturate(self, table: Table, X: pd.DataFrame) -> None:
+    def _saturate(self, table: Features, X: pd.DataFrame) -> None:
         """Put how far the users outnumber the batch in the place of the roofline's estimate."""
         if getattr(self, "saturation_", None) is None or "concurrency" not in X:
             return
@@ -280,7 +280,7 @@ class ConsistentAuto(AutoModel):
                 self.companions_[name] = model
         return bool(self.companions_)
 
-    def _answer(self, X: pd.DataFrame) -> tuple[Table, FloatArray, FloatArray, NDArray[np.bool_]]:
+    def _answer(self, X: pd.DataFrame) -> tuple[Features, FloatArray, FloatArray, NDArray[np.bool_]]:
         if not self._has_companions():
             return super()._answer(X)
         logs, sds = {}, {}
@@ -290,13 +290,13 @@ class ConsistentAuto(AutoModel):
             if model is self:
                 own, silent = table, self._silent(table, sd)
         for rows, verdict, _ in self._verdicts(X):
-            for name, stretch in (doubting(E2E) if verdict is None else verdict.stretch).items():
-                sds[name][rows] *= stretch
+            for name, inflation in (distrust(E2E) if verdict is None else verdict.inflation).items():
+                sds[name][rows] *= inflation
         found, ratio = agree(logs, {name: sd**2 for name, sd in sds.items()}, tokens_and_load(X)[1])
         name = latency_of(self.target)
         return own, found[name], sds[name] * np.sqrt(ratio[name]), silent
 
-    def _scored(self, X: pd.DataFrame, table: Table) -> list[tuple[NDArray[np.intp], Scores, FloatArray]]:
+    def _scored(self, X: pd.DataFrame, table: Features) -> list[tuple[NDArray[np.intp], Scores, FloatArray]]:
         scored = super()._scored(X, table)
         if not self._has_companions():
             return scored
@@ -309,11 +309,11 @@ class ConsistentAuto(AutoModel):
     def _further(self, confidence_level: float) -> float:
         return self.own_noise_ * float(student_quantile(PRIOR_DEGREES, 0.5 + confidence_level / 2))
 
-    def _processes(self) -> list[tuple[str, ConsistentAuto]]:
+    def _processes(self) -> list[tuple[str, AutoModel]]:
         own = latency_of(self.target)
         return [(name, self if name == own else self.companions_[name]) for name in LATENCIES]
 
-    def _verdicts(self, X: pd.DataFrame) -> list[tuple[NDArray[np.intp], Verdict | None, FloatArray]]:
+    def _verdicts(self, X: pd.DataFrame) -> list[tuple[NDArray[np.intp], TrustChoice | None, FloatArray]]:
         """For each deployment asked for: its rows, and which of the three latencies to trust."""
         situations = [(name, model._situations(model._read(X))) for name, model in self._processes()]
         out = []
@@ -323,14 +323,14 @@ class ConsistentAuto(AutoModel):
         return out
 
 
-def _verdict(left: dict[str, LeftOut]) -> Verdict | None:
+def _verdict(left: dict[str, LeftOut]) -> TrustChoice | None:
     """The contest over the same cells; None where the processes do not know the same."""
     one, *others = left.values()
     if any(not np.array_equal(one.axes, other.axes) for other in others):
         return None
     if not all(np.isfinite(each.offset).all() for each in left.values()):
         return None
-    return contest(left, np.exp2(one.axes[:, 1]))
+    return select_trust(left, np.exp2(one.axes[:, 1]))
 
 
 def _latencies(X: pd.DataFrame, y: FloatArray, target: str) -> dict[str, FloatArray] | None:

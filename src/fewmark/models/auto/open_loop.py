@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fewmark.models.base import Answers
 from fewmark.models.baselines.loglog import LogLogInterpolation
-from fewmark.models.conformal.cross_conformal import SplitConformal
+from fewmark.models.conformal.cross_conformal import CrossConformal
 from fewmark.tables.arrays import BoolArray, FloatArray
 from fewmark.tables.columns import load_of, tidy
 from fewmark.tables.identity import deployment_columns, group_codes
@@ -33,7 +33,7 @@ class OpenLoops:
     """The open loops of a table; see the module."""
 
     def __init__(self, target: str, random_state: int) -> None:
-        self.model = SplitConformal("loglog", LogLogInterpolation, target=target, random_state=random_state)
+        self.model = CrossConformal("loglog", LogLogInterpolation, target=target, random_state=random_state)
         self.n_cells = 0
 
     def fit(self, X: pd.DataFrame, y: FloatArray) -> Self:

@@ -11,10 +11,10 @@ from fewmark.tables.arrays import FloatArray
 
 def learn_prior(X: pd.DataFrame, seconds: FloatArray, latency: str) -> Prior:
     """The prior of a latency from cells of many deployments, one row a cell, with `ttft_s` and `tpot_s` where known."""
-    from fewmark.models.auto.model import ConsistentAuto
+    from fewmark.models.auto.model import AutoModel
 
     X = X.reset_index(drop=True)
-    model = ConsistentAuto(target=latency)
+    model = AutoModel(target=latency)
     model.alone = True
     model.fit(X, seconds)
     fold = np.zeros(len(X), dtype=np.int64)

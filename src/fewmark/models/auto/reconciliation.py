@@ -38,14 +38,14 @@ MOST: Final = 4.0  # times that a standard deviation may be too small or too lar
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TrustChoice:
     """How far each latency's standard deviation is to be stretched, and the scores of what comes of it, by latency."""
 
-    stretch: Mapping[str, float]
+    inflation: Mapping[str, float]
     scores: Mapping[str, Scores]
 
 
-def contest(left: Mapping[str, LeftOut], output_tokens: FloatArray) -> Verdict | None:
+def select_trust(left: Mapping[str, LeftOut], output_tokens: FloatArray) -> TrustChoice | None:
     """Who is trusted, by cells left out (k of them, the same for each latency); None where they tell nothing.
 
     Parameters
@@ -59,16 +59,16 @@ def contest(left: Mapping[str, LeftOut], output_tokens: FloatArray) -> Verdict |
     own = {name: _typical(one.compared(*one.errors) / one.sd) for name, one in left.items()}
     best, found = None, None
     for doubted in (E2E, None, TTFT, TPOT):
-        stretch = {name: own[name] * trust for name, trust in doubting(doubted).items()}
-        errors, sds = _reconciled(left, stretch, output_tokens)
+        inflation = {name: own[name] * trust for name, trust in distrust(doubted).items()}
+        errors, sds = _reconciled(left, inflation, output_tokens)
         loss = np.mean([np.log(left[name].compared(*errors[name]) + FLOOR) for name in LATENCIES], axis=0)
         each = np.bincount(member, loss) / np.bincount(member)
         if best is not None:
             gain = best - each
             if gain.mean() <= ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)):
                 continue
-        best, found = each, Verdict(
-            stretch,
+        best, found = each, TrustChoice(
+            inflation,
             {
                 name: replace(one.scores, z=one.mixed(*errors[name]) / sds[name], log_sd=np.log(sds[name]))
                 for name, one in left.items()
@@ -77,7 +77,7 @@ def contest(left: Mapping[str, LeftOut], output_tokens: FloatArray) -> Verdict |
     return found
 
 
-def doubting(latency: str | None) -> dict[str, float]:
+def distrust(latency: str | None) -> dict[str, float]:
     """How far each latency's standard deviation is stretched where one is not trusted, or none is doubted."""
     return {name: DISTRUSTED if name == latency else 1.0 for name in LATENCIES}
 
@@ -87,14 +87,16 @@ def _typical(z: FloatArray) -> float:
 
 
 def _reconciled(
-    left: Mapping[str, LeftOut], stretch: Mapping[str, float], output_tokens: FloatArray
+    left: Mapping[str, LeftOut], inflation: Mapping[str, float], output_tokens: FloatArray
 ) -> tuple[dict[str, tuple[FloatArray, FloatArray]], dict[str, FloatArray]]:
     """The errors of left-out cells once reconciled, honest and of who saw them, and standard deviations, each (k,)."""
-    variances = {name: (stretch[name] * one.sd) ** 2 for name, one in left.items()}
-    honest, ratio = agree({name: one.offset + one.honest for name, one in left.items()}, variances, output_tokens)
+    variances = {name: (inflation[name] * one.sd) ** 2 for name, one in left.items()}
+    out_of_fold, ratio = agree(
+        {name: one.offset + one.out_of_fold for name, one in left.items()}, variances, output_tokens
+    )
     seen, _ = agree({name: one.offset + one.seen for name, one in left.items()}, variances, output_tokens)
     errors = {
-        name: (np.abs(one.offset + one.truth - honest[name]), np.abs(one.offset + one.truth - seen[name]))
+        name: (np.abs(one.offset + one.truth - out_of_fold[name]), np.abs(one.offset + one.truth - seen[name]))
         for name, one in left.items()
     }
     return errors, {name: np.sqrt(variances[name] * ratio[name]) for name in LATENCIES}

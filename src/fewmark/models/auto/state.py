@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fewmark.core.errors import ModelError
 from fewmark.facts.facts import load_facts
 from fewmark.models.auto.covariance import parts
-from fewmark.models.auto.experts import Hyper, Pool
+from fewmark.models.auto.experts import Hyperparameters, Pool
 from fewmark.models.auto.features import is_whole
 from fewmark.models.gp.kernel import Inputs, Kernel
 
@@ -25,7 +25,7 @@ Names = dict[str, dict[str, int]]
 
 
 def write(
-    parameters: dict[str, Any], names: Names, hypers: Sequence[Hyper], pools: Sequence[Pool]
+    parameters: dict[str, Any], names: Names, hypers: Sequence[Hyperparameters], pools_deployments: Sequence[Pool]
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """The state of a fitted model."""
     state = {
@@ -39,25 +39,27 @@ def write(
     arrays: dict[str, NDArray[Any]] = {
         "theta": np.array([hyper.theta for hyper in hypers]),
         "log_scale": np.array([hyper.log_scale for hyper in hypers]),
-        "pool": np.concatenate([np.full(len(pool.axes), i) for i, pool in enumerate(pools)]),
-        "values": np.vstack([pool.posterior.inputs.values for pool in pools]),
-        "codes": np.vstack([pool.posterior.inputs.codes for pool in pools]),
-        "axes": np.vstack([pool.axes for pool in pools]),
-        "kept": np.vstack([pool.kept for pool in pools]),
-        "residual": np.concatenate([pool.posterior.y for pool in pools]),
-        "variance": np.concatenate([pool.posterior.variance for pool in pools]),
-        "noise": np.concatenate([pool.noise for pool in pools]),
+        "pool": np.concatenate([np.full(len(pool.axes), i) for i, pool in enumerate(pools_deployments)]),
+        "values": np.vstack([pool.posterior.inputs.values for pool in pools_deployments]),
+        "codes": np.vstack([pool.posterior.inputs.codes for pool in pools_deployments]),
+        "axes": np.vstack([pool.axes for pool in pools_deployments]),
+        "kept": np.vstack([pool.kept for pool in pools_deployments]),
+        "residual": np.concatenate([pool.posterior.y for pool in pools_deployments]),
+        "variance": np.concatenate([pool.posterior.variance for pool in pools_deployments]),
+        "noise": np.concatenate([pool.noise for pool in pools_deployments]),
     }
-    doubts = [pool.posterior.inputs.doubt for pool in pools]
-    if any(doubt is not None for doubt in doubts):
-        shares = zip(doubts, pools, strict=True)
-        arrays["doubt"] = np.concatenate([np.zeros(len(p.axes)) if doubt is None else doubt for doubt, p in shares])
+    doubts = [pool.posterior.inputs.known_noise for pool in pools_deployments]
+    if any(known_noise is not None for known_noise in doubts):
+        shares = zip(doubts, pools_deployments, strict=True)
+        arrays["doubt"] = np.concatenate(
+            [np.zeros(len(p.axes)) if known_noise is None else known_noise for known_noise, p in shares]
+        )
     return state, arrays
 
 
 def read(
     state: dict[str, Any], arrays: dict[str, NDArray[Any]]
-) -> tuple[dict[str, Any], Names, list[Hyper], list[Pool]]:
+) -> tuple[dict[str, Any], Names, list[Hyperparameters], list[Pool]]:
     """Parameters, names, hyperparameters and pools. Raises `ModelError` on what it does not know."""
     if not isinstance(state, dict) or state.get("version") != VERSION:
         got = state.get("version") if isinstance(state, dict) else state
@@ -73,18 +75,18 @@ def read(
             )
         kernel = Kernel(parts())
         hypers = [
-            Hyper(np.asarray(theta, dtype=np.float64), float(scale), frozenset(int(d) for d in unseen))
+            Hyperparameters(np.asarray(theta, dtype=np.float64), float(scale), frozenset(int(d) for d in unseen))
             for theta, scale, unseen in zip(arrays["theta"], arrays["log_scale"], state["unseen"], strict=True)
         ]
         if not hypers or any(hyper.theta.shape != (kernel.size,) for hyper in hypers):
             raise ValueError("hyperparameters of another size")
-        pools = []
+        pools_deployments = []
         for number in np.unique(arrays["pool"]):
             rows = np.flatnonzero(arrays["pool"] == number)
-            doubt = arrays["doubt"][rows] if "doubt" in arrays else None
-            inputs = Inputs(arrays["values"][rows], arrays["codes"][rows].astype(np.int64), doubt)
+            known_noise = arrays["doubt"][rows] if "doubt" in arrays else None
+            inputs = Inputs(arrays["values"][rows], arrays["codes"][rows].astype(np.int64), known_noise)
             noise = (arrays["variance"][rows], arrays["noise"][rows])
-            pools.append(
+            pools_deployments.append(
                 Pool(
                     hypers[0], hypers[1:], inputs, arrays["residual"][rows], arrays["axes"][rows],
                     arrays["kept"][rows], int(parameters["random_state"]), noise, whole=is_whole(parameters["target"]),
@@ -92,7 +94,7 @@ def read(
             )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ModelError("a saved auto model is incomplete", got=repr(error), hint=_HINT) from error
-    return parameters, names, hypers, pools
+    return parameters, names, hypers, pools_deployments
 
 
 def _known(files: Sequence[str], names: Names) -> str:

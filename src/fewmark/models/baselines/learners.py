@@ -21,7 +21,7 @@ from fewmark.tables.arrays import FloatArray
 class _LogTarget:
     """A learner on an encoded table that predicts the target's logarithm."""
 
-    pools: ClassVar[bool] = True
+    pools_deployments: ClassVar[bool] = True
 
     def __init__(self, *, target: str = "throughput_tok_s", random_state: int = 0) -> None:
         self.target = target

@@ -30,7 +30,7 @@ class LogLogInterpolation:
         Unused; every model has it.
     """
 
-    pools: ClassVar[bool] = False
+    pools_deployments: ClassVar[bool] = False
 
     def __init__(self, *, target: str = "throughput_tok_s", random_state: int = 0) -> None:
         self.target = target

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from fewmark.core.errors import ModelError
 from fewmark.models.base import Model
-from fewmark.models.conformal.splitters import folds, rounds, strangers
-from fewmark.models.conformal.support import Places, Support
+from fewmark.models.conformal.splitters import folds, rounds, unseen_accelerators
+from fewmark.models.conformal.support import Domain, Support
 from fewmark.models.design import anchors
 from fewmark.tables.arrays import FloatArray, IntArray
 from fewmark.tables.cells import read_cells
@@ -40,7 +40,7 @@ ABROAD: Final = 3.0  # and one on an accelerator that is hardly known from one o
 class PointModel(Protocol):
     """A predictor without intervals. `predict` gives NaN for cells that it cannot answer."""
 
-    pools: ClassVar[bool]
+    pools_deployments: ClassVar[bool]
 
     def __init__(self, *, target: str, random_state: int) -> None: ...
 
@@ -58,7 +58,7 @@ class PointModel(Protocol):
         """The fitted model behind `to_state`."""
 
 
-class SplitConformal(Model):
+class CrossConformal(Model):
     """A full model around a point predictor: conformal intervals, provenance, similarity, forecasts, anchors.
 
     Parameters
@@ -91,7 +91,7 @@ class SplitConformal(Model):
     ) -> None:
         super().__init__(target=target, random_state=random_state)
         self.name = name  # type: ignore[misc]
-        self.pools = point.pools  # type: ignore[misc]
+        self.pools_deployments = point.pools_deployments  # type: ignore[misc]
         self.point = point
         self.n_folds = n_folds
 
@@ -107,7 +107,11 @@ class SplitConformal(Model):
         cells = read_cells(X)
         self.support_ = Support.of(X)
         rng = np.random.default_rng(self.random_state)
-        hidden = [*folds(cells, self.n_folds, rng), *rounds(cells, rng), *(strangers(cells, rng) if self.pools else ())]
+        hidden = [
+            *folds(cells, self.n_folds, rng),
+            *rounds(cells, rng),
+            *(unseen_accelerators(cells, rng) if self.pools_deployments else ()),
+        ]
         parts = [self._held_out(X, values, out) for out in hidden]
         self.residuals_ = np.concatenate([residual for residual, _ in parts])
         self.situations_ = np.concatenate([situation for _, situation in parts])
@@ -201,20 +205,24 @@ class SplitConformal(Model):
         residual = np.log(y[out][answered] / value[answered])
         return residual, situations(Support.of(X[~out]).locate(X[out]))[answered]
 
-    def _alike(self, places: Places) -> Iterator[tuple[IntArray, FloatArray]]:
+    def _alike(self, places: Domain) -> Iterator[tuple[IntArray, FloatArray]]:
         """Rows of one category, and the residuals of like situations: of its own, then of the nearest categories."""
         asked, row = np.unique(situations(places), axis=0, return_inverse=True)
         own, of = np.unique(self.situations_, axis=0, return_inverse=True)
         counts = np.bincount(of.ravel(), minlength=len(own))
-        for number, (known, place, foreign) in enumerate(asked):
-            gap = np.abs(own[:, 0] - known) + ELSEWHERE * (own[:, 1] != place) + ABROAD * (own[:, 2] != foreign)
+        for number, (known, place, unknown_accelerator) in enumerate(asked):
+            gap = (
+                np.abs(own[:, 0] - known)
+                + ELSEWHERE * (own[:, 1] != place)
+                + ABROAD * (own[:, 2] != unknown_accelerator)
+            )
             order = np.argsort(gap, kind="stable")
             reached = np.cumsum(counts[order]) >= ENOUGH
             limit = gap[order][np.argmax(reached)] if reached.any() else np.inf
             yield np.flatnonzero(row.ravel() == number), self.residuals_[gap[of.ravel()] <= limit]
 
 
-def situations(places: Places) -> IntArray:
+def situations(places: Domain) -> IntArray:
     """The categories of cells, shape (n, 3): how many cells of the deployment are known, the place, and foreign.
 
     The first is ⌊log2⌋ of the count, −2 without any. The place is 0 inside the box of the known cells, 1 beyond it in
@@ -223,7 +231,7 @@ def situations(places: Places) -> IntArray:
     known = np.floor(np.log2(np.maximum(places.n_known, 1))).clip(max=MOST_KNOWN)
     far = np.where(places.beyond[:, 2] > 0, 2, np.where((places.beyond[:, :2] > 0).any(axis=1), 1, 0))
     none = places.n_known == 0
-    return np.asarray(np.c_[np.where(none, -2, known), np.where(none, 0, far), places.foreign], np.intp)
+    return np.asarray(np.c_[np.where(none, -2, known), np.where(none, 0, far), places.unknown_accelerator], np.intp)
 
 
 def quantile(scores: FloatArray, confidence_level: float) -> float:

@@ -62,7 +62,7 @@ def rounds(cells: Cells, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]
         yield hidden
 
 
-def strangers(cells: Cells, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]]:
+def unseen_accelerators(cells: Cells, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]]:
     """The cells hidden as those of accelerators that nobody knows, (n,); none if all are on the same."""
     accelerator = accelerator_codes(cells)
     half = (rng.permutation(accelerator.max() + 1) % 2)[accelerator]

@@ -35,7 +35,7 @@ class Support:
         """The support that the cells of X make."""
         return cls(X[cell_columns(X)].drop_duplicates().reset_index(drop=True))
 
-    def locate(self, X: pd.DataFrame) -> Places:
+    def locate(self, X: pd.DataFrame) -> Domain:
         """Where the rows of X lie beside the learned cells."""
         names = list(dict.fromkeys([*cell_columns(self.table), *cell_columns(X)]))
         both = pd.concat([self.table.reindex(columns=names), X.reindex(columns=names)], ignore_index=True)
@@ -55,7 +55,7 @@ class Support:
             for part in np.array_split(asked, max(1, len(asked) * len(own) // 4_000_000)):
                 gaps = np.abs(z[n + part][:, None, :] - z[own][None, :, :]).sum(axis=2)
                 distance[part] = gaps.min(axis=1)
-        return Places(measured, beyond, n_known, distance, self._relatives(cells, n), _foreign(cells, n))
+        return Domain(measured, beyond, n_known, distance, self._relatives(cells, n), _foreign(cells, n))
 
     def _relatives(self, cells: Cells, n: int) -> FloatArray:
         """Share of a deployment's columns that agree with the nearest learned deployment, shape (rows of X,)."""
@@ -70,7 +70,7 @@ class Support:
 
 
 @dataclass(frozen=True)
-class Places:
+class Domain:
     """Where cells lie beside the learned ones; of shape (n,) unless told otherwise.
 
     Attributes
@@ -86,7 +86,7 @@ class Places:
         To the nearest of these, in doublings (L1 over log2 coordinates); inf where there is none.
     relatives : float
         Share of the deployment's columns that agree with the nearest learned deployment.
-    foreign : bool
+    unknown_accelerator : bool
         Of no deployment on the same accelerator more than a few cells were learned.
     """
 
@@ -95,7 +95,7 @@ class Places:
     n_known: IntArray
     distance: FloatArray
     relatives: FloatArray
-    foreign: NDArray[np.bool_]
+    unknown_accelerator: NDArray[np.bool_]
 
     @property
     def provenance(self) -> NDArray[np.str_]:

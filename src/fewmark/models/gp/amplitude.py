@@ -38,7 +38,7 @@ def is_unusual(precision: FloatArray, factor: float) -> bool:
     return len(precision) >= MIN_CELLS and (int((precision < LOW_PRECISION).sum()) >= 2 or factor > LARGE_NOISE)
 
 
-def strength(residual: FloatArray, covariance: FloatArray, own: FloatArray, log_scale: float) -> tuple[float, Noise]:
+def amplitude(residual: FloatArray, covariance: FloatArray, own: FloatArray, log_scale: float) -> tuple[float, Noise]:
     """The strength g of a deployment's own parts, and its noise under it.
 
     Parameters

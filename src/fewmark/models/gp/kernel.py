@@ -30,27 +30,29 @@ from fewmark.tables.arrays import FloatArray, IntArray
 class Inputs:
     """What the covariance sees of n cells: numbers (n, q) and group codes (n, g); equal codes mean the same group.
 
-    `doubt` (n,) is the variance of what each learned value is off by for itself, beside the noise, where it is known to
-    be off: a part of the covariance that no cell shares with another. None: of no cell.
+    `known_noise` (n,) is the variance of what each learned value is off by for itself, beside the noise, where it is
+    known to be off: a part of the covariance that no cell shares with another. None: of no cell.
     """
 
     values: FloatArray
     codes: IntArray
-    doubt: FloatArray | None = None
+    known_noise: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.values)
 
     def take(self, index: Any) -> Inputs:
         """The cells at these positions."""
-        return Inputs(self.values[index], self.codes[index], None if self.doubt is None else self.doubt[index])
+        return Inputs(
+            self.values[index], self.codes[index], None if self.known_noise is None else self.known_noise[index]
+        )
 
     def join(self, other: Inputs) -> Inputs:
         """These cells and then the other ones."""
         values, codes = np.vstack([self.values, other.values]), np.vstack([self.codes, other.codes])
-        if self.doubt is None and other.doubt is None:
+        if self.known_noise is None and other.known_noise is None:
             return Inputs(values, codes)
-        doubts = (np.zeros(len(each)) if each.doubt is None else each.doubt for each in (self, other))
+        doubts = (np.zeros(len(each)) if each.known_noise is None else each.known_noise for each in (self, other))
         return Inputs(values, codes, np.concatenate(list(doubts)))
 
 
@@ -97,8 +99,8 @@ class Kernel:
                 for part, at in summands[1:]:
                     block += _block(part, theta[at], left, right)
                 out[np.ix_(rows, columns)] += block
-        if b is None and a.doubt is not None:
-            out[np.diag_indices(len(a))] += a.doubt
+        if b is None and a.known_noise is not None:
+            out[np.diag_indices(len(a))] += a.known_noise
         return out
 
     def within(
@@ -132,7 +134,7 @@ class Pairs:
 
     def __init__(self, kernel: Kernel, inputs: Inputs) -> None:
         self.kernel = kernel
-        self.n, self.doubt = len(inputs), inputs.doubt
+        self.n, self.known_noise = len(inputs), inputs.known_noise
         lower_i, lower_j = np.tril_indices(self.n)
         self._flat = lower_i * self.n + lower_j
         self._count = np.where(lower_i == lower_j, 1.0, 2.0)  # how often a pair stands in the matrix
@@ -166,8 +168,8 @@ class Pairs:
             total[where] += value
         out = np.zeros((self.n, self.n))
         out.reshape(-1)[self._flat] = total
-        if self.doubt is not None:
-            out[np.diag_indices(self.n)] += self.doubt
+        if self.known_noise is not None:
+            out[np.diag_indices(self.n)] += self.known_noise
         return out
 
     def gradient(self, theta: FloatArray, weights: FloatArray) -> FloatArray:

@@ -13,7 +13,7 @@ from fewmark.core import Deployment
 from fewmark.runner.worker.process import WorkerProcess
 
 
-class Standing:
+class WarmWorker:
     """Holds the worker; whoever made this closes it."""
 
     def __init__(self) -> None:
