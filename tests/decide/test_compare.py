@@ -239,6 +239,18 @@ def test_command_line(tmp_path: Path) -> None:
     assert main(["compare", str(a), str(tmp_path / "none.csv")]) == 2
 
 
+def test_a_run_in_two_files_is_no_repeat(tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    runs = table("0.9", runs=1, seed=1).drop(columns="engine")
+    runs.to_csv(folder / "1.csv", index=False)
+    runs.to_csv(folder / "2.csv", index=False)
+    found = fewmark.compare(table("0.8").drop(columns="engine"), folder)
+    assert set(found.cells["n_b"]) == {1}
+    assert list(found.common.compared) == ["engine_version"]
+    assert any("counts once" in note for note in found.notes)
+
+
 def test_a_store_is_a_side(tmp_path: Path) -> None:
     a = tmp_path / "a.csv"
     table("0.8").to_csv(a, index=False)

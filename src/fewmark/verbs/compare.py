@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,27 +11,20 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fewmark import datasets
-from fewmark.core import FormatError, InputError
+from fewmark.core import InputError
 from fewmark.core.metrics import METRICS, TARGETS
 from fewmark.decide import compare as statistics
 from fewmark.decide.compare import Comparison, Verdict
-from fewmark.interop.gather import gather
-from fewmark.screening import RULES, apply
-from fewmark.screening import screen as find_faults
 from fewmark.tables.arrays import FloatArray, IntArray
 from fewmark.tables.columns import numbers_of
 from fewmark.tables.common_cells import CommonCells, common_cells, is_failed, mismatch, values_by_cell
 from fewmark.tables.identity import cell_columns
 from fewmark.tables.metrics import derive
-from fewmark.verbs.results import read_results
-from fewmark.verbs.source import Tabular, in_memory
+from fewmark.verbs.compare_sides import read_side
+from fewmark.verbs.source import Tabular
 
-# Rules that judge a cell by its neighbours would take a regression of a few cells for a fault.
-BY_NEIGHBOURS: Final = ("outlier", "cold-start", "impossible-speed")
 LATENCIES_FIRST: Final = ("e2e_latency_s", "tpot_s", "ttft_s")
 MORE_FAILED: Final = 0.01  # of all requests, from which on more failed ones are said
-SQLITE: Final = b"SQLite format 3\x00"
 
 
 @dataclass(frozen=True)
@@ -126,7 +118,7 @@ def compare(
         raise InputError("the tolerance of lengths must be a fraction between 0 and 1", got=length_tolerance)
     notes: list[str] = []
     sides = [
-        derive(_read(data, side, where or {}, screened, notes))
+        derive(read_side(data, side, where or {}, screened, notes))
         for data, side, where in ((a, "A", where_a), (b, "B", where_b))
     ]
     common = common_cells(sides[0], sides[1], length_tolerance=length_tolerance, ignored=ignored)
@@ -159,78 +151,6 @@ def compare(
     return Compared(
         names, metric, higher, threshold, confidence_level, verdict, words, found, cells, common, counts, tuple(notes)
     )
-
-
-def _read(data: Tabular, side: str, where: Mapping[str, str], screened: bool, notes: list[str]) -> pd.DataFrame:
-    table = in_memory(data)
-    if table is None:
-        assert isinstance(data, (str, Path))
-        table = _named(data, side, notes)
-    for name, value in where.items():
-        if name not in table:
-            raise InputError(f"{side} has no such column", got=name, hint=f"it has {', '.join(cell_columns(table))}")
-        texts = table[name].map(lambda cell: f"{cell:g}" if isinstance(cell, (int, float)) else str(cell))
-        kept = texts.str.casefold() == value.casefold()
-        if not kept.any():
-            hint = f"it has {', '.join(texts.unique()[:10])}"
-            raise InputError(f"{side} has no row of that {name}", got=value, hint=hint)
-        table = table.loc[kept]
-    table = table.reset_index(drop=True)
-    if not screened:
-        return table
-    findings = find_faults(table, [rule for rule in RULES if rule.name not in BY_NEIGHBOURS])
-    copies = [finding.row - 1 for finding in findings if finding.rule == "duplicate"]
-    left = apply(table, findings)
-    if excluded := len(table) - len(left):
-        notes.append(f"{side}: {excluded} of {len(table)} rows are faulty and left out (fewmark screen says why)")
-    if copies := [row for row in copies if row in left.index]:
-        notes.append(f"{side}: {len(copies)} rows repeat another's values to the last digit: copies, not repeats")
-        left = left.drop(index=copies)
-    if left.empty:
-        raise InputError(f"{side} has no row without a fault", got=f"{len(table)} rows", hint="fewmark screen says why")
-    return left
-
-
-def _named(data: str | Path, side: str, notes: list[str]) -> pd.DataFrame:
-    """The rows of a packaged dataset, a store, or files."""
-    path = Path(data)
-    if str(data) in datasets.names():
-        return datasets.load(str(data))
-    if "://" in str(data) or _is_store(path):
-        from fewmark.store import open_store  # SQL takes a second to load
-
-        with open_store(str(data), create=False) as opened:
-            table = pd.DataFrame(opened.table())
-        if table.empty:
-            raise InputError(f"the store of {side} has no measurements", got=str(data))
-        return table
-    tables = []
-    with tempfile.TemporaryDirectory(prefix="fewmark-compare-") as folder:
-        gathered = gather([data], Path(folder))
-        for file in gathered.files:
-            try:
-                table = read_results(file.path)
-            except FormatError as error:
-                if not file.found:
-                    raise
-                gathered.passed_over[file.shown] = error.what
-                continue
-            table.attrs = {}
-            tables.append(table.dropna(axis="columns", how="all"))  # or their types would be guessed
-    if gathered.passed_over:
-        name, reason = next(iter(gathered.passed_over.items()))
-        notes.append(f"{side}: {len(gathered.passed_over)} files passed over: {name}: {reason}, …")
-    if not tables:
-        raise InputError(f"{side} has no file of a known format", got=str(data))
-    return pd.concat(tables, ignore_index=True)
-
-
-def _is_store(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(len(SQLITE)) == SQLITE
-    except (OSError, ValueError):
-        return False
 
 
 def _name(data: Tabular, side: str) -> str:

@@ -1,0 +1,118 @@
+"""One side of a comparison: rows in memory, a packaged dataset, a store, one file or many."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pandas as pd
+
+from fewmark import datasets
+from fewmark.core import InputError
+from fewmark.interop.archives import is_archive
+from fewmark.interop.measurements import UNKNOWN
+from fewmark.screening import RULES, apply
+from fewmark.screening import screen as find_faults
+from fewmark.tables.identity import cell_columns
+from fewmark.verbs.results import read_results
+from fewmark.verbs.source import Tabular, in_memory
+
+if TYPE_CHECKING:
+    from fewmark.store import Store
+
+# Rules that judge a cell by its neighbours would take a regression of a few cells for a fault.
+BY_NEIGHBOURS: Final = ("outlier", "cold-start", "impossible-speed")
+SQLITE: Final = b"SQLite format 3\x00"
+
+
+def read_side(data: Tabular, side: str, where: Mapping[str, str], screened: bool, notes: list[str]) -> pd.DataFrame:
+    """The rows of one side ("A" or "B") with these values, without faulty ones and copies; adds to the notes.
+
+    Raises
+    ------
+    InputError, FormatError, StoreError
+        If it cannot be read, or nothing is left of it.
+    """
+    table = in_memory(data)
+    if table is None:
+        assert isinstance(data, (str, Path))
+        table = _named(data, side, notes)
+    for name, value in where.items():
+        if name not in table:
+            raise InputError(f"{side} has no such column", got=name, hint=f"it has {', '.join(cell_columns(table))}")
+        texts = table[name].map(lambda cell: f"{cell:g}" if isinstance(cell, (int, float)) else str(cell))
+        kept = texts.str.casefold() == value.casefold()
+        if not kept.any():
+            hint = f"it has {', '.join(texts.unique()[:10])}"
+            raise InputError(f"{side} has no row of that {name}", got=value, hint=hint)
+        table = table.loc[kept]
+    table = table.reset_index(drop=True)
+    if not screened:
+        return table
+    findings = find_faults(table, [rule for rule in RULES if rule.name not in BY_NEIGHBOURS])
+    copies = [finding.row - 1 for finding in findings if finding.rule == "duplicate"]
+    left = apply(table, findings)
+    if excluded := len(table) - len(left):
+        notes.append(f"{side}: {excluded} of {len(table)} rows are faulty and left out (fewmark screen says why)")
+    if copies := [row for row in copies if row in left.index]:
+        notes.append(f"{side}: {len(copies)} rows repeat another's values to the last digit: copies, not repeats")
+        left = left.drop(index=copies)
+    if left.empty:
+        raise InputError(f"{side} has no row without a fault", got=f"{len(table)} rows", hint="fewmark screen says why")
+    return left
+
+
+def _named(data: str | Path, side: str, notes: list[str]) -> pd.DataFrame:
+    """The rows of a packaged dataset, a store, or files."""
+    path = Path(data)
+    if str(data) in datasets.names():
+        return datasets.load(str(data))
+    if "://" in str(data) or _is_store(path):
+        from fewmark.store import open_store  # SQL takes a second to load
+
+        with open_store(str(data), create=False) as opened:
+            table = _table_of(opened)
+        if table.empty:
+            raise InputError(f"the store of {side} has no measurements", got=str(data))
+        return table
+    if path.is_file() and not is_archive(path):
+        return read_results(path)
+    return _imported(data, side, notes)
+
+
+def _imported(data: str | Path, side: str, notes: list[str]) -> pd.DataFrame:
+    """The rows of many files as importing them gives: one record of each run, however many files tell of it."""
+    from fewmark.store import open_store
+    from fewmark.verbs.import_files import import_files
+
+    with tempfile.TemporaryDirectory(prefix="fewmark-compare-") as folder:
+        store = f"sqlite:///{Path(folder) / 'side.db'}"
+        found = import_files([data], store=store)
+        with open_store(store) as opened:
+            table = _table_of(opened)
+    if found.passed_over:
+        name, reason = next(iter(found.passed_over.items()))
+        notes.append(f"{side}: {len(found.passed_over)} files passed over: {name}: {reason}")
+    if told_twice := sum(file.n_poorer + file.n_copies for file in found):
+        notes.append(f"{side}: {told_twice} records tell of a run that another one tells of, too; each run counts once")
+    if table.empty:
+        raise InputError(f"{side} has no measurements", got=str(data))
+    return table
+
+
+def _table_of(store: Store) -> pd.DataFrame:
+    """The store's rows, with unknown engines and models unknown, as they are in a table."""
+    table = pd.DataFrame(store.table())
+    for name in ("engine", "model"):
+        table[name] = table[name].astype(object).where(table[name] != UNKNOWN, None)
+    return table
+
+
+def _is_store(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(SQLITE)) == SQLITE
+    except (OSError, ValueError):
+        return False
