@@ -14,8 +14,9 @@ from click.testing import CliRunner
 import fewmark
 from fewmark.cli import main
 from fewmark.cli.compare import command
-from fewmark.core import InputError
+from fewmark.core import Case, Deployment, InputError, Measurement, Sample, Workload
 from fewmark.decide.compare import Comparison, compare, holm, noise_factors
+from fewmark.store import open_store
 
 CELLS = 12
 BATCHES = (1, 2, 4, 8, 16, 32)
@@ -259,3 +260,25 @@ def test_a_store_is_a_side(tmp_path: Path) -> None:
     fewmark.import_files([tmp_path / "b.csv"], store=store)
     for side in (store, tmp_path / "b.db"):
         assert fewmark.compare(a, side).verdict == "PASS"
+
+
+def test_repeats_of_one_measurement_are_repeats(tmp_path: Path) -> None:
+    sides = []
+    for version in ("0.8", "0.9"):
+        rng = np.random.default_rng(len(sides))
+        measurements = [
+            Measurement(
+                Case(Deployment(engine="vllm", model="m", engine_version=version), Workload(128, 64, batch_size=batch)),
+                samples=tuple(Sample(e2e_latency_s=float(np.exp(0.03 * rng.normal()))) for _ in range(4)),
+                n_repeats=4,
+            )
+            for batch in BATCHES
+        ]
+        sides.append(f"sqlite:///{tmp_path / version}.db")
+        with open_store(sides[-1]) as store:
+            store.add(measurements)
+    found = fewmark.compare(*sides)
+    assert found.verdict == "PASS"
+    assert set(found.cells["n_a"]) == {4}
+    assert found.overall is not None
+    assert found.overall.cv_a == pytest.approx(0.03, rel=0.5)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pandas as pd
 
 from fewmark import datasets
-from fewmark.core import InputError
+from fewmark.core import InputError, Measurement
 from fewmark.interop.archives import is_archive
-from fewmark.interop.measurements import UNKNOWN
+from fewmark.interop.measurements import UNKNOWN, from_measurements
 from fewmark.screening import RULES, apply
 from fewmark.screening import screen as find_faults
+from fewmark.tables.columns import numbers_of
 from fewmark.tables.identity import cell_columns
-from fewmark.verbs.results import read_results
+from fewmark.verbs.results import read_results, table_of, whole_measurements
 from fewmark.verbs.source import Tabular, in_memory
 
 if TYPE_CHECKING:
@@ -78,7 +80,9 @@ def _named(data: str | Path, side: str, notes: list[str]) -> pd.DataFrame:
             raise InputError(f"the store of {side} has no measurements", got=str(data))
         return table
     if path.is_file() and not is_archive(path):
-        return read_results(path)
+        table = read_results(path)
+        whole = None if _has_projected(table) else whole_measurements(path, table)
+        return table if whole is None else table_of(list(_single_repeats(whole)), table)
     return _imported(data, side, notes)
 
 
@@ -103,11 +107,26 @@ def _imported(data: str | Path, side: str, notes: list[str]) -> pd.DataFrame:
 
 
 def _table_of(store: Store) -> pd.DataFrame:
-    """The store's rows, with unknown engines and models unknown, as they are in a table."""
+    """The store's rows, one a repeat where its samples are known; unknown engines and models are unknown."""
     table = pd.DataFrame(store.table())
+    if (numbers_of(table, "n_repeats") > 1).any():
+        table = from_measurements(_single_repeats(store.measurements(withdrawn=False)))
     for name in ("engine", "model"):
         table[name] = table[name].astype(object).where(table[name] != UNKNOWN, None)
     return table
+
+
+def _has_projected(table: pd.DataFrame) -> bool:
+    return "provenance" in table and bool((table["provenance"] == "projected").any())
+
+
+def _single_repeats(measurements: Iterable[Measurement]) -> Iterator[Measurement]:
+    """Each repeat as a measurement by itself; the projected, whose samples were cut short, as they are."""
+    for found in measurements:
+        if len(found.samples) < 2 or found.projection is not None:
+            yield found
+        else:
+            yield from (replace(found, samples=(sample,), n_repeats=1) for sample in found.samples)
 
 
 def _is_store(path: Path) -> bool:
