@@ -229,6 +229,11 @@ def test_command_line(tmp_path: Path) -> None:
     assert found["verdict"] == "FAIL"
     assert found["compared"] == {"engine_version": {"a": ["0.8"], "b": ["0.9"]}}
     assert {cell["n_b"] for cell in found["cells"]} == {3}
+    for page in ("page.html", "page.md"):
+        assert main(["compare", str(a), str(b), "--out", str(tmp_path / page)]) == 0
+        text = (tmp_path / page).read_text(encoding="utf-8")
+        assert "B against A: PASS" in text
+        assert "threshold" in text
     for wrong in (
         ["--threshold", "0"],
         ["--threshold", "nan"],

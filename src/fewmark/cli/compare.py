@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewmark.core.errors import InputError
+from fewmark.core.files import write_file
 
 if TYPE_CHECKING:
     from fewmark.verbs.compare import Compared
@@ -27,6 +28,7 @@ MAX_SHOWN = 20  # cells; the JSON has them all
 @click.option("--ignore", multiple=True, metavar="COLUMN", help="A column that is no matter. Repeatable.")
 @click.option("--length-tolerance", type=float, default=0.02, show_default=True, help="Token counts this near are one.")
 @click.option("--no-screen", is_flag=True, help="Believe every row, faulty ones too.")
+@click.option("--out", metavar="FILE", help="Write a page with the figure: HTML, or Markdown if it ends in .md.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(
     a: str,
@@ -40,6 +42,7 @@ def command(
     ignore: tuple[str, ...],
     length_tolerance: float,
     no_screen: bool,
+    out: str | None,
     as_json: bool,
 ) -> int:
     """Whether B is slower than A by more than the threshold, over the cells that both have.
@@ -54,6 +57,8 @@ def command(
         where_a=_pairs(where_a), where_b=_pairs(where_b), ignored=ignore, length_tolerance=length_tolerance,
         screened=not no_screen,
     )  # fmt: skip
+    if out is not None:
+        _write(result, out)
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
     else:
@@ -61,6 +66,16 @@ def command(
     for note in result.notes:
         click.echo(f"note: {note}", err=True)
     return 1 if result.verdict == "FAIL" else 0
+
+
+def _write(result: Compared, out: str) -> None:
+    from fewmark.reporting.html import render_html
+    from fewmark.reporting.text import render_markdown
+    from fewmark.verbs.cards.comparison import comparison_card
+
+    render = render_markdown if out.endswith(".md") else render_html
+    write_file(out, render([comparison_card(result)], "Comparison"))
+    click.echo(f"wrote {out}", err=True)
 
 
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
