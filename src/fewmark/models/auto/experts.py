@@ -33,9 +33,10 @@ from fewmark.models.gp.posterior import Posterior
 from fewmark.tables.arrays import FloatArray, IntArray
 from fewmark.tables.identity import rows_by_group
 
-LONG: Final = (40, 20, 15)  # iterations of L-BFGS between expectations
+# Iterations of L-BFGS between expectations; stopped earlier, even from a good start, unseen deployments are foretold
+# worse.
+LONG: Final = (40, 20, 15)
 SHORT: Final = (15, 12, 12)  # what only calibrates, or begins, may be learned less far
-REFINE: Final = (12, 8, 8)  # from where fewer cells have led
 SETTLED: Final = 2  # inverses until noise has settled
 MANY: Final = 0.3  # share of cells in blocks, from which the whole inverse costs less than theirs
 DENSE: Final = 400  # asked cells of one deployment from which it pays to compress what is known of it
@@ -64,8 +65,7 @@ def learn_hypers(
     start = None
     if first:
         start = np.mean([hyper.theta for hyper in first], axis=0), float(np.mean([hyper.log_scale for hyper in first]))
-    rounds = LONG if start is None else REFINE
-    return [_learn(inputs, residual, max_cells, random_state, frozenset(), rounds, start), *folds]
+    return [_learn(inputs, residual, max_cells, random_state, frozenset(), LONG, start), *folds]
 
 
 def _learn(
