@@ -128,3 +128,11 @@ def test_unknown_equals_unknown_and_lists_are_compared_as_written():
     table = pd.DataFrame({"model": ["a", "a", None, np.nan], "option.x": [[1], [1], [2], [2]]})
     assert group_codes(table, ["model", "option.x"])[0].tolist() == [0, 0, 1, 1]
     assert cell_codes(table).tolist() == [0, 0, 1, 1]
+
+
+def test_one_row_is_a_mapping_and_what_is_no_table_is_refused():
+    asked = {**BASE, "input_tokens": 128, "output_tokens": 64, "batch_size": 4}
+    answered = fewmark.predict(asked, data=grid(), model="mechanistic", screened=False)
+    assert len(answered) == 1 and answered["abstained"].iloc[0] == ""
+    with pytest.raises(FewmarkError, match="no table"):
+        fewmark.predict(3, data=grid(), model="mechanistic", screened=False)

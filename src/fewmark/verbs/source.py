@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -28,12 +29,18 @@ def in_memory(data: Tabular) -> pd.DataFrame | None:
 
     Raises
     ------
-    FormatError
-        If a value cannot be what its column says.
+    InputError, FormatError
+        If it is no table, or a value cannot be what its column says.
     """
     if isinstance(data, (str, Path)):
         return None
-    frame = data if isinstance(data, pd.DataFrame) else pd.DataFrame(data)
+    if isinstance(data, Mapping) and data and all(isinstance(cell, str) or np.isscalar(cell) for cell in data.values()):
+        data = [data]  # one row
+    try:
+        frame = data if isinstance(data, pd.DataFrame) else pd.DataFrame(data)
+    except (ValueError, TypeError) as error:
+        hint = "a data frame, a list of rows as mappings, a mapping of columns, or a file's name"
+        raise InputError("that is no table", got=type(data).__name__, hint=f"{hint}; {error}") from None
     frame = frame.astype(object).where(frame.notna(), None)
     made = build_frame({str(name): frame[name].tolist() for name in frame}, verbatim=True)
     made.attrs["format"] = "memory"
