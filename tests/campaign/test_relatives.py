@@ -13,9 +13,9 @@ from fewmark.campaign import run_campaign
 from fewmark.core import Case, Cost, Deployment, Measurement, Sample, Workload
 from fewmark.models.registry import make_model
 from fewmark.store import open_store
+from fewmark.tables.repeats import target_cells
 from fewmark.verbs.campaign import public
 from fewmark.verbs.plan import plan
-from fewmark.verbs.run import prepare
 
 TARGET = "throughput_tok_s"
 SLOWER = 1.2
@@ -26,7 +26,7 @@ def mine() -> dict[Case, float]:
     table = datasets.load("llm-inference-bench", screened=True)
     chosen = table.model.eq("Qwen/Qwen2-7B") & table.accelerator.eq("Nvidia H100 GPU")
     chosen &= table.engine.eq("vLLM") & table.accelerator_count.eq(1)
-    X, y = prepare(table[chosen], "e2e_latency_s")
+    X, y = target_cells(table[chosen], "e2e_latency_s")
     deployment = Deployment(engine="vllm", model="Qwen2-7B", accelerator="H100-SXM5-80GB", accelerator_count=1)
     rows = zip(X.input_tokens, X.output_tokens, X.batch_size, y, strict=True)
     return {

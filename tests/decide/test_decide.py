@@ -92,7 +92,7 @@ def test_absurd_or_missing_prices_are_refused_by_the_path_of_the_key(text: str, 
 
 def test_the_schema_names_what_a_price_needs() -> None:
     assert price_schema()["$defs"]["Price"]["required"] == ["name", "per_hour"]
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="there is no such file"):
         load_prices("no/such/file.yaml")
 
 

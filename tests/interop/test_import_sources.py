@@ -270,8 +270,8 @@ def test_the_original_record_is_kept_without_secrets() -> None:
 
 def test_a_row_that_says_the_same_with_less_known_is_not_stored(capsys: pytest.CaptureFixture[str]) -> None:
     head = "engine,model,input_tokens,output_tokens,batch_size,e2e_latency_s,tensor_parallel_size,throughput_tok_s"
-    Path("plain.csv").write_text(f"{head}\nv,m,128,128,1,2.7183456789012345,,\nv,m,128,128,8,3.9,,-1\n")
+    Path("plain.csv").write_text(f"{head}\nv,m,128,128,1,2.7183456789012345,,\nv,m,128,128,8,3.9,,262564\n")
     Path("rich.csv").write_text(f"{head}\nv,m,128,128,1,2.7183456789012345,4,\n")
     assert [(file.n_added, file.n_copies) for file in import_files(["plain.csv", "rich.csv"])] == [(1, 1), (1, 0)]
     assert main(["screen"]) == 0
-    assert "row 1 (plain.csv, row 2): no run can have throughput_tok_s -1" in capsys.readouterr().out
+    assert "row 1 (plain.csv, row 2): throughput_tok_s is 2.626e+05" in capsys.readouterr().out

@@ -12,6 +12,7 @@ import pytest
 
 from fewmark.cli import main
 from fewmark.core import Case, Deployment, Measurement, Prediction, Sample, Workload
+from fewmark.models.base import Answers
 from fewmark.store import open_store
 from fewmark.verbs import report as verb
 
@@ -99,24 +100,17 @@ def test_in_cross_validation_no_model_sees_what_it_predicts(monkeypatch: pytest.
     cells = pd.DataFrame(rows, columns=names)
 
     class Spy:
-        def fit(self, X: pd.DataFrame, y: np.ndarray) -> None:
+        def fit(self, X: pd.DataFrame, y: np.ndarray) -> Spy:
             self.seen = set(X.itertuples(index=False, name=None))
+            return self
 
-        def predict(self, X: pd.DataFrame) -> np.ndarray:
+        def answer(self, X: pd.DataFrame, confidence_level: float) -> Answers:
             keys = [tuple("nan" if v != v else v for v in row) for row in X.itertuples(index=False, name=None)]
             seen = {tuple("nan" if v != v else v for v in row) for row in self.seen}
             assert not seen & set(keys)
             assert len(seen) + len(keys) == len(cells)
-            return np.ones(len(X))
-
-        def predict_interval(self, X: pd.DataFrame, confidence_level: float) -> np.ndarray:
-            return np.ones((len(X), 2))
-
-        def provenance(self, X: pd.DataFrame) -> list[str]:
-            return ["interpolated"] * len(X)
-
-        def similarity(self, X: pd.DataFrame) -> np.ndarray:
-            return np.ones(len(X))
+            one = np.ones(len(X))
+            return Answers(one, one, one, np.full(len(X), "interpolated"), one, [""] * len(X))
 
     monkeypatch.setattr(verb, "make_model", lambda name, **settings: Spy())
     told = verb.cross_validate(cells, "y", "spy", random_state=1)

@@ -118,14 +118,14 @@ def starved_then_fed(folder, starve, feed):
 
 def test_a_file_that_may_not_grow_stops_the_run_and_it_goes_on_when_it_may(tmp_path):
     (tmp_path / "suite.yaml").write_text(SUITE)
-    starved_then_fed(tmp_path, lambda: run_in(tmp_path, limit=260_000), lambda: run_in(tmp_path))
+    starved_then_fed(tmp_path, lambda: run_in(tmp_path, limit=340_000), lambda: run_in(tmp_path))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root; the limit on files above does not")
 def test_a_full_disk_stops_the_run_and_it_goes_on_when_there_is_room(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "none", disk], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=480k", "none", disk], capture_output=True)
     if mounted.returncode:
         pytest.skip("a container that may not mount; the limit on files above is tested everywhere")
     try:

@@ -164,4 +164,4 @@ def test_a_batch_goes_on_where_it_was_and_measures_in_full_what_was_only_cut(wor
 def test_cases_are_written_of_one_suite(worker, capsys):
     assert main(["suites", "--write-cases", "x.jsonl"]) == 2
     assert main(["suites", "suite.yaml", "--write-cases", "no/such/x.jsonl"]) == 2
-    assert "cannot write the cases" in capsys.readouterr().err
+    assert "the file cannot be written" in capsys.readouterr().err

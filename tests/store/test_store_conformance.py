@@ -334,7 +334,7 @@ JSON = st.recursive(
     max_leaves=6,
 )
 OPTIONS = st.dictionaries(st.text(max_size=5), JSON, max_size=3)
-COUNTS = st.none() | st.integers(1, 2**70)
+COUNTS = st.none() | st.integers(1, 2**53)
 DEPLOYMENTS = st.builds(
     Deployment,
     engine=WORDS,
@@ -345,7 +345,7 @@ DEPLOYMENTS = st.builds(
     placement=st.none() | TEXT | OPTIONS,
     engine_options=OPTIONS,
 )
-WORKLOADS = st.builds(Workload, NUMBERS, NUMBERS, batch_size=st.integers(1, 2**70), options=OPTIONS) | st.builds(
+WORKLOADS = st.builds(Workload, NUMBERS, NUMBERS, batch_size=st.integers(1, 2**53), options=OPTIONS) | st.builds(
     Workload, NUMBERS, NUMBERS, concurrency=st.integers(1, 1000)
 )
 WORKLOADS |= st.builds(Workload, NUMBERS, NUMBERS, request_rate=NUMBERS)

@@ -180,7 +180,8 @@ def test_a_connection_that_postgresql_ended_is_opened_again(
     url = postgres()
     with open_store(url) as store, psycopg.connect(url, autocommit=True) as other:
         store.add([make_measurement(1)])
-        other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        mine = "pid <> pg_backend_pid() AND datname = current_database()"
+        other.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}")
         assert store.add([make_measurement(2)]) == 1 and store.count() == 2
 
 

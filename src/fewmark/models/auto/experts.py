@@ -33,8 +33,8 @@ from fewmark.models.gp.posterior import Posterior
 from fewmark.tables.arrays import FloatArray, IntArray
 from fewmark.tables.identity import rows_by_group
 
-# Iterations of L-BFGS between expectations; stopped earlier, even from a good start, unseen deployments are foretold
-# worse.
+# Iterations of L-BFGS between expectations. From the folds' hyperparameters on, fewer are not enough: deployments never
+# seen are predicted worse.
 LONG: Final = (40, 20, 15)
 SHORT: Final = (15, 12, 12)  # what only calibrates, or begins, may be learned less far
 SETTLED: Final = 2  # inverses until noise has settled
@@ -54,18 +54,9 @@ class Hyperparameters:
 def learn_hypers(
     inputs: Inputs, residual: FloatArray, max_cells: int, random_state: int, unseen: Sequence[frozenset[int]]
 ) -> list[Hyperparameters]:
-    """Hyperparameters from the cells of all deployments, then those that never saw each set of unseen ones.
-
-    Those of fewer cells come first, since each of their steps costs an eighth, and all cells go on from their mean.
-    """
-    folds = [_learn(inputs, residual, max_cells // 2, random_state, hidden, SHORT, None) for hidden in unseen]
-    first = folds
-    if not folds and len(residual) > max_cells:
-        first = [_learn(inputs, residual, max_cells // 2, random_state, frozenset(), SHORT, None)]
-    start = None
-    if first:
-        start = np.mean([hyper.theta for hyper in first], axis=0), float(np.mean([hyper.log_scale for hyper in first]))
-    return [_learn(inputs, residual, max_cells, random_state, frozenset(), LONG, start), *folds]
+    """Hyperparameters from the cells of all deployments, then those that never saw each set of unseen ones."""
+    folds = [_learn(inputs, residual, max_cells // 2, random_state, hidden, SHORT) for hidden in unseen]
+    return [_learn(inputs, residual, max_cells, random_state, frozenset(), LONG), *folds]
 
 
 def _learn(
@@ -75,7 +66,6 @@ def _learn(
     random_state: int,
     unseen: frozenset[int],
     rounds: tuple[int, ...],
-    start: tuple[FloatArray, float] | None,
 ) -> Hyperparameters:
     rows = np.flatnonzero(~np.isin(inputs.codes[:, DEPLOYMENT], list(unseen)))
     if len(rows) > max_cells:
@@ -84,7 +74,7 @@ def _learn(
     kernel = Kernel(parts())
     _, group = np.unique(inputs.codes[rows, DEPLOYMENT], return_inverse=True)
     theta, noise = regression.learn(
-        kernel, prior(kernel), inputs.take(rows), residual[rows], group.astype(np.int64), rounds=rounds, start=start
+        kernel, prior(kernel), inputs.take(rows), residual[rows], group.astype(np.int64), rounds=rounds
     )
     return Hyperparameters(theta, noise.log_scale, unseen)
 
