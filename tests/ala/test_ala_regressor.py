@@ -22,6 +22,7 @@ from fewmark.models.ala.regressor import AlaRegressor
     [AlaRegressor(), AlaRegressor(fitting="line"), AlaRegressor(learner=LinearRegression()), ErrorPredictor()],
     ids=repr,
 )
+@pytest.mark.slow
 def test_passes_scikit_learns_checks_without_exception(estimator):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the checks' own, about what they leave out

@@ -80,6 +80,7 @@ def test_state_best_never_leaves_the_best(table):
     assert (log.accepted & (log.error > log.state_error)).any()
 
 
+@pytest.mark.slow
 def test_every_step_changes_one_element_and_empties_no_set(table):
     log = anneal(*table, schedule=Schedule(n_iterations=200, temperature=1e9, cooling=1.0))
     known = log.known[:-1]
@@ -94,6 +95,7 @@ def test_neighbours_are_all_that_a_modification_reaches():
     assert reached == {n.tobytes() for n in neighbours(state, bounds)}
 
 
+@pytest.mark.slow
 def test_same_seed_same_log_whatever_the_jobs_and_chains(table):
     alone = anneal(*table, schedule=SHORT, n_chains=3, random_state=5)
     assert same(alone, anneal(*table, schedule=SHORT, n_chains=3, random_state=5))

@@ -43,6 +43,7 @@ def test_designs_train_on_as_many_cells_and_differ_only_in_where():
         assert design(pair, batch, np.random.default_rng(1)).sum() == 12
 
 
+@pytest.mark.slow
 def test_the_whole_reproduction_small(tmp_path, monkeypatch):
     whole = load("llm-inference-bench", screened=True)
     few = ["Meta-Llama-3-8B", "Llama-2-7b", "Mistral-7B", "Qwen2-7B"]

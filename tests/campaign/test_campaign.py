@@ -97,6 +97,7 @@ def test_it_reaches_the_error_for_little_and_the_claim_is_true() -> None:
         json.dumps(campaign.to_dict(), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_a_claim_about_a_large_grid_is_not_made_from_one_moment_of_the_machine() -> None:
     deployment = grid()[0].deployment
     cases = [

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from fewmark.campaign import run_campaign
 from fewmark.core import Case, Cost, Deployment, Measurement, Sample, Workload
@@ -51,6 +52,7 @@ class Noisy:
         return SimpleNamespace(measurements=tuple(came))
 
 
+@pytest.mark.slow
 def test_thirty_times_less_than_the_whole_grid_and_as_right_as_measuring_it_again() -> None:
     times_less, shortfall = [], []
     for seed in (0, 1, 2):
@@ -70,6 +72,7 @@ def test_thirty_times_less_than_the_whole_grid_and_as_right_as_measuring_it_agai
     assert np.median(shortfall) < 0.01
 
 
+@pytest.mark.slow
 def test_intervals_hold_against_another_hour_of_the_machine() -> None:
     """Of a campaign of single runs, whose minute is off from the hour of the reference by 6%."""
     inside, forecast, error = [], [], []

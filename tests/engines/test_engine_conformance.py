@@ -49,6 +49,7 @@ def test_it_is_available_where_the_tests_run(name):
     assert probe(name).available
 
 
+@pytest.mark.slow
 def test_a_workload_is_measured_with_every_token_and_its_time(engine):
     outcome = measure(engine, WORK, Policy(max_repeats=3), seed=5)
     assert outcome.status is Status.OK, outcome.error

@@ -36,6 +36,7 @@ def test_more_work_never_takes_less(field):
 @pytest.mark.parametrize(
     ("placement", "tier"), [("cpu", "cpu"), ("disk", "disk"), (FrozenMap({"weights": "disk", "cache": "cpu"}), "disk")]
 )
+@pytest.mark.slow
 def test_weights_on_other_tiers_give_every_token_and_leave_nothing_behind(placement, tier, tmp_path):
     engine = TransformersEngine()
     options = {"threads": 1, "offload_folder": str(tmp_path)}

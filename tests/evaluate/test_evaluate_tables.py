@@ -57,6 +57,7 @@ def test_unknown_names_are_refused(table):
         evaluate(table, "sparse-25", ["no-such-model"])
 
 
+@pytest.mark.slow
 def test_a_model_that_looks_at_one_deployment_abstains_on_unseen_ones(table):
     done = evaluate(table, "transfer-0", ["mechanistic", "linear"])
     silent, pooled = (done.summary["models"][name] for name in ("mechanistic", "linear"))
@@ -77,6 +78,7 @@ def test_where_nothing_else_is_known_the_usual_anchors_are_measured(table, k):
         assert set(done.details["abstained"]) == {"nothing is known"}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_however_many_jobs(make_table):
     table = make_table(5)
     once = evaluate(table, "sparse-25", ["linear"], seed=4)
@@ -85,6 +87,7 @@ def test_the_same_seed_gives_the_same_numbers_however_many_jobs(make_table):
     assert scored(evaluate(table, "sparse-25", ["linear"], seed=5)) != scored(once)
 
 
+@pytest.mark.slow
 def test_a_model_is_scored_alike_alone_and_among_others(make_table):
     table = make_table(5)
     alone = scored(evaluate(table, "extrapolate-batch", ["loglog"]))

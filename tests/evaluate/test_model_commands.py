@@ -104,6 +104,7 @@ def test_evaluate_writes_what_the_function_returns(data, tmp_path, capsys):
     assert "loglog" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_several_protocols_and_models_come_in_one_file(data, tmp_path):
     out = tmp_path / "out.json"
     ask = ["evaluate", "--data", str(data), "--protocol", "sparse-25,extrapolate-batch", "--json", str(out)]
@@ -153,6 +154,7 @@ def test_the_share_inside_is_shown_of_accelerators_that_have_enough_hidden_cells
         (["predict", "--data", "DATA", "--model", "loglog", "--cases", "UNLOAD"], "batch_size"),
     ],
 )
+@pytest.mark.slow
 def test_wrong_requests_get_one_error_and_exit_with_2(data, cases, tmp_path, capsys, monkeypatch, arguments, word):
     monkeypatch.chdir(tmp_path)
     files = {"DATA": data, "CASES": cases}

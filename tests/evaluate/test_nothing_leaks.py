@@ -35,6 +35,7 @@ def played(turn, X, y, cells, name):
     poison=st.sampled_from([np.nan, np.inf, -1.0, 0.0, 1e-12, 1e12]),
     name=st.sampled_from(["linear", "loglog", "mechanistic", "xgboost"]),
 )
+@pytest.mark.slow
 def test_hidden_values_change_nothing(prepared, protocol, which, poison, name):
     X, y, cells, accelerators = prepared
     rounds = list(turns(protocol, cells, accelerators, 0))
@@ -49,6 +50,7 @@ def test_hidden_values_change_nothing(prepared, protocol, which, poison, name):
 
 
 @pytest.mark.parametrize("name", ["auto", "ala", "gradient-boosting"])
+@pytest.mark.slow
 def test_hidden_values_change_nothing_for_the_slow_models_either(prepared, name):
     X, y, cells, accelerators = prepared
     turn = next(turns("transfer-2", cells, accelerators, 0))

@@ -148,6 +148,7 @@ def test_every_format_reads_its_own_files(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", format_names())
+@pytest.mark.slow
 def test_damaged_files_give_one_clear_error_or_a_table(name: str, tmp_path: Path) -> None:
     for original in files_of(name, tmp_path)[:2]:
         raw = original.read_bytes()

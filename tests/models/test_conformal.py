@@ -65,6 +65,7 @@ def test_too_few_scores_for_a_level_give_no_bound():
 
 
 @pytest.mark.parametrize("level", [0.6, 0.9])
+@pytest.mark.slow
 def test_intervals_keep_their_level_on_exchangeable_data(level):
     rng, inside = np.random.default_rng(7), []
     for _ in range(60):

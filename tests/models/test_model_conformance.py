@@ -42,6 +42,7 @@ def model(name, fitted, known):
     return fitted[name]
 
 
+@pytest.mark.slow
 def test_answers_have_their_shapes_and_silences_their_reasons(model, table):
     value, interval = model.predict(table), model.predict_interval(table)
     assert value.shape == (len(table),) and interval.shape == (len(table), 2)
@@ -100,6 +101,7 @@ def test_higher_levels_are_wider(model, table):
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, np.nan])
+@pytest.mark.slow
 def test_levels_that_are_none_are_refused(model, table, level):
     with pytest.raises(ModelError):
         model.predict_interval(table, level)
@@ -146,6 +148,7 @@ def test_an_unfitted_model_says_so(name, table):
         make_model(name, target=TARGET).predict(table)
 
 
+@pytest.mark.slow
 def test_repeats_of_a_cell_are_one_cell(name, model, known, table):
     X = pd.concat([known, known], ignore_index=True)
     twice = make_model(name, target=TARGET).fit(X, np.tile(known[TARGET].to_numpy(), 2))

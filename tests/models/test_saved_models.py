@@ -39,6 +39,7 @@ def edited(path, **values):
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.slow
 def test_every_model_comes_back_with_the_same_numbers(name, make_table, tmp_path):
     table = make_table(4, noise=0.02)
     table["option.kv"] = np.where(table["model"] == "model-0", "fp8", None)

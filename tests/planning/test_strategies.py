@@ -54,6 +54,7 @@ def test_every_strategy_proposes_open_candidates_only(name: str, make_grid: Any)
     assert all(proposal.forecast_error_after <= proposal.forecast_error_before for proposal in asked)
 
 
+@pytest.mark.slow
 def test_narrowing(make_grid: Any) -> None:
     recorded = make_grid(loads=(1, 2, 3, 4, 6, 8), outputs=(32, 128, 1024))
     space = recorded.space

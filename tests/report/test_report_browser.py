@@ -99,6 +99,7 @@ def test_hovering_shows_value_interval_and_provenance(cards: list[Card], open_pa
     assert "<script>alert(1)</script>" in text  # the label, as text
 
 
+@pytest.mark.slow
 def test_the_page_can_reach_nothing_and_the_console_would_tell(cards: list[Card], open_page: Open) -> None:
     html = render_html(cards[:1] + cards[3:], "A report")
     tampered = html.replace("<main ", '<img src="https://example.com/x.png"><main ', 1)

@@ -34,6 +34,7 @@ def search(folder, limit, **suite):
     return found, json.loads(json.dumps(found.to_dict()))
 
 
+@pytest.mark.slow
 def test_memory_that_really_runs_out_ends_the_search_and_is_learnt(tmp_path):
     small = {"placement": "cpu", "layers": 1}
     found, told = search(tmp_path, "600MiB", tokens=2048, **small)

@@ -68,6 +68,7 @@ def test_the_growth_of_a_step_is_recovered_from_a_few_full_runs(alone, by_load):
 
 @pytest.mark.parametrize("growth", [(0.0, 0.0), (1e-6, 5e-7), (2e-6, 2e-6)])
 @pytest.mark.parametrize(("visit", "spikes"), [(0.003, 0.0), (0.01, 0.02), (0.1, 0.05)])
+@pytest.mark.slow
 def test_projections_are_as_near_as_the_machine_allows_and_the_intervals_hold(growth, visit, spikes):
     rng = np.random.default_rng(7)
     errors, naive, between, inside = [], [], [], []

@@ -193,6 +193,7 @@ def test_a_suite_and_a_person_may_ask_for_rounds(plugin, tmp_path, monkeypatch):
         settings(0)
 
 
+@pytest.mark.slow
 def test_on_a_machine_of_two_speeds_rounds_tell_the_projection_of_both():
     path = Path(__file__).parents[2] / "benchmarks" / "simulated_machine.py"
     spec = importlib.util.spec_from_file_location("simulated_machine", path)

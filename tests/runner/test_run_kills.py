@@ -65,6 +65,7 @@ def cell(measurement):
     return (str(measurement.case.workload.output_tokens), str(measurement.case.workload.batch_size))
 
 
+@pytest.mark.slow
 def test_killing_parent_and_worker_at_random_points_loses_and_duplicates_nothing(plugin, tmp_path):
     (tmp_path / "suite.yaml").write_text(
         "deployments: [{engine: dummy, model: toy, engine_options: {pause_s: 0.005, journal: journal}}]\n"
@@ -106,6 +107,7 @@ def test_killing_parent_and_worker_at_random_points_loses_and_duplicates_nothing
 
 
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGINT, 3), (signal.SIGTERM, 2)])
+@pytest.mark.slow
 def test_ctrl_c_and_sigterm_stop_cleanly_and_keep_what_there_is(plugin, tmp_path, number, times):
     (tmp_path / "suite.yaml").write_text(
         "deployments: [{engine: dummy, model: toy, engine_options: {pause_s: 0.05, journal: journal}}]\n"

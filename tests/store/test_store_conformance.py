@@ -383,6 +383,7 @@ MEASUREMENTS = st.builds(
 # One store for all examples: what one leaves behind must not disturb the next.
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(MEASUREMENTS, min_size=1, max_size=3))
+@pytest.mark.slow
 def test_any_measurement_comes_back(store: Store, items: list[Measurement]) -> None:
     before = {item.measurement_id for item in store.measurements()}
     ids = {item.measurement_id for item in items}

@@ -38,6 +38,7 @@ def test_eight_processes_lose_and_duplicate_nothing(
 
 
 @pytest.mark.parametrize("step", [1, 150])
+@pytest.mark.slow
 def test_a_killed_writer_loses_nothing_it_was_told_was_stored(
     durable_url: str, start_writer: Start, make_measurement: Make, step: int
 ) -> None:
