@@ -31,6 +31,7 @@ MARK: Final = b'{"fewmark": '
 POLL_S: Final = 0.25  # how often a silent worker is checked for being alive
 CLOSE_TIMEOUT_S: Final = 10.0
 KEEPER_TIMEOUT_S: Final = 12.0
+GROUP_TIMEOUT_S: Final = 10.0
 PREFIX_TIMEOUT_S: Final = 5.0
 MAX_SHOWN_CHARACTERS: Final = 2000
 LOG_TAIL_BYTES: Final = 2000
@@ -240,8 +241,13 @@ class WorkerProcess:
             self._process.wait(timeout_s)
 
     def _end_group(self) -> None:
+        """End what is left of the group, and wait until it is gone: large memory takes its time to be given back."""
+        deadline = time.monotonic() + GROUP_TIMEOUT_S
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            while time.monotonic() < deadline:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.poll()
+                time.sleep(0.01)
 
     def _ask(
         self, request: Mapping[str, Any], timeout_s: float, samples: list[Sample] | None = None, most: int = 0
