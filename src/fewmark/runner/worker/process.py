@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from fewmark.core import Deployment, EngineError, FrozenMap, InputError, Sample, Status, Workload
 from fewmark.core.errors import MALFORMED
@@ -213,9 +213,8 @@ class WorkerProcess:
         streams = (self._process.stdout, self._process.stderr, self._process.stdin)
         for thread, stream in zip(self._threads, streams, strict=True):
             thread.join(timeout=1.0)
-            if stream is not None and not thread.is_alive():
-                with contextlib.suppress(OSError):
-                    stream.close()
+            if stream is not None:
+                threading.Thread(target=_close_after, args=(thread, stream), daemon=True).start()
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[Telemetry | None]:
@@ -383,3 +382,9 @@ def _oom_kills() -> int:
             if name == "oom_kill":
                 return int(count)
     return 0
+
+
+def _close_after(thread: threading.Thread, stream: IO[bytes]) -> None:
+    thread.join()
+    with contextlib.suppress(OSError):
+        stream.close()
