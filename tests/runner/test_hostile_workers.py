@@ -13,7 +13,8 @@ from fewmark.runner.worker import process
 from fewmark.runner.worker.process import WorkerProcess
 
 # A worker that is killed at any step may leave pipes to the garbage collector, which says so.
-pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <_io.FileIO:pytest.PytestUnraisableExceptionWarning")
+UNCLOSED = "ignore:Exception ignored in. <_io.FileIO:pytest.PytestUnraisableExceptionWarning"
+pytestmark = pytest.mark.filterwarnings(UNCLOSED)
 
 CASES = [Case(Deployment("dummy", "toy"), Workload(4, 2, batch_size=b)) for b in (1, 2)]
 HELLO = {"fewmark": 1, "event": "hello", "pid": 0, "environment": {}}
