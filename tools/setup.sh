@@ -41,7 +41,7 @@ run)
     pip --no-build-isolation --editable '.[transformers]'
     ;;
 dev)
-    pip --no-build-isolation --editable '.[transformers,postgres,figures,load]' -r tools/dev-requirements.txt
+    pip --no-build-isolation --editable '.[transformers,postgres,figures,load,web,mcp]' -r tools/dev-requirements.txt
     for name in chromium chromium-browser google-chrome; do
         command -v "$name" >/dev/null 2>&1 && exit 0
     done
