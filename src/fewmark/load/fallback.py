@@ -29,6 +29,7 @@ except ImportError as error:
 
 READ_BUFFER: Final = 1 << 20  # a small one stops and starts long prompts' answers
 SCAN_S: Final = 0.05
+MAX_SENDS: Final = 8  # of one request, over connections that turn out to be closed
 BACKOFF_S: Final = 0.1
 PULL: Final = 64
 
@@ -200,27 +201,18 @@ class FallbackLoop:
         headers = {"Content-Type": "application/json", "User-Agent": "fewmark", **self._endpoint.headers}
         if self._key is not None:
             headers["Authorization"] = f"Bearer {self._key}"
-        url = f"{'https' if self._endpoint.is_tls else 'http'}://{_netloc(self._endpoint)}"
         try:
-            async with session.post(
-                url + self._endpoint.path(plan.path),
-                data=plan.body,
-                headers=headers,
-                allow_redirects=False,
-                trace_request_ctx=sent,
-            ) as response:
-                sent.first_byte_ns = realtime_ns()
-                decoder.feed([sent.first_byte_ns], [_head(response)])
-                while decoder.failure is None and not decoder.says_done:
-                    data = await response.content.readany()
-                    stamp_ns = realtime_ns()
-                    if not data:
-                        break
-                    decoder.feed([stamp_ns], [data])
-                    sent.end_ns = stamp_ns
-                if decoder.failure is None:
-                    await response.read()  # the end of the body, so that the connection can carry another request
-                decoder.end()
+            for _ in range(MAX_SENDS):
+                try:
+                    await self._exchange(session, sent, headers, decoder)
+                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                    if not sent.reused or sent.first_byte_ns is not None:
+                        raise
+                    sent.reused = False  # the server closed it while it was idle; what was sent never arrived
+                    continue
+                break
+            else:
+                raise aiohttp.ServerDisconnectedError
         except asyncio.CancelledError:
             status, reason = RequestStatus.CANCELLED, "not finished before the end of the load"
         except Exception as error:  # every failure of a request is its record
@@ -231,6 +223,31 @@ class FallbackLoop:
         self._sink(record, decoder.answer.chunks)
         if status in (RequestStatus.REFUSED, RequestStatus.TLS_ERROR):
             await asyncio.sleep(BACKOFF_S)
+
+    async def _exchange(
+        self, session: aiohttp.ClientSession, sent: Sent, headers: dict[str, str], decoder: Decoder
+    ) -> None:
+        plan = sent.plan
+        url = f"{'https' if self._endpoint.is_tls else 'http'}://{_netloc(self._endpoint)}"
+        async with session.post(
+            url + self._endpoint.path(plan.path),
+            data=plan.body,
+            headers=headers,
+            allow_redirects=False,
+            trace_request_ctx=sent,
+        ) as response:
+            sent.first_byte_ns = realtime_ns()
+            decoder.feed([sent.first_byte_ns], [_head(response)])
+            while decoder.failure is None and not decoder.says_done:
+                data = await response.content.readany()
+                stamp_ns = realtime_ns()
+                if not data:
+                    break
+                decoder.feed([stamp_ns], [data])
+                sent.end_ns = stamp_ns
+            if decoder.failure is None:
+                await response.read()  # the end of the body, so that the connection can carry another request
+            decoder.end()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -26,7 +26,6 @@ from fewmark.load.connection import (
     Read,
     Receive,
     drain,
-    stamp_socket,
 )
 from fewmark.load.decoding import Decoder, Sent, make_record
 from fewmark.load.endpoint import Endpoint, Mask
@@ -35,6 +34,7 @@ from fewmark.load.polling import make_poller
 from fewmark.load.records import RequestPlan, RequestRecord, RequestStatus, WorkerUse
 from fewmark.load.schedule import Schedule
 from fewmark.load.settings import LoadSettings
+from fewmark.load.stamping import kernel_stamping
 from fewmark.load.tls import TlsConnection
 
 SCAN_S: Final = 0.05
@@ -135,8 +135,7 @@ class Loop:
             self.start_at(realtime_ns())
         cpu_s = time.process_time()
         started_ns = realtime_ns()
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as waker:
-            stamp_socket(waker)  # the kernel begins to stamp packets when a socket first asks, a little later
+        with kernel_stamping():
             try:
                 self._turn()
             finally:

@@ -58,6 +58,15 @@ def test_bad_answers(server, load, wire, tls_server):
     assert not tls_server.n_connections
 
 
+@pytest.mark.parametrize("pause_s", [0.0, 0.02])
+def test_a_connection_closed_while_idle_is_made_anew(server, load, wire, pause_s):
+    server.script = lambda path: [*wire.answer(), pause_s]
+    server.close_after = True  # without saying so in a header
+    result = load(server.url, [wire.plan(i) for i in range(12)], concurrency=1, **FALLBACK)
+    assert [r.status for r in result.records] == [RequestStatus.OK] * 12
+    assert len(server.heads) == 12
+
+
 def test_no_connection(load, wire, tls_server):
     (record,) = load("http://127.0.0.1:9", [wire.plan()], **FALLBACK).records
     assert (record.status, record.send_s) == (RequestStatus.REFUSED, None)
