@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fewmark import datasets
-from fewmark.models.auto.experts import Pool
+from fewmark.models.auto.experts import LocalExpert
 from fewmark.models.auto.latency_gp import LatencyGP
 from fewmark.verbs.run import prepare
 
@@ -30,19 +30,19 @@ def main() -> int:
     for target in options.target.split(","):
         X, y = prepare(datasets.load(options.data, screened=True), target)
         model = LatencyGP(target=target).fit(X, y)
-        parts = [part for pool in model.pools_ for part in left_out(pool)]
+        parts = [part for expert in model.experts_.members for part in left_out(expert)]
         error, far, end = (np.concatenate(column) for column in zip(*parts, strict=True))
         shown = [f"{100 * np.median(error[which]):.2f}%" for which in (slice(None), far, end)]
         print(f"{target:<18}{len(error):>7}{shown[0]:>8}{shown[1]:>14}{shown[2]:>19}", flush=True)
     return 0
 
 
-def left_out(pool: Pool) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def left_out(expert: LocalExpert) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Of each deployment the errors of its cells, which are at its largest load, and which shortest or longest."""
-    posterior = pool.posterior
-    for rows in pool.members.values():
+    posterior = expert.posterior
+    for rows in expert.members.values():
         gap = [posterior.without(np.array([row]))[0][0] - posterior.y[row] for row in rows]
-        load, length = pool.axes[rows, 2], np.exp2(pool.axes[rows, :2]).sum(1)
+        load, length = expert.axes[rows, 2], np.exp2(expert.axes[rows, :2]).sum(1)
         yield np.abs(np.expm1(gap)), load == load.max(), (length == length.max()) | (length == length.min())
 
 

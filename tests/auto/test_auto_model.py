@@ -161,8 +161,8 @@ def test_a_design_spreads_and_takes_no_value_of_the_deployment(fitted: tuple[Lat
 def test_pools_of_relatives_answer_like_the_whole(cells: pd.DataFrame) -> None:
     hidden = np.arange(len(cells)) % 5 == 2
     X, y = cells[~hidden], cells.y[~hidden].to_numpy()
-    whole, parted = LatencyGP().fit(X, y), LatencyGP(max_pool_cells=240).fit(X, y)
-    assert len(parted.pools_) == 3
+    whole, parted = LatencyGP().fit(X, y), LatencyGP(max_expert_cells=240).fit(X, y)
+    assert len(parted.experts_.members) == 3
     error = [np.median(np.abs(m.predict(cells[hidden]) / cells.y[hidden] - 1)) for m in (whole, parted)]
     assert error[1] < 1.5 * error[0] + 0.002
     stranger = cells.head(4).assign(engine="engine-9")

@@ -12,7 +12,7 @@ import pytest
 from fewmark.models.analytic.mechanistic import work
 from fewmark.models.auto import extrapolation
 from fewmark.models.auto.conformity_scores import LeftOut
-from fewmark.models.auto.extrapolation import FEW, USUAL, learn, parametric, pulled
+from fewmark.models.auto.extrapolation import FEW, USUAL, learn, parametric, shrunk
 from fewmark.models.auto.latency_gp import LatencyGP
 from fewmark.models.persistence import load_model, save_model
 
@@ -66,7 +66,7 @@ def test_trust_is_earned_on_other_deployments(n_deployments: int) -> None:
 
 
 def test_a_stiff_model_far_off_moves_a_prediction_by_a_few_deviations_at_most() -> None:
-    moved = pulled(np.zeros(3), np.array([5.0, 0.01, np.nan]), np.full(3, 0.1), np.full(3, 2.0), 1.0)
+    moved = shrunk(np.zeros(3), np.array([5.0, 0.01, np.nan]), np.full(3, 0.1), np.full(3, 2.0), 1.0)
     assert moved[0] == pytest.approx(extrapolation.BOUND * 0.1, rel=0.01)
     assert moved[1] == pytest.approx(0.01, rel=0.02)
     assert moved[2] == 0.0
@@ -74,7 +74,7 @@ def test_a_stiff_model_far_off_moves_a_prediction_by_a_few_deviations_at_most() 
 
 def test_it_sets_in_where_the_known_loads_end_and_is_whole_a_doubling_beyond() -> None:
     octaves = np.array([0.0, 0.01, 0.5, 1.0, 3.0])
-    moved = pulled(np.zeros(5), np.full(5, 0.05), np.full(5, 0.1), octaves, 1.0)
+    moved = shrunk(np.zeros(5), np.full(5, 0.05), np.full(5, 0.1), octaves, 1.0)
     assert moved[0] == 0.0
     np.testing.assert_allclose(moved / moved[-1], np.minimum(1.0, octaves))
 

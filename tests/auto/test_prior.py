@@ -14,6 +14,7 @@ from fewmark.core import InputError
 from fewmark.facts.facts import load_facts
 from fewmark.models.auto.covariance import parts
 from fewmark.models.auto.model import AutoModel
+from fewmark.models.auto.prior_joining import prior_for
 from fewmark.models.auto.public_prior import PACKAGED, VERSION, measured_in_public, packaged_prior
 from fewmark.tables.identity import cell_columns
 from fewmark.tables.repeats import target_cells
@@ -87,9 +88,8 @@ def test_evaluation_with_the_prior_refuses_packaged_data() -> None:
 def test_a_table_of_many_cells_speaks_for_itself() -> None:
     X, y = mine(0.83)
     many = pd.concat([X.assign(model=f"{m}-7b") for m in "abcdefghijklmnopqr"], ignore_index=True)
-    model = AutoModel(prior=True)
-    assert model._prior_for(many, np.tile(y, 18)) is None
-    assert model._prior_for(X, y) is not None
+    assert prior_for(True, "throughput_tok_s", many, np.tile(y, 18)) is None
+    assert prior_for(True, "throughput_tok_s", X, y) is not None
 
 
 def test_prediction_from_a_small_table_says_whether_public_cells_joined(tmp_path: Path) -> None:

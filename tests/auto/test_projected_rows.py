@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fewmark.models.auto.featuriser import Featuriser
 from fewmark.models.auto.model import AutoModel
 from fewmark.models.base import learned_columns
 from fewmark.models.persistence import load_model, save_model
@@ -58,7 +59,7 @@ def test_a_wide_interval_moves_the_posterior_less_than_a_measurement(known: pd.D
 def test_a_wide_interval_leaves_a_wider_prediction(known: pd.DataFrame) -> None:
     rows = ((known["accelerator"] == "H100") & (known["model"] == "qwen2-7b")).to_numpy()
     asked = known[rows][cell_columns(known)]
-    sds = [fitted(frame)._latent(asked)[2] for frame in (known, with_interval(known, rows, 0.2))]
+    sds = [fitted(frame).process_.estimate(asked).sd for frame in (known, with_interval(known, rows, 0.2))]
     assert np.median(sds[1]) > 1.2 * np.median(sds[0])
 
 
@@ -91,7 +92,7 @@ def test_the_time_of_each_token_is_doubted_more_than_the_whole_and_the_first_not
     frame = with_interval(known, np.ones(len(known), dtype=bool), 0.1)
     frame["ttft_s"] = 0.5 * frame[TARGET]
     found = {
-        name: np.sqrt(AutoModel(target=name)._projected_variance(frame)).mean()
+        name: np.sqrt(Featuriser(name).projected_variance(frame)).mean()
         for name in ("ttft_s", "e2e_latency_s", "throughput_tok_s", "tpot_s")
     }
     assert found == pytest.approx({"ttft_s": 0, "e2e_latency_s": 0.1, "throughput_tok_s": 0.1, "tpot_s": 0.2})

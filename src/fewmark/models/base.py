@@ -74,6 +74,10 @@ class Model(ABC):
         self.target = target
         self.random_state = random_state
 
+    def get_params(self) -> dict[str, Any]:
+        """The constructor's parameters by name, as scikit-learn's estimators give them."""
+        return {name: value for name, value in vars(self).items() if not name.endswith("_") and name[0] != "_"}
+
     @abstractmethod
     def fit(self, X: pd.DataFrame, y: FloatArray) -> Self:
         """Learn from measured cells. Rows may repeat a cell; y must be finite and positive (`ModelError` if not)."""

@@ -118,7 +118,7 @@ def _prune(folder: Path) -> None:
 
 def _key(model: Model, X: pd.DataFrame, y: FloatArray) -> str:
     digest = blake2b(digest_size=20)
-    about: list[Any] = [type(model).__module__, type(model).__qualname__, sorted(_parameters(model).items()), _code()]
+    about: list[Any] = [type(model).__module__, type(model).__qualname__, sorted(model.get_params().items()), _code()]
     digest.update(repr(about).encode())
     for name in user_files():
         with contextlib.suppress(OSError):
@@ -127,10 +127,6 @@ def _key(model: Model, X: pd.DataFrame, y: FloatArray) -> str:
     digest.update(pd.util.hash_pandas_object(X, index=False, categorize=True).to_numpy().tobytes())
     digest.update(np.ascontiguousarray(y, dtype=np.float64).tobytes())
     return digest.hexdigest()
-
-
-def _parameters(model: Model) -> dict[str, Any]:
-    return {name: value for name, value in vars(model).items() if not name.endswith("_") and not name.startswith("_")}
 
 
 @lru_cache(maxsize=1)

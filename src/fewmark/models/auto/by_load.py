@@ -8,8 +8,9 @@ of a closed loop holds, so no cell of one kind may teach the other's curve. Batc
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import pandas as pd
@@ -17,9 +18,12 @@ from numpy.typing import NDArray
 
 from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.core.metrics import PERCENTILE_METRICS
+from fewmark.facts.facts import user_files
+from fewmark.models.auto.local_experts import arrays_under
 from fewmark.models.auto.model import AutoModel
 from fewmark.models.auto.open_loop import UNSEEN, OpenLoops
 from fewmark.models.auto.percentiles import Percentiles
+from fewmark.models.auto.public_prior import Prior
 from fewmark.models.base import Answers, Model
 from fewmark.models.design import anchors
 from fewmark.tables.arrays import BoolArray, FloatArray
@@ -27,26 +31,75 @@ from fewmark.tables.cells import check_target
 from fewmark.tables.columns import load_kind_of
 
 OPEN: Final = LOAD_COLUMNS.index("request_rate")
-LEVEL: Final = 0.9  # of the interval where only the value counts
 
 
-class AutoByLoad(AutoModel):
-    """`auto`; see the module. Parameters are those of `AutoModel`."""
+class AutoByLoad(Model):
+    """The default model `auto`: a Gaussian process on a roofline of published facts, over all deployments.
 
-    open_: OpenLoops | None = None
-    percentiles_: Percentiles | None = None
-    knows_closed_ = False
+    Parameters
+    ----------
+    target : str, default "throughput_tok_s"
+        The metric; one of `fewmark.core.metrics.ALL_TARGETS`.
+    random_state : int, default 0
+        Seed of everything random.
+    facts : sequence of str, optional
+        Files with further facts of models and accelerators; by default those that `FEWMARK_FACTS` names.
+    max_learning_cells : int, default 1000
+        Hyperparameters are learned from at most this many cells, drawn at random.
+    max_expert_cells : int, default 3000
+        More cells than this are partitioned into local experts, each exact by itself.
+    max_log_sd : float, default 0.7
+        Abstain where the log prediction's standard deviation exceeds this: the interval would span a factor of ten.
+    prior : bool or mapping, default False
+        Whether a table of few cells, none of them packaged, is joined by public measurements; or the priors
+        themselves, by latency.
+
+    Attributes
+    ----------
+    closed_ : AutoModel or None
+        What was learned from batches and closed loops.
+    open_ : OpenLoops or None
+        What was learned from open loops.
+    percentiles_ : Percentiles or None
+        What was learned for a target that is a percentile.
+    n_public_cells_ : int
+        How many public cells joined the measured ones.
+    """
+
+    name: ClassVar[str] = "auto"
+    pools_deployments: ClassVar[bool] = True
+    uses_metrics: ClassVar[bool] = True
+    uses_prior: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        target: str = "throughput_tok_s",
+        random_state: int = 0,
+        facts: Sequence[str] | None = None,
+        max_learning_cells: int = 1000,
+        max_expert_cells: int = 3000,
+        max_log_sd: float = 0.7,
+        prior: bool | Mapping[str, Prior] = False,
+    ) -> None:
+        super().__init__(target=target, random_state=random_state)
+        self.facts = user_files() if facts is None else tuple(facts)
+        self.max_learning_cells = max_learning_cells
+        self.max_expert_cells = max_expert_cells
+        self.max_log_sd = max_log_sd
+        self.prior = prior
+        self.closed_: AutoModel | None = None
+        self.open_: OpenLoops | None = None
+        self.percentiles_: Percentiles | None = None
 
     def fit(self, X: pd.DataFrame, y: FloatArray) -> Self:
         """Learn from measured cells; of a percentile y may be unknown (NaN) where X has others of its metric."""
-        return self._learn(X, y, again=False)
+        self.closed_ = self.percentiles_ = None
+        return self.refit(X, y)
 
     def refit(self, X: pd.DataFrame, y: FloatArray) -> Self:
-        return self._learn(X, y, again=True)
-
-    def _learn(self, X: pd.DataFrame, y: FloatArray, *, again: bool) -> Self:
         if self.target in PERCENTILE_METRICS:
-            before = self.percentiles_ if again else None
+            before = self.percentiles_
             self.percentiles_ = Percentiles(self.target, self._of_mean).fit(X, y, before=before)
             self.n_public_cells_ = self.percentiles_.mean.n_public_cells_
             return self
@@ -54,28 +107,28 @@ class AutoByLoad(AutoModel):
         rate: BoolArray = load_kind_of(X) == OPEN
         self.open_ = OpenLoops(self.target, self.random_state).fit(X[rate], values[rate]) if rate.any() else None
         if rate.all():
-            self.knows_closed_ = False
-            return self
-        if again and self.knows_closed_:
-            super().refit(X[~rate], values[~rate])
+            self.closed_ = None
+        elif self.closed_ is None:
+            self.closed_ = self._make_closed().fit(X[~rate], values[~rate])
         else:
-            super().fit(X[~rate], values[~rate])
-        self.knows_closed_ = True
+            self.closed_.refit(X[~rate], values[~rate])
+        self.n_public_cells_ = 0 if self.closed_ is None else self.closed_.n_public_cells_
         return self
 
     def add(self, X: pd.DataFrame, y: FloatArray) -> Self:
         """Take in further batches and closed loops; percentiles and open loops are learned anew by `refit` alone."""
         rate = load_kind_of(X) == OPEN
-        if self.percentiles_ is None and self.knows_closed_ and not rate.all():
-            super().add(X[~rate], np.asarray(y, dtype=float)[~rate])
+        if self.closed_ is not None and not rate.all():
+            self.closed_.add(X[~rate], np.asarray(y, dtype=float)[~rate])
         return self
 
     def answer(self, X: pd.DataFrame, confidence_level: float = 0.9) -> Answers:
+        closed = self._closed_alone(X)
+        if closed is not None:
+            return closed.answer(X, confidence_level)
         if self.percentiles_ is not None:
             return self.percentiles_.answer(X, confidence_level)
         rate: BoolArray = load_kind_of(X) == OPEN
-        if not rate.any() and self.knows_closed_:
-            return super().answer(X, confidence_level)
         n = len(X)
         out = Answers(
             value=np.full(n, np.nan),
@@ -85,8 +138,8 @@ class AutoByLoad(AutoModel):
             similarity=np.zeros(n),
             abstained=[""] * n,
         )
-        if self.knows_closed_ and not rate.all():
-            _put(out, np.flatnonzero(~rate), super().answer(X[~rate], confidence_level))
+        if self.closed_ is not None and not rate.all():
+            _put(out, np.flatnonzero(~rate), self.closed_.answer(X[~rate], confidence_level))
         elif not rate.all():
             _silence(out, np.flatnonzero(~rate), "no batch and no closed loop was measured, only open loops")
         if self.open_ is not None and rate.any():
@@ -96,59 +149,62 @@ class AutoByLoad(AutoModel):
         return out
 
     def predict(self, X: pd.DataFrame) -> FloatArray:
-        return super().predict(X) if self._is_plain(X) else self.answer(X, LEVEL).value
+        closed = self._closed_alone(X)
+        return self.answer(X).value if closed is None else closed.predict(X)
 
     def predict_interval(self, X: pd.DataFrame, confidence_level: float = 0.9) -> FloatArray:
-        if self._is_plain(X):
-            return super().predict_interval(X, confidence_level)
+        closed = self._closed_alone(X)
+        if closed is not None:
+            return closed.predict_interval(X, confidence_level)
         found = self.answer(X, confidence_level)
         return np.column_stack([found.low, found.high])
 
     def provenance(self, X: pd.DataFrame) -> NDArray[np.str_]:
-        return super().provenance(X) if self._is_plain(X) else self.answer(X, LEVEL).provenance
+        closed = self._closed_alone(X)
+        return self.answer(X).provenance if closed is None else closed.provenance(X)
 
     def similarity(self, X: pd.DataFrame) -> FloatArray:
-        return super().similarity(X) if self._is_plain(X) else self.answer(X, LEVEL).similarity
+        closed = self._closed_alone(X)
+        return self.answer(X).similarity if closed is None else closed.similarity(X)
 
     def abstentions(self, X: pd.DataFrame) -> list[str]:
-        return super().abstentions(X) if self._is_plain(X) else self.answer(X, LEVEL).abstained
+        closed = self._closed_alone(X)
+        return self.answer(X).abstained if closed is None else closed.abstentions(X)
 
     def forecast_error(self, X: pd.DataFrame) -> float:
-        if self._is_plain(X):
-            return super().forecast_error(X)
+        closed = self._closed_alone(X)
+        if closed is not None:
+            return closed.forecast_error(X)
         found = self.answer(X, 0.5)  # half of the values lie outside
         ends = np.abs(np.log(np.column_stack([found.low, found.high]) / found.value[:, None]))
         known = ends[np.isfinite(ends).all(axis=1)]
         return float(np.expm1(np.median(known.mean(axis=1)))) if len(known) else float("nan")
 
     def design(self, X: pd.DataFrame, n_cells: int) -> NDArray[np.intp]:
-        if self._is_plain(X):
-            return super().design(X, n_cells)
+        closed = self._closed_alone(X)
+        if closed is not None:
+            return closed.design(X, n_cells)
         if self.percentiles_ is not None and not (load_kind_of(X) == OPEN).any():
             return self.percentiles_.mean.design(X, n_cells)
         return anchors(X, n_cells)
 
     def joint(self, X: pd.DataFrame) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """As `fewmark.models.base.JointModel.joint`; nothing (NaN) of open loops."""
         if self.percentiles_ is not None:
             return self.percentiles_.joint(X)
-        if not self.knows_closed_:
+        if self.closed_ is None:
             return np.full(len(X), np.nan), np.eye(len(X)), np.zeros(len(X))
-        mean, covariance, noise = super().joint(X)
+        mean, covariance, noise = self.closed_.joint(X)
         return np.where(load_kind_of(X) == OPEN, np.nan, mean), covariance, noise
-
-    @property
-    def is_cacheable(self) -> bool:
-        plain = self.open_ is None and self.target not in PERCENTILE_METRICS
-        return plain and super().is_cacheable
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         if self.percentiles_ is not None:
             state, arrays = self.percentiles_.to_state()
             return {"percentiles": state, "target": self.target}, arrays
         if self.open_ is None:
-            return super().to_state()
+            return self._closed().to_state()
         own, mine = self.open_.to_state()
-        state, arrays = super().to_state() if self.knows_closed_ else ({}, {})
+        state, arrays = ({}, {}) if self.closed_ is None else self.closed_.to_state()
         opened = {"target": self.target, "random_state": self.random_state, **own}
         return {**state, "open": opened}, arrays | {f"open/{name}": values for name, values in mine.items()}
 
@@ -159,29 +215,51 @@ class AutoByLoad(AutoModel):
             model.percentiles_ = Percentiles(model.target, model._of_mean).restore(state["percentiles"], arrays, cls)
             return model
         rest = {name: value for name, value in state.items() if name != "open"}
-        if rest:
-            model = super().from_state(rest, {n: a for n, a in arrays.items() if not n.startswith("open/")})
-            model.knows_closed_ = True
+        if rest or "open" not in state:
+            closed = AutoModel.from_state(rest, {n: a for n, a in arrays.items() if not n.startswith("open/")})
+            model = cls(**closed.get_params())
+            model.closed_, model.n_public_cells_ = closed, closed.n_public_cells_
         else:
             model = cls(target=state["open"]["target"], random_state=state["open"]["random_state"])
         if "open" in state:
-            own = {n.removeprefix("open/"): a for n, a in arrays.items() if n.startswith("open/")}
-            model.open_ = OpenLoops(model.target, model.random_state).restore(state["open"], own)
+            model.open_ = OpenLoops(model.target, model.random_state).restore(
+                state["open"], arrays_under("open", arrays)
+            )
         return model
 
-    def _is_plain(self, X: pd.DataFrame) -> bool:
-        """Whether what is asked is all of batches and closed loops, and known to the model of these."""
+    @property
+    def is_cacheable(self) -> bool:
+        plain = self.open_ is None and self.target not in PERCENTILE_METRICS
+        return plain and self._closed().is_cacheable
+
+    def n_worked_out(self) -> int:
+        return self._closed().n_worked_out()
+
+    def worked_out(self) -> dict[str, NDArray[Any]]:
+        return self._closed().worked_out()
+
+    def recall(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self._closed().recall(arrays)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _closed(self) -> AutoModel:
+        """The model of batches and closed loops; where there is none yet, an unfitted one, which will say so."""
+        return self._make_closed() if self.closed_ is None else self.closed_
+
+    def _closed_alone(self, X: pd.DataFrame) -> AutoModel | None:
+        """The model of batches and closed loops, where it answers all of X."""
         if self.percentiles_ is not None:
-            return False
-        if not self.knows_closed_ and self.open_ is None:
-            return True  # not fitted: let it say so
-        return self.knows_closed_ and not (load_kind_of(X) == OPEN).any()
+            return None
+        if self.closed_ is None:
+            return self._closed() if self.open_ is None else None
+        return None if (load_kind_of(X) == OPEN).any() else self.closed_
+
+    def _make_closed(self) -> AutoModel:
+        return AutoModel(**self.get_params())
 
     def _of_mean(self, target: str) -> Model:
-        return type(self)(
-            target=target, random_state=self.random_state, facts=self.facts, max_learning_cells=self.max_learning_cells,
-            max_pool_cells=self.max_pool_cells, max_log_sd=self.max_log_sd, prior=self.prior,
-        )  # fmt: skip
+        return type(self)(**{**self.get_params(), "target": target})
 
 
 def _put(out: Answers, rows: NDArray[np.intp], part: Answers) -> None:

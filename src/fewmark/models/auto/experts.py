@@ -1,7 +1,7 @@
 """Deployments that `auto` solves together: one exact posterior, its noise, and its calibration.
 
 Exact inference costs the cube of the cells, so very many cells are dealt into pools of related deployments
-(`deal`), each exact by itself under the same hyperparameters; the cost then grows with the number of pools. A
+(`partition`), each exact by itself under the same hyperparameters; the cost then grows with the number of pools. A
 deployment asked for is answered by its own pool, one never seen by the pool that knows its relatives best.
 
 Source: a product-of-experts layout without the product (Deisenroth and Ng 2015 call the parts local experts); relatives
@@ -11,7 +11,7 @@ share a pool, so that little is lost.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, Final
 
@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from fewmark.models.auto import extrapolation
 from fewmark.models.auto.conformity_scores import LeftOut
 from fewmark.models.auto.covariance import own as own_covariance
-from fewmark.models.auto.covariance import parts, prior
+from fewmark.models.auto.covariance import parts
 from fewmark.models.auto.features import ACCELERATOR, DEPLOYMENT, OWN
+from fewmark.models.auto.hyperparameters import Hyperparameters
 from fewmark.models.auto.leave_out import DEVICES, Calibrator, Fold, beyond, inflation, stiff_at
-from fewmark.models.gp import regression
 from fewmark.models.gp.amplitude import amplitude, is_unusual
 from fewmark.models.gp.kernel import Inputs, Kernel
 from fewmark.models.gp.linalg import cholesky
@@ -33,53 +33,12 @@ from fewmark.models.gp.posterior import Posterior
 from fewmark.tables.arrays import FloatArray, IntArray
 from fewmark.tables.identity import rows_by_group
 
-# Iterations of L-BFGS between expectations. From the folds' hyperparameters on, fewer are not enough: deployments never
-# seen are predicted worse.
-LONG: Final = (40, 20, 15)
-SHORT: Final = (15, 12, 12)  # what only calibrates, or begins, may be learned less far
-SETTLED: Final = 2  # inverses until noise has settled
-MANY: Final = 0.3  # share of cells in blocks, from which the whole inverse costs less than theirs
-DENSE: Final = 400  # asked cells of one deployment from which it pays to compress what is known of it
+NOISE_ROUNDS: Final = 2  # inverses until the noise is stationary
+WHOLE_INVERSE_SHARE: Final = 0.3  # of the cells in blocks, from which the whole inverse costs less than theirs
+MIN_DENSE_CELLS: Final = 400  # asked of one deployment, from which it pays to compress what is known of it
 
 
-@dataclass(frozen=True, slots=True)
-class Hyperparameters:
-    """Learned hyperparameters: theta (t,), the log of the common noise scale, the deployments that they never saw."""
-
-    theta: FloatArray
-    log_scale: float
-    unseen: frozenset[int] = frozenset()
-
-
-def learn_hypers(
-    inputs: Inputs, residual: FloatArray, max_cells: int, random_state: int, unseen: Sequence[frozenset[int]]
-) -> list[Hyperparameters]:
-    """Hyperparameters from the cells of all deployments, then those that never saw each set of unseen ones."""
-    folds = [_learn(inputs, residual, max_cells // 2, random_state, hidden, SHORT) for hidden in unseen]
-    return [_learn(inputs, residual, max_cells, random_state, frozenset(), LONG), *folds]
-
-
-def _learn(
-    inputs: Inputs,
-    residual: FloatArray,
-    max_cells: int,
-    random_state: int,
-    unseen: frozenset[int],
-    rounds: tuple[int, ...],
-) -> Hyperparameters:
-    rows = np.flatnonzero(~np.isin(inputs.codes[:, DEPLOYMENT], list(unseen)))
-    if len(rows) > max_cells:
-        # single cells, not whole deployments: the more deployments are met, the better the shared scales are known
-        rows = np.sort(np.random.default_rng(random_state).permutation(rows)[:max_cells])
-    kernel = Kernel(parts())
-    _, group = np.unique(inputs.codes[rows, DEPLOYMENT], return_inverse=True)
-    theta, noise = regression.learn(
-        kernel, prior(kernel), inputs.take(rows), residual[rows], group.astype(np.int64), rounds=rounds
-    )
-    return Hyperparameters(theta, noise.log_scale, unseen)
-
-
-def deal(codes: IntArray, max_cells: int) -> IntArray:
+def partition(codes: IntArray, max_cells: int) -> IntArray:
     """The pool of each cell, (n,): whole deployments, relatives together; at most about `max_cells` in one pool.
 
     Several pools are of half that size each: a quarter of the memory, and relatives beyond a thousand cells add little.
@@ -95,7 +54,7 @@ def deal(codes: IntArray, max_cells: int) -> IntArray:
     return np.asarray(pool[first][group] if len(numbers) else pool)
 
 
-class Pool:
+class LocalExpert:
     """Cells solved together.
 
     Parameters
@@ -130,7 +89,7 @@ class Pool:
         else:
             self.posterior, self.noise = Posterior(self.kernel, hyper.theta, inputs, residual, noise[0]), noise[1]
         self.members = rows_by_group(inputs.codes[:, DEPLOYMENT])
-        self._stretches: dict[int, float] = {}
+        self._inflations: dict[int, float] = {}
 
     @cached_property
     def calibrator(self) -> Calibrator:
@@ -154,7 +113,7 @@ class Pool:
         self.axes, self.kept = np.vstack([self.axes, axes]), np.vstack([self.kept, kept])
         self.noise = np.append(self.noise, noise)
         self.members = rows_by_group(self.posterior.inputs.codes[:, DEPLOYMENT])
-        self._stretches = {}
+        self._inflations = {}
         if calibrator is not None:
             self.__dict__["calibrator"] = calibrator
 
@@ -162,27 +121,27 @@ class Pool:
         """What a deployment's standard deviations are stretched by, as unlike its relatives as it is; 1 if unknown."""
         if deployment not in self.members:
             return 1.0
-        if deployment not in self._stretches:
+        if deployment not in self._inflations:
             rows = self.members[deployment]
-            self._stretches[deployment] = inflation(self.posterior.surprise(rows), len(rows))
-        return self._stretches[deployment]
+            self._inflations[deployment] = inflation(self.posterior.surprise(rows), len(rows))
+        return self._inflations[deployment]
 
     def n_worked_out(self) -> int:
         """For how many situations cells were left out, and of how many deployments the stretch is known."""
         calibrator = self.__dict__.get("calibrator")
-        return len(self._stretches) + (0 if calibrator is None else calibrator.n_situations)
+        return len(self._inflations) + (0 if calibrator is None else calibrator.n_situations)
 
     def worked_out(self) -> dict[str, NDArray[Any]]:
         """What was left out so far, and each deployment's stretch, as arrays."""
         calibrator = self.__dict__.get("calibrator")
         arrays = {} if calibrator is None else calibrator.to_arrays()
-        arrays["deployment"] = np.array(list(self._stretches), dtype=np.int64)
-        arrays["stretch"] = np.array(list(self._stretches.values()), dtype=np.float64)
+        arrays["deployment"] = np.array(list(self._inflations), dtype=np.int64)
+        arrays["inflation"] = np.array(list(self._inflations.values()), dtype=np.float64)
         return arrays
 
     def recall(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over what `worked_out` gave, of the same cells."""
-        self._stretches = dict(zip(arrays["deployment"].tolist(), arrays["stretch"].tolist(), strict=True))
+        self._inflations = dict(zip(arrays["deployment"].tolist(), arrays["inflation"].tolist(), strict=True))
         if "situation" in arrays:
             self.calibrator.recall(arrays)
 
@@ -205,23 +164,23 @@ class Pool:
         accelerator, devices = int(inputs.codes[0, ACCELERATOR]), float(inputs.values[0, DEVICES])
         return deployment, accelerator, devices, self.known(deployment)
 
-    def pulled(
+    def shrunk(
         self, deployment: int, inputs: Inputs, axes: FloatArray, log_latency: FloatArray, sd: FloatArray
     ) -> FloatArray:
         """The log latency (m,) of a deployment's asked cells, drawn to what its own say of far loads.
 
         `inputs` as for `left_out`; `sd` (m,): standard deviations before they are stretched (see `models.far_load`).
         """
-        if not self.is_pulled(deployment, axes):
+        if not self.is_extrapolated(deployment, axes):
             return log_latency
         octaves = beyond(axes, self.known(deployment))[:, 1]
         parametric = stiff_at(self.posterior, self.axes, self.kept, self.members[deployment], axes)
         if np.isnan(parametric).all():
             return log_latency
         share = self.left_out(deployment, inputs).shrinkage
-        return extrapolation.pulled(log_latency, parametric, sd * self.inflation(deployment), octaves, share)
+        return extrapolation.shrunk(log_latency, parametric, sd * self.inflation(deployment), octaves, share)
 
-    def is_pulled(self, deployment: int, axes: FloatArray) -> bool:
+    def is_extrapolated(self, deployment: int, axes: FloatArray) -> bool:
         """Whether any of a deployment's cells at these axes lies at a load beyond its known ones."""
         return self.whole and bool(beyond(axes, self.known(deployment))[:, 1].any())
 
@@ -235,7 +194,7 @@ class Pool:
         mean, variance = np.empty(len(inputs)), np.empty(len(inputs))
         sparse: list[NDArray[np.intp]] = []
         for rows in rows_by_group(inputs.codes[:, DEPLOYMENT]).values():
-            if len(rows) < DENSE:
+            if len(rows) < MIN_DENSE_CELLS:
                 sparse.append(rows)
             else:
                 mean[rows], variance[rows] = self.posterior.predict_dense(inputs.take(rows), self.random_state)
@@ -252,7 +211,7 @@ class Pool:
         group = group.astype(np.int64)
         matrix = self.kernel.matrix(hyper.theta, inputs)
         noise = Noise(hyper.log_scale, np.ones(int(group.max()) + 1), np.ones(len(group)))
-        settle_noise(noise, matrix, residual, group, steps=SETTLED)
+        settle_noise(noise, matrix, residual, group, steps=NOISE_ROUNDS)
         variance = noise.variance(group)
         usual = Posterior(self.kernel, hyper.theta, inputs, residual, variance)
         usual.__dict__["factor"] = cholesky(matrix + np.diag(variance))
@@ -262,7 +221,7 @@ class Pool:
             for number, rows in rows_by_group(group).items()
             if is_unusual(noise.precision[rows], float(noise.factor[number]))
         }
-        if sum(map(len, suspects.values())) > MANY * len(group):
+        if sum(map(len, suspects.values())) > WHOLE_INVERSE_SHARE * len(group):
             _ = usual.precision  # at once costs less than for each
         for number, rows in suspects.items():
             mean, covariance = usual.without(rows)

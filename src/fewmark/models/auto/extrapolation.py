@@ -46,7 +46,7 @@ def parametric(known: FloatArray, log_seconds: FloatArray, asked: FloatArray) ->
     return np.asarray(np.log(wanted @ solve(terms, np.exp(log_seconds))))
 
 
-def pulled(mean: FloatArray, parametric: FloatArray, sd: FloatArray, octaves: FloatArray, share: float) -> FloatArray:
+def shrunk(mean: FloatArray, parametric: FloatArray, sd: FloatArray, octaves: FloatArray, share: float) -> FloatArray:
     """The means (m,), drawn towards the stiff model; as they are where that is NaN, or no load is beyond the known."""
     reach = BOUND * sd
     moved = share * np.minimum(1.0, octaves) * reach * np.tanh((parametric - mean) / reach)
@@ -60,10 +60,10 @@ def learn(left: LeftOut, parametric: FloatArray) -> LeftOut:
     share = USUAL
     if len(at):
         truth, said, weight = left.truth[at], left.mixed(left.out_of_fold, left.seen)[at], left.similarity_weight[at]
-        errors = [np.abs(truth - pulled(said, parametric[at], left.sd[at], octaves[at], x)) for x in SHARES]
+        errors = [np.abs(truth - shrunk(said, parametric[at], left.sd[at], octaves[at], x)) for x in SHARES]
         best = float(SHARES[np.argmin([weight @ np.log(error + FLOOR) for error in errors])])
         _, member = np.unique(left.deployment[at], return_inverse=True)
         known = float(how_many(np.bincount(member, weight)))
         share = (best * known + USUAL * FEW) / (known + FEW)
-    out_of_fold, seen = (pulled(each, parametric, left.sd, octaves, share) for each in (left.out_of_fold, left.seen))
+    out_of_fold, seen = (shrunk(each, parametric, left.sd, octaves, share) for each in (left.out_of_fold, left.seen))
     return replace(left, out_of_fold=out_of_fold, seen=seen, shrinkage=share)

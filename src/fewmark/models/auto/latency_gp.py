@@ -1,50 +1,53 @@
-"""The default model: a Gaussian process over all deployments on top of a roofline, with calibrated intervals.
+"""One latency of all deployments: a Gaussian process on top of a roofline, with calibrated intervals.
 
     log latency = roofline(cell, published facts) + f(cell) + Student-t noise of the deployment's own scale
 
 f is a Gaussian process whose covariance shares what deployments with the same engine, accelerator or model share
 and leaves each deployment its own part (`fewmark.models.auto.covariance`); a deployment never seen starts from its
-relatives, one without relatives from the roofline. At loads beyond those known, its own cells have their say
-(`fewmark.models.auto.extrapolation`). Hyperparameters by marginal likelihood (`fewmark.models.gp.regression`),
-intervals from the scores of other deployments under the same pattern of knowing (`fewmark.models.auto.leave_out`).
-Throughput is latency turned over (in a closed loop by Little's law), so that these targets agree with one another
-exactly.
+relatives, one without relatives from the roofline. At loads beyond those known, predictions shrink towards the
+deployment's own parametric fit (`fewmark.models.auto.extrapolation`).
+
+The model is composed of a featuriser (`fewmark.models.auto.featuriser`), a learning schedule by marginal likelihood
+(`fewmark.models.auto.hyperparameters`), local experts that are exact (`fewmark.models.auto.local_experts`) and a
+conformal layer, which takes the scores of other deployments under the same pattern of knowing
+(`fewmark.models.auto.leave_out`). Throughput is latency turned over (in a closed loop by Little's law), so that these
+targets agree with one another exactly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import stdtrit as student_quantile
 
 from fewmark.core.errors import ModelError
-from fewmark.facts.facts import load_facts, user_files
+from fewmark.facts.facts import user_files
+from fewmark.models.analytic.mechanistic import N_TERMS, Mechanistic
 from fewmark.models.auto import state as saved_state
-from fewmark.models.auto.conformity_scores import LeftOut, Scores
-from fewmark.models.auto.experts import Pool, deal, learn_hypers
-from fewmark.models.auto.features import OWN, Encoder, Features, featurise, is_whole
-from fewmark.models.auto.leave_out import beyond
-from fewmark.models.base import Model
+from fewmark.models.auto.conformity_scores import PRIOR_DEGREES
+from fewmark.models.auto.estimate import CalibratedEstimate, LatencyEstimate, Scored
+from fewmark.models.auto.features import Encoder, Features, is_whole
+from fewmark.models.auto.featuriser import UNUSABLE, Featuriser
+from fewmark.models.auto.hyperparameters import LearningSchedule
+from fewmark.models.auto.local_experts import MAX_DOUBLINGS, LocalExperts
+from fewmark.models.auto.prior_joining import join, prior_for
+from fewmark.models.auto.public_prior import Prior
+from fewmark.models.base import Answers, Model
 from fewmark.models.design import anchors, greedy
-from fewmark.models.gp.kernel import Inputs
 from fewmark.models.gp.threads import single_threaded
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.cells import check_target
-from fewmark.tables.identity import numbered, rows_by_group
+from fewmark.tables.precision import rounding_step
 
-FOLDS: Final = 2
-MIN_DEPLOYMENTS: Final = 8  # with fewer, calibration has no hyperparameters of its own
-FAR: Final = 4.0  # doublings
-LARGEST_LOG: Final = 700.0  # of an end of an interval: beyond, there is no such number
-UNUSABLE: Final = "input_tokens, output_tokens and batch_size or concurrency must be known and positive"
+MAX_OWN_NOISE: Final = 0.15  # log sd; more than this is a shape that the parametric model lacks
 
 
 class LatencyGP(Model):
-    """A pooled Gaussian process on a roofline, robust to outliers, with intervals that hold.
+    """A Gaussian process over all deployments on a roofline, robust to outliers, with calibrated intervals.
 
     Parameters
     ----------
@@ -57,19 +60,31 @@ class LatencyGP(Model):
         `FEWMARK_FACTS` names.
     max_learning_cells : int, default 1000
         Hyperparameters are learned from at most this many cells, drawn at random.
-    max_pool_cells : int, default 3000
-        More cells than this are dealt into pools of related deployments, each exact by itself.
+    max_expert_cells : int, default 3000
+        More cells than this are partitioned into local experts, each exact by itself.
     max_log_sd : float, default 0.7
         Abstain where the log prediction's standard deviation exceeds this: the interval would span a factor of ten.
+    prior : bool or mapping, default False
+        Whether a table of few cells, none of them packaged, is joined by public measurements
+        (`fewmark.models.auto.public_prior`); or the priors themselves, by latency.
 
     Attributes
     ----------
-    hypers_ : learned hyperparameters, first those that predict, then those that calibrate
-    pools_ : the measured cells, solved together pool by pool
+    hypers_ : list of Hyperparameters
+        First those that predict, then those that calibrate.
+    featuriser_ : Featuriser
+        What it learned of names and closed loops.
+    experts_ : LocalExperts
+        The measured cells.
+    own_noise_ : float
+        The log standard deviation of what may be noise of a deployment alone; 0 where there are several.
+    n_public_cells_ : int
+        How many public cells joined; 0 where the prior was not asked for, or did not help.
     """
 
     name: ClassVar[str] = "auto"
     pools_deployments: ClassVar[bool] = True
+    uses_prior: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -78,105 +93,82 @@ class LatencyGP(Model):
         random_state: int = 0,
         facts: Sequence[str] | None = None,
         max_learning_cells: int = 1000,
-        max_pool_cells: int = 3000,
+        max_expert_cells: int = 3000,
         max_log_sd: float = 0.7,
+        prior: bool | Mapping[str, Prior] = False,
     ) -> None:
         super().__init__(target=target, random_state=random_state)
         self.facts = user_files() if facts is None else tuple(facts)
         self.max_learning_cells = max_learning_cells
-        self.max_pool_cells = max_pool_cells
+        self.max_expert_cells = max_expert_cells
         self.max_log_sd = max_log_sd
+        self.prior = prior
 
     @single_threaded
     def fit(self, X: pd.DataFrame, y: FloatArray) -> Self:
-        """Learn from measured cells. Rows may repeat a cell; y must be finite and positive (`ModelError` if not)."""
-        table, residual = self._learnable(X, y, Encoder())
-        numbers = np.random.default_rng(self.random_state).permutation(np.unique(table.deployment))
-        unseen = [frozenset(int(d) for d in numbers[k::FOLDS]) for k in range(FOLDS)]
-        # with few deployments there is no half to spare; with very many cells hyperparameters have seen next to none
-        if len(numbers) < MIN_DEPLOYMENTS or len(residual) > 10 * self.max_learning_cells:
-            unseen = []
-        self.hypers_ = learn_hypers(table.inputs, residual, self.max_learning_cells, self.random_state, unseen)
-        return self._condition(table, residual)
+        values = check_target(y, len(X))
+        if self._join_prior(X, values):
+            return self
+        self.featuriser_ = Featuriser(self.target, self.facts, step=rounding_step(values))
+        table, residual = self.featuriser_.learn(X, values)
+        self.hypers_ = LearningSchedule(self.max_learning_cells, self.random_state).learn(table.inputs, residual)
+        return self._condition(X, values, table, residual)
 
     @single_threaded
     def refit(self, X: pd.DataFrame, y: FloatArray) -> Self:
         """Learn from other measured cells, with the hyperparameters that a fit has learned before."""
         self._require_fitted()
-        table, residual = self._learnable(X, y, self.encoder_)
-        return self._condition(table, residual)
+        values = check_target(y, len(X))
+        if self._join_prior(X, values):
+            return self
+        encoder = self.featuriser_.encoder
+        self.featuriser_ = Featuriser(self.target, self.facts, step=rounding_step(values), encoder=encoder)
+        return self._condition(X, values, *self.featuriser_.learn(X, values))
+
+    @single_threaded
+    def add(self, X: pd.DataFrame, y: FloatArray) -> Self:
+        """Take in further measurements without learning anew: hyperparameters stay, the factor grows by these rows."""
+        self._require_fitted()
+        self.experts_.add(*self.featuriser_.measured(X, y))
+        return self
+
+    @single_threaded
+    def answer(self, X: pd.DataFrame, confidence_level: float = 0.9) -> Answers:
+        found = self.estimate(X)
+        return self.describe(found, self.calibrated(found), self.scored(found.features), confidence_level)
 
     @single_threaded
     def predict(self, X: pd.DataFrame) -> FloatArray:
-        """The target's predicted values, shape (n,); NaN where the model abstains."""
-        table, mean, _, silent = self._answer(X)
-        return np.where(silent, np.nan, np.exp(table.sign * (mean - table.to_latency)))
+        return self.calibrated(self.estimate(X)).values()
 
     @single_threaded
     def predict_interval(self, X: pd.DataFrame, confidence_level: float = 0.9) -> FloatArray:
-        """The ends of the prediction intervals, shape (n, 2); NaN where the model abstains."""
-        if not 0 < confidence_level < 1:
-            raise ModelError("confidence_level must lie between 0 and 1", got=confidence_level)
-        table, mean, sd, silent = self._answer(X)
-        half = np.empty(len(sd))
-        for rows, scores, outside in self._scored(X, table):
-            half[rows] = sd[rows] * scores.factor(np.log(sd[rows]), outside, confidence_level)
-        half = np.hypot(half, self._further(confidence_level))
-        middle = table.sign * (mean - table.to_latency)
-        ends = np.exp(np.clip(np.column_stack([middle - half, middle + half]), -LARGEST_LOG, LARGEST_LOG))
-        ends[silent] = np.nan
-        return ends
+        require_level(confidence_level)
+        found = self.calibrated(self.estimate(X))
+        return found.intervals(self.scored(found.features), confidence_level, self.extra_width(confidence_level))
 
     @single_threaded
     def provenance(self, X: pd.DataFrame) -> NDArray[np.str_]:
-        """Where each prediction comes from: one of `fewmark.core.values.PREDICTION_PROVENANCES`, shape (n,)."""
-        table, _, sd = self._latent(X)
-        out = np.full(len(sd), "transferred", dtype="<U12")
-        for code, rows, pool in self._by_deployment(table):
-            known = pool.known(code)
-            if not len(known):
-                continue
-            axes = table.axes[rows]
-            inside = (axes[:, :3] >= known[:, :3].min(0)).all(1) & (axes[:, :3] <= known[:, :3].max(0)).all(1)
-            out[rows] = np.where(inside, "interpolated", "extrapolated")
-            measured = {tuple(row) for row in known.tolist()}
-            out[rows[[tuple(row) in measured for row in axes.tolist()]]] = "measured"
-        out[self._silent(table, sd)] = "abstained"
-        return out
+        return self._provenance(self.estimate(X))
 
     @single_threaded
     def similarity(self, X: pd.DataFrame) -> FloatArray:
         """The share of a cell's prior variance that the learned cells explain, in [0, 1], shape (n,)."""
         table = self._read(X)
-        _, variance = self._latent_residual(table)
-        kernel = self.pools_[0].kernel
-        share = 1.0 - variance / kernel.diagonal(self.theta_, table.inputs)
-        return np.where(table.unusable, 0.0, np.clip(share, 0.0, 1.0))
+        return self.experts_.explained(table, self.experts_.latent(table)[1])
 
     @single_threaded
     def abstentions(self, X: pd.DataFrame) -> list[str]:
-        """The reason for abstaining on each row; empty where the model answers."""
-        table, _, sd = self._latent(X)
-        reasons = [""] * len(table)
-        for row in np.flatnonzero(sd > self.max_log_sd):
-            reasons[row] = f"out of domain: one standard deviation is a factor of {np.exp(sd[row]):.1f}"
-        for row in np.flatnonzero(self._far(table)):
-            reasons[row] = f"out of domain: more than {FAR:g} doublings beyond anything measured"
-        for row in np.flatnonzero(table.unusable):
-            reasons[row] = UNUSABLE
-        return reasons
+        return self._abstentions(self.estimate(X))
 
     @single_threaded
     def forecast_error(self, X: pd.DataFrame) -> float:
-        """A forecast of the median absolute percentage error over the rows of X, a fraction, before any is checked."""
-        table, _, sd = self._latent(X)
+        found = self.calibrated(self.estimate(X))
         errors, weights = [], []
-        silent = self._silent(table, sd)
-        sd = self._stretched(table, sd)
-        for rows, left, outside in self._situations(table):
-            answered = ~silent[rows]
+        for rows, left, outside in self.experts_.situations(found.features):
+            answered = ~found.silent[rows]
             if answered.any():
-                error, weight = left.scores.median_error(np.log(sd[rows][answered]), outside[answered])
+                error, weight = left.scores.median_error(np.log(found.sd[rows][answered]), outside[answered])
                 errors.append(error.ravel())
                 weights.append(weight.ravel())
         if not errors:
@@ -190,19 +182,19 @@ class LatencyGP(Model):
     def design(self, X: pd.DataFrame, n_cells: int) -> NDArray[np.intp]:
         """Which `n_cells` rows of X to measure first: greedily those that leave the smallest sum of deviations.
 
-        Before anything is known there is nothing to weigh, and the cells are spread
+        Before anything is known there is nothing to weigh, and the cells fill the space
         (`fewmark.models.design.anchors`).
         """
-        if not hasattr(self, "pools_"):
+        if not hasattr(self, "experts_"):
             return anchors(X, n_cells)
         table = self._read(X)
+        noise = self.experts_.noise(table)
         chosen: list[NDArray[np.intp]] = []
-        for _, rows, pool in self._by_deployment(table):
+        for _, rows, expert in self.experts_.by_deployment(table):
             _, first = np.unique(table.axes[rows], axis=0, return_index=True)
             rows = rows[np.sort(first)]
-            _, covariance = pool.posterior.joint(table.inputs.take(rows))
-            noise = self._noise(table)[rows] ** 2
-            chosen.append(rows[greedy(covariance, noise, min(n_cells, len(rows)))])
+            _, covariance = expert.posterior.joint(table.inputs.take(rows))
+            chosen.append(rows[greedy(covariance, noise[rows] ** 2, min(n_cells, len(rows)))])
         return np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.intp)
 
     @single_threaded
@@ -212,231 +204,168 @@ class LatencyGP(Model):
         Mean (m,) and covariance (m, m) of the log target without noise; the noise's standard deviation (m,).
         """
         table = self._read(X)
-        mean, covariance = np.zeros(len(table)), np.zeros((len(table), len(table)))
-        pool = self._pool_of(table)
-        for number in np.unique(pool):
-            rows = np.flatnonzero(pool == number)
-            mean[rows], covariance[np.ix_(rows, rows)] = self.pools_[number].posterior.joint(table.inputs.take(rows))
-        return table.sign * (table.log_roofline + mean - table.to_latency), covariance, self._noise(table)
-
-    @single_threaded
-    def add(self, X: pd.DataFrame, y: FloatArray) -> Self:
-        """Take in further measurements without learning anew: hyperparameters stay, the factor grows by these rows."""
-        self._require_fitted()
-        table, residual = self._learnable(X, y, self.encoder_)
-        table = self._with_strengths(table)
-        noise, pools_deployments = self._noise(table), self._pool_of(table)
-        for number in np.unique(pools_deployments):
-            rows = np.flatnonzero(pools_deployments == number)
-            pool = self.pools_[number]
-            pool.add(table.inputs.take(rows), residual[rows], table.axes[rows], table.kept[rows], noise[rows])
-        self._index()
-        return self
+        mean, covariance = self.experts_.joint(table)
+        log_target = table.sign * (table.log_roofline + mean - table.to_latency)
+        return log_target, covariance, self.experts_.noise(table)
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """The fitted model as JSON-ready values and arrays (data only, no code)."""
         self._require_fitted()
-        parameters = {
-            "target": self.target,
-            "random_state": self.random_state,
-            "facts": list(self.facts),
-            "max_learning_cells": self.max_learning_cells,
-            "max_pool_cells": self.max_pool_cells,
-            "max_log_sd": self.max_log_sd,
-        }
-        return saved_state.write(parameters, self.encoder_.names, self.hypers_, self.pools_)
+        parameters = {**self.get_params(), "facts": list(self.facts)}
+        del parameters["prior"]  # it is among the cells, if it joined
+        encoder = self.featuriser_.encoder
+        state, arrays = saved_state.write(parameters, encoder.names, self.hypers_, self.experts_.members)
+        features, own = self.featuriser_.to_state()
+        state |= {"features": features, "own_noise": self.own_noise_, "n_public_cells": self.n_public_cells_}
+        return state, arrays | own
 
     @classmethod
     def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
-        """The fitted model behind `to_state`. Raises `ModelError` on what it does not know."""
-        parameters, names, hypers, pools_deployments = saved_state.read(state, arrays)
+        parameters, names, hypers, experts = saved_state.read(state, arrays)
         try:
             model = cls(**parameters)
         except TypeError as error:
             raise ModelError("a saved auto model has unknown parameters", got=str(error), hint="fit it again") from None
-        model.encoder_, model.hypers_, model.pools_ = Encoder(names), hypers, pools_deployments
-        model._index()
+        model.hypers_, model.experts_ = hypers, LocalExperts(experts)
+        model.featuriser_ = Featuriser.from_state(
+            model.target, model.facts, Encoder(names), state.get("features", {}), arrays
+        )
+        model.own_noise_ = float(state.get("own_noise", 0.0))
+        model.n_public_cells_ = int(state.get("n_public_cells", 0))
         return model
 
     @property
     def is_cacheable(self) -> bool:
-        return True
+        return isinstance(self.prior, bool)
 
     def n_worked_out(self) -> int:
-        return sum(pool.n_worked_out() for pool in self.pools_)
+        return self.experts_.n_worked_out()
 
     def worked_out(self) -> dict[str, NDArray[Any]]:
-        return {f"pool-{i}/{name}": a for i, pool in enumerate(self.pools_) for name, a in pool.worked_out().items()}
+        return self.experts_.worked_out()
 
     def recall(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        for number, pool in enumerate(self.pools_):
-            if f"pool-{number}/deployment" in arrays:
-                pool.recall(arrays_under(f"pool-{number}", arrays))
+        self.experts_.recall(arrays)
+
+    # --- the parts of an answer, which several processes share in `fewmark.models.auto.model` ------------------------
+
+    def estimate(self, X: pd.DataFrame) -> LatencyEstimate:
+        """The log latency of each cell as this process has it."""
+        table = self._read(X)
+        mean, variance = self.experts_.latent(table)
+        mean, sd = table.log_roofline + mean, np.sqrt(variance + self.experts_.noise(table) ** 2)
+        mean = self.experts_.shrunk(table, mean, sd)
+        # what will be measured is rounded as what was
+        rounded = self.featuriser_.rounded_variance(table.sign * (mean - table.to_latency))
+        return LatencyEstimate(table, mean, np.sqrt(sd**2 + rounded), variance)
+
+    def calibrated(self, found: LatencyEstimate) -> CalibratedEstimate:
+        """The estimate with standard deviations as wide as each deployment is surprising."""
+        sd = self.experts_.inflated(found.features, found.sd)
+        return CalibratedEstimate(found.features, found.mean, sd, self._silent(found))
+
+    def scored(self, table: Features) -> list[Scored]:
+        """For each deployment asked for: the asked rows, the scores that apply, and octaves beyond the known cells."""
+        return [(rows, left.scores, outside) for rows, left, outside in self.experts_.situations(table)]
+
+    def extra_width(self, confidence_level: float) -> float:
+        """Half an interval on the log scale for noise that the process may have taken for signal."""
+        return self.own_noise_ * float(student_quantile(PRIOR_DEGREES, 0.5 + confidence_level / 2))
+
+    def describe(
+        self, found: LatencyEstimate, calibrated: CalibratedEstimate, scored: list[Scored], confidence_level: float
+    ) -> Answers:
+        """Everything about the estimated cells; `calibrated` and `scored` may come of several processes."""
+        require_level(confidence_level)
+        ends = calibrated.intervals(scored, confidence_level, self.extra_width(confidence_level))
+        return Answers(
+            value=calibrated.values(),
+            low=ends[:, 0],
+            high=ends[:, 1],
+            provenance=self._provenance(found),
+            similarity=self.experts_.explained(found.features, found.variance),
+            abstained=self._abstentions(found),
+        )
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _learnable(self, X: pd.DataFrame, y: FloatArray, encoder: Encoder) -> tuple[Features, FloatArray]:
-        values = check_target(y, len(X))
-        table = featurise(X, self.target, load_facts(self.facts), encoder)
-        if table.unusable.any():
-            raise ModelError(f"row {int(np.flatnonzero(table.unusable)[0])} cannot be learned from", got=UNUSABLE)
-        self.encoder_ = encoder
-        return table, table.to_latency + table.sign * np.log(values) - table.log_roofline
+    def _join_prior(self, X: pd.DataFrame, values: FloatArray) -> bool:
+        """Learn from these cells joined by public ones, if these help."""
+        self.own_noise_, self.n_public_cells_ = 0.0, 0
+        prior = prior_for(self.prior, self.target, X, values)
+        if prior is None:
+            return False
+        featuriser = Featuriser(self.target, self.facts, step=rounding_step(values))
+        joined = join(
+            prior, X, values, featuriser, max_cells=self.max_expert_cells, random_state=self.random_state
+        )  # fmt: skip
+        # kept also where the cells do not help: a refit takes over hyperparameters, and few own cells teach fewer
+        self.featuriser_, self.hypers_, self.experts_ = joined.featuriser, joined.hypers, joined.experts
+        if joined.helps:
+            self.n_public_cells_ = joined.n_public_cells
+        return joined.helps
 
-    def _condition(self, table: Features, residual: FloatArray) -> Self:
-        pool = deal(table.inputs.codes, self.max_pool_cells)
-        self.pools_ = [
-            Pool(
-                self.hypers_[0], self.hypers_[1:], table.inputs.take(rows), residual[rows], table.axes[rows],
-                table.kept[rows], self.random_state, whole=is_whole(self.target),
-            )
-            for rows in (np.flatnonzero(pool == number) for number in np.unique(pool))
-        ]  # fmt: skip
-        if len(self.pools_) == 1:
-            _ = self.pools_[0].posterior.a  # ready to answer and to take in more
-        else:
-            for one in self.pools_:  # many pools wait until they are asked
-                one.forget()
-        self._index()
+    def _condition(self, X: pd.DataFrame, values: FloatArray, table: Features, residual: FloatArray) -> Self:
+        self.experts_ = LocalExperts.condition(
+            self.hypers_, table, residual, max_cells=self.max_expert_cells, random_state=self.random_state,
+            whole=is_whole(self.target),
+        )  # fmt: skip
+        self.own_noise_ = self._scatter(X, values)
         return self
 
-    def _index(self) -> None:
-        """Where each deployment is: its pool and its noise scale."""
-        self.last_: tuple[bytes, FloatArray, FloatArray] = (b"", np.zeros(0), np.zeros(0))
-        self.place_ = {code: number for number, pool in enumerate(self.pools_) for code in pool.members}
-        scales = {code: float(pool.noise[rows[0]]) for pool in self.pools_ for code, rows in pool.members.items()}
-        self.noise_scales_ = scales
-        self.strengths_ = {
-            code: float(pool.posterior.inputs.values[rows[0], OWN])
-            for pool in self.pools_
-            for code, rows in pool.members.items()
-        }
-        axes = np.vstack([pool.axes[:, :3] for pool in self.pools_])
-        self.range_ = axes.min(0), axes.max(0)
-        self.typical_noise_ = float(np.median(list(scales.values())))
+    def _scatter(self, X: pd.DataFrame, values: FloatArray) -> float:
+        """The scatter about a parametric model that the process takes for signal, a standard deviation of the log.
 
-    @property
-    def theta_(self) -> FloatArray:
-        """The learned hyperparameters, (t,)."""
-        return self.hypers_[0].theta
+        A deployment alone has no others to calibrate by, and a flexible process follows the noise of few cells; what
+        scatters about the few terms of `fewmark.models.analytic.mechanistic` may all be noise.
+        """
+        n, scales = len(values), self.experts_.noise_scales
+        if len(scales) > 1 or n <= 2 * N_TERMS - 5:
+            return 0.0
+        parametric = Mechanistic(target=self.target).fit(X, values).predict(X)
+        scatter = np.log(parametric / values) ** 2
+        own = next(iter(scales.values()))
+        found = np.sqrt(max(0.0, float(np.nansum(scatter)) / (n - N_TERMS + 1) - own**2))
+        return float(min(found, MAX_OWN_NOISE))
 
     def _require_fitted(self) -> None:
-        if not hasattr(self, "pools_"):
+        if not hasattr(self, "experts_"):
             raise ModelError("auto must be fitted first", hint="call fit")
 
     def _read(self, X: pd.DataFrame) -> Features:
         self._require_fitted()
-        # names that are only asked for are numbered for this call alone: asking changes nothing
-        encoder = Encoder({column: dict(known) for column, known in self.encoder_.names.items()})
-        return self._with_strengths(featurise(X, self.target, load_facts(self.facts), encoder))
+        return self.experts_.with_amplitudes(self.featuriser_.asked(X))
 
-    def _with_strengths(self, table: Features) -> Features:
-        numbers, position = numbered(table.deployment)
-        table.inputs.values[:, OWN] = np.array([self.strengths_.get(int(n), 1.0) for n in numbers])[position]
-        return table
+    def _silent(self, found: LatencyEstimate) -> NDArray[np.bool_]:
+        table = found.features
+        return np.asarray(table.unusable | (found.sd > self.max_log_sd) | self.experts_.is_far(table))
 
-    def _latent(self, X: pd.DataFrame) -> tuple[Features, FloatArray, FloatArray]:
-        """Log latency (m,), at far loads drawn to what its own cells say, and its deviation with noise (m,)."""
-        table = self._read(X)
-        mean, variance = self._latent_residual(table)
-        mean, sd = table.log_roofline + mean, np.sqrt(variance + self._noise(table) ** 2)
-        self._prepare(table, only_far_loads=True)
-        for code, rows, pool in self._by_deployment(table):
-            mean[rows] = pool.pulled(code, table.inputs.take(rows[:1]), table.axes[rows], mean[rows], sd[rows])
-        return table, mean, sd
-
-    def _latent_residual(self, table: Features) -> tuple[FloatArray, FloatArray]:
-        # a value, its interval, provenance and similarity are asked for one after another: the last answer is kept
-        digest = blake2b(table.inputs.values.tobytes())
-        digest.update(table.inputs.codes.tobytes())
-        if self.last_[0] != digest.digest():
-            mean, variance = np.empty(len(table)), np.empty(len(table))
-            pool = self._pool_of(table)
-            for number in np.unique(pool):
-                rows = np.flatnonzero(pool == number)
-                mean[rows], variance[rows] = self.pools_[number].latent(table.inputs.take(rows))
-            self.last_ = digest.digest(), mean, variance
-        return self.last_[1], self.last_[2]
-
-    def _pool_of(self, table: Features) -> NDArray[np.int64]:
-        """The pool that answers for each cell, (m,): its deployment's, else that of most relatives."""
-        numbers, position = numbered(table.deployment)
-        rows = np.empty(len(numbers), dtype=np.int64)
-        rows[position] = np.arange(len(table))  # any row of each
-        pools_deployments = np.zeros(len(numbers), dtype=np.int64)
-        for i, (code, row) in enumerate(zip(numbers, rows, strict=True)):
-            if int(code) in self.place_:
-                pools_deployments[i] = self.place_[int(code)]
-            elif len(self.pools_) > 1:
-                pools_deployments[i] = int(
-                    np.argmax([pool.similarity_weight(table.inputs.codes[row]) for pool in self.pools_])
-                )
-        return np.asarray(pools_deployments[position])
-
-    def _noise(self, table: Features) -> FloatArray:
-        """Each cell's noise scale: its deployment's where known, else the median one, (m,)."""
-        numbers, position = numbered(table.deployment)
-        return np.array([self.noise_scales_.get(int(n), self.typical_noise_) for n in numbers], float)[position]
-
-    def _silent(self, table: Features, sd: FloatArray) -> NDArray[np.bool_]:
-        return np.asarray(table.unusable | (sd > self.max_log_sd) | self._far(table))
-
-    def _far(self, table: Features) -> NDArray[np.bool_]:
-        """Cells whose length or load lies far outside all that was measured of any deployment, (m,)."""
-        low, high = self.range_
-        axes = table.axes[:, :3]
-        return np.asarray(((axes < low - FAR) | (axes > high + FAR)).any(1))
-
-    def _by_deployment(self, table: Features) -> list[tuple[int, NDArray[np.intp], Pool]]:
-        """For each deployment asked for: its number, the asked rows, and the pool that answers."""
-        pools_deployments = self._pool_of(table)
-        return [
-            (code, rows, self.pools_[int(pools_deployments[rows[0]])])
-            for code, rows in rows_by_group(table.deployment).items()
-        ]
-
-    def _stretched(self, table: Features, sd: FloatArray) -> FloatArray:
-        """Standard deviations (m,) as wide as what is known of each deployment is surprising."""
-        out = sd.copy()
-        for code, rows, pool in self._by_deployment(table):
-            out[rows] *= pool.inflation(code)
+    def _provenance(self, found: LatencyEstimate) -> NDArray[np.str_]:
+        table = found.features
+        out = np.full(len(table), "transferred", dtype="<U12")
+        for code, rows, expert in self.experts_.by_deployment(table):
+            known = expert.known(code)
+            if not len(known):
+                continue
+            axes = table.axes[rows]
+            inside = (axes[:, :3] >= known[:, :3].min(0)).all(1) & (axes[:, :3] <= known[:, :3].max(0)).all(1)
+            out[rows] = np.where(inside, "interpolated", "extrapolated")
+            measured = {tuple(row) for row in known.tolist()}
+            out[rows[[tuple(row) in measured for row in axes.tolist()]]] = "measured"
+        out[self._silent(found)] = "abstained"
         return out
 
-    def _prepare(self, table: Features, *, only_far_loads: bool = False) -> None:
-        """Leave out the cells of all situations that are about to be asked for; together they cost less."""
-        wanted: dict[int, tuple[Pool, list[tuple[int, Inputs]]]] = {}
-        for code, rows, pool in self._by_deployment(table):
-            if only_far_loads and not pool.is_pulled(code, table.axes[rows]):
-                continue
-            wanted.setdefault(id(pool), (pool, []))[1].append((code, table.inputs.take(rows[:1])))
-        for pool, asked in wanted.values():
-            pool.prepare(asked)
-
-    def _situations(self, table: Features) -> list[tuple[NDArray[np.intp], LeftOut, FloatArray]]:
-        """For each deployment asked for: the asked rows, cells left out alike, and how far beyond the known."""
-        self._prepare(table)
-        return [
-            (rows, pool.left_out(code, table.inputs.take(rows[:1])), beyond(table.axes[rows], pool.known(code)))
-            for code, rows, pool in self._by_deployment(table)
-        ]
-
-    # what a model that knows more than one latency answers otherwise
-
-    def _answer(self, X: pd.DataFrame) -> tuple[Features, FloatArray, FloatArray, NDArray[np.bool_]]:
-        """Log latency (m,), the standard deviation that intervals are made of, and where the model abstains."""
-        table, mean, sd = self._latent(X)
-        return table, mean, self._stretched(table, sd), self._silent(table, sd)
-
-    def _scored(self, X: pd.DataFrame, table: Features) -> list[tuple[NDArray[np.intp], Scores, FloatArray]]:
-        """For each deployment asked for: the asked rows, the scores that apply, and how far beyond the known."""
-        return [(rows, left.scores, outside) for rows, left, outside in self._situations(table)]
-
-    def _further(self, confidence_level: float) -> float:
-        """Half an interval of what the process does not know that it does not know."""
-        return 0.0
+    def _abstentions(self, found: LatencyEstimate) -> list[str]:
+        reasons = [""] * len(found.sd)
+        for row in np.flatnonzero(found.sd > self.max_log_sd):
+            reasons[row] = f"out of domain: one standard deviation is a factor of {np.exp(found.sd[row]):.1f}"
+        for row in np.flatnonzero(self.experts_.is_far(found.features)):
+            reasons[row] = f"out of domain: more than {MAX_DOUBLINGS:g} doublings beyond anything measured"
+        for row in np.flatnonzero(found.features.unusable):
+            reasons[row] = UNUSABLE
+        return reasons
 
 
-def arrays_under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The arrays whose names begin with the prefix and a slash, by the rest of their names."""
-    start = f"{prefix}/"
-    return {name.removeprefix(start): values for name, values in arrays.items() if name.startswith(start)}
+def require_level(confidence_level: float) -> None:
+    """Raise `ModelError` unless the confidence level is a fraction."""
+    if not 0 < confidence_level < 1:
+        raise ModelError("confidence_level must lie between 0 and 1", got=confidence_level)

@@ -11,14 +11,12 @@ from fewmark.tables.arrays import FloatArray
 
 def learn_prior(X: pd.DataFrame, seconds: FloatArray, latency: str) -> Prior:
     """The prior of a latency from cells of many deployments, one row a cell, with `ttft_s` and `tpot_s` where known."""
-    from fewmark.models.auto.model import AutoModel
+    from fewmark.models.auto.latency_gp import LatencyGP
 
     X = X.reset_index(drop=True)
-    model = AutoModel(target=latency)
-    model.alone = True
-    model.fit(X, seconds)
+    model = LatencyGP(target=latency).fit(X, seconds)
     fold = np.zeros(len(X), dtype=np.int64)
-    codes = model._read(X).deployment
+    codes = model.featuriser_.asked(X).deployment
     for number, hyper in enumerate(model.hypers_[1:], start=1):
         fold[np.isin(codes, list(hyper.unseen))] = number
     theta = np.array([hyper.theta for hyper in model.hypers_])

@@ -32,9 +32,9 @@ from fewmark.tables.arrays import FloatArray
 
 VERSION: Final = 1
 PACKAGED: Final = Path(__file__).with_name("prior.json")
-ENOUGH: Final = 300  # cells that speak for themselves
-MOST: Final = 300  # packaged cells that join a table
-SEEN: Final = 0.05  # share of a table's cells that may be packaged ones by chance
+MAX_OWN_CELLS: Final = 300  # of a table that public cells may join; more speak for themselves
+MAX_PUBLIC_CELLS: Final = 300  # that join a table
+CHANCE_SHARE: Final = 0.05  # of a table's cells that may be packaged ones by chance
 ORIGIN: Final = f"{OPTION_PREFIX}origin"
 AXES: Final = ("input_tokens", "output_tokens")
 
@@ -62,10 +62,10 @@ class Prior:
     def has_seen(self, X: pd.DataFrame, seconds: FloatArray) -> bool:
         """Whether a table's cells are packaged ones."""
         found = [mark in self.marks for mark in fingerprints(X, seconds)]
-        return sum(found) > SEEN * len(found)
+        return sum(found) > CHANCE_SHARE * len(found)
 
     def related(self, X: pd.DataFrame, facts: Facts) -> tuple[pd.DataFrame, NDArray[np.intp]]:
-        """At most `MOST` cells of the nearest relatives of the deployments in X, and which ones.
+        """At most `MAX_PUBLIC_CELLS` cells of the nearest relatives of the deployments in X, and which ones.
 
         They take over the names that X uses for what published facts say is the same accelerator or model.
         """
@@ -81,7 +81,7 @@ class Prior:
             if column in X:
                 met = {str(name).lower() for name in X[column].dropna()}
                 score += weight * out[column].astype(str).str.lower().isin(met).to_numpy()
-        rows = np.sort(np.argsort(-score, kind="stable")[:MOST])
+        rows = np.sort(np.argsort(-score, kind="stable")[:MAX_PUBLIC_CELLS])
         return out.iloc[rows], rows
 
     def to_json(self) -> dict[str, Any]:

@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 from fewmark.core.errors import ModelError
 from fewmark.facts.facts import load_facts
 from fewmark.models.auto.covariance import parts
-from fewmark.models.auto.experts import Hyperparameters, Pool
+from fewmark.models.auto.experts import LocalExpert
 from fewmark.models.auto.features import is_whole
+from fewmark.models.auto.hyperparameters import Hyperparameters
 from fewmark.models.gp.kernel import Inputs, Kernel
 
-VERSION: Final = 4
+VERSION: Final = 5
 _HINT: Final = "fit it again with this version of fewmark"
 
 Names = dict[str, dict[str, int]]
 
 
 def write(
-    parameters: dict[str, Any], names: Names, hypers: Sequence[Hyperparameters], pools_deployments: Sequence[Pool]
+    parameters: dict[str, Any], names: Names, hypers: Sequence[Hyperparameters], experts: Sequence[LocalExpert]
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """The state of a fitted model."""
     state = {
@@ -39,19 +40,19 @@ def write(
     arrays: dict[str, NDArray[Any]] = {
         "theta": np.array([hyper.theta for hyper in hypers]),
         "log_scale": np.array([hyper.log_scale for hyper in hypers]),
-        "pool": np.concatenate([np.full(len(pool.axes), i) for i, pool in enumerate(pools_deployments)]),
-        "values": np.vstack([pool.posterior.inputs.values for pool in pools_deployments]),
-        "codes": np.vstack([pool.posterior.inputs.codes for pool in pools_deployments]),
-        "axes": np.vstack([pool.axes for pool in pools_deployments]),
-        "kept": np.vstack([pool.kept for pool in pools_deployments]),
-        "residual": np.concatenate([pool.posterior.y for pool in pools_deployments]),
-        "variance": np.concatenate([pool.posterior.variance for pool in pools_deployments]),
-        "noise": np.concatenate([pool.noise for pool in pools_deployments]),
+        "expert": np.concatenate([np.full(len(one.axes), i) for i, one in enumerate(experts)]),
+        "values": np.vstack([one.posterior.inputs.values for one in experts]),
+        "codes": np.vstack([one.posterior.inputs.codes for one in experts]),
+        "axes": np.vstack([one.axes for one in experts]),
+        "kept": np.vstack([one.kept for one in experts]),
+        "residual": np.concatenate([one.posterior.y for one in experts]),
+        "variance": np.concatenate([one.posterior.variance for one in experts]),
+        "noise": np.concatenate([one.noise for one in experts]),
     }
-    doubts = [pool.posterior.inputs.known_noise for pool in pools_deployments]
-    if any(known_noise is not None for known_noise in doubts):
-        shares = zip(doubts, pools_deployments, strict=True)
-        arrays["doubt"] = np.concatenate(
+    known_noises = [one.posterior.inputs.known_noise for one in experts]
+    if any(known_noise is not None for known_noise in known_noises):
+        shares = zip(known_noises, experts, strict=True)
+        arrays["known_noise"] = np.concatenate(
             [np.zeros(len(p.axes)) if known_noise is None else known_noise for known_noise, p in shares]
         )
     return state, arrays
@@ -59,8 +60,8 @@ def write(
 
 def read(
     state: dict[str, Any], arrays: dict[str, NDArray[Any]]
-) -> tuple[dict[str, Any], Names, list[Hyperparameters], list[Pool]]:
-    """Parameters, names, hyperparameters and pools. Raises `ModelError` on what it does not know."""
+) -> tuple[dict[str, Any], Names, list[Hyperparameters], list[LocalExpert]]:
+    """Parameters, names, hyperparameters and experts. Raises `ModelError` on what it does not know."""
     if not isinstance(state, dict) or state.get("version") != VERSION:
         got = state.get("version") if isinstance(state, dict) else state
         raise ModelError(f"a saved auto model must have version {VERSION}", got=got, hint=_HINT)
@@ -80,21 +81,21 @@ def read(
         ]
         if not hypers or any(hyper.theta.shape != (kernel.size,) for hyper in hypers):
             raise ValueError("hyperparameters of another size")
-        pools_deployments = []
-        for number in np.unique(arrays["pool"]):
-            rows = np.flatnonzero(arrays["pool"] == number)
-            known_noise = arrays["doubt"][rows] if "doubt" in arrays else None
+        experts = []
+        for number in np.unique(arrays["expert"]):
+            rows = np.flatnonzero(arrays["expert"] == number)
+            known_noise = arrays["known_noise"][rows] if "known_noise" in arrays else None
             inputs = Inputs(arrays["values"][rows], arrays["codes"][rows].astype(np.int64), known_noise)
             noise = (arrays["variance"][rows], arrays["noise"][rows])
-            pools_deployments.append(
-                Pool(
+            experts.append(
+                LocalExpert(
                     hypers[0], hypers[1:], inputs, arrays["residual"][rows], arrays["axes"][rows],
                     arrays["kept"][rows], int(parameters["random_state"]), noise, whole=is_whole(parameters["target"]),
                 )
             )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ModelError("a saved auto model is incomplete", got=repr(error), hint=_HINT) from error
-    return parameters, names, hypers, pools_deployments
+    return parameters, names, hypers, experts
 
 
 def _known(files: Sequence[str], names: Names) -> str:

@@ -1,0 +1,84 @@
+"""What a latency process says of cells, before and after it is turned into the target's values and intervals.
+
+Notation: m cells that are asked about; logs are natural.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewmark.models.auto.conformity_scores import Scores
+from fewmark.models.auto.features import Features
+from fewmark.tables.arrays import FloatArray
+
+LARGEST_LOG: Final = 700.0  # of an end of an interval: beyond, there is no such number
+
+Scored = tuple[NDArray[np.intp], Scores, FloatArray]  # rows of a deployment, the scores that apply, octaves beyond
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyEstimate:
+    """Log latencies of m cells by one process.
+
+    Attributes
+    ----------
+    features : Features
+        The cells.
+    mean, sd : (m,)
+        The log latency and its standard deviation, noise included.
+    variance : (m,)
+        The variance of the latent residual, without noise.
+    """
+
+    features: Features
+    mean: FloatArray
+    sd: FloatArray
+    variance: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class CalibratedEstimate:
+    """Log latencies of m cells with the standard deviations that intervals are made of.
+
+    Attributes
+    ----------
+    features : Features
+        The cells.
+    mean, sd : (m,)
+        The log latency, and its standard deviation before the scores' factors.
+    silent : (m,) bool
+        Where the model abstains.
+    """
+
+    features: Features
+    mean: FloatArray
+    sd: FloatArray
+    silent: NDArray[np.bool_]
+
+    def values(self) -> FloatArray:
+        """The target's values, (m,); NaN where the model abstains."""
+        return np.where(self.silent, np.nan, np.exp(self._log_target()))
+
+    def intervals(self, scored: Sequence[Scored], confidence_level: float, extra: float = 0.0) -> FloatArray:
+        """The ends of intervals for the target, (m, 2); NaN where the model abstains.
+
+        Parameters
+        ----------
+        scored : the scores for every row
+        extra : a half width on the log scale that is added in quadrature
+        """
+        half = np.empty(len(self.sd))
+        for rows, scores, outside in scored:
+            half[rows] = self.sd[rows] * scores.factor(np.log(self.sd[rows]), outside, confidence_level)
+        half, middle = np.hypot(half, extra), self._log_target()
+        ends = np.exp(np.clip(np.column_stack([middle - half, middle + half]), -LARGEST_LOG, LARGEST_LOG))
+        ends[self.silent] = np.nan
+        return ends
+
+    def _log_target(self) -> FloatArray:
+        return np.asarray(self.features.sign * (self.mean - self.features.to_latency))

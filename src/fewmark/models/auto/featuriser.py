@@ -1,0 +1,146 @@
+"""What a latency process sees of a table: features on a roofline, the queue of a closed loop, errors known before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fewmark.core.errors import ModelError
+from fewmark.facts.facts import Facts, load_facts
+from fewmark.models.analytic.closed_loop import Saturation, log_waves
+from fewmark.models.auto.features import COLUMNS, Encoder, Features, featurise
+from fewmark.tables.arrays import FloatArray
+from fewmark.tables.cells import check_target
+from fewmark.tables.columns import numbers_of
+from fewmark.tables.metrics import E2E, TTFT, latency_of
+from fewmark.tables.precision import log_sd
+
+PRESSURE: Final = COLUMNS.index("pressure")
+MIN_DECODE_SHARE: Final = 0.1  # of a projected latency
+UNUSABLE: Final = "input_tokens, output_tokens and batch_size or concurrency must be known and positive"
+
+
+class Featuriser:
+    """Turns cells into what a process learns from, and is asked about.
+
+    Parameters
+    ----------
+    target : str
+        The metric that is learned.
+    facts : sequence of str
+        Files with further facts of models and accelerators (`fewmark.facts.facts`).
+    step : float
+        The step that the values are rounded to, in the target's unit; 0 where they are not.
+    encoder : Encoder, optional
+        The numbers of names met so far.
+    saturation : Saturation, optional
+        What closed loops have taught of how many users a deployment serves at once.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        facts: Sequence[str] = (),
+        *,
+        step: float = 0.0,
+        encoder: Encoder | None = None,
+        saturation: Saturation | None = None,
+    ) -> None:
+        self.target, self.files, self.step = target, tuple(facts), step
+        self.encoder = Encoder() if encoder is None else encoder
+        self.saturation = saturation
+
+    @property
+    def facts(self) -> Facts:
+        """Published facts, and those of the files."""
+        return load_facts(self.files)
+
+    def learn(self, X: pd.DataFrame, y: FloatArray) -> tuple[Features, FloatArray]:
+        """As `measured`, once these cells have taught how many users each deployment serves at once."""
+        self.saturation = Saturation.learn(X, self.facts)
+        return self.measured(X, y)
+
+    def measured(self, X: pd.DataFrame, y: FloatArray) -> tuple[Features, FloatArray]:
+        """The features of measured cells and the residuals (n,) of their log latency to the roofline.
+
+        Raises
+        ------
+        ModelError
+            If a row has no workload or a value is not finite and positive.
+        """
+        values = check_target(y, len(X))
+        table = featurise(X, self.target, self.facts, self.encoder)
+        if table.unusable.any():
+            raise ModelError(f"row {int(np.flatnonzero(table.unusable)[0])} cannot be learned from", got=UNUSABLE)
+        residual = table.to_latency + table.sign * np.log(values) - table.log_roofline
+        self._add_queue(table, X)
+        known_noise = self.projected_variance(X) + self.rounded_variance(np.log(values))
+        if known_noise.any():
+            table = replace(table, inputs=replace(table.inputs, known_noise=known_noise))
+        return table, residual
+
+    def asked(self, X: pd.DataFrame) -> Features:
+        """The features of cells that are asked about."""
+        # names that are only asked for are numbered for this call alone: asking changes nothing
+        encoder = Encoder({column: dict(known) for column, known in self.encoder.names.items()})
+        table = featurise(X, self.target, self.facts, encoder)
+        self._add_queue(table, X)
+        return table
+
+    def projected_variance(self, X: pd.DataFrame) -> FloatArray:
+        """The variance of the log latency where it was projected; 0 elsewhere, (n,)."""
+        sd, latency = log_sd(X), latency_of(self.target)
+        if latency == E2E or not sd.any():
+            return sd**2
+        if latency == TTFT or not {TTFT, E2E} <= set(map(str, X.columns)):
+            return np.zeros(len(sd)) if latency == TTFT else sd**2
+        # the first token was measured, so that the error is the decoding's
+        first, last = numbers_of(X, TTFT), numbers_of(X, E2E)
+        share = np.clip(np.nan_to_num(1 - first / last, nan=1.0), MIN_DECODE_SHARE, 1.0)
+        return np.asarray((sd / share) ** 2)
+
+    def rounded_variance(self, log_y: FloatArray) -> FloatArray:
+        """The variance of the logs of values (n,) that are rounded as the learned ones are, uniformly within a step."""
+        if not self.step:
+            return np.zeros(len(log_y))
+        return np.asarray(np.exp(2 * np.minimum(np.log(self.step) - log_y, 0.0)) / 12.0)
+
+    def _add_queue(self, table: Features, X: pd.DataFrame) -> None:
+        """Replace the roofline's estimate of how far the users outnumber the batch by what closed loops have taught."""
+        if self.saturation is None or "concurrency" not in X:
+            return
+        users = numbers_of(X, "concurrency")
+        rows = np.flatnonzero((users > 0) & ~table.unusable)
+        if len(rows):
+            limit = self.saturation.log2_users(X.iloc[rows], self.facts)
+            table.inputs.values[rows, PRESSURE] = log_waves(users[rows], limit) / np.log(2.0)
+            table.loop[rows] = self.saturation.told(X.iloc[rows])
+
+    def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """What was learned beside the names, as JSON values and arrays."""
+        if self.saturation is None:
+            return {"step": self.step}, {}
+        state, arrays = self.saturation.to_state()
+        named = {f"saturation/{name}": values for name, values in arrays.items()}
+        return {"step": self.step, "saturation": state}, named
+
+    @classmethod
+    def from_state(
+        cls,
+        target: str,
+        facts: Sequence[str],
+        encoder: Encoder,
+        state: dict[str, Any],
+        arrays: dict[str, NDArray[Any]],
+    ) -> Self:
+        """The featuriser behind `to_state`."""
+        saturation = None
+        if "saturation" in state:
+            own = {name.removeprefix("saturation/"): a for name, a in arrays.items() if name.startswith("saturation/")}
+            saturation = Saturation.from_state(state["saturation"], own)
+        return cls(target, facts, step=float(state["step"]), encoder=encoder, saturation=saturation)
