@@ -14,7 +14,7 @@ import pandas as pd
 
 from fewmark import datasets
 from fewmark.core import InputError
-from fewmark.models.auto.covariance import parts
+from fewmark.models.auto.covariance import components
 from fewmark.models.auto.prior_training import learn_prior
 from fewmark.models.auto.public_prior import PACKAGED, VERSION, Prior
 from fewmark.tables.identity import cell_columns
@@ -60,7 +60,7 @@ def main() -> int:
     document = {
         "version": VERSION,
         "sources": [{key: about[key] for key in ("name", "licence", "citation", "url")} for about in sources],
-        "parts": [part.name for part in parts()],
+        "components": [component.name for component in components()],
         "latencies": {},
     }
     for latency in LATENCIES:

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from fewmark.models.gp import regression
-from fewmark.models.gp.kernel import Inputs, Kernel, Pairs, Part
+from fewmark.models.gp.kernel import Component, Inputs, Kernel, Pairs
 from fewmark.models.gp.posterior import Posterior
 
 KERNEL = Kernel(
     (
-        Part("all", (), (0, 1)),
-        Part("group", (0,), (0,)),
-        Part("line", (1,), (1,), linear=True),
+        Component("all", (), (0, 1)),
+        Component("group", (0,), (0,)),
+        Component("line", (1,), (1,), linear=True),
     )
 )
 THETA = np.log([0.8, 2.0, 3.0, 0.4, 1.0, 0.1])
@@ -52,14 +52,14 @@ def test_learning_recovers_scales_and_noise_despite_outliers() -> None:
     rng = np.random.default_rng(5)
     n = 400
     inputs = Inputs(rng.uniform(0, 10, (n, 2)), np.repeat(np.arange(20), 20)[:, None] * np.ones((1, 2), dtype=int))
-    kernel = Kernel((Part("all", (), (0, 1)),))
+    kernel = Kernel((Component("all", (), (0, 1)),))
     truth = np.log([0.5, 2.0, 4.0])
     group = inputs.codes[:, 0]
     scale = np.where(group < 10, 0.005, 0.03)
     latent = np.linalg.cholesky(kernel.matrix(truth, inputs) + 1e-9 * np.eye(n)) @ rng.standard_normal(n)
     y = latent + scale * rng.standard_normal(n)
     y[::40] += 1.0
-    prior = regression.Prior(np.log([0.2, 3.0, 3.0]), np.ones(3), np.log(0.02), 1.0)
+    prior = regression.HyperPrior(np.log([0.2, 3.0, 3.0]), np.ones(3), np.log(0.02), 1.0)
     theta, noise = regression.learn(kernel, prior, inputs, y, group)
     assert np.exp(theta - truth) == pytest.approx(np.ones(3), rel=0.35)
     learned = np.exp(noise.log_scale) * noise.factor
@@ -70,7 +70,7 @@ def test_learning_recovers_scales_and_noise_despite_outliers() -> None:
 
 def test_a_search_that_strays_is_turned_back_without_a_warning() -> None:
     inputs = _inputs(30, 3)
-    prior = regression.Prior(THETA, np.ones(len(THETA)), np.log(0.02), 1.0)
+    prior = regression.HyperPrior(THETA, np.ones(len(THETA)), np.log(0.02), 1.0)
     y = np.random.default_rng(1).standard_normal(30)
 
     def objective(away: float) -> float:

@@ -89,7 +89,7 @@ def test_a_saved_model_answers_the_same_and_alien_state_is_refused(fitted: tuple
     again = LatencyGP.from_state(json.loads(json.dumps(state)), arrays)
     assert np.allclose(again.predict(hidden), model.predict(hidden), rtol=1e-9)
     assert np.allclose(again.predict_interval(hidden), model.predict_interval(hidden), rtol=1e-6)
-    for wrong in ({**state, "version": 99}, {**state, "parts": []}, {**state, "names": None}):
+    for wrong in ({**state, "version": 99}, {**state, "components": []}, {**state, "names": None}):
         with pytest.raises(ModelError, match="fit it again"):
             LatencyGP.from_state(wrong, arrays)
     with pytest.raises(ModelError, match="incomplete"):

@@ -11,7 +11,7 @@ from scipy.stats import t as student_t
 
 from fewmark.models.auto.conformity_scores import Scores, left_out_coverage
 from fewmark.models.auto.leave_out import DEGREES, inflation
-from fewmark.models.gp.kernel import Inputs, Kernel, Part
+from fewmark.models.gp.kernel import Component, Inputs, Kernel
 from fewmark.models.gp.posterior import Posterior
 
 KNOWN, ASKED = slice(0, 4), slice(4, 12)
@@ -37,7 +37,7 @@ def test_stretched_deviations_cover_deployments_of_every_scale() -> None:
 def test_surprise_is_the_distance_from_what_all_others_foretell() -> None:
     rng = np.random.default_rng(1)
     values, codes = rng.uniform(0, 4, (20, 1)), rng.integers(0, 3, (20, 1))
-    kernel = Kernel((Part("all", (), (0,)), Part("own", (0,), (0,))))
+    kernel = Kernel((Component("all", (), (0,)), Component("own", (0,), (0,))))
     theta = np.log(np.array([0.5, 1.0, 0.3, 1.0]))
     y, variance = rng.standard_normal(20), np.full(20, 0.04)
     posterior = Posterior(kernel, theta, Inputs(values, codes.astype(np.int64)), y, variance)

@@ -158,8 +158,10 @@ def test_all_three_are_trusted_where_all_are_right_and_nobody_where_one_deployme
 def test_the_first_token_and_the_pace_decide_where_a_third_that_errs_alike_adds_nothing() -> None:
     left = left_out(dict.fromkeys(LATENCIES, 0.03))
     rng = np.random.default_rng(1)
-    told = np.logaddexp(left["ttft_s"].seen, np.log(99) + left["tpot_s"].seen) + 0.01 * rng.standard_normal(72)
-    left["e2e_latency_s"] = replace(left["e2e_latency_s"], out_of_fold=told, seen=told)
+    told = np.logaddexp(left["ttft_s"].in_sample, np.log(99) + left["tpot_s"].in_sample) + 0.01 * rng.standard_normal(
+        72
+    )
+    left["e2e_latency_s"] = replace(left["e2e_latency_s"], out_of_fold=told, in_sample=told)
     verdict = select_trust(left, np.full(72, 100.0))
     assert verdict is not None
     assert verdict.inflation["e2e_latency_s"] > 100 * max(verdict.inflation["ttft_s"], verdict.inflation["tpot_s"])

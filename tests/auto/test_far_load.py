@@ -12,7 +12,7 @@ import pytest
 from fewmark.models.analytic.mechanistic import work
 from fewmark.models.auto import extrapolation
 from fewmark.models.auto.conformity_scores import LeftOut
-from fewmark.models.auto.extrapolation import FEW, USUAL, learn, parametric, shrunk
+from fewmark.models.auto.extrapolation import DEFAULT_SHARE, DEFAULT_WEIGHT, learn, parametric, shrunk
 from fewmark.models.auto.latency_gp import LatencyGP
 from fewmark.models.persistence import load_model, save_model
 
@@ -59,15 +59,15 @@ def test_trust_is_earned_on_other_deployments(n_deployments: int) -> None:
     truth = rng.normal(0, 0.1, len(deployment))
     near, off = truth + rng.normal(0, 0.01, len(truth)), truth + rng.normal(0, 0.1, len(truth))
     good, bad = learn(left_out(truth, off, deployment), near), learn(left_out(truth, near, deployment), off)
-    worth = n_deployments / (n_deployments + FEW)
-    assert good.shrinkage > USUAL + 0.4 * worth
-    assert bad.shrinkage < USUAL - 0.35 * worth
+    worth = n_deployments / (n_deployments + DEFAULT_WEIGHT)
+    assert good.shrinkage > DEFAULT_SHARE + 0.4 * worth
+    assert bad.shrinkage < DEFAULT_SHARE - 0.35 * worth
     assert np.median(good.error) < np.median(left_out(truth, off, deployment).error)
 
 
-def test_a_stiff_model_far_off_moves_a_prediction_by_a_few_deviations_at_most() -> None:
+def test_a_parametric_model_far_off_moves_a_prediction_by_a_few_deviations_at_most() -> None:
     moved = shrunk(np.zeros(3), np.array([5.0, 0.01, np.nan]), np.full(3, 0.1), np.full(3, 2.0), 1.0)
-    assert moved[0] == pytest.approx(extrapolation.BOUND * 0.1, rel=0.01)
+    assert moved[0] == pytest.approx(extrapolation.MAX_SHIFT_SD * 0.1, rel=0.01)
     assert moved[1] == pytest.approx(0.01, rel=0.02)
     assert moved[2] == 0.0
 

@@ -12,7 +12,7 @@ import pytest
 from fewmark import datasets
 from fewmark.core import InputError
 from fewmark.facts.facts import load_facts
-from fewmark.models.auto.covariance import parts
+from fewmark.models.auto.covariance import components
 from fewmark.models.auto.model import AutoModel
 from fewmark.models.auto.prior_joining import prior_for
 from fewmark.models.auto.public_prior import PACKAGED, VERSION, measured_in_public, packaged_prior
@@ -34,7 +34,9 @@ def test_the_packaged_file_is_small_and_of_this_version() -> None:
     assert PACKAGED.stat().st_size < 3_000_000
     document = json.loads(PACKAGED.read_text(encoding="utf-8"))
     hint = "run python tools/build_prior.py"
-    assert document["version"] == VERSION and document["parts"] == [part.name for part in parts()], hint
+    assert document["version"] == VERSION and document["components"] == [
+        component.name for component in components()
+    ], hint
     assert {source["name"] for source in document["sources"]} == set(datasets.names())
     assert all(source["licence"] and source["citation"] for source in document["sources"])
     for latency in ("ttft_s", "tpot_s", "e2e_latency_s"):

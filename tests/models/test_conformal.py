@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binom
 
 from fewmark.core import ModelError
-from fewmark.models.conformal.cross_conformal import ENOUGH, CrossConformal, quantile, situations, weighted_median
+from fewmark.models.conformal.cross_conformal import MIN_SCORES, CrossConformal, quantile, situations, weighted_median
 from fewmark.models.conformal.support import Support
 from fewmark.models.design import anchors
 from fewmark.tables.cells import read_cells
@@ -164,7 +164,7 @@ def test_few_scores_of_a_situation_borrow_from_the_nearest():
     X = cells(np.random.default_rng(0), 30)
     model = CrossConformal("law", Law).fit(X, Law().predict(X))
     for _, residuals in model._alike(model.support_.locate(cells(np.random.default_rng(1), 50))):
-        assert len(residuals) >= ENOUGH
+        assert len(residuals) >= MIN_SCORES
 
 
 def test_provenance_and_similarity_follow_from_where_a_cell_lies(make_table):

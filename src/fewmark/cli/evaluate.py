@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 FILE = click.Path(path_type=Path, dir_okay=False)
-MANY = 100  # hidden cells of an accelerator, of which a share says something
+MIN_HIDDEN_CELLS = 100  # hidden cells of an accelerator, of which a share says something
 
 
 @click.command("evaluate")
@@ -66,7 +66,7 @@ def _show(summary: dict[str, Any]) -> None:
         shares = ("median_ape", "p90_ape", "picp_90", "median_relative_width_90", "forecast_mae")
         cells = "".join(f"{'–' if score[key] is None else format(score[key], '.2%'):>12}" for key in shares)
         click.echo(f"  {name:<18}{score['n']:>7}{score['abstained']:>7}{cells}{score['fit_s']:>12.1f}")
-        each = {of: part for of, part in score["by_accelerator"].items() if part["n"] >= MANY}
+        each = {of: part for of, part in score["by_accelerator"].items() if part["n"] >= MIN_HIDDEN_CELLS}
         if len(score["by_accelerator"]) > 1 and each:
             inside = ", ".join(f"{of} {part['picp_90']:.0%} of {part['n']}" for of, part in each.items())
             click.echo(f"    in 90%: {inside}")

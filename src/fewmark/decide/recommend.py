@@ -13,7 +13,7 @@ of their normal scores z and sigma_c the deviation of log cost_c, what knowing i
 
     E[cost_c | i] = E[cost_c] exp(b z_i - b² / 2),  b = -R_ci sigma_c
 
-In no world does a deployment's rate grow faster than its load (but for noise, `AT_MOST`).
+In no world does a deployment's rate grow faster than its load (but for noise, `RATE_TOLERANCE`).
 
 p_c is the product over objectives: exact if their errors are independent, and too low (safe) where they rise and fall
 together. Where no price is known, accelerators take money's place. Source: expected value of perfect information on one
@@ -41,7 +41,7 @@ from fewmark.tables.columns import load_kind_of, load_of
 from fewmark.tables.identity import cell_codes
 
 N_DRAWS: Final = 2000
-AT_MOST: Final = 1.1
+RATE_TOLERANCE: Final = 1.1
 WORTH_MEASURING: Final = 0.005  # of the choice's cost: below this no measurement is worth its while
 
 
@@ -241,7 +241,7 @@ def _possible(rate: FloatArray, cells: pd.DataFrame) -> FloatArray:
         rows = rows[np.argsort(load[rows], kind="stable")]
         for lower, higher in pairwise(rows):
             # nothing is known of an abstained load, and nothing follows from it
-            rate[higher] = np.fmin(rate[higher], AT_MOST * rate[lower] * load[higher] / load[lower])
+            rate[higher] = np.fmin(rate[higher], RATE_TOLERANCE * rate[lower] * load[higher] / load[lower])
     return rate
 
 

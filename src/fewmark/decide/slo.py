@@ -26,9 +26,9 @@ from fewmark.tables.arrays import FloatArray
 
 LEVELS: Final = (0.5, 0.8, 0.95)
 MEASURED_SD: Final = 0.02  # of a measured value, log: what a repetition would differ by
-MOST_JOINT: Final = 1500  # cells whose errors are drawn together; among more, each by itself
+MAX_JOINT_CELLS: Final = 1500  # cells whose errors are drawn together; among more, each by itself
 SHORT_NAMES: Final = {"goodput": "goodput_req_s", "request_throughput": "request_throughput_req_s"}
-_LEAST_SD: Final = 1e-4
+_MIN_SD: Final = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def distribution(model: Model, X: pd.DataFrame, measured: FloatArray) -> Distrib
     every = np.concatenate([-scores[::-1], [0.0], scores])
     logs = np.where(np.isfinite(logs), logs, np.nan)
     # ends of different levels may touch: keep them apart, so that each value has one score
-    logs = np.maximum.accumulate(logs + _LEAST_SD * every, axis=1)
+    logs = np.maximum.accumulate(logs + _MIN_SD * every, axis=1)
     known = np.isfinite(measured)
     logs[known] = np.log(measured[known])[:, None] + MEASURED_SD * every
     return Distribution(every, logs, _correlation(model, X, known))
@@ -155,7 +155,7 @@ def distribution(model: Model, X: pd.DataFrame, measured: FloatArray) -> Distrib
 
 def _correlation(model: Model, X: pd.DataFrame, measured: NDArray[np.bool_]) -> FloatArray | None:
     """How what is not known of the cells hangs together, (n, n); None where the model cannot tell."""
-    if not isinstance(model, JointModel) or len(X) > MOST_JOINT:
+    if not isinstance(model, JointModel) or len(X) > MAX_JOINT_CELLS:
         return None
     _, covariance, noise = model.joint(X)
     variance = np.diag(covariance) + noise**2

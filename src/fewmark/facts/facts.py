@@ -30,9 +30,9 @@ from fewmark.facts.names import COUNT, UNITS, contains, contains_spread, longest
 VERSION: Final = 1
 VARIABLE: Final = "FEWMARK_FACTS"
 PACKAGED: Final = Path(__file__).with_name("facts.yaml")
-ALIKE: Final = 1.6  # a stated size and an entry's are of one model within this factor
-SAME: Final = 1.1  # the same of active parameters
-MOST_MEMORY: Final = 3.0  # times an entry's
+SIZE_TOLERANCE: Final = 1.6  # a stated size and an entry's are of one model within this factor
+ACTIVE_SIZE_TOLERANCE: Final = 1.1  # the same of active parameters
+MAX_MEMORY_RATIO: Final = 3.0  # times an entry's
 SHARED: Final = 0.83  # of experts x size: attention and embeddings are not copied
 EXPERTS: Final = (128.0, 8.0)  # of a mixture of which only the active parameters are stated, and those of a token
 _BYTES: Final = {  # of a weight, by words of a precision or of a model's name
@@ -168,7 +168,9 @@ class Facts:
         if found is None:
             size = memory or 64e9
             return AcceleratorFacts(size, 2.0e12, {"fp16": 300e12, "fp8": 600e12, "int8": 600e12}, 2e11, known=False)
-        return replace(found, memory_bytes=memory) if memory and memory < MOST_MEMORY * found.memory_bytes else found
+        return (
+            replace(found, memory_bytes=memory) if memory and memory < MAX_MEMORY_RATIO * found.memory_bytes else found
+        )
 
     def digest(self, models: Iterable[str], accelerators: Iterable[str]) -> str:
         """What is held for known of models and accelerators, as a text that is another where any of it is."""
@@ -241,7 +243,8 @@ class _Stated:
     def agrees(self, facts: ModelFacts) -> bool:
         """Whether facts are of a stated size, all parameters or exactly the active ones, or none is stated."""
         return not self.sizes or any(
-            1 / ALIKE < size / facts.parameters < ALIKE or 1 / SAME < size / facts.active_parameters < SAME
+            1 / SIZE_TOLERANCE < size / facts.parameters < SIZE_TOLERANCE
+            or 1 / ACTIVE_SIZE_TOLERANCE < size / facts.active_parameters < ACTIVE_SIZE_TOLERANCE
             for size in self.sizes
         )
 

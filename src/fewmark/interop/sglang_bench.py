@@ -33,7 +33,7 @@ from fewmark.interop.serving_load import put_load
 
 TOOL: Final = "sglang"
 METRICS: Final = (("ttft", "ttft"), ("tpot", "tpot"), ("itl", "itl"), ("e2e_latency", "e2e_latency"))
-FAR: Final = 0.2  # relative; tokens told and re-tokenised that differ by more cannot both be right
+RETOKENIZED_TOLERANCE: Final = 0.2  # relative; tokens told and re-tokenised that differ by more cannot both be right
 _SERVING: Final = (
     "total_output_tokens_retokenized",
     "mean_e2e_latency_ms",
@@ -111,7 +111,7 @@ def serving_row(result: Mapping[str, Any], detail: str = "summary") -> dict[str,
     put_requests(row, result, done, duration)
     drop_unstreamed(row)
     anew = positive(result.get("total_output_tokens_retokenized"))
-    if anew and oo and abs(anew / oo - 1) > FAR:
+    if anew and oo and abs(anew / oo - 1) > RETOKENIZED_TOLERANCE:
         row.note(f"output tokens are {oo:.0f} as told and {anew:.0f} re-tokenised; those told may be those asked for")
     row.own("accept_length", result.get("accept_length"))
     for key, value in result.items():

@@ -11,18 +11,18 @@ import yaml
 from fewmark.core import FormatError
 from fewmark.interop.json_text import read_text
 
-MOST_BYTES: Final = 32 * 2**20  # no report is that long
-MOST_VALUES: Final = 1_000_000
+MAX_BYTES: Final = 32 * 2**20  # no report is that long
+MAX_VALUES: Final = 1_000_000
 
 
 def read_yaml(path: Path) -> Any:
     """The one value of a YAML (or JSON) file. Raises `FormatError` with the line where it breaks."""
-    if path.stat().st_size > MOST_BYTES:
-        raise FormatError(f"a YAML file of more than {MOST_BYTES >> 20} MB is no report", got=path.name)
+    if path.stat().st_size > MAX_BYTES:
+        raise FormatError(f"a YAML file of more than {MAX_BYTES >> 20} MB is no report", got=path.name)
     words = read_text(path)
     try:
         value = yaml.safe_load(words)
-        if _size(value, {}) > MOST_VALUES:
+        if _size(value, {}) > MAX_VALUES:
             raise FormatError("the YAML repeats itself by aliases into an endless value", got=path.name)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

@@ -36,8 +36,8 @@ STATIC_ENGINES: Final = frozenset({"transformers", "huggingface", "hf", "deepspe
 """Engines that hold a whole batch at once; all others, as far as they are known, let wait what does not fit."""
 KNOWN_SD: Final = 0.1  # of the log of what the formula says, for published shapes
 ESTIMATED_SD: Final = 0.4  # for shapes that are guessed from a size in a name
-MOST_DEVICES: Final = 8.0  # where their number is unknown
-MOST_WAVES: Final = 8.0  # times that a queue may go through memory before "a batch" is no word for it
+MAX_DEVICES: Final = 8.0  # where their number is unknown
+MAX_WAVES: Final = 8.0  # times that a queue may go through memory before "a batch" is no word for it
 _BATCH, _USERS, _RATE = range(len(LOAD_COLUMNS))
 
 
@@ -84,7 +84,7 @@ def _by_memory(X: pd.DataFrame, facts: Facts) -> tuple[FloatArray, list[str]]:
         need = shape.weights + np.where(static, held, 1.0) * one
         # a batch that a queue would go through many times is not one, whatever the engine does with it
         room = np.maximum(shape.memory - shape.weights, one)
-        waves = np.where((kind[rows] == _BATCH) & ~static, held * one / room / MOST_WAVES, 0.0)
+        waves = np.where((kind[rows] == _BATCH) & ~static, held * one / room / MAX_WAVES, 0.0)
         excess = np.log(np.maximum(need / shape.memory, waves))
         probability[rows] = norm.cdf(-excess / shape.sd)
         queued = waves > need / shape.memory
@@ -124,7 +124,7 @@ class _Shape:
         if not device.known:
             return None
         counts = [text("accelerator_count"), text("tensor_parallel_size")]
-        devices = max((float(count) for count in counts if count is not None), default=MOST_DEVICES)
+        devices = max((float(count) for count in counts if count is not None), default=MAX_DEVICES)
         item = 1.0 if any(_is_small_cache(str(column), row[column]) for column in row.index) else 2.0
         return cls(
             model=name,

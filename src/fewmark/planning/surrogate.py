@@ -13,11 +13,11 @@ from scipy.special import ndtri as normal_quantile
 
 from fewmark.core.errors import ModelError
 from fewmark.facts.facts import load_facts, user_files
-from fewmark.models.auto.covariance import parts, prior
+from fewmark.models.auto.covariance import components, prior
 from fewmark.models.auto.features import COLUMNS, DEPLOYMENT, Encoder, featurise
 from fewmark.models.base import JointModel, Model
 from fewmark.models.cache import FittedModels
-from fewmark.models.gp.kernel import Kernel, Part
+from fewmark.models.gp.kernel import Component, Kernel
 from fewmark.planning.belief import INTERVAL_LEVEL, Belief
 from fewmark.planning.space import Space
 from fewmark.tables.arrays import FloatArray
@@ -66,7 +66,7 @@ def believe(space: Space, known: pd.DataFrame, target: str, fitted: Model | None
 NOISE_SD: Final = 0.01
 # What one load of a deployment has for itself, at about the same lengths: engines choose their kernels by it. The sd,
 # and the octaves of input, output and load over which it stays the same.
-STEPS: Final = Part("steps", (DEPLOYMENT,), tuple(map(COLUMNS.index, ("log2_input", "log2_output", "log2_load"))))
+STEPS: Final = Component("steps", (DEPLOYMENT,), tuple(map(COLUMNS.index, ("log2_input", "log2_output", "log2_load"))))
 STEPS_THETA: Final = np.log([0.06, 4.0, 4.0, 0.3])
 
 
@@ -76,11 +76,11 @@ def prior_belief(space: Space, target: str) -> Belief:
     Mean and covariance are those that the model `auto` starts from before it has learned anything, and beside it what
     is no smooth function of the load: from one batch size to the next an engine may run other kernels.
     """
-    smooth = Kernel(parts())
+    smooth = Kernel(components())
     table = featurise(space.cells, target, load_facts(user_files()), Encoder())
     mean = table.sign * (table.log_roofline - table.to_latency)
     theta = np.append(prior(smooth).mean, STEPS_THETA)
-    covariance = Kernel((*smooth.parts, STEPS)).matrix(theta, table.inputs)
+    covariance = Kernel((*smooth.components, STEPS)).matrix(theta, table.inputs)
     return Belief(mean, covariance, np.zeros(len(space), dtype=bool), np.full(len(space), NOISE_SD))
 
 

@@ -11,7 +11,7 @@ from fewmark.engines.doctor import BAD, WARN, Finding, deployment_findings
 from fewmark.engines.measuring.outliers import OUTLIER_FLAG, WARM_UP_FLAG
 
 BUSY_FRACTION: Final = 0.25  # of the CPUs, kept busy by others, from which a machine counts as busy
-MOST: Final = 0.25  # of the cases, from which a fault of single cases is worth a word about the machine
+MIN_FAULTY_SHARE: Final = 0.25  # of the cases, from which a fault of single cases is worth a word about the machine
 
 
 def host_advice(deployment: Mapping[str, Any], host: Mapping[str, Any], engine: Mapping[str, Any]) -> Iterable[Advice]:
@@ -28,21 +28,21 @@ def result_advice(measurements: Iterable[Measurement]) -> Iterable[Advice]:
     if not live:
         return
     imprecise = sum("imprecise" in m.flags for m in live)
-    if imprecise > MOST * len(live):
+    if imprecise > MIN_FAULTY_SHARE * len(live):
         yield Advice(
             "imprecise",
             f"{imprecise} of {len(live)} cases were not known to the target precision after the last repeat",
             "quiet the machine, pin fewer threads, or allow more repeats (--repeats-max)",
         )
     warming = sum(WARM_UP_FLAG in m.flags for m in live)
-    if warming > MOST * len(live):
+    if warming > MIN_FAULTY_SHARE * len(live):
         yield Advice(
             "warming-up",
             f"the first repeat alone was slow in {warming} of {len(live)} cases: the warm-up was too short",
             "warm up more often: settings: {warmup: 3} in the suite",
         )
     scattered = sum(OUTLIER_FLAG in m.flags for m in live)
-    if scattered > MOST * len(live):
+    if scattered > MIN_FAULTY_SHARE * len(live):
         yield Advice(
             "noisy-machine",
             f"single repeats lie apart in {scattered} of {len(live)} cases; they are marked, none is left out",
@@ -52,7 +52,7 @@ def result_advice(measurements: Iterable[Measurement]) -> Iterable[Advice]:
     for measurement in live:
         cpus = (measurement.environment.get("host") or {}).get("cpu_usable") or 1
         busy += (measurement.extra.get("other_cpus_busy") or 0) > BUSY_FRACTION * cpus
-    if busy > MOST * len(live):
+    if busy > MIN_FAULTY_SHARE * len(live):
         yield Advice(
             "busy-machine",
             f"other processes kept more than {BUSY_FRACTION:.0%} of the CPUs busy during {busy} of {len(live)} cases",

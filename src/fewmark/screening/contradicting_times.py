@@ -14,8 +14,8 @@ from fewmark.tables.arrays import FloatArray
 
 TOLERANCE: Final = 0.05  # of a logarithm, even where all other rows agree exactly
 SPREADS: Final = 6.0  # how many robust standard deviations of the table's own disagreement are its usual noise
-FEW: Final = 8  # with fewer rows, the spread says nothing yet
-FEW_TOLERANCE: Final = 0.25
+MIN_ROWS: Final = 8  # with fewer rows, the spread says nothing yet
+FEW_ROWS_TOLERANCE: Final = 0.25
 
 
 def log_disagreement(frame: pd.DataFrame) -> FloatArray:
@@ -40,7 +40,7 @@ class ContradictingTimes:
         if not known.any():
             return
         centre, spread = float(np.median(disagreement[known])), robust_scale(disagreement)
-        limit = max(TOLERANCE, SPREADS * spread) if known.sum() >= FEW else FEW_TOLERANCE
+        limit = max(TOLERANCE, SPREADS * spread) if known.sum() >= MIN_ROWS else FEW_ROWS_TOLERANCE
         for position in np.flatnonzero(known & (np.abs(disagreement - centre) > limit)).tolist():
             row = frame.iloc[position]
             parts = row["ttft_s"] + (row["output_tokens"] - 1) * row["tpot_s"]

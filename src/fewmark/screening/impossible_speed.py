@@ -16,7 +16,7 @@ from fewmark.tables.arrays import BoolArray
 FASTER: Final = float(np.log(1.5))  # beyond noise: a static batch with more of everything takes no less time
 FASTER_ONLINE: Final = float(np.log(2.0))  # request mixes vary
 SPREADS: Final = 6.0
-MANY: Final = 4000  # cells of one deployment beyond which pairs are compared in blocks only
+MAX_PAIRED_CELLS: Final = 4000  # cells of one deployment beyond which pairs are compared in blocks only
 
 
 class ImpossibleSpeed:
@@ -36,7 +36,7 @@ class ImpossibleSpeed:
             return
         cells["residual"] = residuals(cells).groupby("cell")["residual"].mean()
         for _, group in cells.groupby(["deployment", "online", "further"], sort=False):
-            if 2 < len(group) <= MANY:
+            if 2 < len(group) <= MAX_PAIRED_CELLS:
                 yield from self._within(group.reset_index(drop=True))
 
     def _within(self, cells: pd.DataFrame) -> Iterable[Finding]:

@@ -14,8 +14,8 @@ from fewmark.screening.rates import EXACT, RATE_COLUMNS, implied_rate, lacks_bat
 
 TOLERANCE: Final = 0.02  # of a logarithm; covers rounding to two digits
 SPREADS: Final = 6.0
-FEW: Final = 8
-FEW_TOLERANCE: Final = 0.1
+MIN_ROWS: Final = 8
+FEW_ROWS_TOLERANCE: Final = 0.1
 
 
 class InconsistentThroughput:
@@ -36,8 +36,8 @@ class InconsistentThroughput:
             known = np.isfinite(ratio)
             if not known.any():
                 continue
-            few = known.sum() < FEW
-            limit = FEW_TOLERANCE if few else max(TOLERANCE, SPREADS * robust_scale(ratio))
+            few = known.sum() < MIN_ROWS
+            limit = FEW_ROWS_TOLERANCE if few else max(TOLERANCE, SPREADS * robust_scale(ratio))
             centre = 0.0 if few else float(np.median(ratio[known]))
             implied = implied_rate(frame, name)
             without_batch = lacks_batch(frame).to_numpy()

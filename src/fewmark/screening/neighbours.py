@@ -26,7 +26,7 @@ from fewmark.tables.identity import group_codes
 REACH: Final = 2  # neighbours on either side
 RELATIVES: Final = 5  # deployments that must share a step for its median to count
 PARALLELS: Final = 3  # lines of the same deployment that must share it
-LEAST_SPREAD: Final = 0.04
+MIN_SPREAD: Final = 0.04
 CHORD_SPREAD: Final = 0.15  # latency over load bends: flat first, then proportional
 AXES: Final = {
     "load": (("ii", "oo"), "bb"),
@@ -123,7 +123,7 @@ def _expected(steps: pd.DataFrame, key: list[str], enough: int) -> pd.DataFrame:
     usable = grouped.transform("size") >= enough
     kept = steps[["cell", "side"]].assign(residual=residual, spread=spread)[usable]
     out = kept.groupby(["cell", "side"])[["residual", "spread"]].median().reset_index()
-    out["spread"] = out["spread"].clip(lower=LEAST_SPREAD)
+    out["spread"] = out["spread"].clip(lower=MIN_SPREAD)
     return out
 
 

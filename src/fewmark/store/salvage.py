@@ -24,7 +24,7 @@ from fewmark.store.rows import Reader, read_annotation, read_prediction
 from fewmark.store.store import BATCH, Store
 
 RANGE: Final = 1_000  # rows asked for at once
-LEAST_ROW_BYTES: Final = 64
+MIN_ROW_BYTES: Final = 64
 MAX_FAULTS: Final = 100
 NUMBERED: Final = (schema.measurements, schema.predictions, schema.annotations, schema.visits)
 _UNREADABLE: Final = (sa.exc.SQLAlchemyError, UnicodeDecodeError, StoreError, InputError, *MALFORMED)
@@ -55,7 +55,7 @@ class _Source:
                 raise StoreError("there is no store", got=path, hint="check the path")
             place = f"file:{str(path.absolute()).replace('%', '%25').replace('?', '%3f').replace('#', '%23')}?mode=ro"
             parsed = sa.URL.create("sqlite", database=place, query={"uri": "true"})
-            self._most = path.stat().st_size // LEAST_ROW_BYTES
+            self._most = path.stat().st_size // MIN_ROW_BYTES
         self.engine = sa.create_engine(parsed)
         self.faults: list[str] = []
         self.n_faults = 0

@@ -18,7 +18,7 @@ from fewmark.interop.run_rows import DETAILS
 from fewmark.store import Store
 
 _ASIDE: Final = frozenset(("note", "detail", "run_id"))  # of the extras: what a record says about itself
-_LEAST: Final = len(DETAILS)
+_UNRANKED: Final = len(DETAILS)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class OtherValue:
 def detail_rank(measurement: Measurement) -> int:
     """How much a record knows: 0 for single requests, more for less."""
     detail = measurement.extra.get("detail")
-    return DETAILS.index(detail) if detail in DETAILS else _LEAST
+    return DETAILS.index(detail) if detail in DETAILS else _UNRANKED
 
 
 def run_of(measurement: Measurement) -> str | None:

@@ -45,7 +45,7 @@ from fewmark.engines.measuring.outliers import outliers, quality_flags
 from fewmark.engines.memory.exhaustion import speaks_of_memory
 from fewmark.engines.memory.peak import PeakMemory
 
-LEAST_JUDGED = 3  # repeats below which nothing can be said of how well their median is known
+MIN_JUDGED_REPEATS = 3  # repeats below which nothing can be said of how well their median is known
 MAX_SAMPLES = 100_000
 MAX_ERROR = 4_000  # characters
 WARMUP_TOKENS = 16  # a warm-up run needs the shapes of the case, not its length
@@ -83,7 +83,7 @@ class Policy:
     @property
     def is_judged(self) -> bool:
         """Whether it allows so many repeats that how well the median is known can be said at all."""
-        return self.max_repeats >= LEAST_JUDGED
+        return self.max_repeats >= MIN_JUDGED_REPEATS
 
     def __post_init__(self) -> None:
         for name, least in (("min_repeats", 1), ("max_repeats", 1), ("warmup", 0)):
@@ -194,9 +194,9 @@ def case_seed(seed: int, case: Case) -> int:
 
 
 def median_half_width(values: Sequence[float], confidence_level: float = 0.95) -> float | None:
-    """Half the width of the median's confidence interval, in the values' unit; None below `LEAST_JUDGED` values."""
+    """Half the width of the median's confidence interval, in the values' unit; None below `MIN_JUDGED_REPEATS`."""
     n = len(values)
-    if n < LEAST_JUDGED:
+    if n < MIN_JUDGED_REPEATS:
         return None
     x = sorted(values)
     c = max(1, round((n + 1) / 2 - math.sqrt(n)))

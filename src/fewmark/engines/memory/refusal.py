@@ -11,7 +11,7 @@ from fewmark.engines.memory.footprint import ENGINE_BYTES, Footprint, Part
 from fewmark.engines.memory.needs import AT_START, needs
 from fewmark.engines.memory.peak import resident_bytes
 
-LEAST = Workload(1, 1, batch_size=1)  # what an engine takes before any case asks for more
+MIN_WORKLOAD = Workload(1, 1, batch_size=1)  # what an engine takes before any case asks for more
 CACHE = "KV cache"
 
 
@@ -29,7 +29,7 @@ def require_room_to_load(deployment: Deployment, *, device_bytes: int | None = N
     CaseFailure
         ``out_of_memory``, with what is needed and what there is.
     """
-    needed = needs(deployment, LEAST, accelerated=device_bytes is not None)
+    needed = needs(deployment, MIN_WORKLOAD, accelerated=device_bytes is not None)
     if needed is not None:
         _refuse(needed if device_bytes is None else needed.without(CACHE), device_bytes)
 

@@ -35,7 +35,7 @@ STEADY: Final = 0.75  # mean over largest number in flight from which a loop is 
 _SCALES: Final = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0}
 _LONGEST_LINE: Final = 64 * 2**20
 _UNKNOWN: Final = float("nan")
-_MOST_BYTES: Final = 64 * 2**20  # of a summary; it is some kilobytes long
+_MAX_BYTES: Final = 64 * 2**20  # of a summary; it is some kilobytes long
 
 
 class AiperfRequests:
@@ -169,7 +169,7 @@ def _broken(line: bytes, position: int) -> Any:
 def _summary(path: Path) -> Mapping[str, Any]:
     """The run's summary, if it lies there and can be read."""
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        if path.stat().st_size > _MAX_BYTES:
             return {}
         report = read_json(path)
     except (OSError, FormatError):

@@ -19,8 +19,8 @@ from fewmark.interop.json_text import head_text, opens_json, read_json
 from fewmark.interop.run_rows import PERCENTS, RunRow, count, failure_status, nested, positive, rows_to_frame
 from fewmark.interop.yaml_text import read_settings
 
-SAME: Final = 1e-3  # relative; counts of tokens that differ by less are the same
-CLOSE: Final = 0.05
+COUNT_TOLERANCE: Final = 1e-3  # relative; counts of tokens that differ by less are the same
+TPOT_TOLERANCE: Final = 0.05
 FLAT: Final = 0.05  # a median gap below that share of the mean: events hold several tokens
 
 
@@ -95,7 +95,7 @@ def _tokens(row: RunRow, good: Mapping[str, Any], latency: object) -> None:
     if positive(nested(served_out, "mean")) is None:
         row.note("tokens are counted by the client, from the text")
         _put(row, "tpot", per_token)
-    elif used is not None and abs(used / oo - 1) <= SAME:
+    elif used is not None and abs(used / oo - 1) <= COUNT_TOLERANCE:
         _put(row, "tpot", per_token)
     else:
         row.own("tpot_s", nested(per_token, "mean"))
@@ -111,7 +111,7 @@ def _gaps(row: RunRow, part: object) -> None:
     mean, median, tpot = positive(nested(part, "mean")), nested(part, "median"), row.cells.get("tpot_s")
     if mean is None:
         return
-    single = tpot is not None and abs(mean / tpot - 1) <= CLOSE and (positive(median) or 0) > FLAT * mean
+    single = tpot is not None and abs(mean / tpot - 1) <= TPOT_TOLERANCE and (positive(median) or 0) > FLAT * mean
     if single:
         _put(row, "itl", part)
     else:

@@ -24,7 +24,7 @@ from fewmark.interop.request_records import RequestRecords
 from fewmark.interop.run_rows import RunRow, failure_status, nested, number, positive, rows_to_frame
 from fewmark.interop.yaml_text import read_settings
 
-_SAME: Final = 1e-6  # relative; a stage's mean latency and that of its requests
+_MEAN_TOLERANCE: Final = 1e-6  # relative; a stage's mean latency and that of its requests
 
 
 class InferencePerfRequests:
@@ -73,7 +73,7 @@ def _stages(path: Path, requests: list[Mapping[str, Any]]) -> list[Stage]:
         part = requests[begin : begin + int(good + bad)]
         told = positive(nested(report, "successes", "latency", "request_latency", "mean"))
         latencies = [latency for item in part if (latency := _latency(item)) is not None and not item.get("error")]
-        if told is not None and (not latencies or abs(float(np.mean(latencies)) / told - 1) > _SAME):
+        if told is not None and (not latencies or abs(float(np.mean(latencies)) / told - 1) > _MEAN_TOLERANCE):
             return whole
         found.append((part, report, stage_number(file)))
         begin += len(part)

@@ -31,7 +31,7 @@ _ROUNDS: Final = 100
 _RATE: Final = np.float32(0.3)
 _DEPTH: Final = 6
 _LAMBDA: Final = 1.0
-_LEAST_GAIN: Final = np.float32(1e-6)  # XGBoost's kRtEps: a split must gain more
+_MIN_GAIN: Final = np.float32(1e-6)  # XGBoost's kRtEps: a split must gain more
 
 
 def distinct_orders(features: FloatArray) -> NDArray[np.intp]:
@@ -119,7 +119,7 @@ class _Line:
         gain += score[self.right]
         gain -= score[: self.longer, None]
         gain += self.handicap
-        pays = gain.max(axis=1) > _LEAST_GAIN
+        pays = gain.max(axis=1) > _MIN_GAIN
         best = gain.argmax(axis=1) + self.row
         self.next_left[: self.longer] = np.where(pays, self.left.take(best), self.own[: self.longer])
         self.next_right[: self.longer] = np.where(pays, self.right.take(best), self.own[: self.longer])
@@ -185,4 +185,4 @@ class _Cuts:
         gain -= (total * total / (n + _LAMBDA)).astype(np.float32)[:, None]
         gain[~self.at_training_value[problem] | (n_left < 1) | (n_right < 1)] = -1
         best = gain.argmax(axis=1)
-        return best, gain[np.arange(len(best)), best] > _LEAST_GAIN
+        return best, gain[np.arange(len(best)), best] > _MIN_GAIN

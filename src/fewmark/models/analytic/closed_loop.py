@@ -2,7 +2,7 @@
 
 In a closed loop an engine takes in as many requests as its batch holds; the others queue. Where the batch is full
 no published fact tells: engines set limits of their own, of sequences and of the tokens that their cache may hold. But
-any cell whose first token and pace are known shows it:
+any cell whose first token and TPOT are known shows it:
 
     g = log(e2e / decoding), the share of a request's time that is not decoding, e2e = ttft + (oo - 1) · tpot
     g ≈ g0 + log(1 + (U / B)^3) / 3,   U users, B the most that decode at once
@@ -47,18 +47,18 @@ UNLIMITED: Final = 0.05  # the same, where K is far beyond all requests
 TELLING: Final = 2.0  # log odds from which cells tell of a limit of tokens
 SCALE: Final = 0.25  # of g beside its formula
 DEGREES: Final = 4.0
-FEW_USERS: Final = 4.0  # so few never queue: their g is g0
-SHORTEST: Final = 2.0  # output tokens; a pace over fewer says little
+MAX_UNQUEUED_USERS: Final = 4.0  # so few never queue: their g is g0
+SHORTEST: Final = 2.0  # output tokens; a TPOT over fewer says little
 WIDTH: Final = 2.0  # octaves of size over which deployments are alike
 # standard deviations of what deployments share, octaves
 ALL: Final = 2.0
 SIZED: Final = 1.5
-SAME_ENGINE: Final = 1.0
-SAME_MODEL: Final = 1.0
-SAME_ACCELERATOR: Final = 0.7
+ENGINE_WEIGHT: Final = 1.0
+MODEL_WEIGHT: Final = 1.0
+ACCELERATOR_WEIGHT: Final = 0.7
 OWN: Final = 0.5
 OWN_OF_ENGINE: Final = 0.25  # where the limit is the engine's
-LEAST: Final = 1e-2  # precision of what tells nothing
+MIN_PRECISION: Final = 1e-2  # precision of what tells nothing
 
 Key = tuple[str, str, str, float, str]
 
@@ -192,14 +192,14 @@ class Saturation:
     def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """JSON-ready values and arrays."""
         arrays = {"sites": self.sites, "curves": self.curves, "others": self.others}
-        state = {"keys": [list(key) for key in self.keys], "calm": list(self.unloaded)}
+        state = {"keys": [list(key) for key in self.keys], "unloaded": list(self.unloaded)}
         return state | {"by_engine": self.by_engine, "by_tokens": self.by_tokens}, arrays
 
     @classmethod
     def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Saturation:
         """What `to_state` gave."""
         keys = tuple((str(e), str(m), str(a), float(n), str(p)) for e, m, a, n, p in state["keys"])
-        unloaded = float(state["calm"][0]), float(state["calm"][1])
+        unloaded = float(state["unloaded"][0]), float(state["unloaded"][1])
         limits = bool(state["by_engine"]), bool(state["by_tokens"])
         return cls(keys, arrays["sites"], arrays["curves"], arrays["others"], unloaded, *limits)
 
@@ -236,7 +236,7 @@ def _log2_tokens(X: pd.DataFrame) -> FloatArray:
 
 def _calm(X: pd.DataFrame, users: FloatArray) -> tuple[float, float]:
     """c1 and c2 by the cells of few users: how many decoding steps a first token takes."""
-    few = X[users <= max(FEW_USERS, float(users.min()))]
+    few = X[users <= max(MAX_UNQUEUED_USERS, float(users.min()))]
     ii, steps = numbers_of(few, "input_tokens"), np.log(numbers_of(few, "ttft_s") / numbers_of(few, "tpot_s"))
     middle = float(np.median(ii))
     half = float(np.median(steps)) - np.log(2.0)
@@ -301,8 +301,8 @@ def _site(likelihood: FloatArray, prior: FloatArray) -> FloatArray:
         mean = share @ grid
         variance = share @ grid**2 - mean**2 + 0.04  # the grid's own coarseness
         precision = 1 / variance - 1 / prior[at + 1]
-        if precision < LEAST:
-            out[at : at + 2] = prior[at], 1 / LEAST
+        if precision < MIN_PRECISION:
+            out[at : at + 2] = prior[at], 1 / MIN_PRECISION
         else:
             out[at : at + 2] = (mean / variance - prior[at] / prior[at + 1]) / precision, 1 / precision
     return out
@@ -339,13 +339,13 @@ def _same(a: tuple[Key, ...], b: tuple[Key, ...], part: int | slice) -> NDArray[
 def _covariance(a: tuple[Key, ...], b: tuple[Key, ...], facts: Facts, *, by_engine: bool) -> FloatArray:
     """Between deployments, of what they share of one limit: with a limit of the engine's, or one set for each."""
     own = _same(a, b, slice(None))
-    out = ALL**2 + SAME_ENGINE**2 * _same(a, b, 0)
+    out = ALL**2 + ENGINE_WEIGHT**2 * _same(a, b, 0)
     if by_engine:
         return np.asarray(out + OWN_OF_ENGINE**2 * own, dtype=np.float64)
     za, zb = _sizes(a, facts), _sizes(b, facts)
     near = np.exp(-0.5 * ((za[:, None] - zb) ** 2).sum(-1) / WIDTH**2)
-    out = out + SIZED**2 * near + SAME_MODEL**2 * _same(a, b, 1) * near
-    return np.asarray(out + SAME_ACCELERATOR**2 * _same(a, b, 2) + OWN**2 * own, dtype=np.float64)
+    out = out + SIZED**2 * near + MODEL_WEIGHT**2 * _same(a, b, 1) * near
+    return np.asarray(out + ACCELERATOR_WEIGHT**2 * _same(a, b, 2) + OWN**2 * own, dtype=np.float64)
 
 
 def _free(key: Key, facts: Facts) -> float:

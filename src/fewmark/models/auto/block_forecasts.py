@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fewmark.models.gp.amplitude import LARGE_NOISE, LOG_ODDS, LOW_PRECISION, MIN_CELLS, STEPS, STRENGTHS
+from fewmark.models.gp.amplitude import AMPLITUDES, LARGE_NOISE, LOG_ODDS, LOW_PRECISION, MIN_CELLS, STEPS
 from fewmark.models.gp.noise import DEGREES, KAPPA, NOISE_FLOOR, NOISE_STEPS
 from fewmark.tables.arrays import FloatArray
 
@@ -106,7 +106,7 @@ def _stack(blocks: Sequence[Block], degrees: float) -> list[tuple[FloatArray, Fl
     low = ((noise.precision < LOW_PRECISION) & mask).sum(1)
     unusual = np.flatnonzero((size >= MIN_CELLS) & ((low >= 2) | (noise.factor > LARGE_NOISE)))
     if len(unusual):
-        found, better = _strength(known[unusual], own[unusual], y[unusual], mask[unusual], log_scale[unusual])
+        found, better = _amplitude(known[unusual], own[unusual], y[unusual], mask[unusual], log_scale[unusual])
         noise.factor[unusual], noise.precision[unusual] = better.factor, better.precision
         extra = (found**2 - 1)[:, None, None]
         known[unusual] += extra * own[unusual]
@@ -150,13 +150,13 @@ def _refresh(noise: _Noise, covariance: FloatArray, y: FloatArray, mask: NDArray
             noise.factor = np.sqrt((weighted / common + KAPPA) / (count + KAPPA))
 
 
-def _strength(
+def _amplitude(
     known: FloatArray, own: FloatArray, y: FloatArray, mask: NDArray[np.bool_], log_scale: FloatArray
 ) -> tuple[FloatArray, _Noise]:
-    """As `amplitude.strength`, for a stack: the amplitude of each block's own part (B,), and the noise under it."""
+    """As `amplitude`, for a stack: the amplitude of each block's own terms (B,), and the noise under it."""
     found = np.ones(len(y))
     best, noise = _evidence(known, y, mask, log_scale)
-    for g in STRENGTHS:
+    for g in AMPLITUDES:
         evidence, other = _evidence(known + (g**2 - 1) * own, y, mask, log_scale)
         evidence -= LOG_ODDS + 0.5 * np.log(g) ** 2
         better = evidence > best

@@ -8,13 +8,13 @@ mean. One over the number of deployments is the order of that, so a situation in
 
     K = (sum W)² / sum W²
 
-of the deployments count, K_all when scores count by kinship alone, takes the quantile at level + short · K_all / K +
-FINITE · level / K. The last is a share of what single exchangeable scores would need: what few deployments say of short
-is unsure itself.
+of the deployments count, K_all when scores count by similarity weight alone, takes the quantile at level +
+short · K_all / K + FINITE_SAMPLE_SHARE · level / K. The last is a share of what single exchangeable scores would need:
+what few deployments say of short is unsure itself.
 
 What an accelerator's scores say of another depends on how alike accelerators are, and few of them tell little of that.
 Where the scores of n accelerators are to stand for an unknown one, the factor is multiplied with the quantile of a
-Student t of ALIKE · n degrees over the normal one, as if each accelerator had a scale of its own.
+Student t of DEGREES_PER_ACCELERATOR · n degrees over the normal one, as if each accelerator had a scale of its own.
 
 Source: split conformal prediction with weights for shift (Tibshirani et al. 2019, equation 7); exchangeable are
 deployments, not cells, and left out are whole ones (Dunn, Wasserman and Ramdas 2022, section 3); effective sizes of
@@ -35,8 +35,8 @@ from fewmark.tables.arrays import FloatArray, IntArray
 
 PRIOR_WEIGHT = 10.0  # scores' worth of the Student t
 PRIOR_DEGREES = 4.0
-ALIKE = 4.0
-FINITE = 0.05
+DEGREES_PER_ACCELERATOR = 4.0
+FINITE_SAMPLE_SHARE = 0.05
 SD_BANDWIDTH = 0.8  # of log standard deviation
 BEYOND_BANDWIDTH = 0.75  # octaves
 SD_STEP = 0.1
@@ -79,7 +79,10 @@ class Scores:
         """How much wider intervals are for not knowing how alike accelerators are."""
         if not self.n_foreign:
             return 1.0
-        return float(student_quantile(ALIKE * self.n_foreign, 0.5 + level / 2) / normal_quantile(0.5 + level / 2))
+        return float(
+            student_quantile(DEGREES_PER_ACCELERATOR * self.n_foreign, 0.5 + level / 2)
+            / normal_quantile(0.5 + level / 2)
+        )
 
     def _short(self, weights: FloatArray, level: float) -> FloatArray:
         """By how much quantiles at this level of scores with these weights (m, k) are too low for a new deployment."""
@@ -91,7 +94,9 @@ class Scores:
         short = max(0.0, level - left_out_coverage(self.z, self.similarity_weight, member, level))
         here = np.stack([np.bincount(member, row) for row in weights])
         everywhere = np.asarray(np.bincount(member, self.similarity_weight), dtype=np.float64)
-        return np.asarray((short * how_many(everywhere) + FINITE * level) / np.maximum(how_many(here), 1.0))
+        return np.asarray(
+            (short * how_many(everywhere) + FINITE_SAMPLE_SHARE * level) / np.maximum(how_many(here), 1.0)
+        )
 
     def _sorted(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
         prior = np.full((len(weights), len(_PRIOR_Z)), PRIOR_WEIGHT / len(_PRIOR_Z))
@@ -109,12 +114,12 @@ class Scores:
 class LeftOut:
     """k cells left out of what is known, and what was foretold of them.
 
-    `axes` (k, 3 or more) and `deployment` (k,) say which cells; `truth`, `out_of_fold` and `seen` (k,) are their
+    `axes` (k, 3 or more) and `deployment` (k,) say which cells; `truth`, `out_of_fold` and `in_sample` (k,) are their
     residuals, measured, foretold by hyperparameters that never saw their deployment, and by those that predict; `sd`
-    (k,) is the predicted standard deviation, `share` how much `seen` counts in intervals and `deciding` in comparisons;
-    `offset` (k,) is the mean function, NaN where it was not kept; `beyond`, `similarity_weight` and `n_foreign` as in
-    `Scores`. `shrinkage` is how far both were drawn towards a stiff model at loads beyond those known
-    (`fewmark.models.auto.extrapolation`), a share.
+    (k,) is the predicted standard deviation, `share` how much `in_sample` counts in intervals and `deciding` in
+    comparisons; `offset` (k,) is the mean function, NaN where it was not kept; `beyond`, `similarity_weight` and
+    `n_foreign` as in `Scores`. `shrinkage` is how far both were shrunk towards a parametric model at loads beyond those
+    known (`fewmark.models.auto.extrapolation`), a share.
     """
 
     axes: FloatArray
@@ -122,7 +127,7 @@ class LeftOut:
     offset: FloatArray
     truth: FloatArray
     out_of_fold: FloatArray
-    seen: FloatArray
+    in_sample: FloatArray
     sd: FloatArray
     share: float
     deciding: float
@@ -132,18 +137,18 @@ class LeftOut:
     shrinkage: float = 0.0
     rows: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
-    def mixed(self, out_of_fold: FloatArray, seen: FloatArray) -> FloatArray:
+    def mixed(self, out_of_fold: FloatArray, in_sample: FloatArray) -> FloatArray:
         """The mixture of two errors that intervals are made of, (k,)."""
-        return np.asarray((1 - self.share) * out_of_fold + self.share * seen)
+        return np.asarray((1 - self.share) * out_of_fold + self.share * in_sample)
 
-    def compared(self, out_of_fold: FloatArray, seen: FloatArray) -> FloatArray:
+    def compared(self, out_of_fold: FloatArray, in_sample: FloatArray) -> FloatArray:
         """The mixture of two errors that decides between models, (k,)."""
-        return np.asarray((1 - self.deciding) * out_of_fold + self.deciding * seen)
+        return np.asarray((1 - self.deciding) * out_of_fold + self.deciding * in_sample)
 
     @property
     def errors(self) -> tuple[FloatArray, FloatArray]:
-        """The absolute log errors of each cell, honest and of who saw it, each (k,)."""
-        return np.abs(self.truth - self.out_of_fold), np.abs(self.truth - self.seen)
+        """The absolute log errors of each cell, out of fold and in sample, each (k,)."""
+        return np.abs(self.truth - self.out_of_fold), np.abs(self.truth - self.in_sample)
 
     @property
     def error(self) -> FloatArray:

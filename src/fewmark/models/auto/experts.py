@@ -1,11 +1,11 @@
 """Deployments that `auto` solves together: one exact posterior, its noise, and its calibration.
 
-Exact inference costs the cube of the cells, so very many cells are dealt into pools of related deployments
-(`partition`), each exact by itself under the same hyperparameters; the cost then grows with the number of pools. A
-deployment asked for is answered by its own pool, one never seen by the pool that knows its relatives best.
+Exact inference costs the cube of the cells, so very many cells are partitioned into local experts of related
+deployments (`partition`), each exact by itself under the same hyperparameters; the cost then grows with their number. A
+deployment asked for is answered by its own expert, one never seen by the expert that knows its relatives best.
 
 Source: a product-of-experts layout without the product (Deisenroth and Ng 2015 call the parts local experts); relatives
-share a pool, so that little is lost.
+share an expert, so that little is lost.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from fewmark.models.auto import extrapolation
 from fewmark.models.auto.conformity_scores import LeftOut
+from fewmark.models.auto.covariance import components
 from fewmark.models.auto.covariance import own as own_covariance
-from fewmark.models.auto.covariance import parts
 from fewmark.models.auto.features import ACCELERATOR, DEPLOYMENT, OWN
 from fewmark.models.auto.hyperparameters import Hyperparameters
-from fewmark.models.auto.leave_out import DEVICES, Calibrator, Fold, beyond, inflation, stiff_at
+from fewmark.models.auto.leave_out import DEVICES, Calibrator, Fold, beyond, inflation, parametric_at
 from fewmark.models.gp.amplitude import amplitude, is_unusual
 from fewmark.models.gp.kernel import Inputs, Kernel
 from fewmark.models.gp.linalg import cholesky
@@ -39,19 +39,20 @@ MIN_DENSE_CELLS: Final = 400  # asked of one deployment, from which it pays to c
 
 
 def partition(codes: IntArray, max_cells: int) -> IntArray:
-    """The pool of each cell, (n,): whole deployments, relatives together; at most about `max_cells` in one pool.
+    """The expert of each cell, (n,): whole deployments, relatives together; at most about `max_cells` with one.
 
-    Several pools are of half that size each: a quarter of the memory, and relatives beyond a thousand cells add little.
+    Several experts are of half that size each: a quarter of the memory, and relatives beyond a thousand cells add
+    little.
     """
     if len(codes) <= max_cells:
         return np.zeros(len(codes), dtype=np.int64)
     max_cells = max(1, max_cells // 2)
     engine, accelerator, model = codes[:, 0], codes[:, ACCELERATOR], codes[:, 2]
     order = np.lexsort([codes[:, DEPLOYMENT], model, engine, accelerator])
-    pool = np.empty(len(codes), dtype=np.int64)
-    pool[order] = np.arange(len(codes)) // max_cells
+    expert = np.empty(len(codes), dtype=np.int64)
+    expert[order] = np.arange(len(codes)) // max_cells
     numbers, first, group = np.unique(codes[:, DEPLOYMENT], return_index=True, return_inverse=True)
-    return np.asarray(pool[first][group] if len(numbers) else pool)
+    return np.asarray(expert[first][group] if len(numbers) else expert)
 
 
 class LocalExpert:
@@ -60,7 +61,7 @@ class LocalExpert:
     Parameters
     ----------
     hyper : what predicts; folds : what calibrates
-    inputs, residual, axes : the cells, as in `auto_inputs.Table`
+    inputs, residual, axes : the cells, as in `features.Features`
     random_state : seed of the calibration's choices
     kept : the mean function at the cells (n,) and what a closed loop tells (n, 5), side by side, (n, 6); NaN if unknown
     whole : whether the latency is that of whole requests, from end to end
@@ -82,7 +83,7 @@ class LocalExpert:
         whole: bool,
     ) -> None:
         self.hyper, self.folds, self.random_state, self.whole = hyper, folds, random_state, whole
-        self.kernel = Kernel(parts())
+        self.kernel = Kernel(components())
         self.axes, self.kept = axes, kept
         if noise is None:
             self.posterior, self.noise = self._solve(hyper, inputs, residual)
@@ -93,7 +94,7 @@ class LocalExpert:
 
     @cached_property
     def calibrator(self) -> Calibrator:
-        """Scores from all deployments of the pool; made when the first interval is asked for."""
+        """Scores from all deployments of the expert; made when the first interval is asked for."""
         posterior, noise = self.posterior, self.noise
         main = Fold(self.hyper.log_scale, frozenset(self.members), lambda: (posterior, noise))
         folds = [
@@ -118,7 +119,7 @@ class LocalExpert:
             self.__dict__["calibrator"] = calibrator
 
     def inflation(self, deployment: int) -> float:
-        """What a deployment's standard deviations are stretched by, as unlike its relatives as it is; 1 if unknown."""
+        """The factor on a deployment's standard deviations, by how unlike its relatives it is; 1 if unknown."""
         if deployment not in self.members:
             return 1.0
         if deployment not in self._inflations:
@@ -127,12 +128,12 @@ class LocalExpert:
         return self._inflations[deployment]
 
     def n_worked_out(self) -> int:
-        """For how many situations cells were left out, and of how many deployments the stretch is known."""
+        """For how many situations cells were left out, and of how many deployments the inflation is known."""
         calibrator = self.__dict__.get("calibrator")
         return len(self._inflations) + (0 if calibrator is None else calibrator.n_situations)
 
     def worked_out(self) -> dict[str, NDArray[Any]]:
-        """What was left out so far, and each deployment's stretch, as arrays."""
+        """What was left out so far, and each deployment's inflation, as arrays."""
         calibrator = self.__dict__.get("calibrator")
         arrays = {} if calibrator is None else calibrator.to_arrays()
         arrays["deployment"] = np.array(list(self._inflations), dtype=np.int64)
@@ -167,14 +168,14 @@ class LocalExpert:
     def shrunk(
         self, deployment: int, inputs: Inputs, axes: FloatArray, log_latency: FloatArray, sd: FloatArray
     ) -> FloatArray:
-        """The log latency (m,) of a deployment's asked cells, drawn to what its own say of far loads.
+        """The log latency (m,) of a deployment's asked cells, shrunk towards its own parametric fit at far loads.
 
-        `inputs` as for `left_out`; `sd` (m,): standard deviations before they are stretched (see `models.far_load`).
+        `inputs` as for `left_out`; `sd` (m,): standard deviations before inflation (see `models.auto.extrapolation`).
         """
         if not self.is_extrapolated(deployment, axes):
             return log_latency
         octaves = beyond(axes, self.known(deployment))[:, 1]
-        parametric = stiff_at(self.posterior, self.axes, self.kept, self.members[deployment], axes)
+        parametric = parametric_at(self.posterior, self.axes, self.kept, self.members[deployment], axes)
         if np.isnan(parametric).all():
             return log_latency
         share = self.left_out(deployment, inputs).shrinkage
@@ -185,7 +186,7 @@ class LocalExpert:
         return self.whole and bool(beyond(axes, self.known(deployment))[:, 1].any())
 
     def similarity_weight(self, codes: IntArray) -> float:
-        """How much of the pool is related to a deployment with these group codes."""
+        """How much of the expert is related to a deployment with these group codes."""
         same = self.posterior.inputs.codes[:, :3] == codes[:3]
         return float(same[:, ACCELERATOR].mean() * 4 + same.all(1).mean() + same.mean())
 
@@ -204,7 +205,7 @@ class LocalExpert:
         return mean, variance
 
     def _solve(self, hyper: Hyperparameters, inputs: Inputs, residual: FloatArray) -> tuple[Posterior, FloatArray]:
-        """The posterior, with each deployment's noise and the strength of what it has for itself; noise scales (n,)."""
+        """The posterior, with each deployment's noise and amplitude of its own terms; noise scales (n,)."""
         inputs = replace(inputs, values=inputs.values.copy())
         inputs.values[:, OWN] = 1.0
         _, group = np.unique(inputs.codes[:, DEPLOYMENT], return_inverse=True)

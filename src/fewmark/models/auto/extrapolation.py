@@ -1,14 +1,15 @@
-"""Loads beyond those known of a deployment: the process drawn towards a stiff model, as far as that has earned.
+"""Loads beyond those known of a deployment: predictions shrink towards a parametric model; the weight is learned.
 
 Beyond the known cells a Gaussian process falls back to what relatives say, over length scales that few deployments
 teach badly. The few terms of `fewmark.models.analytic.mechanistic` go on growing as the work does, and are wrong where
 an engine changes its ways. So at such loads of a batch, notation g what the process says of the log latency, s its
-standard deviation, m what the stiff model fitted to the deployment's own cells says:
+standard deviation, m what the parametric model fitted to the deployment's own cells says:
 
-    g + x · r · BOUND · s · tanh((m - g) / (BOUND · s)),   r = min(1, octaves beyond the known loads)
+    g + x · r · MAX_SHIFT_SD · s · tanh((m - g) / (MAX_SHIFT_SD · s)),   r = min(1, octaves beyond the known loads)
 
 and x, a share, is learned from other deployments of which cells beyond like loads are left out: the one with the least
-mean log error, shrunk towards USUAL as if FEW deployments had said so: equal shares are what few can hardly beat.
+mean log error, shrunk towards DEFAULT_SHARE as if DEFAULT_WEIGHT deployments had it, since few deployments hardly beat
+equal shares.
 
 Source: stacking of models by their left-out errors (Wolpert 1992), with shares between 0 and 1 (Breiman 1996); equal
 shares where little is known (Bates and Granger 1969, and the many after them who found these hard to beat).
@@ -25,15 +26,15 @@ from fewmark.models.analytic.mechanistic import N_TERMS, solve, work
 from fewmark.models.auto.conformity_scores import LeftOut, how_many
 from fewmark.tables.arrays import FloatArray
 
-BOUND: Final = 2.0
-FEW: Final = 4.0
-USUAL: Final = 0.5
-FLOOR: Final = 0.01  # log error below which nothing is much better than anything else
+MAX_SHIFT_SD: Final = 2.0
+DEFAULT_WEIGHT: Final = 4.0
+DEFAULT_SHARE: Final = 0.5
+ERROR_FLOOR: Final = 0.01  # log error below which nothing is much better than anything else
 SHARES: Final = np.linspace(0.0, 1.0, 21)
 
 
 def parametric(known: FloatArray, log_seconds: FloatArray, asked: FloatArray) -> FloatArray:
-    """What the stiff model of a deployment's known cells says of the log latency of m others of it; else NaN, (m,).
+    """The log latency of m further cells of a deployment by the parametric model of its known ones; else NaN, (m,).
 
     `known` (k, 3 or more) and `asked` (m, as many) are log2 input, output and load, and further axes; `log_seconds`
     (k,) those of the known cells. It says nothing where cells differ in a further axis.
@@ -47,23 +48,29 @@ def parametric(known: FloatArray, log_seconds: FloatArray, asked: FloatArray) ->
 
 
 def shrunk(mean: FloatArray, parametric: FloatArray, sd: FloatArray, octaves: FloatArray, share: float) -> FloatArray:
-    """The means (m,), drawn towards the stiff model; as they are where that is NaN, or no load is beyond the known."""
-    reach = BOUND * sd
+    """The means (m,), shrunk towards the parametric model; unchanged where that is NaN or no load is beyond."""
+    reach = MAX_SHIFT_SD * sd
     moved = share * np.minimum(1.0, octaves) * reach * np.tanh((parametric - mean) / reach)
     return np.where(np.isnan(parametric), mean, mean + moved)
 
 
 def learn(left: LeftOut, parametric: FloatArray) -> LeftOut:
-    """The left-out cells with what is foretold of them drawn as far as that pays; `parametric` (k,) on their scale."""
+    """The left-out cells with predictions shrunk as far as that pays; `parametric` (k,) on their scale."""
     octaves = left.beyond[:, 1]
     at = np.flatnonzero(np.isfinite(parametric) & (octaves > 0))
-    share = USUAL
+    share = DEFAULT_SHARE
     if len(at):
-        truth, said, weight = left.truth[at], left.mixed(left.out_of_fold, left.seen)[at], left.similarity_weight[at]
+        truth, said, weight = (
+            left.truth[at],
+            left.mixed(left.out_of_fold, left.in_sample)[at],
+            left.similarity_weight[at],
+        )
         errors = [np.abs(truth - shrunk(said, parametric[at], left.sd[at], octaves[at], x)) for x in SHARES]
-        best = float(SHARES[np.argmin([weight @ np.log(error + FLOOR) for error in errors])])
+        best = float(SHARES[np.argmin([weight @ np.log(error + ERROR_FLOOR) for error in errors])])
         _, member = np.unique(left.deployment[at], return_inverse=True)
         known = float(how_many(np.bincount(member, weight)))
-        share = (best * known + USUAL * FEW) / (known + FEW)
-    out_of_fold, seen = (shrunk(each, parametric, left.sd, octaves, share) for each in (left.out_of_fold, left.seen))
-    return replace(left, out_of_fold=out_of_fold, seen=seen, shrinkage=share)
+        share = (best * known + DEFAULT_SHARE * DEFAULT_WEIGHT) / (known + DEFAULT_WEIGHT)
+    out_of_fold, in_sample = (
+        shrunk(each, parametric, left.sd, octaves, share) for each in (left.out_of_fold, left.in_sample)
+    )
+    return replace(left, out_of_fold=out_of_fold, in_sample=in_sample, shrinkage=share)

@@ -28,7 +28,7 @@ ACCELERATOR: Final = GROUPS.index("accelerator")
 DEPLOYMENT: Final = GROUPS.index("deployment")
 DEPLOYMENT_NUMBERS: Final = ("log2_parameters", "log2_devices", "online", "constant")
 COLUMNS: Final = (*FEATURES, *DEPLOYMENT_NUMBERS, *SHARES, "own")
-OWN: Final = COLUMNS.index("own")  # how much stronger than usual what a deployment has for itself is; 1 until known
+OWN: Final = COLUMNS.index("own")  # amplitude multiplier of the deployment's own covariance terms; 1 until known
 _VARIANT: Final = ("engine_version", "precision", "tensor_parallel_size", "placement")
 _UNKNOWN: Final = "\x00"
 

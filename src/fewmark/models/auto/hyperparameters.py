@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from fewmark.models.auto.covariance import parts, prior
+from fewmark.models.auto.covariance import components, prior
 from fewmark.models.auto.features import DEPLOYMENT
 from fewmark.models.gp import regression
 from fewmark.models.gp.kernel import Inputs, Kernel
@@ -68,7 +68,7 @@ class LearningSchedule:
         if len(rows) > max_cells:
             # single cells, not whole deployments: the more deployments, the better the shared scales are known
             rows = np.sort(np.random.default_rng(self.random_state).permutation(rows)[:max_cells])
-        kernel = Kernel(parts())
+        kernel = Kernel(components())
         _, group = np.unique(inputs.codes[rows, DEPLOYMENT], return_inverse=True)
         theta, noise = regression.learn(
             kernel, prior(kernel), inputs.take(rows), residual[rows], group.astype(np.int64), rounds=rounds

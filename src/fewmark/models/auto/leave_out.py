@@ -9,7 +9,7 @@ accelerator more, and as many devices, a standard deviation of the same size, an
 A Gaussian process's standard deviation does not depend on the values that were measured, so a deployment unlike its
 relatives would get the same interval as one like them. How surprising its known cells are given all others tells the
 two apart: with a common unknown scale of what is not known of a deployment, of precision Gamma(DEGREES/2, DEGREES/2),
-the process is a Student t, and n known cells of squared Mahalanobis distance b stretch its standard deviations by
+the process is a Student t, and n known cells of squared Mahalanobis distance b inflate its standard deviations by
 
     sqrt((DEGREES + b) / (DEGREES + n)),
 
@@ -17,15 +17,15 @@ of the left-out cells as of the asked ones.
 
 Hyperparameters that never saw a deployment have learned from half of the data, so their errors are too large; those of
 the hyperparameters that predict, which did see it, are too small. The error of a score is a mixture of the two, as the
-.632 estimator's, the second up to IN_SAMPLE of it, the more cells of the deployment itself are known (what is not known
-of it comes from the other deployments, and for that nothing replaces one that was never seen) and the more deployments
-there are: those of a small table fit it the closer for being few. Where latencies compete for trust
+.632 estimator's, the second up to MAX_IN_SAMPLE_SHARE of it, the more cells of the deployment itself are known (what is
+not known of it comes from the other deployments, and for that nothing replaces one that was never seen) and the more
+deployments there are: those of a small table fit it the closer for being few. Where latencies compete for trust
 (`fewmark.models.auto.reconciliation`) the right size does not matter, and hyperparameters from half of few deployments
-err in ways of their own: there the second count up to DECIDING, whatever the number.
+err in ways of their own: there the second count up to MAX_DECIDING_SHARE, whatever the number.
 
 Source: the .632 estimator (Efron 1983, section 6); split conformal prediction with weights for shift (Tibshirani et al.
 2019, equation 7) on leave-out scores (Vehtari et al. 2017 for the block formulas); exchangeable are deployments under
-one pattern, not cells. The stretch: Student-t processes (Shah, Wilson and Ghahramani 2014, section 3).
+one pattern, not cells. The inflation: Student-t processes (Shah, Wilson and Ghahramani 2014, section 3).
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ from fewmark.models.gp.posterior import Posterior
 from fewmark.tables.arrays import FloatArray, IntArray
 from fewmark.tables.identity import rows_by_group
 
-SAME_ACCELERATOR = 6.0  # weight of a score from the same accelerator beside one from another
+ACCELERATOR_WEIGHT = 6.0  # weight of a score from the same accelerator beside one from another
 DEVICES_BANDWIDTH = 1.5  # octaves
 DEGREES = 4.0  # of the common scale of what is not known of a deployment
-IN_SAMPLE = 0.95
-DECIDING = 0.7
-FEW = 4.0  # known cells, at which half of that holds
-SMALL = 60.0  # deployments, at which half of that holds
+MAX_IN_SAMPLE_SHARE = 0.95
+MAX_DECIDING_SHARE = 0.7
+HALF_CELLS = 4.0  # known cells, at which half of that holds
+HALF_DEPLOYMENTS = 60.0  # deployments, at which half of that holds
 MAX_DEPLOYMENTS = 64
 MAX_BLOCK = 600
 MAX_REVISED = 1500  # cells; with more, hiding a few changes little and costs much
-SAME_PRESSURE = 0.02  # octaves
+PRESSURE_TOLERANCE = 0.02  # octaves
 PRESSURE = COLUMNS.index("pressure")
 DEVICES = COLUMNS.index("log2_devices")
 ONLINE = COLUMNS.index("online")
 
-SHARE = 0.3  # of the cells, in blocks whose inverse is wanted, from which the whole inverse costs less
+WHOLE_INVERSE_SHARE = 0.3  # of the cells, in blocks whose inverse is wanted, from which the whole inverse costs less
 
 
 def inflation(distance: float, n_known: int) -> float:
@@ -92,7 +92,7 @@ Asked = tuple[int, int, int, bytes]  # number of the fold, first row and length 
 
 
 class Fold:
-    """A posterior whose hyperparameters never saw some deployments, so that scores of these are honest.
+    """A posterior whose hyperparameters never saw some deployments, so that their scores are out of fold.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ class Calibrator:
     main : the posterior that predicts
     folds : posteriors over the same n cells, each with the deployments that it scores
     axes : (n, 3 or more) log2 input, output and load of the measured cells
-    kept : (n, 6) `auto_inputs.Table.kept` of the measured cells, NaN where it was not kept
+    kept : (n, 6) `features.Features.kept` of the measured cells, NaN where it was not kept
     deployment, accelerator : (n,) numbers of the groups of the measured cells
     random_state : seed of the choice of deployments where there are very many
     whole : whether the latency is that of whole requests, from end to end
@@ -160,7 +160,7 @@ class Calibrator:
         self._numbers = {id(fold): number for number, fold in enumerate((main, *folds))}
         self._latent: dict[tuple[int, int, int], tuple[FloatArray, FloatArray, FloatArray]] = {}
         self.foretold: dict[Asked, tuple[FloatArray, FloatArray]] = {}
-        self._stiff: dict[tuple[int, int, bytes], FloatArray] = {}
+        self._parametric: dict[tuple[int, int, bytes], FloatArray] = {}
         numbers = np.arange(int(deployment.max(initial=0)) + 1)
         self._unseen = {id(fold): np.isin(numbers, list(fold.members)) for fold in folds}
         self._plans: dict[Situation, Plan] = {}
@@ -214,7 +214,7 @@ class Calibrator:
             "count": np.array([(len(key[3]) // 24, len(left.truth), left.n_foreign) for key, left in found]),
             "pull": np.array([left.shrinkage for left in lefts]),
             "rows": np.concatenate([left.rows for left in lefts]).astype(np.int32),
-            "foretold": np.hstack([np.stack([left.out_of_fold, left.seen, left.sd]) for left in lefts]),
+            "foretold": np.hstack([np.stack([left.out_of_fold, left.in_sample, left.sd]) for left in lefts]),
         }
 
     def recall(self, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -233,7 +233,7 @@ class Calibrator:
     def _foretell_many(self, wanted: dict[Asked, Task]) -> None:
         for fold in (self.main, *self.folds):
             asked = {self._key_of_block(one, rows) for one, rows, _ in wanted.values() if one is fold}
-            if sum(length for _, _, length in asked - set(self._latent)) > SHARE * len(self.axes):
+            if sum(length for _, _, length in asked - set(self._latent)) > WHOLE_INVERSE_SHARE * len(self.axes):
                 _ = fold.posterior.precision  # at once costs less than for each block
         keys, blocks = [], []
         for key, (fold, rows, stay) in wanted.items():
@@ -266,8 +266,8 @@ class Calibrator:
         for fold, block, stay in tasks:
             out_of_fold, _ = self._as_if(fold, block, stay)
             # on the scale of the hyperparameters that predict
-            seen, variance = self._as_if(self.main, block, stay)
-            found.append((out_of_fold, seen, variance))
+            in_sample, variance = self._as_if(self.main, block, stay)
+            found.append((out_of_fold, in_sample, variance))
             rows.append(block[~stay])
             scored.append(self._unseen[id(fold)][self.deployment[block[~stay]]])
         asked = np.concatenate(rows)
@@ -277,12 +277,12 @@ class Calibrator:
             start = 0
             for (_, block, stay), there in zip(tasks, rows[1:], strict=True):
                 if far[start : start + len(there)].any():
-                    parametric[start : start + len(there)] = self._stiff_of(block, stay)
+                    parametric[start : start + len(there)] = self._parametric_of(block, stay)
                 start += len(there)
-        out_of_fold, seen, variance = np.hstack([np.zeros((3, 0)), *(np.stack(each) for each in found)])
+        out_of_fold, in_sample, variance = np.hstack([np.zeros((3, 0)), *(np.stack(each) for each in found)])
         use = np.concatenate(scored)
         left = self._assemble(
-            key, kept, asked[use], np.stack([out_of_fold, seen, np.sqrt(variance)])[:, use], n_foreign, 0.0
+            key, kept, asked[use], np.stack([out_of_fold, in_sample, np.sqrt(variance)])[:, use], n_foreign, 0.0
         )
         return extrapolation.learn(left, parametric[use])
 
@@ -295,17 +295,17 @@ class Calibrator:
         n_foreign: int,
         shrinkage: float,
     ) -> LeftOut:
-        """The left-out cells at these rows; `foretold` (3, k): honestly, by who saw them, the standard deviation."""
+        """The left-out cells at these rows; `foretold` (3, k): out of fold, in sample, the standard deviation."""
         _, accelerator, log2_devices, _ = key
-        out_of_fold, seen, sd = foretold
+        out_of_fold, in_sample, sd = foretold
         apart = (self.main.posterior.inputs.values[rows, DEVICES] - log2_devices) / DEVICES_BANDWIDTH
-        similarity_weight = np.where(self.accelerator[rows] == accelerator, SAME_ACCELERATOR, 1.0) * np.exp(
+        similarity_weight = np.where(self.accelerator[rows] == accelerator, ACCELERATOR_WEIGHT, 1.0) * np.exp(
             -0.5 * apart**2
         )
-        known, many = len(kept) / (len(kept) + FEW), len(self.members) / (len(self.members) + SMALL)
+        known, many = len(kept) / (len(kept) + HALF_CELLS), len(self.members) / (len(self.members) + HALF_DEPLOYMENTS)
         return LeftOut(
-            self.axes[rows], self.deployment[rows], self.kept[rows, 0], self.main.posterior.y[rows], out_of_fold, seen,
-            sd, share=IN_SAMPLE * known * many, deciding=DECIDING * known,
+            self.axes[rows], self.deployment[rows], self.kept[rows, 0], self.main.posterior.y[rows], out_of_fold,
+            in_sample, sd, share=MAX_IN_SAMPLE_SHARE * known * many, deciding=MAX_DECIDING_SHARE * known,
             beyond=beyond(self.axes[rows], kept), similarity_weight=similarity_weight, n_foreign=n_foreign,
             shrinkage=shrinkage, rows=rows,
         )  # fmt: skip
@@ -350,19 +350,19 @@ class Calibrator:
             stay[own[distance[own].argmin(0)]] = True
         return stay
 
-    def _stiff_of(self, rows: NDArray[np.intp], stay: NDArray[np.bool_]) -> FloatArray:
-        """What a stiff model of the cells that stay says of those that do not; NaN where that has no say."""
+    def _parametric_of(self, rows: NDArray[np.intp], stay: NDArray[np.bool_]) -> FloatArray:
+        """What a parametric model of the cells that stay says of those that do not; NaN where that has no say."""
         asked = rows[~stay]
         key = (int(rows[0]), len(rows), stay.tobytes())
-        if key not in self._stiff:
+        if key not in self._parametric:
             parametric = np.full(len(asked), np.nan)
             for number in np.unique(self.deployment[asked]):
                 own = np.flatnonzero(self.deployment[asked] == number)
                 known = rows[stay & (self.deployment[rows] == number)]
-                said = stiff_at(self.main.posterior, self.axes, self.kept, known, self.axes[asked[own]])
+                said = parametric_at(self.main.posterior, self.axes, self.kept, known, self.axes[asked[own]])
                 parametric[own] = said - self.kept[asked[own], 0]
-            self._stiff[key] = parametric
-        return self._stiff[key]
+            self._parametric[key] = parametric
+        return self._parametric[key]
 
     def _key_of_block(self, fold: Fold, rows: NDArray[np.intp]) -> tuple[int, int, int]:
         return self._numbers[id(fold)], int(rows[0]), len(rows)
@@ -371,9 +371,9 @@ class Calibrator:
         return *self._key_of_block(fold, rows), stay.tobytes()
 
     def _as_if(self, fold: Fold, rows: NDArray[np.intp], stay: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
-        """Mean and stretched variance (with noise) of the cells that do not stay, given those that do and all others'.
+        """Mean and inflated variance (with noise) of the cells that do not stay, given those that do and all others'.
 
-        The noise of what stays, and the strength of each deployment's own parts, are estimated anew: the fitted
+        The noise of what stays, and the amplitude of each deployment's own covariance, are estimated anew: the fitted
         ones know the values that are hidden here.
         """
         key = self._key(fold, rows, stay)
@@ -407,7 +407,7 @@ class Calibrator:
         known, across = covariance[np.ix_(stay, stay)], covariance[np.ix_(~stay, stay)]
         factor = cholesky(known + np.diag(noise.variance(group[stay])))
         weights, inner = solve(factor, y), inverse(factor)
-        unlike = np.ones(len(noise.factor))  # what each deployment's standard deviations are stretched by
+        unlike = np.ones(len(noise.factor))  # the factor on each deployment's standard deviations
         for number in np.unique(group[stay]):
             own_rows = np.flatnonzero(group[stay] == number)
             own_weights = weights[own_rows]
@@ -434,7 +434,7 @@ class Calibrator:
                 continue
             told[~stay[own], 0] = np.nan
             values[own, PRESSURE] = log_waves(users, log2_users_of_few(told, users, length)) / np.log(2.0)
-        return values if np.abs(values - inputs[rows]).max() > SAME_PRESSURE else None
+        return values if np.abs(values - inputs[rows]).max() > PRESSURE_TOLERANCE else None
 
     def _usual_of(
         self, fold: Fold, rows: NDArray[np.intp], group: IntArray
@@ -448,7 +448,7 @@ class Calibrator:
     def _usual(
         posterior: Posterior, rows: NDArray[np.intp], group: IntArray, values: FloatArray | None = None
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Mean and covariance of a block given all other cells, with all strengths 1, and the own part of it."""
+        """Mean and covariance of a block given all other cells, with all amplitudes 1, and the own part of it."""
         mean, covariance = posterior.without(rows, values)
         values = posterior.inputs.values[rows] if values is None else values
         own = own_covariance(posterior.kernel, posterior.theta, values) * (group[:, None] == group)
@@ -462,12 +462,13 @@ def _situation(
     return (deployment, accelerator, log2_devices, kept.tobytes()), kept
 
 
-def stiff_at(
+def parametric_at(
     posterior: Posterior, axes: FloatArray, kept: FloatArray, known: NDArray[np.intp], asked: FloatArray
 ) -> FloatArray:
-    """The log latency of a batch deployment's cells at axes `asked` (m, 3 or more) by a stiff model of its known rows.
+    """The log latency of a batch deployment's cells at axes `asked` (m, 3 or more), by a parametric model.
 
-    NaN where it has no say, (m,). `axes` and `kept` are those of all cells of the posterior.
+    It is fitted to the deployment's known rows. NaN where it has no say, (m,).
+    `axes` and `kept` are those of all cells of the posterior.
     """
     if not len(known) or posterior.inputs.values[known[0], ONLINE]:
         return np.full(len(asked), np.nan)

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from fewmark.core.columns import OPTION_PREFIX
 from fewmark.facts.facts import Facts, weight_bytes
-from fewmark.models.auto.covariance import parts
+from fewmark.models.auto.covariance import components
 from fewmark.tables.arrays import FloatArray
 
 VERSION: Final = 1
@@ -122,7 +122,9 @@ def fingerprints(X: pd.DataFrame, seconds: FloatArray) -> list[str]:
 def packaged_prior(latency: str) -> Prior | None:
     """The packaged prior of a latency; None where the file is of another version of the covariance."""
     document = _document(PACKAGED)
-    if document.get("version") != VERSION or document.get("parts") != [part.name for part in parts()]:
+    if document.get("version") != VERSION or document.get("components") != [
+        component.name for component in components()
+    ]:
         return None
     found = document["latencies"].get(latency)
     return None if found is None else read(found)

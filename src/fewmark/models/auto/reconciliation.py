@@ -7,8 +7,9 @@ their logs, with variances a, b, c:
 
 by Gauss-Newton steps on log T and log P. Two of the three are enough, and T and P have each a physics of their own, of
 which E is the sum: these two are trusted, unless cells of other deployments that are left out, as
-`fewmark.models.auto.leave_out` leaves them out, say that all three or another two are better, by ERRORS standard errors
-over deployments. Every target is read off the same point, so the contest is one for all targets. Variances count as
+`fewmark.models.auto.leave_out` leaves them out, say that all three or another two are better, by
+MIN_STANDARD_ERRORS standard errors over deployments. Every target is read off the same point, so the choice is one for
+all targets. Variances count as
 large as the errors of the left-out cells say, and intervals come from the errors that the reconciled values have there:
 the processes learn from the same cells, so that their errors are not independent, and three that agree are not as good
 as three measurements.
@@ -32,14 +33,14 @@ from fewmark.tables.metrics import E2E, LATENCIES, TPOT, TTFT
 
 STEPS: Final = 12
 DISTRUSTED: Final = 1e3  # times the standard deviation
-FLOOR: Final = 3e-3  # log error below which nothing is better than anything else
-ERRORS: Final = 2.0
-MOST: Final = 4.0  # times that a standard deviation may be too small or too large
+ERROR_FLOOR: Final = 3e-3  # log error below which nothing is better than anything else
+MIN_STANDARD_ERRORS: Final = 2.0
+MAX_INFLATION: Final = 4.0  # times that a standard deviation may be too small or too large
 
 
 @dataclass(frozen=True)
 class TrustChoice:
-    """How far each latency's standard deviation is to be stretched, and the scores of what comes of it, by latency."""
+    """How far each latency's standard deviation is inflated, and the scores of what is reconciled, by latency."""
 
     inflation: Mapping[str, float]
     scores: Mapping[str, Scores]
@@ -61,11 +62,11 @@ def select_trust(left: Mapping[str, LeftOut], output_tokens: FloatArray) -> Trus
     for doubted in (E2E, None, TTFT, TPOT):
         inflation = {name: own[name] * trust for name, trust in distrust(doubted).items()}
         errors, sds = _reconciled(left, inflation, output_tokens)
-        loss = np.mean([np.log(left[name].compared(*errors[name]) + FLOOR) for name in LATENCIES], axis=0)
+        loss = np.mean([np.log(left[name].compared(*errors[name]) + ERROR_FLOOR) for name in LATENCIES], axis=0)
         each = np.bincount(member, loss) / np.bincount(member)
         if best is not None:
             gain = best - each
-            if gain.mean() <= ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)):
+            if gain.mean() <= MIN_STANDARD_ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)):
                 continue
         best, found = each, TrustChoice(
             inflation,
@@ -78,25 +79,25 @@ def select_trust(left: Mapping[str, LeftOut], output_tokens: FloatArray) -> Trus
 
 
 def distrust(latency: str | None) -> dict[str, float]:
-    """How far each latency's standard deviation is stretched where one is not trusted, or none is doubted."""
+    """How far each latency's standard deviation is inflated where one is not trusted, or none is distrusted."""
     return {name: DISTRUSTED if name == latency else 1.0 for name in LATENCIES}
 
 
 def _typical(z: FloatArray) -> float:
-    return float(np.clip(np.median(z) / normal_quantile(0.75), 1 / MOST, MOST))
+    return float(np.clip(np.median(z) / normal_quantile(0.75), 1 / MAX_INFLATION, MAX_INFLATION))
 
 
 def _reconciled(
     left: Mapping[str, LeftOut], inflation: Mapping[str, float], output_tokens: FloatArray
 ) -> tuple[dict[str, tuple[FloatArray, FloatArray]], dict[str, FloatArray]]:
-    """The errors of left-out cells once reconciled, honest and of who saw them, and standard deviations, each (k,)."""
+    """The errors of left-out cells once reconciled, out of fold and in sample, and standard deviations, each (k,)."""
     variances = {name: (inflation[name] * one.sd) ** 2 for name, one in left.items()}
     out_of_fold, ratio = agree(
         {name: one.offset + one.out_of_fold for name, one in left.items()}, variances, output_tokens
     )
-    seen, _ = agree({name: one.offset + one.seen for name, one in left.items()}, variances, output_tokens)
+    in_sample, _ = agree({name: one.offset + one.in_sample for name, one in left.items()}, variances, output_tokens)
     errors = {
-        name: (np.abs(one.offset + one.truth - out_of_fold[name]), np.abs(one.offset + one.truth - seen[name]))
+        name: (np.abs(one.offset + one.truth - out_of_fold[name]), np.abs(one.offset + one.truth - in_sample[name]))
         for name, one in left.items()
     }
     return errors, {name: np.sqrt(variances[name] * ratio[name]) for name in LATENCIES}
@@ -120,7 +121,7 @@ def project(
     a, b, c = (variances[name] for name in LATENCIES)
     log_t, log_p = t.copy(), p.copy()
     with np.errstate(divide="ignore"):
-        log_tokens = np.log(output_tokens - 1)  # one token: no pace, and E = T
+        log_tokens = np.log(output_tokens - 1)  # one token: no time per token, and E = T
     for _ in range(STEPS):
         total = np.logaddexp(log_t, log_tokens + log_p)
         first = np.exp(log_t - total)

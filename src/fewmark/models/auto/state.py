@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fewmark.core.errors import ModelError
 from fewmark.facts.facts import load_facts
-from fewmark.models.auto.covariance import parts
+from fewmark.models.auto.covariance import components
 from fewmark.models.auto.experts import LocalExpert
 from fewmark.models.auto.features import is_whole
 from fewmark.models.auto.hyperparameters import Hyperparameters
@@ -35,7 +35,7 @@ def write(
         "names": names,
         "known": _known(parameters["facts"], names),
         "unseen": [sorted(hyper.unseen) for hyper in hypers],
-        "parts": [part.name for part in parts()],
+        "components": [component.name for component in components()],
     }
     arrays: dict[str, NDArray[Any]] = {
         "theta": np.array([hyper.theta for hyper in hypers]),
@@ -65,7 +65,7 @@ def read(
     if not isinstance(state, dict) or state.get("version") != VERSION:
         got = state.get("version") if isinstance(state, dict) else state
         raise ModelError(f"a saved auto model must have version {VERSION}", got=got, hint=_HINT)
-    if state.get("parts") != [part.name for part in parts()]:
+    if state.get("components") != [component.name for component in components()]:
         raise ModelError("a saved auto model has another covariance than this version", hint=_HINT)
     try:
         parameters = {**state["parameters"], "facts": tuple(state["parameters"]["facts"])}
@@ -74,7 +74,7 @@ def read(
             raise ModelError(
                 "published facts of its models or accelerators are others than when it was fitted", hint=_HINT
             )
-        kernel = Kernel(parts())
+        kernel = Kernel(components())
         hypers = [
             Hyperparameters(np.asarray(theta, dtype=np.float64), float(scale), frozenset(int(d) for d in unseen))
             for theta, scale, unseen in zip(arrays["theta"], arrays["log_scale"], state["unseen"], strict=True)

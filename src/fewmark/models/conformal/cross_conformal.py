@@ -31,8 +31,8 @@ from fewmark.tables.cells import read_cells
 from fewmark.tables.columns import tidy
 from fewmark.tables.repeats import median_of_repeats
 
-ENOUGH: Final = 20  # scores of a category before its own quantile is used
-MOST_KNOWN: Final = 4  # log2 of known cells from which on more make no other category
+MIN_SCORES: Final = 20  # scores of a category before its own quantile is used
+MAX_LOG2_KNOWN: Final = 4  # log2 of known cells from which on more make no other category
 ELSEWHERE: Final = 2.0  # a category inside is as far from one beyond as one is from one with a quarter of the cells
 ABROAD: Final = 3.0  # and one on an accelerator that is hardly known from one on a known one
 
@@ -217,7 +217,7 @@ class CrossConformal(Model):
                 + ABROAD * (own[:, 2] != unknown_accelerator)
             )
             order = np.argsort(gap, kind="stable")
-            reached = np.cumsum(counts[order]) >= ENOUGH
+            reached = np.cumsum(counts[order]) >= MIN_SCORES
             limit = gap[order][np.argmax(reached)] if reached.any() else np.inf
             yield np.flatnonzero(row.ravel() == number), self.residuals_[gap[of.ravel()] <= limit]
 
@@ -228,7 +228,7 @@ def situations(places: Domain) -> IntArray:
     The first is ⌊log2⌋ of the count, −2 without any. The place is 0 inside the box of the known cells, 1 beyond it in
     length only, 2 beyond it in load. Foreign is 1 where the accelerator is hardly known either.
     """
-    known = np.floor(np.log2(np.maximum(places.n_known, 1))).clip(max=MOST_KNOWN)
+    known = np.floor(np.log2(np.maximum(places.n_known, 1))).clip(max=MAX_LOG2_KNOWN)
     far = np.where(places.beyond[:, 2] > 0, 2, np.where((places.beyond[:, :2] > 0).any(axis=1), 1, 0))
     none = places.n_known == 0
     return np.asarray(np.c_[np.where(none, -2, known), np.where(none, 0, far), places.unknown_accelerator], np.intp)

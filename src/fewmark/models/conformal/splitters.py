@@ -7,7 +7,7 @@ Ways of hiding, the first two leaving every deployment's every cell a chance to 
                 but a few anchors; the whole deployment. In a round, deployments dealt into as many groups undergo one
                 pattern each; after all rounds each deployment has undergone each. So a model that pools always has
                 other deployments to learn from.
-    strangers   every deployment on one half of the accelerators, then those on the other: whole, and but for a few
+    unseen      every deployment on one half of the accelerators, then those on the other: whole, and but for a few
                 anchors each
 """
 

@@ -15,7 +15,7 @@ from fewmark.tables.arrays import FloatArray, IntArray
 from fewmark.tables.cells import Cells, read_cells
 from fewmark.tables.identity import cell_columns
 
-FEW = 6  # cells of a deployment that tell little of its accelerator
+MAX_SPARSE_CELLS = 6  # cells of a deployment that tell little of its accelerator
 
 
 @dataclass(frozen=True)
@@ -122,4 +122,4 @@ def _foreign(cells: Cells, n: int) -> NDArray[np.bool_]:
     accelerator = accelerator_codes(cells)
     most = np.zeros(accelerator.max(initial=0) + 1, np.intp)
     np.maximum.at(most, accelerator, known)
-    return np.asarray((most <= FEW)[accelerator][cells.deployment[n:]])
+    return np.asarray((most <= MAX_SPARSE_CELLS)[accelerator][cells.deployment[n:]])

@@ -1,8 +1,8 @@
-"""How much stronger than usual what a deployment has for itself is.
+"""Amplitude multiplier of a deployment's own covariance terms.
 
 Most deployments differ little from what their relatives share. A few run other code from some batch size or length on
 and differ by factors, coherently over many cells; robust noise would take all these cells for outliers. So each
-deployment's own parts of the covariance have a strength g: 1 for nearly all, one of a few larger sizes for the rest.
+deployment's own terms of the covariance have an amplitude g: 1 for nearly all, one of a few larger sizes for the rest.
 
 Notation, n cells of one deployment:
     r (n,)      their residuals to the mean given every other deployment
@@ -25,7 +25,7 @@ from fewmark.models.gp.linalg import log_normal
 from fewmark.models.gp.noise import DEGREES, KAPPA, Noise, refresh_noise
 from fewmark.tables.arrays import FloatArray
 
-STRENGTHS: Final = (2.0, 4.0, 8.0)
+AMPLITUDES: Final = (2.0, 4.0, 8.0)
 LOG_ODDS: Final = 2.0  # of a usual deployment over any other
 MIN_CELLS: Final = 4
 LOW_PRECISION: Final = 0.5
@@ -39,7 +39,7 @@ def is_unusual(precision: FloatArray, factor: float) -> bool:
 
 
 def amplitude(residual: FloatArray, covariance: FloatArray, own: FloatArray, log_scale: float) -> tuple[float, Noise]:
-    """The strength g of a deployment's own parts, and its noise under it.
+    """The amplitude g of a deployment's own terms, and its noise under it.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def amplitude(residual: FloatArray, covariance: FloatArray, own: FloatArray, log
     """
     best, noise = _evidence(residual, covariance, log_scale)
     found = 1.0
-    for g in STRENGTHS:
+    for g in AMPLITUDES:
         evidence, other = _evidence(residual, covariance + (g**2 - 1) * own, log_scale)
         evidence -= LOG_ODDS + 0.5 * np.log(g) ** 2
         if evidence > best:

@@ -1,16 +1,16 @@
-"""The covariance of `auto`: a sum of stationary and linear parts, each within groups of like deployments.
+"""The covariance of `auto`: a sum of stationary and linear components, each within groups of like deployments.
 
 Notation:
     n, m        cells of two sets; q columns of `Inputs.values`; g columns of `Inputs.codes`
-    part c      a mask (columns of `codes` that two cells must share), columns of `values`, and a kind
-    theta (t,)  every part's hyperparameters one after another: the log standard deviation of a stationary part and
-                the log length scale of each of its columns; a linear part's log standard deviation of each of its own
+    component c      a mask (columns of `codes` that two cells must share), columns of `values`, and a kind
+    theta (t,)  every component's hyperparameters one after another: the log standard deviation of a stationary one and
+                the log length scale of each of its columns; a linear one's log standard deviation of each of its own
 
     stationary  k_c(x, x') = [same mask] a_c² exp(-1/2 sum_j (x_j - x'_j)² / l_cj²)
     linear      k_c(x, x') = [same mask] sum_j s_cj² x_j x'_j
 
-A part may be scaled: k_c(x, x') g(x) g(x') with a column g of `values` that says how much stronger than usual it is for
-the cell's group. Hyperparameters are learned at g = 1.
+A component may be scaled: k_c(x, x') g(x) g(x') with a column g of `values`, the amplitude multiplier of the cell's
+group. Hyperparameters are learned at g = 1.
 
 Source: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), sections 4.2 and 5.1 for the kernels;
 additive multi-task structure as in Duvenaud (2014), chapter 2.
@@ -31,7 +31,7 @@ class Inputs:
     """What the covariance sees of n cells: numbers (n, q) and group codes (n, g); equal codes mean the same group.
 
     `known_noise` (n,) is the variance of what each learned value is off by for itself, beside the noise, where it is
-    known to be off: a part of the covariance that no cell shares with another. None: of no cell.
+    known to be off: a component of the covariance that no cell shares with another. None: of no cell.
     """
 
     values: FloatArray
@@ -57,7 +57,7 @@ class Inputs:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Component:
     """One summand: which groups two cells must share, which columns it looks at, and how."""
 
     name: str
@@ -73,16 +73,18 @@ class Part:
 
 
 class Kernel:
-    """A sum of parts; `parts` fixes the layout of theta."""
+    """A sum of components; `components` fixes the layout of theta."""
 
-    def __init__(self, parts: tuple[Part, ...]) -> None:
-        self.parts = parts
-        ends = np.cumsum([part.size for part in parts])
-        self.slices = tuple(slice(int(end) - part.size, int(end)) for part, end in zip(parts, ends, strict=True))
+    def __init__(self, components: tuple[Component, ...]) -> None:
+        self.components = components
+        ends = np.cumsum([component.size for component in components])
+        self.slices = tuple(
+            slice(int(end) - component.size, int(end)) for component, end in zip(components, ends, strict=True)
+        )
         self.size = int(ends[-1])
-        self._by_mask: dict[tuple[int, ...], list[tuple[Part, slice]]] = {}
-        for part, at in zip(parts, self.slices, strict=True):
-            self._by_mask.setdefault(part.mask, []).append((part, at))
+        self._by_mask: dict[tuple[int, ...], list[tuple[Component, slice]]] = {}
+        for component, at in zip(components, self.slices, strict=True):
+            self._by_mask.setdefault(component.mask, []).append((component, at))
 
     def matrix(self, theta: FloatArray, a: Inputs, b: Inputs | None = None) -> FloatArray:
         """The covariance of each cell of a with each of b, (n, m); of a with itself, its doubts included, without b."""
@@ -90,14 +92,14 @@ class Kernel:
         out = np.zeros((len(a), len(other)))
         for mask, summands in self._by_mask.items():
             if not mask:
-                for part, at in summands:
-                    out += _block(part, theta[at], a.values, other.values)
+                for component, at in summands:
+                    out += _block(component, theta[at], a.values, other.values)
                 continue
             for rows, columns in _blocks(mask, a, other):
                 left, right = a.values[rows], other.values[columns]
                 block = _block(summands[0][0], theta[summands[0][1]], left, right)
-                for part, at in summands[1:]:
-                    block += _block(part, theta[at], left, right)
+                for component, at in summands[1:]:
+                    block += _block(component, theta[at], left, right)
                 out[np.ix_(rows, columns)] += block
         if b is None and a.known_noise is not None:
             out[np.diag_indices(len(a))] += a.known_noise
@@ -108,28 +110,28 @@ class Kernel:
     ) -> FloatArray:
         """The covariance between cells that share every group, as those of one deployment do, (n, m)."""
         out = np.zeros((len(values), len(other)))
-        for part, at in zip(self.parts, self.slices, strict=True):
-            if part.scaled is not None or not only_scaled:
-                out += _block(part, theta[at], values, other)
+        for component, at in zip(self.components, self.slices, strict=True):
+            if component.scaled is not None or not only_scaled:
+                out += _block(component, theta[at], values, other)
         return out
 
     def diagonal(self, theta: FloatArray, a: Inputs) -> FloatArray:
         """The prior variance of each cell, without doubts, (n,)."""
         out = np.zeros(len(a))
-        for part, at in zip(self.parts, self.slices, strict=True):
-            if part.linear:
-                own = (a.values[:, part.columns] ** 2) @ np.exp(2 * theta[at])
+        for component, at in zip(self.components, self.slices, strict=True):
+            if component.linear:
+                own = (a.values[:, component.columns] ** 2) @ np.exp(2 * theta[at])
             else:
                 own = np.full(len(a), np.exp(2 * theta[at.start]))
-            out += own if part.scaled is None else own * a.values[:, part.scaled] ** 2
+            out += own if component.scaled is None else own * a.values[:, component.scaled] ** 2
         return out
 
 
 class Pairs:
     """The covariance of n cells with themselves, laid out for many evaluations with gradients.
 
-    Each part keeps only those pairs (i >= j) that its mask lets through, with their squared distances (or products) by
-    column, so that a value or a gradient is one pass over memory.
+    Each component keeps only those pairs (i >= j) that its mask lets through, with their squared distances (or
+    products) by column, so that a value or a gradient is one pass over memory.
     """
 
     def __init__(self, kernel: Kernel, inputs: Inputs) -> None:
@@ -138,27 +140,29 @@ class Pairs:
         lower_i, lower_j = np.tril_indices(self.n)
         self._flat = lower_i * self.n + lower_j
         self._count = np.where(lower_i == lower_j, 1.0, 2.0)  # how often a pair stands in the matrix
-        self._parts: list[tuple[Any, FloatArray]] = []
-        for part in kernel.parts:
+        self._components: list[tuple[Any, FloatArray]] = []
+        for component in kernel.components:
             keep = np.ones(len(lower_i), dtype=bool)
-            for column in part.mask:
+            for column in component.mask:
                 codes = inputs.codes[:, column]
                 keep &= codes[lower_i] == codes[lower_j]
-            where: Any = slice(None) if not part.mask else np.flatnonzero(keep)
+            where: Any = slice(None) if not component.mask else np.flatnonzero(keep)
             i, j = lower_i[where], lower_j[where]
-            table = np.empty((len(part.columns), len(i)))
-            for row, column in enumerate(part.columns):
+            table = np.empty((len(component.columns), len(i)))
+            for row, column in enumerate(component.columns):
                 x = inputs.values[:, column]
-                table[row] = x[i] * x[j] if part.linear else (x[i] - x[j]) ** 2
-            self._parts.append((where, table))
+                table[row] = x[i] * x[j] if component.linear else (x[i] - x[j]) ** 2
+            self._components.append((where, table))
         self._kept: list[FloatArray] = []
 
     def matrix(self, theta: FloatArray) -> FloatArray:
         """The covariance (n, n), its lower triangle only; keeps what the gradient at the same theta needs."""
         total = np.zeros(len(self._flat))
         self._kept = []
-        for part, at, (where, table) in zip(self.kernel.parts, self.kernel.slices, self._parts, strict=True):
-            if part.linear:
+        for component, at, (where, table) in zip(
+            self.kernel.components, self.kernel.slices, self._components, strict=True
+        ):
+            if component.linear:
                 value = np.exp(2 * theta[at]) @ table
             else:
                 value = (-0.5 * np.exp(-2 * theta[at.start + 1 : at.stop])) @ table
@@ -180,10 +184,10 @@ class Pairs:
         flat = weights.reshape(-1)[self._flat]
         flat *= self._count
         out = np.empty(self.kernel.size)
-        for part, at, (where, table), value in zip(
-            self.kernel.parts, self.kernel.slices, self._parts, self._kept, strict=True
+        for component, at, (where, table), value in zip(
+            self.kernel.components, self.kernel.slices, self._components, self._kept, strict=True
         ):
-            if part.linear:
+            if component.linear:
                 out[at] = 2 * np.exp(2 * theta[at]) * (table @ flat[where])
             else:
                 weighted = flat[where] * value
@@ -192,14 +196,14 @@ class Pairs:
         return out
 
 
-def _block(part: Part, theta: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:
-    block = _unscaled(part, theta, a, b)
-    return block if part.scaled is None else block * a[:, part.scaled, None] * b[:, part.scaled]
+def _block(component: Component, theta: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:
+    block = _unscaled(component, theta, a, b)
+    return block if component.scaled is None else block * a[:, component.scaled, None] * b[:, component.scaled]
 
 
-def _unscaled(part: Part, theta: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:
-    left, right = a[:, part.columns], b[:, part.columns]
-    if part.linear:
+def _unscaled(component: Component, theta: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:
+    left, right = a[:, component.columns], b[:, component.columns]
+    if component.linear:
         return np.asarray((left * np.exp(2 * theta)) @ right.T)
     scale, top = np.exp(-theta[1:]), 2 * theta[0]
     left, right = left * scale, right * scale

@@ -31,7 +31,7 @@ FARTHEST = 50.0  # prior deviations, to which a line search that strays is turne
 
 
 @dataclass(frozen=True, slots=True)
-class Prior:
+class HyperPrior:
     """Independent normal priors on theta and on the log of the common noise scale; also where the search starts."""
 
     mean: FloatArray
@@ -42,7 +42,7 @@ class Prior:
 
 def learn(
     kernel: Kernel,
-    prior: Prior,
+    prior: HyperPrior,
     inputs: Inputs,
     y: FloatArray,
     group: NDArray[np.int64],
@@ -76,7 +76,7 @@ def learn(
 
 
 def _negative_log_posterior(
-    packed: FloatArray, pairs: Pairs, prior: Prior, y: FloatArray, unit: FloatArray
+    packed: FloatArray, pairs: Pairs, prior: HyperPrior, y: FloatArray, unit: FloatArray
 ) -> tuple[float, FloatArray]:
     theta, log_scale = packed[:-1], float(packed[-1])
     centred, noise_centred = (theta - prior.mean) / prior.sd, (log_scale - prior.noise_mean) / prior.noise_sd

@@ -25,8 +25,8 @@ from fewmark.runner.executors.base import Results
 from fewmark.runner.results import CASE_RESULTS, Measured, Unavailable, Visit
 
 POLL_S: Final = 0.5  # how often Ctrl-C is heeded while nothing comes
-MOST_LOSSES: Final = 2  # of nodes under one case
-MOST_IN_A_ROW: Final = 4  # of nodes under a deployment that measured nothing in between
+MAX_LOSSES: Final = 2  # of nodes under one case
+MAX_LOSSES_IN_A_ROW: Final = 4  # of nodes under a deployment that measured nothing in between
 
 
 @dataclass
@@ -156,12 +156,12 @@ class RayExecutor:
             return
         job.losses += 1
         self._blame[suspect] += 1
-        if self._blame[suspect] >= MOST_LOSSES:
-            said = f"the node was lost {MOST_LOSSES} times while it was measured; {reason}"
+        if self._blame[suspect] >= MAX_LOSSES:
+            said = f"the node was lost {MAX_LOSSES} times while it was measured; {reason}"
             yield Measured(Measurement(job.waiting.pop(suspect), Status.CRASHED, error=said))
         if not job.waiting:
             return
-        if job.losses >= MOST_IN_A_ROW:
+        if job.losses >= MAX_LOSSES_IN_A_ROW:
             error = EngineError("nodes are lost whenever the deployment is begun", got=reason, hint="see Ray's logs")
             yield Unavailable(job.deployment, error, len(job.waiting))
             return

@@ -40,7 +40,7 @@ PRIOR_TAU: Final = 0.007
 PRIOR_DF: Final = 3.0
 ROBUST_DF: Final = 4.0
 ROUNDS: Final = 6
-LEAST: Final = 0.1  # of the case's own mean step: no noise makes the steps left cost next to nothing
+MIN_STEP_SHARE: Final = 0.1  # of the case's own mean step: no noise makes the steps left cost next to nothing
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Growth:
         noise = self.tau**2 + self.sigma**2 / run.steps
         share = self.case**2 / (self.case**2 + noise)
         own = run.mean_s / m - float(here @ self.theta)
-        base = max(float(there @ self.theta) + share * own, LEAST * run.mean_s / m)
+        base = max(float(there @ self.theta) + share * own, MIN_STEP_SHARE * run.mean_s / m)
         mixed = there - share * here
         variance = float(mixed @ self.covariance @ mixed) + share**2 * noise + (1 - share) ** 2 * self.case**2
         sampled = self.spikes**2 / run.steps

@@ -25,7 +25,7 @@ of `fewmark.runner.projection.kv_growth`, is the sum of
     s²·σ_g²/(M·r)           what single long steps add to the full measurement
 
 times a calibration c² = (ν·`PRIOR_SCALE`² + Σ z²)/(ν + n) over the n cases that were also measured in full, z =
-log(full/projected) over the relative standard deviation (at most `MOST_Z`: one moment of the machine must not rule),
+log(full/projected) over the relative standard deviation (at most `MAX_Z`: one moment of the machine must not rule),
 ν = `PRIOR_DF`; the interval is Student's with ν + n degrees of freedom. On simulated machines, quiet ones and such
 where two full measurements differ by a quarter, 85% to 93% of full measurements fall into the intervals of 90%.
 """
@@ -53,7 +53,7 @@ CONFIDENCE_LEVEL: Final = 0.9
 PRIOR_DF: Final = 5.0
 PRIOR_SCALE: Final = 1.15
 FEWEST_TOKENS: Final = 4
-MOST_Z: Final = 3.0
+MAX_Z: Final = 3.0
 
 
 @dataclass(frozen=True)
@@ -235,5 +235,5 @@ def _pair(projected: Measurement, full: Measurement) -> Pair:
         # the interval told the sd, widened by the calibration and the quantile that held when it was made
         half = math.log(held.high_s / held.low_s) / 2
         z = float(math.log(actual / guess) / half * student_quantile(PRIOR_DF, (1 + held.confidence_level) / 2))
-        z = max(-MOST_Z, min(MOST_Z, z))
+        z = max(-MAX_Z, min(MAX_Z, z))
     return Pair(projected.case.case_id, guess, actual, inside, z, projected.cost.wall_s, full.cost.wall_s)

@@ -18,7 +18,7 @@ from fewmark.engines.measuring.spread import in_full_as_well
 from fewmark.runner.projection.projector import RULES, Pair, Projector
 
 REFRESHED: Final = "projected-anew"
-SAME: Final = 0.01  # relative; two projections this close are one
+PROJECTION_TOLERANCE: Final = 0.01  # relative; two projections this close are one
 AUTO_TOKENS: Final = (16, 32, 64, 128, 256, 512)  # of these the fewest that reach the error
 
 
@@ -239,4 +239,4 @@ def _apart(one: Projection | None, other: Projection | None) -> bool:
     def told(projection: Projection) -> list[float]:
         return [statistics.median(projection.e2e_latency_s), projection.low_s or 1.0, projection.high_s or 1.0]
 
-    return any(abs(a / b - 1) > SAME for a, b in zip(told(one), told(other), strict=True))
+    return any(abs(a / b - 1) > PROJECTION_TOLERANCE for a, b in zip(told(one), told(other), strict=True))
