@@ -8,6 +8,7 @@ from typing import Any, Final
 from fewmark.core import Advice, Measurement, Status
 from fewmark.core.values import RUN_PROVENANCES
 from fewmark.engines.doctor import BAD, WARN, Finding, deployment_findings
+from fewmark.engines.measuring import faults
 from fewmark.engines.measuring.outliers import OUTLIER_FLAG, WARM_UP_FLAG
 
 BUSY_FRACTION: Final = 0.25  # of the CPUs, kept busy by others, from which a machine counts as busy
@@ -40,6 +41,12 @@ def result_advice(measurements: Iterable[Measurement]) -> Iterable[Advice]:
             "warming-up",
             f"the first repeat alone was slow in {warming} of {len(live)} cases: the warm-up was too short",
             "warm up more often: settings: {warmup: 3} in the suite",
+        )
+    if stepped := sum(faults.FLAG in m.flags for m in live):
+        yield Advice(
+            "page-faults",
+            f"in {stepped} of {len(live)} cases the kernel mapped memory in some repeats and not in others",
+            "leave out engine_options: {allocator: system}, or repeat more often; fewmark show CASE lists page_faults",
         )
     scattered = sum(OUTLIER_FLAG in m.flags for m in live)
     if scattered > MIN_FAULTY_SHARE * len(live):

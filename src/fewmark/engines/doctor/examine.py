@@ -23,6 +23,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     memory.memory,
     memory.swap,
     memory.page_cache,
+    memory.allocator,
     memory.disk,
     software.container,
     software.virtual_machine,

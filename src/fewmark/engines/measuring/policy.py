@@ -41,7 +41,9 @@ from fewmark.core.validity import reason_unlike
 from fewmark.core.values import MEASUREMENT_PROVENANCES
 from fewmark.engines.base import CaseFailure, Engine, Recorded
 from fewmark.engines.host import CpuWatch
+from fewmark.engines.measuring import faults
 from fewmark.engines.measuring.outliers import outliers, quality_flags
+from fewmark.engines.memory import allocator
 from fewmark.engines.memory.exhaustion import speaks_of_memory
 from fewmark.engines.memory.peak import PeakMemory
 
@@ -225,11 +227,13 @@ def measure(
         return _recorded(engine, workload)
     asked = policy.asked(workload)
     outcome = Outcome(provenance="measured" if asked == workload else "projected")
+    allocator.trim()
     watch, peak = CpuWatch(), PeakMemory()
+    uses: list[faults.Use] = []
     began = time.perf_counter()
     try:
         engine.check(workload)
-        _repeat(engine, asked, policy, seed, outcome, on_sample, began)
+        _repeat(engine, asked, policy, seed, outcome, on_sample, began, uses)
     except CaseFailure as failure:
         outcome.status, outcome.error = _failed(failure.status), str(failure.reason)
     except InputError as error:  # a value that no sample can have
@@ -240,9 +244,11 @@ def measure(
         said = f"{type(error).__name__}: {error}"
         outcome.status, outcome.error = Status.OUT_OF_MEMORY if speaks_of_memory(said) else Status.CRASHED, said
     outcome.wall_s = time.perf_counter() - began
-    outcome.extra |= watch.facts() | peak.facts()
+    outcome.extra |= watch.facts() | peak.facts() | faults.facts(uses)
     latencies = [sample.e2e_latency_s for sample in outcome.samples if sample.e2e_latency_s is not None]
     outcome.flags += quality_flags(latencies)
+    if faults.differ(uses):
+        outcome.flags.append(faults.FLAG)
     if apart := outliers(latencies):
         outcome.extra["outlier_repeats"] = apart
     return outcome
@@ -256,15 +262,19 @@ def _repeat(
     outcome: Outcome,
     on_sample: Callable[[Sample], None],
     began: float,
+    uses: list[faults.Use],
 ) -> None:
     short = replace(workload, output_tokens=min(workload.output_tokens, WARMUP_TOKENS))
     for run in range(policy.warmup):
         engine.run(short, seed=_run_seed(seed, -1 - run))
     latencies: list[float] = []
     while len(latencies) < policy.max_repeats:
+        used = faults.use_so_far()
         before = time.perf_counter()
         sample = engine.run(workload, seed=_run_seed(seed, len(latencies)))
         after = time.perf_counter()
+        if used is not None and (now := faults.use_so_far()) is not None:
+            uses.append(now.since(used))
         latencies.append(_checked(sample, workload))
         outcome.samples.append(sample)
         on_sample(sample)

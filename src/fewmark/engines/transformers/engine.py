@@ -35,6 +35,7 @@ from fewmark.core.frozen import thaw
 from fewmark.engines.base import Availability, CaseFailure
 from fewmark.engines.checkpoints.source import check_single, unsupported
 from fewmark.engines.host import available_memory_bytes
+from fewmark.engines.memory.allocator import give_back_at_once, keep_again
 from fewmark.engines.memory.footprint import Footprint, Shape, footprint, shape_of
 from fewmark.engines.registry import installed_version
 from fewmark.engines.transformers.model import (
@@ -48,7 +49,6 @@ from fewmark.engines.transformers.model import (
 from fewmark.engines.transformers.offload import (
     DiskFolder,
     free_disk_bytes,
-    give_back_at_once,
     placed,
     to_cpu,
     to_disk,
@@ -194,6 +194,7 @@ class TransformersEngine:
         if self._folder is not None:
             self._folder.remove()
             self._folder = None
+            keep_again()
 
     def environment(self) -> Mapping[str, Any]:
         """Versions, device, data type, threads, number of parameters; the page cache where weights are on disk."""

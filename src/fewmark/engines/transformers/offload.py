@@ -7,8 +7,6 @@ the facts say so.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import shutil
 import tempfile
@@ -20,8 +18,6 @@ from fewmark.engines.memory.footprint import tiers_of
 from fewmark.engines.worker.scratch import temporary_folder
 
 IN_MEMORY: Final = frozenset({"tmpfs", "ramfs", "devtmpfs"})
-M_MMAP_THRESHOLD: Final = -3
-BLOCK_BYTES: Final = 2**20
 MOUNTS: Final = Path("/proc/self/mounts")
 
 
@@ -119,16 +115,6 @@ def to_disk(model: Any, folder: DiskFolder, device: Any) -> Any:
     model = accelerate.disk_offload(model, str(folder.path), execution_device=device)
     folder.open_files()
     return model
-
-
-def give_back_at_once() -> None:
-    """Let large blocks of memory go back to the system when they are freed; to be called before a model is built.
-
-    By default glibc comes to keep blocks of a module's size, until a model that only passes through memory, module by
-    module, fills it as if it were loaded.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, BLOCK_BYTES)
 
 
 def without_storage(config: Any, dtype: Any, attention: str | None) -> Any:

@@ -25,7 +25,7 @@ from fewmark.core.files import read_text, require_regular
 from fewmark.engines.host import host_facts
 from fewmark.engines.measuring.policy import Outcome, Policy, case_seed, measure
 from fewmark.engines.measuring.spread import in_full_as_well
-from fewmark.engines.worker.loading import close_engine, engine_facts, failed_load, ready_engine
+from fewmark.engines.worker.loading import close_engine, engine_facts, failed_load, leaves_allocator, ready_engine
 
 # How every record begins, by the order of a measurement's fields.
 RECORD_START: Final = b'{"case": {"deployment": {"engine": "'
@@ -62,7 +62,8 @@ def run_batch(cases: list[Case], out: Path, policy: Policy, seed: int, n_validat
     host = host_facts()
     with _open_to_append(out) as file:
         done = _finished(file, out)
-        for deployment, wanted in by_deployment.items():
+        # The allocator's thresholds cannot be unset: who leaves them alone comes first.
+        for deployment, wanted in sorted(by_deployment.items(), key=lambda item: not leaves_allocator(item[0])):
             waiting = _tasks(wanted, policy, n_validated, done)
             for measurement in _measure_deployment(deployment, waiting, seed, host) if waiting else ():
                 file.write(json.dumps(measurement.to_dict()).encode() + b"\n")

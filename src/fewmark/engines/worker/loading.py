@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from dataclasses import replace
 from typing import Any
 
 from fewmark.core import Deployment, EngineError, FrozenMap, Status
 from fewmark.core.frozen import thaw
+from fewmark.core.text import brief
 from fewmark.engines.base import CaseFailure, Engine
+from fewmark.engines.memory import allocator
 from fewmark.engines.memory.exhaustion import speaks_of_memory
 from fewmark.engines.registry import engine_class
 
@@ -27,7 +30,7 @@ def ready_engine(name: str) -> Engine:
 def failed_load(engine: Engine, deployment: Deployment) -> CaseFailure | None:
     """Load a deployment; what came of it if that failed, else None. The engine is closed where it failed."""
     try:
-        engine.load(deployment)
+        engine.load(_settled(deployment))
     except CaseFailure as failure:
         found = failure
     except MemoryError as error:
@@ -42,10 +45,30 @@ def failed_load(engine: Engine, deployment: Deployment) -> CaseFailure | None:
     return found
 
 
+def leaves_allocator(deployment: Deployment) -> bool:
+    """Whether a deployment asks for the system's allocator as it is: one for which the process must be new."""
+    return deployment.engine_options.get(allocator.OPTION) == allocator.SYSTEM
+
+
+def _settled(deployment: Deployment) -> Deployment:
+    """Settle the allocator as the deployment asks; the deployment without that option, which is not the engine's."""
+    options = dict(deployment.engine_options)
+    choice = options.pop(allocator.OPTION, allocator.KEEP)
+    if choice not in allocator.CHOICES:
+        raise CaseFailure(
+            Status.UNSUPPORTED, f"allocator must be one of {', '.join(allocator.CHOICES)}, not {brief(choice)}"
+        )
+    if not allocator.settle(choice):
+        raise CaseFailure(
+            Status.UNSUPPORTED, "the allocator of this process was set before: allocator: system needs a new process"
+        )
+    return replace(deployment, engine_options=FrozenMap(options))
+
+
 def engine_facts(engine: Engine) -> dict[str, Any]:
     """The engine's environment as JSON values; where it cannot tell, why not."""
     try:
-        facts: dict[str, Any] = thaw(FrozenMap(engine.environment()))
+        facts: dict[str, Any] = {"allocator": allocator.in_force()} | thaw(FrozenMap(engine.environment()))
     except Exception as error:  # facts that cannot be told are no reason not to measure
         return {"unknown": f"{type(error).__name__}: {error}"}
     return facts

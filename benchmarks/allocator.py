@@ -1,0 +1,86 @@
+"""Whether a time depends on what the process measured before: repeats, orders and contexts, with freed memory kept
+(what fewmark does) and with the C library's defaults.
+
+    python benchmarks/allocator.py            # llama-tiny, fp32, one thread; some ten minutes
+    python benchmarks/allocator.py --quick    # shorter generations, two minutes
+
+Each line is a process of its own: latency, CPU time, kernel time and page faults of each repeat, then the first repeat
+over the median of the others, in CPU seconds. The last lines compare a sweep over contexts in two opposite orders.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from typing import Any
+
+from fewmark.core import Deployment, FrozenMap, Workload
+from fewmark.engines.base import Engine
+from fewmark.engines.measuring.policy import Policy, measure
+from fewmark.engines.worker.loading import failed_load, ready_engine
+
+Cell = tuple[int, int, int]  # input tokens, output tokens, batch size
+
+
+def measured(choice: str, engine_name: str, model: str, cells: list[Cell], repeats: int) -> list[dict[str, Any]]:
+    """Measure cells one after the other in this process."""
+    engine = ready_engine(engine_name)
+    options = {"allocator": choice, "threads": 1}
+    deployment = Deployment(model=model, engine=engine_name, precision="fp32", engine_options=FrozenMap(options))
+    if (failed := failed_load(engine, deployment)) is not None:
+        raise SystemExit(failed.reason)
+    return [_one(engine, cell, repeats) for cell in cells]
+
+
+def _one(engine: Engine, cell: Cell, repeats: int) -> dict[str, Any]:
+    n_in, n_out, batch = cell
+    workload = Workload(input_tokens=n_in, output_tokens=n_out, batch_size=batch)
+    outcome = measure(engine, workload, Policy(min_repeats=repeats, max_repeats=repeats), 0)
+    told = {name: outcome.extra.get(name) for name in ("cpu_s", "kernel_s", "page_faults")}
+    return {"cell": cell, "e2e_s": [round(s.e2e_latency_s or 0.0, 2) for s in outcome.samples], **told}
+
+
+def in_a_process(choice: str, engine: str, model: str, cells: list[Cell], repeats: int) -> list[dict[str, Any]]:
+    """The same in a new process, whose heap nothing has touched."""
+    request = json.dumps([choice, engine, model, cells, repeats])
+    done = subprocess.run([sys.executable, __file__, "--cells", request], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr.strip().splitlines()[-1])
+    found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--engine", default="transformers")
+    parser.add_argument("--model", default="llama-tiny")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--cells", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.cells:
+        choice, engine, model, cells, repeats = json.loads(options.cells)
+        print(json.dumps(measured(choice, engine, model, [tuple(cell) for cell in cells], repeats)))
+        return
+    n_out = 300 if options.quick else 900
+    cells = [(64, n_out, 1), (64, n_out, 8), (512, n_out // 4, 8)]
+    for choice in ("system", "keep"):
+        for cell in cells:
+            (found,) = in_a_process(choice, options.engine, options.model, [cell], options.repeats)
+            cpu_s: list[float] = found["cpu_s"]
+            ratio = cpu_s[0] / statistics.median(cpu_s[1:])
+            print(f"{choice:7}", json.dumps(found), f"first/later {ratio:.2f}", flush=True)
+    contexts: list[Cell] = [(n, 32, 8) for n in ((64, 512, 1024) if options.quick else (64, 512, 1024, 2048))]
+    for choice in ("system", "keep"):
+        up = in_a_process(choice, options.engine, options.model, contexts, options.repeats)
+        down = in_a_process(choice, options.engine, options.model, contexts[::-1], options.repeats)[::-1]
+        for one, other in zip(up, down, strict=True):
+            a, b = (statistics.median(found["cpu_s"]) for found in (one, other))
+            print(f"{choice:7} {one['cell']}: rising {a:.2f}, falling {b:.2f} CPU-s, ratio {a / b:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
