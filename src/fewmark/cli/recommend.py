@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from fewmark.cli.figures import UNKNOWN, figure, heading, text_table, with_interval
+
 if TYPE_CHECKING:
+    import pandas as pd
+
     from fewmark.verbs.recommend import Answer
+
+LEAST_CHANCE: Final = 0.05  # of running, as in `fewmark.models.feasibility`
 
 
 @click.command("recommend")
@@ -25,7 +33,10 @@ if TYPE_CHECKING:
 @click.option("--assurance", type=float, default=0.9, show_default=True, help="The probability asked of meeting all.")
 @click.option("--model", default="auto", show_default=True, help="Who predicts what is not measured.")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many to show.")
+@click.option("--wide", is_flag=True, help="Show every column.")
+@click.option("--out", metavar="TABLE", help="Write every candidate with every column there (CSV or Parquet).")
 @click.option("--no-screen", is_flag=True, help="Believe every row, faulty ones too.")
+@click.option("--prior/--no-prior", default=True, help="Whether public measurements join where little is measured.")
 @click.option("--no-cache", is_flag=True, help="Fit anew, even if the same data were fitted before.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of price files.")
@@ -44,7 +55,10 @@ def command(
     assurance: float,
     model: str,
     top: int,
+    wide: bool,
+    out: str | None,
     no_screen: bool,
+    prior: bool,
     no_cache: bool,
     seed: int,
     schema: bool,
@@ -64,41 +78,89 @@ def command(
     answer = recommend(
         slo, prices=prices, data=data, store=store, space=space, input_tokens=input_tokens, output_tokens=output_tokens,
         model=model, region=region, spot=spot, demand_tok_s=demand_tok_s, assurance=assurance, screened=not no_screen,
-        seed=seed, cache=not no_cache,
+        seed=seed, prior=prior, cache=not no_cache,
     )  # fmt: skip
+    if out is not None:
+        from fewmark.interop import write_table
+
+        everything = answer.table.assign(name=[answer.recommendation.names[at] for at in answer.table.index])
+        write_table(everything, out, columns=["name", *(name for name in everything if name != "name")])
     if as_json:
         click.echo(json.dumps(answer.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        _show(answer, top)
+        _show(answer, top, wide=wide)
     for advice in answer.recommendation.advice:
         click.echo(f"note: {advice.message}\n  hint: {advice.hint}", err=True)
     return 0 if answer.recommendation.chosen is not None else 1
 
 
-def _show(answer: Answer, top: int) -> None:
+def _show(answer: Answer, top: int, *, wide: bool) -> None:
+    from fewmark.decide.names import short_names
+    from fewmark.decide.recommend import percent
+
     table, found = answer.table, answer.recommendation
-    hidden = [name for name in table if table[name].isna().all() or name in ("throughput_low", "throughput_high")]
-    same = [name for name in answer.cells if name in table and table[name].nunique(dropna=False) == 1]
-    shown = table.drop(columns=[*hidden, *same]).head(top)
-    click.echo(shown.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    shared, short = short_names(answer.cells)
+    if wide:
+        shown = table.drop(columns=[name for name in table if table[name].isna().all()]).head(top)
+        click.echo(shown.to_string(index=False, na_rep=UNKNOWN, float_format=_plain))
+    else:
+        columns = _columns(answer, [short[at] for at in table.index])
+        click.echo(f"{shared}\n\n{text_table([*zip(*columns, strict=True)][: top + 1], left=(0, len(columns) - 1))}")
+    if len(table) > top:
+        click.echo(f"… and {len(table) - top} more (--top, --wide, --out FILE)")
     if found.chosen is not None:
         row = table.loc[found.chosen]
         money = row.get("cost_per_mtok_all_in")
         price = "" if answer.currency is None else f", {money:.3g} {answer.currency} a million output tokens"
+        meets = f"; meets {', '.join(map(str, answer.objectives))} with {percent(row['probability'])}"
+        n_judged = int(table["p_best"].notna().sum())
+        among = "of all" if n_judged == len(table) else f"of the {n_judged} that can be judged"
         click.echo(
-            f"\nrecommended: {_name(answer, found.chosen)}{price}; meets all with {row['probability']:.0%}, "
-            f"cheapest of all with {row['p_best']:.0%}, expected regret {row['regret']:.1%}"
+            f"\nrecommended: {found.names[found.chosen]}{price}{meets if answer.objectives else ''}; cheapest {among} "
+            f"with {percent(row['p_best'])}, expected regret {row['regret']:.1%}"
         )
-    if found.next_measurement is not None:
-        click.echo(f"measure next: {_name(answer, found.next_measurement)}; it could change the answer")
-    else:
+    if found.next_measurement is None:
         click.echo("no single measurement is likely to change the answer")
+        return
+    what = ", ".join(found.next_metrics)
+    why = "it could change the answer" if math.isfinite(found.expected_saving) else "it cannot be judged without"
+    click.echo(f"measure next: {what} of {found.names[found.next_measurement]}; {why}")
 
 
-def _name(answer: Answer, at: int) -> str:
-    from fewmark.tables.columns import load_label
+def _columns(answer: Answer, names: list[str]) -> list[list[str]]:
+    """The columns that are shown, each with its heading; units in the headings, 90% intervals with the values."""
+    from fewmark.decide.recommend import percent
 
-    row = answer.cells.loc[at]
-    count = row.get("accelerator_count")
-    many = f"{count:g}× " if count == count and count is not None and count > 1 else ""
-    return f"{row.get('model')} · {row.get('engine')} on {many}{row.get('accelerator')}, {load_label(row.to_dict())}"
+    table = answer.table
+    out = [["candidate", *names], _interval(table, "throughput_tok_s", "throughput")]
+    metrics = dict.fromkeys(objective.metric for objective in answer.objectives)
+    out.extend(_interval(table, metric, metric) for metric in metrics if metric != "throughput_tok_s")
+    if answer.currency is None:
+        out.append(["cost ×", *map(figure, table["relative_cost"])])
+    else:
+        out.append([f"{answer.currency}/Mtok out", *map(figure, table["cost_per_mtok_all_in"])])
+    if "fleet_cost_per_hour" in table:
+        out.append(["replicas", *(figure(value, 0) for value in table["replicas"])])
+    if answer.objectives:
+        out.append(["meets all", *map(percent, table["probability"])])
+    out.append(["cheapest", *map(percent, table["p_best"])])
+    out.append(["from", *(_from(row) for row in table.to_dict("records"))])
+    return out
+
+
+def _interval(table: pd.DataFrame, metric: str, stem: str) -> list[str]:
+    title, scale = heading(metric, table[metric])
+    ends = zip(table[metric], table[f"{stem}_low"], table[f"{stem}_high"], strict=True)
+    return [f"{title} [90%]", *(with_interval(*(float(end) * scale for end in three)) for three in ends)]
+
+
+def _plain(value: float) -> str:
+    return figure(value, 0 if value.is_integer() else None)
+
+
+def _from(row: Mapping[Hashable, Any]) -> str:
+    if isinstance(unknown := row.get("unknown"), str):
+        return f"{unknown} unknown"
+    if row.get("feasible", 1.0) < LEAST_CHANCE:
+        return "cannot run"
+    return str(row["provenance"])

@@ -13,7 +13,9 @@ of their normal scores z and sigma_c the deviation of log cost_c, what knowing i
 
     E[cost_c | i] = E[cost_c] exp(b z_i - b² / 2),  b = -R_ci sigma_c
 
-In no world does a deployment's rate grow faster than its load (but for noise, `RATE_TOLERANCE`).
+Ranking, p_best and regret go by the same rates, those of `fewmark.decide.worlds`. Where nothing is believed of a rate
+or of an objective's metric, the candidate cannot be judged: its p_c and p_best are unknown, and it is not among those
+that the others are compared with.
 
 p_c is the product over objectives: exact if their errors are independent, and too low (safe) where they rise and fall
 together. Where no price is known, accelerators take money's place. Source: expected value of perfect information on one
@@ -24,24 +26,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.core.errors import InputError
 from fewmark.core.values import Advice
+from fewmark.decide.names import candidate_names
 from fewmark.decide.slo import Distribution, Objective
+from fewmark.decide.worlds import Worlds, bounded
 from fewmark.models.feasibility import FEASIBLE, Feasibility
-from fewmark.tables.arrays import FloatArray
-from fewmark.tables.columns import load_kind_of, load_of
-from fewmark.tables.identity import cell_codes
+from fewmark.tables.arrays import BoolArray, FloatArray
+from fewmark.tables.columns import load_of
 
-N_DRAWS: Final = 2000
-RATE_TOLERANCE: Final = 1.1
+RATE: Final = "throughput_tok_s"
+SHOWN: Final = 3  # candidates named in a sentence
+WORTH_NAMING: Final = 0.2  # the chance from which a cheaper candidate that is not sure is spoken of
 WORTH_MEASURING: Final = 0.005  # of the choice's cost: below this no measurement is worth its while
 
 
@@ -50,8 +52,9 @@ class Recommendation:
     """The candidates, best first (`table`, its index their position in the request), and what follows.
 
     `chosen` is the position of the best candidate that meets the objectives with the assurance asked for, or None.
-    `next_measurement` is the position whose measurement could change the answer most, `expected_saving` what knowing it
-    is worth as a share of the choice's cost.
+    `next_measurement` is the position whose measurement could change the answer most, `next_metrics` what to measure
+    there, `expected_saving` what knowing it is worth as a share of the choice's cost: unknown (NaN) where the candidate
+    could not be judged so far. `names` are what the candidates are called, by position.
     """
 
     table: pd.DataFrame
@@ -59,16 +62,22 @@ class Recommendation:
     next_measurement: int | None
     expected_saving: float
     advice: tuple[Advice, ...]
+    names: tuple[str, ...] = ()
+    next_metrics: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: unknown is null."""
         rows = self.table.astype(object).where(self.table.notna(), None)
         return {
             "chosen": self.chosen,
+            "recommended": None if self.chosen is None else self.names[self.chosen],
             "next_measurement": self.next_measurement,
-            "expected_saving": self.expected_saving,
+            "measure_next": None if self.next_measurement is None else self.names[self.next_measurement],
+            "next_metrics": list(self.next_metrics),
+            "expected_saving": self.expected_saving if np.isfinite(self.expected_saving) else None,
             "candidates": [
-                {"candidate": int(at), **row} for at, row in zip(rows.index, rows.to_dict("records"), strict=True)
+                {"candidate": int(at), "name": self.names[at], **row}
+                for at, row in zip(rows.index, rows.to_dict("records"), strict=True)
             ],
             "advice": [{"code": a.code, "message": a.message, "hint": a.hint} for a in self.advice],
         }
@@ -106,117 +115,83 @@ def recommend(
         raise InputError("there is nothing to choose from", hint="give measured data, or a space of cells")
     if not 0 < assurance < 1:
         raise InputError("the assurance is a probability between 0 and 1", got=assurance)
+    measured = np.asarray(measured, dtype=bool)
+    throughput = bounded(throughput, cells, measured)
     met = np.column_stack([belief.probability(objective) for objective, belief in objectives]) if objectives else None
     probability = np.ones(n) if met is None else met.prod(axis=1)
+    probability = np.where(throughput.known, probability, np.nan)
     runs = np.ones(n) if feasible is None else feasible.probability
     cannot = runs < FEASIBLE
     probability = np.where(cannot, 0.0, probability * runs)
     value = np.where(cannot, np.nan, throughput.median)
     cost = hourly / value
-    draws = _Draws(cells, throughput, hourly, objectives, np.where(cannot, 0.0, runs), random_state)
+    known = np.isfinite(cost) & np.isfinite(probability)
+    worlds = Worlds(
+        cells, throughput, hourly, objectives, np.where(cannot, 0.0, runs), measured, known | cannot, random_state
+    )
     table = pd.DataFrame({"probability": probability, "throughput_tok_s": value, "relative_cost": cost / np.nanmin(cost)
                           if np.isfinite(cost).any() else np.full(n, np.nan)})  # fmt: skip
     for objective, belief in objectives:
         if objective.metric not in table:
             table[objective.metric] = belief.median
+        table[f"{objective.metric}_low"], table[f"{objective.metric}_high"] = (
+            belief.quantile(0.05),
+            belief.quantile(0.95),
+        )
         table[f"probability.{objective.metric}"] = belief.probability(objective)
     if feasible is not None and any(feasible.reason):
         table["feasible"] = runs
         table["why_not_feasible"] = [reason or None for reason in feasible.reason]
     table["throughput_low"], table["throughput_high"] = throughput.quantile(0.05), throughput.quantile(0.95)
-    table["p_best"] = draws.p_best()
-    table["regret"] = draws.regret()
+    table["p_best"] = worlds.p_best()
+    table["regret"] = worlds.regret()
     table["pareto"] = _pareto(np.column_stack([cost, *_burdens(objectives)]))
-    known = np.isfinite(cost) & np.isfinite(probability)
     sure = known & (probability >= assurance)
-    order = np.lexsort((np.where(sure, cost, np.where(known, -probability, np.inf)), ~sure, ~known))
+    order = np.lexsort((np.where(sure, cost, np.where(known, -probability, np.inf)), ~sure, ~known, cannot))
     chosen = int(order[0]) if sure.any() else None
-    after, saving = draws.next_measurement(chosen, np.asarray(measured, dtype=bool), sure)
+    unknown = _unknown_metrics(throughput, objectives, cannot)
+    table["unknown"] = [", ".join(names) or None for names in unknown]
+    settled = measured.copy()
+    for _, belief in objectives:
+        settled &= measured if belief.measured is None else belief.measured
+    after, saving = worlds.next_measurement(chosen, settled, sure)
     if saving < WORTH_MEASURING:
-        after = None
+        after, saving = _first_unjudged(unknown, hourly / throughput.median, cells), np.nan
+    names = tuple(candidate_names(cells))
     return Recommendation(
         table=table.iloc[order],
         chosen=chosen,
         next_measurement=after,
-        expected_saving=saving,
+        expected_saving=0.0 if after is None else float(saving),
         advice=(
-            *_advice(cells, known, sure, probability, assurance, objectives),
+            *_advice(names, unknown, sure, probability, assurance, objectives),
+            *([] if chosen is None else _cheaper(names, chosen, cost, probability, known)),
             *([] if feasible is None else _about_memory(feasible, chosen)),
         ),
+        names=names,
+        next_metrics=() if after is None else unknown[after] or _metrics(objectives),
     )
 
 
-class _Draws:
-    """Worlds drawn from what is believed: each candidate's cost, and whether it meets the objectives, (draws, c)."""
+def _metrics(objectives: Sequence[tuple[Objective, Distribution]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((RATE, *(objective.metric for objective, _ in objectives))))
 
-    def __init__(
-        self,
-        cells: pd.DataFrame,
-        throughput: Distribution,
-        hourly: FloatArray,
-        objectives: Sequence[tuple[Objective, Distribution]],
-        runs: FloatArray,
-        random_state: int,
-    ) -> None:
-        rng = np.random.default_rng(random_state)
-        n = len(hourly)
-        # a candidate's rate and latencies come from one state of the machine: slow in one is slow in all
-        score = throughput.draw(N_DRAWS, rng)
-        self.cost = (hourly[:, None] / _possible(throughput.at(score), cells)).T
-        self.score, self.throughput = score.T, throughput
-        meets = np.ones((N_DRAWS, n), dtype=bool)
-        for objective, belief in objectives:
-            values = belief.at(score if objective.higher_is_better else -score)
-            meets &= np.where(np.isfinite(values), objective.met(values), False).T
-        if (runs < 1).any():
-            meets &= rng.random((N_DRAWS, n)) < runs
-        self.meets = meets & np.isfinite(self.cost)
-        self.best = np.where(self.meets, self.cost, np.inf).min(axis=1)
 
-    def p_best(self) -> FloatArray:
-        """How often each candidate is the cheapest that meets the objectives, (c,)."""
-        wins = self.meets & (self.cost <= self.best[:, None] * (1 + 1e-12))
-        return np.asarray(wins.mean(axis=0))
+def _unknown_metrics(
+    throughput: Distribution, objectives: Sequence[tuple[Objective, Distribution]], cannot: BoolArray
+) -> list[tuple[str, ...]]:
+    """Of each candidate the metrics of which nothing is believed: why it cannot be judged."""
+    beliefs = [(RATE, throughput), *((objective.metric, belief) for objective, belief in objectives)]
+    silent = [(metric, ~belief.known & ~cannot) for metric, belief in beliefs]
+    return [tuple(dict.fromkeys(metric for metric, out in silent if out[row])) for row in range(len(cannot))]
 
-    def regret(self) -> FloatArray:
-        """Expected relative overspend of each candidate where it meets the objectives, (c,); NaN if it never does."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            over = np.where(self.meets, self.cost / self.best[:, None] - 1, np.nan)
-        seen = self.meets.any(axis=0)
-        out = np.full(self.cost.shape[1], np.nan)
-        out[seen] = np.nanmean(over[:, seen], axis=0)
-        return out
 
-    def next_measurement(
-        self, chosen: int | None, measured: NDArray[np.bool_], sure: NDArray[np.bool_]
-    ) -> tuple[int | None, float]:
-        """The unmeasured candidate whose exact value is worth most, and that worth as a share of the choice's cost."""
-        if chosen is None:  # any candidate that turns out to meet the objectives is an answer
-            worth = self.meets.mean(axis=0)
-        else:
-            now = float(np.nanmean(self.cost[:, chosen]))
-            with np.errstate(invalid="ignore"):
-                saved = np.where(self.meets, np.maximum(self._expected(chosen, slice(None)) - self.cost, 0.0), 0.0)
-            worth = np.nan_to_num(saved.mean(axis=0)) / now
-            # of the choice itself: not to be stuck with one that misses, and to go to the next best if it is dear
-            worth[chosen] = self._worth_of_choice(chosen, now, sure)
-        worth[measured] = 0.0
-        best = int(np.argmax(worth))
-        return (best, float(worth[best])) if worth[best] > 0 else (None, 0.0)
-
-    def _expected(self, one: int, known: int | slice) -> FloatArray:
-        """The expected cost of a candidate in each world once another's is known, (draws,), or each of several's."""
-        slope = -self.throughput.correlated(one)[known] * np.log(self.cost[:, one]).std()
-        return np.asarray(self.cost[:, one].mean() * np.exp(slope * self.score[:, known] - slope**2 / 2))
-
-    def _worth_of_choice(self, chosen: int, now: float, sure: NDArray[np.bool_]) -> float:
-        others = np.flatnonzero(sure & (np.arange(len(sure)) != chosen))
-        mine, second = self.cost[:, chosen], np.full(N_DRAWS, np.inf)
-        if len(others):
-            second = self._expected(int(others[self.cost[:, others].mean(axis=0).argmin()]), chosen)
-        # missing the objectives is taken to waste what was paid
-        loss = np.where(self.meets[:, chosen], np.maximum(mine - second, 0.0), mine)
-        return float(loss.mean() / now)
+def _first_unjudged(unknown: Sequence[tuple[str, ...]], cost: FloatArray, cells: pd.DataFrame) -> int | None:
+    """The candidate that cannot be judged and is worth measuring first: the cheapest, else that of the lowest load."""
+    rows = np.array([row for row, names in enumerate(unknown) if names], dtype=np.intp)
+    if not len(rows):
+        return None
+    return int(rows[np.lexsort((load_of(cells)[rows], cost[rows]))[0]])
 
 
 def _about_memory(feasible: Feasibility, chosen: int | None) -> list[Advice]:
@@ -229,20 +204,6 @@ def _about_memory(feasible: Feasibility, chosen: int | None) -> list[Advice]:
     if chosen is not None and feasible.reason[chosen]:
         out.append(Advice("may-not-fit", f"the choice: {feasible.reason[chosen]}", "measure it before it is deployed"))
     return out
-
-
-def _possible(rate: FloatArray, cells: pd.DataFrame) -> FloatArray:
-    """Drawn rates (c, draws), each at most what the next lower load of the same deployment and lengths allows."""
-    load, kind = load_of(cells), load_kind_of(cells)
-    alike = len(LOAD_COLUMNS) * cell_codes(cells.drop(columns=list(LOAD_COLUMNS), errors="ignore")) + kind
-    rate = rate.copy()
-    for code in np.unique(alike):
-        rows = np.flatnonzero(alike == code)
-        rows = rows[np.argsort(load[rows], kind="stable")]
-        for lower, higher in pairwise(rows):
-            # nothing is known of an abstained load, and nothing follows from it
-            rate[higher] = np.fmin(rate[higher], RATE_TOLERANCE * rate[lower] * load[higher] / load[lower])
-    return rate
 
 
 def _burdens(objectives: Sequence[tuple[Objective, Distribution]]) -> list[FloatArray]:
@@ -261,31 +222,62 @@ def _pareto(burdens: FloatArray) -> NDArray[np.bool_]:
 
 
 def _advice(
-    cells: pd.DataFrame,
-    known: NDArray[np.bool_],
-    sure: NDArray[np.bool_],
+    names: Sequence[str],
+    unknown: Sequence[tuple[str, ...]],
+    sure: BoolArray,
     probability: FloatArray,
     assurance: float,
     objectives: Sequence[tuple[Objective, Distribution]],
 ) -> list[Advice]:
     out = []
+    silent = [row for row, metrics in enumerate(unknown) if metrics]
     if objectives and not sure.any():
         limits = ", ".join(str(objective) for objective, _ in objectives)
-        best = float(np.nanmax(probability)) if np.isfinite(probability).any() else 0.0
-        out.append(
-            Advice(
-                "no-candidate",
-                f"nothing here meets {limits} with a probability of {assurance:.0%}: the best has {best:.0%}",
-                "loosen the objectives, lower the assurance, add accelerators, or measure what is proposed next",
-            )
-        )
-    silent = ~np.isfinite(probability)
-    if silent.any():
+        judged = probability[np.isfinite(probability)]
+        if not len(judged):
+            text = f"whether anything here meets {limits} is unknown: no candidate can be judged"
+        else:
+            most = f"the best {'of those that can be judged ' if silent else ''}has {percent(float(judged.max()))}"
+            text = f"nothing here {'is known to meet' if silent else 'meets'} {limits} with a probability of "
+            text += f"{assurance:.0%}: {most}"
+        hint = "loosen the objectives, lower the assurance, add accelerators, or measure what is proposed next"
+        out.append(Advice("no-candidate", text, hint))
+    if silent:
+        metrics = ", ".join(dict.fromkeys(metric for row in silent for metric in unknown[row]))
+        listed = "; ".join(names[row] for row in silent[:SHOWN]) + ("; …" if len(silent) > SHOWN else "")
         out.append(
             Advice(
                 "not-predicted",
-                f"{int(silent.sum())} of {len(cells)} candidates cannot be predicted from what is known",
-                "fewmark plan says which cells to measure",
+                f"{len(silent)} of {len(names)} candidates cannot be judged, and are not compared: unknown is their "
+                f"{metrics} ({listed})",
+                f"measure {metrics} there; fewmark plan says which cells teach the most",
             )
         )
     return out
+
+
+def _cheaper(
+    names: Sequence[str], chosen: int, cost: FloatArray, probability: FloatArray, known: BoolArray
+) -> list[Advice]:
+    """What would cost less, and does not meet the objectives surely enough, where it may well do."""
+    rows = np.flatnonzero(known & (cost < cost[chosen]) & (probability >= WORTH_NAMING))
+    rows = rows[np.argsort(-probability[rows], kind="stable")]
+    if not len(rows):
+        return []
+    more = f", and {len(rows) - 1} more" if len(rows) > 1 else ""
+    return [
+        Advice(
+            "cheaper-but-unsure",
+            f"cheaper, but less sure to meet the objectives: {names[rows[0]]} ({percent(probability[rows[0]])}){more}",
+            "measure it, or lower the assurance",
+        )
+    ]
+
+
+def percent(share: float) -> str:
+    """A probability for people: what is not certain is not rounded to 0% or 100%."""
+    if not np.isfinite(share):
+        return "unknown"
+    if 0 < share < 0.005:
+        return "<1%"
+    return ">99%" if 0.995 <= share < 1 - 1e-9 else f"{share:.0%}"

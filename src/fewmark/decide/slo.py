@@ -22,7 +22,7 @@ from scipy.special import ndtri as normal_quantile
 from fewmark.core.errors import InputError
 from fewmark.core.metrics import ALL_TARGETS, METRICS
 from fewmark.models.base import JointModel, Model
-from fewmark.tables.arrays import FloatArray
+from fewmark.tables.arrays import BoolArray, FloatArray
 
 LEVELS: Final = (0.5, 0.8, 0.95)
 MEASURED_SD: Final = 0.02  # of a measured value, log: what a repetition would differ by
@@ -83,12 +83,19 @@ def parse_objectives(texts: Iterable[str]) -> list[Objective]:
 class Distribution:
     """What is believed of a metric at n cells: normal scores (k,) and the log values that have them (n, k), rising.
 
-    `correlation` (n, n) is that of the cells' normal scores; None where they are independent.
+    `correlation` (n, n) is that of the cells' normal scores; None where they are independent. `measured` (n,) says of
+    which cells the metric was measured; None where that is not known.
     """
 
     scores: FloatArray
     log_values: FloatArray
     correlation: FloatArray | None = None
+    measured: BoolArray | None = None
+
+    @property
+    def known(self) -> BoolArray:
+        """Of which cells anything is believed, (n,)."""
+        return np.asarray(np.isfinite(self.log_values).all(axis=1))
 
     @property
     def median(self) -> FloatArray:
@@ -150,7 +157,7 @@ def distribution(model: Model, X: pd.DataFrame, measured: FloatArray) -> Distrib
     logs = np.maximum.accumulate(logs + _MIN_SD * every, axis=1)
     known = np.isfinite(measured)
     logs[known] = np.log(measured[known])[:, None] + MEASURED_SD * every
-    return Distribution(every, logs, _correlation(model, X, known))
+    return Distribution(every, logs, _correlation(model, X, known), known)
 
 
 def _correlation(model: Model, X: pd.DataFrame, measured: NDArray[np.bool_]) -> FloatArray | None:

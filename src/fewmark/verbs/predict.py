@@ -10,14 +10,13 @@ import pandas as pd
 
 from fewmark.core import CANONICAL_COLUMNS, InputError, Prediction
 from fewmark.interop import to_measurements, write_table
-from fewmark.models.base import ANSWER_COLUMNS, Answers, learned_columns
+from fewmark.models.base import ANSWER_COLUMNS, Answers
 from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.models.feasibility import Feasibility, feasibility
 from fewmark.models.gp.threads import single_threaded
 from fewmark.models.persistence import load_model
-from fewmark.models.registry import make_model
 from fewmark.tables.identity import cell_columns
-from fewmark.tables.repeats import target_cells
+from fewmark.verbs.learning import fitted_model
 from fewmark.verbs.source import Tabular, named_columns, read_cases, read_source
 
 
@@ -69,10 +68,8 @@ def predict(
             raise InputError("a fitted model needs no data", got={"model_file": str(model_file)})
         fitted = load_model(model_file)
     else:
-        unfitted = make_model(model, target=target, random_state=random_state, prior=prior)
         table = read_source(data, store=store, screened=screened)
-        known, y = target_cells(table, target, related=unfitted.uses_metrics)
-        fitted = models.fit(unfitted, known[learned_columns(known, unfitted)], y)
+        fitted, known, _ = fitted_model(table, model, target, models, random_state=random_state, prior=prior)
     asked = read_cases(cases, known)
     columns = named_columns(cases, asked)
     columns = [*(name for name in columns if name not in ANSWER_COLUMNS), *ANSWER_COLUMNS]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fewmark.core import Advice, InputError, ModelError
-from fewmark.core.columns import LOAD_COLUMNS, WORKLOAD_COLUMNS
+from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.decide.cost import hourly_cost, power_w, replicas, token_costs
 from fewmark.decide.prices import Prices, load_prices
 from fewmark.decide.recommend import Recommendation
 from fewmark.decide.recommend import recommend as rank
 from fewmark.decide.slo import Distribution, Objective, distribution, parse_objectives
+from fewmark.models.base import Model
 from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.models.feasibility import feasibility
 from fewmark.models.gp.threads import single_threaded
@@ -27,6 +29,7 @@ from fewmark.tables.arrays import FloatArray
 from fewmark.tables.columns import accelerator_counts, load_kind_of, sequences_of
 from fewmark.tables.identity import deployment_codes, is_identity
 from fewmark.tables.repeats import measured_cells
+from fewmark.verbs.learning import fitted_model
 from fewmark.verbs.source import Tabular, read_cases, read_source
 
 RATE = "throughput_tok_s"
@@ -40,12 +43,14 @@ class Answer:
     cells: pd.DataFrame
     costs: pd.DataFrame
     currency: str | None
+    objectives: tuple[Objective, ...] = ()
 
     @property
     def table(self) -> pd.DataFrame:
         """The candidates, best first: their columns, what they cost, how sure it is."""
         order = self.recommendation.table.index
-        shown = self.cells.loc[order, [name for name in self.cells if name in _shown(self.cells)]]
+        names = [name for name in map(str, self.cells) if is_identity(name) and self.cells[name].notna().any()]
+        shown = self.cells.loc[order, names]
         return pd.concat([shown, self.recommendation.table, self.costs.loc[order]], axis=1)
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,6 +76,7 @@ def recommend(
     assurance: float = 0.9,
     screened: bool = True,
     seed: int = 0,
+    prior: bool = True,
     cache: bool = True,
 ) -> Answer:
     """Rank deployments and their settings.
@@ -81,6 +87,7 @@ def recommend(
     prices : a price file; None: accelerators take money's place
     space : the candidates, a canonical table; by default every deployment that is known at every load that is known
     input_tokens, output_tokens : the workload; by default the lengths that most deployments were measured at
+    prior : whether public measurements join where little is measured, as in `fewmark.predict`
     cache : whether models fitted on the same data before are used again (`fewmark.models.cache`)
     demand_tok_s : output tokens per second to serve, for the number of replicas
 
@@ -104,27 +111,32 @@ def recommend(
         cells = Space.from_table(read_cases(space, known)).cells
     else:
         cells = _candidates(rates, input_tokens, output_tokens, advice)
-    related = make_model(model).uses_metrics  # what is known of a mean tells of its percentiles
-    asked = [(o, rates if o.metric == RATE else measured_cells(known, o.metric, related=related)) for o in objectives]
-    for objective, rows in asked:
-        if rows.empty:
+    for objective in objectives:
+        if measured_cells(known, objective.metric, related=make_model(model).uses_metrics).empty:
             raise InputError(
                 f"{objective.metric} was never measured here, so nothing can be said of {objective}",
                 hint="measure it (a streaming engine or one-token runs), or use another objective",
             )
     hourly = _hourly(cells, priced, region, spot, advice)
     models = FittedModels(cache_folder() if cache else None)
-    throughput, measured = _believe(RATE, rates, cells, model, seed, models)
-    beliefs = [(o, _believe(o.metric, rows, cells, model, seed, models)[0]) for o, rows in asked]
+    learn = partial(fitted_model, known, model, models=models, random_state=seed, prior=prior)
+    throughput, provenance, n_public = _believe(learn, RATE, cells)
+    assert throughput.measured is not None
+    beliefs = [(o, throughput if o.metric == RATE else _believe(learn, o.metric, cells)[0]) for o in objectives]
     models.keep()
     found = rank(
-        cells, throughput, hourly, beliefs, measured,
+        cells, throughput, hourly, beliefs, throughput.measured,
         feasible=feasibility(cells, known), assurance=assurance, random_state=seed,
     )  # fmt: skip
     costs = _costs(cells, throughput, hourly, beliefs, priced, demand_tok_s)
+    found = replace(found, table=found.table.assign(provenance=provenance[found.table.index]))
+    if n_public:
+        text = f"{n_public} public measurements joined what was measured"
+        advice.append(Advice("public-measurements", text, "--no-prior leaves them away"))
     return Answer(
-        replace(found, advice=(*advice, *found.advice)), cells, costs, priced.currency if priced is not None else None
-    )
+        replace(found, advice=(*advice, *found.advice)), cells, costs,
+        priced.currency if priced is not None else None, tuple(objectives),
+    )  # fmt: skip
 
 
 def _candidates(
@@ -171,18 +183,18 @@ def _candidates(
 
 
 def _believe(
-    target: str, rows: pd.DataFrame, cells: pd.DataFrame, model: str, seed: int, models: FittedModels
-) -> tuple[Distribution, NDArray[np.bool_]]:
-    """What is believed of a metric at the candidates, and which of them were measured."""
+    learn: Callable[..., tuple[Model, pd.DataFrame, FloatArray]], target: str, cells: pd.DataFrame
+) -> tuple[Distribution, NDArray[np.object_], int]:
+    """What is believed of a metric at the candidates (n,), where that comes from, and how many public cells joined."""
     try:
-        unfitted = make_model(model, target=target, random_state=seed)
-        fitted = models.fit(unfitted, rows, rows[target].to_numpy(dtype=float))
+        fitted, rows, values = learn(target)
     except ModelError as error:
         raise ModelError(f"{target} cannot be predicted from what is known", got=error.what, hint=error.hint) from None
     where = Space.from_table(cells).locate(rows)
     measured = np.full(len(cells), np.nan)
-    measured[where[where >= 0]] = rows[target].to_numpy(dtype=float)[where >= 0]
-    return distribution(fitted, cells, measured), np.isfinite(measured)
+    measured[where[where >= 0]] = values[where >= 0]
+    provenance = np.where(np.isfinite(measured), "measured", fitted.provenance(cells)).astype(object)
+    return distribution(fitted, cells, measured), provenance, fitted.n_public_cells_
 
 
 def _hourly(
@@ -237,11 +249,3 @@ def _costs(
         out["replicas_high"] = replicas(demand_tok_s, throughput.quantile(0.05))
         out["fleet_cost_per_hour"] = out["replicas"] * hourly if prices is not None else np.nan
     return out
-
-
-def _shown(cells: pd.DataFrame) -> list[str]:
-    fixed = ("engine", "engine_version", "model", "precision", "accelerator", "accelerator_count", *WORKLOAD_COLUMNS)
-    return [
-        name for name in map(str, cells)
-        if (name in fixed or name.startswith(("option.", "workload."))) and cells[name].notna().any()
-    ]  # fmt: skip
