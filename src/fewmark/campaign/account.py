@@ -75,6 +75,8 @@ class Campaign:
     machine repeats itself) | ``stalled`` (the runner could not measure what was asked). `table` is the space with
     value, low, high and kind (measured, projected, predicted, or empty: failed); `account` compares what was spent with
     what every cell would cost, as predicted; `n_relatives` counts what was known to begin with of what others measured.
+    `spent_s` counts what was spent on these cells before, too; `measurements` are this campaign's own. `n_failed` cells
+    failed, `n_not_tried` were neither measured nor tried.
     """
 
     target: str
@@ -85,6 +87,11 @@ class Campaign:
     account: Account
     advice: tuple[Advice, ...]
     n_relatives: int = 0
+    budget_s: float | None = None
+    spent_s: float = 0.0
+    measurements: tuple[Measurement, ...] = ()
+    n_failed: int = 0
+    n_not_tried: int = 0
 
     @property
     def ok(self) -> bool:
@@ -100,6 +107,10 @@ class Campaign:
             "ledger": [entry.to_dict() for entry in self.ledger],
             "account": self.account.to_dict(),
             "n_relatives": self.n_relatives,
+            "budget_s": self.budget_s,
+            "spent_s": self.spent_s,
+            "n_failed": self.n_failed,
+            "n_not_tried": self.n_not_tried,
             "advice": [{"code": a.code, "message": a.message, "hint": a.hint} for a in self.advice],
         }
 

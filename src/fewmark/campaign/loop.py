@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri as normal_quantile
 
 from fewmark.campaign.account import Campaign, LedgerEntry, Step, borne_out, plan_cost, spent
+from fewmark.campaign.budget import Budget, CellCost, portions
+from fewmark.campaign.case_runner import CaseRunner
 from fewmark.core import Advice, Case, InputError, Measurement, Prediction, Status
 from fewmark.evaluation.meta_metrics import Account, Charges, coverage, price_plan
 from fewmark.interop import from_measurements
@@ -25,6 +27,7 @@ from fewmark.planning.prefix import prefix_latency_s, shorter, tells_prefixes, t
 from fewmark.planning.propose import PRIORITY, make_planner
 from fewmark.planning.space import RATES
 from fewmark.planning.surrogate import joined
+from fewmark.runner.advice import run_advice
 from fewmark.runner.projection.projector import Projector
 from fewmark.screening import apply, screen
 from fewmark.store import Store
@@ -39,19 +42,6 @@ SETTLED_RUNS_DEAR: Final = 96
 SETTLED_SHARE: Final = 0.03
 REACHED_SHARE: Final = 0.02
 BY_CHANCE: Final = 1.5  # what the median of a few forecasts' errors may be above their true one; no claim hangs on it
-
-
-class Report(Protocol):
-    """What a runner reports."""
-
-    @property
-    def measurements(self) -> tuple[Measurement, ...]: ...
-
-
-class CaseRunner(Protocol):
-    """What measures cases and saves each result in the store: `fewmark.runner.Runner`."""
-
-    def run(self, cases: Iterable[Case]) -> Report: ...
 
 
 def run_campaign(
@@ -69,6 +59,7 @@ def run_campaign(
     truncate: int | None = None,
     relatives: pd.DataFrame | None = None,
     random_state: int = 0,
+    lanes: int = 1,
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> Campaign:
     """Measure the few cells that teach the most, and know the rest.
@@ -79,13 +70,15 @@ def run_campaign(
     store : where measurements are kept; everything in it is known to the model
     runner : who measures
     model : unfitted model of the target; None: a roofline and smoothness
-    budget_s : seconds for these cases, what was spent on them before included; None: no limit
+    budget_s : seconds for these cases, what was spent on them before included; None: no limit. It is looked at before
+        each cell (`fewmark.campaign.budget`)
     target_error : median error over the space to reach, a fraction, by the planner's own estimate; None: no such goal
     charges : what a run is predicted to take; loads are learned from what they really took
     step_cells : cells a step; more, up to 12, where its engine's start takes longer than they do
     truncate : besides the cells, generations of so many output tokens may be run in place of longer ones, where that
         teaches more a second; they are no part of the space
     relatives : a canonical table of what others measured, to begin with where the store has too little for the model
+    lanes : deployments that the runner measures side by side
     on_step : told after each step
 
     Raises
@@ -107,18 +100,18 @@ def run_campaign(
     probes = {} if truncate is None else {case.case_id: case for case in truncated(asked.values(), truncate)}
     loop = _Loop(
         asked, {key: case for key, case in probes.items() if key not in asked}, store, runner, model, target, strategy,
-        charges or Charges(), target_error, relatives, random_state,
+        charges or Charges(), target_error, relatives, random_state, Budget(budget_s), lanes,
     )  # fmt: skip
     steps: list[Step] = []
     while True:
-        batch = loop.next_batch(step_cells, math.inf if budget_s is None else budget_s - loop.spent_s)
+        batch = loop.next_batch(step_cells)
         steps.append(loop.step(batch))
         on_step(steps[-1])
         ended = loop.ended(batch)
         if ended is None and not loop.measure(batch):
             ended = "stalled"
         if ended is not None:
-            return loop.finish(ended, tuple(steps), budget_s)
+            return loop.finish(ended, tuple(steps))
 
 
 class _Loop:
@@ -137,8 +130,13 @@ class _Loop:
         target_error: float | None,
         relatives: pd.DataFrame | None,
         random_state: int,
+        budget: Budget,
+        lanes: int,
     ) -> None:
         self.store, self.runner, self.target = store, runner, target
+        self.budget, self.lanes = budget, lanes
+        self.came: list[Measurement] = []
+        self.standing: int | None = None  # the deployment whose engine stands ready
         asked = np.arange(len(cases) + len(probes)) < len(cases)
         cases = {**cases, **probes}
         table = from_measurements(Measurement(case) for case in cases.values())
@@ -174,7 +172,7 @@ class _Loop:
         """Seconds spent on these cases, before this campaign and in it."""
         return spent(self.done)
 
-    def next_batch(self, n: int, left_s: float) -> list[Proposal]:
+    def next_batch(self, n: int) -> list[Proposal]:
         """The next cells that the rest of the budget allows; none where enough is known or nothing is affordable."""
         # An engine may stand ready from the step before. The choice is made as if it did not: where a start costs
         # nothing, the cheapest cells are always the best bargain, and nothing large is ever learned.
@@ -182,8 +180,12 @@ class _Loop:
         self.too_dear = False
         if self._reached() or not len(self.planner.open_positions()):
             return []
-        load_s = self.planner.charges.load_s
-        batch = self.planner.ask(max(n, MAX_STEP_CELLS), budget_s=left_s)
+        load_s, left_s = self.planner.charges.load_s, self.budget.left_s(self.spent_s)
+        batch: list[Proposal] = []
+        if not self.budget.is_limited or any(m.status is Status.OK for m in self.done):
+            batch = self.planner.ask(max(n, MAX_STEP_CELLS), budget_s=left_s / self.budget.dearer)
+        if not batch:  # of a machine that nothing is known of, or where costs are not what was predicted
+            batch = self.planner.probe(budget_s=left_s)
         self.too_dear = not batch
         kept: list[Proposal] = []
         for proposal in batch:
@@ -230,12 +232,34 @@ class _Loop:
         return true and self.planner.reached()  # last, since it draws a forecast
 
     def measure(self, batch: list[Proposal]) -> bool:
+        """Measure the cells of a batch as long as the budget allows them. False if nothing of the batch came back."""
+        if not self.budget.is_limited:
+            return self._take(batch)
+        deployments = [int(self.planner.space.deployment[proposal.position]) for proposal in batch]
+        came = False
+        for portion in portions(batch, deployments, self.lanes):
+            if came and self._cost_s(portion) * self.budget.dearer > self.budget.left_s(self.spent_s):
+                break
+            came |= self._take(portion)
+        return came
+
+    def _cost_s(self, portion: list[Proposal]) -> float:
+        """What cells are predicted to cost by all that is known now, their engines' starts included, in seconds."""
+        cost_s = self.planner.cost_s()
+        total = 0.0
+        for proposal in portion:
+            starts = int(self.planner.space.deployment[proposal.position]) != self.standing
+            total += float(cost_s[proposal.position]) + (self.planner.charges.load_s if starts else 0.0)
+        return total
+
+    def _take(self, batch: list[Proposal]) -> bool:
         """Save the forecasts, measure, tell. False if nothing of the batch came back."""
         chosen = [self.cases[proposal.position] for proposal in batch]
         forecasts = {c.case_id: self._prediction(p.position) for c, p in zip(chosen, batch, strict=True)}
         self.store.add_predictions(forecasts.values())
-        costs = {c.case_id: p.predicted_cost_s for c, p in zip(chosen, batch, strict=True)}
+        costs = {c.case_id: self._cost_s([p]) for c, p in zip(chosen, batch, strict=True)}
         came = self.runner.run(chosen).measurements
+        self.came += came
         for measurement in came:
             case_id = measurement.case.case_id
             if case_id not in self.position:
@@ -243,13 +267,16 @@ class _Loop:
             self.done.append(measurement)
             value = measurement.median(self.target) if measurement.status is Status.OK else None
             position = self.position[case_id]
+            self.standing = int(self.planner.space.deployment[position]) if self.lanes == 1 else None
             self.planner.tell(
                 position, value, latency_s=measurement.median("e2e_latency_s"), ttft_s=measurement.median("ttft_s")
             )
+            cost_s = spent([measurement])
+            if case_id in costs and cost_s:
+                self.budget.taken.append(CellCost(measurement.case, costs[case_id], cost_s))
             if value is not None and case_id in forecasts:
                 guess = forecasts[case_id]
                 assert guess.value is not None and guess.low is not None and guess.high is not None
-                cost_s = spent([measurement])
                 self.scores.append(abs(guess.value / value - 1))
                 self.ledger.append(
                     LedgerEntry(measurement.case, guess.value, guess.low, guess.high, value, costs[case_id], cost_s)
@@ -303,7 +330,7 @@ class _Loop:
             next_error=batch[-1].forecast_error_after if batch else None,
         )
 
-    def finish(self, ended: str, steps: tuple[Step, ...], budget_s: float | None) -> Campaign:
+    def finish(self, ended: str, steps: tuple[Step, ...]) -> Campaign:
         """The result."""
         planner, space = self.planner, self.planner.space
         value, kind = planner.estimate()
@@ -321,8 +348,10 @@ class _Loop:
             forecast=True,
         )
         return Campaign(
-            self.target, ended, steps, tuple(self.ledger), table, account, tuple(self._advice(ended, budget_s)),
-            self.n_relatives,
+            self.target, ended, steps, tuple(self.ledger), table, account, tuple(self._advice(ended)),
+            self.n_relatives, self.budget.limit_s, self.spent_s, tuple(self.came),
+            n_failed=int(planner.failed[self.asked].sum()),
+            n_not_tried=int((~planner.observed & ~planner.failed)[self.asked].sum()),
         )  # fmt: skip
 
     def _prediction(self, position: int) -> Prediction:
@@ -355,15 +384,18 @@ class _Loop:
         if shares:
             self.planner.learn_load_s(float(np.median(list(shares.values()))))
 
-    def _advice(self, ended: str, budget_s: float | None) -> Iterable[Advice]:
+    def _advice(self, ended: str) -> Iterable[Advice]:
         forecast = self.planner.forecast()
+        over = self.budget.advice(self.spent_s)
+        if over is not None:
+            yield over
         if not self.planner.observed.any():
             cheapest = float(self.planner.cost_s().min() + self.planner.charges.load_s)
             yield Advice(
                 "nothing-known",
                 "nothing was measured, so nothing is known: every value is a guess from published facts",
                 f"the cheapest cell is predicted to take {cheapest:.0f} s with its engine's start; raise the budget"
-                if budget_s is not None
+                if self.budget.is_limited
                 else "see why the cases failed",
             )
         if ended == "stalled":
@@ -381,3 +413,4 @@ class _Loop:
                 f"{forecast.median_ape_bound:.1%} with a probability of {forecast.assurance:.0%}",
                 hints.get(ended, "there is no cell left to measure"),
             )
+        yield from run_advice(self.came, once_each=True)

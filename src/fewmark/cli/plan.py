@@ -51,6 +51,7 @@ def command(
     Measure them, add the results to the table (or the store), and ask again. With --target-error it exits with 0 and
     proposes nothing once the error is reached by its own forecast.
     """
+    from fewmark.cli.campaign import error_text
     from fewmark.core.columns import LOAD_COLUMNS
     from fewmark.evaluation.meta_metrics import Charges
     from fewmark.verbs.plan import plan
@@ -77,9 +78,10 @@ def command(
         why = next(iter(planner.infeasible.values()))
         click.echo(f"{len(planner.infeasible)} more cannot run and are not asked: {why}", err=True)
     forecast = planner.forecast()
+    guess = "" if planner.observed.any() else "; none of it is measured: a guess from published facts and relatives"
     click.echo(
-        f"forecast median error over the space: {forecast.median_ape:.1%} "
-        f"(below {forecast.median_ape_bound:.1%} with probability {forecast.assurance:.0%})",
+        f"forecast median error over the space: {error_text(forecast.median_ape)} "
+        f"(below {error_text(forecast.median_ape_bound)} with probability {forecast.assurance:.0%}){guess}",
         err=True,
     )
     if target_error is not None and planner.reached():
@@ -89,5 +91,5 @@ def command(
     elif len(chosen):
         after = float(chosen["forecast_error_after"].iloc[-1])
         cost_s = float(chosen["predicted_cost_s"].sum())
-        click.echo(f"after the {len(chosen)} proposed cells ({cost_s:.1f} s): {after:.1%}", err=True)
+        click.echo(f"after the {len(chosen)} proposed cells ({cost_s:.1f} s): {error_text(after)}", err=True)
     return 0

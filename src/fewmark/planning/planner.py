@@ -151,7 +151,17 @@ class Planner:
         budget_s : float
             Seconds that all of them together may cost, by prediction, starts of engines included.
         """
-        picks = self.choose(n, budget_s=budget_s)
+        return self._proposals(self.choose(n, budget_s=budget_s), budget_s)
+
+    def probe(self, *, budget_s: float = np.inf) -> list[Proposal]:
+        """The cheapest open cell that fits the budget (seconds): of a machine that nothing is known of, it tells most
+        for what it may cost at the most; none where nothing fits."""
+        positions = self.affordable(budget_s)
+        if not len(positions):
+            return []
+        return self._proposals(positions[[int(self.cost_s()[positions].argmin())]], budget_s)
+
+    def _proposals(self, picks: NDArray[np.intp], budget_s: float) -> list[Proposal]:
         cost_s = self.cost_s()
         belief, loaded = self.belief, set(self.loaded)
         before = self.forecast(belief).median_ape

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from fewmark.core import Advice, Measurement, Status
+from fewmark.core.frozen import thaw
 from fewmark.core.values import RUN_PROVENANCES
 from fewmark.engines.doctor import BAD, WARN, Finding, deployment_findings
 from fewmark.engines.measuring import faults
@@ -21,6 +22,25 @@ def host_advice(deployment: Mapping[str, Any], host: Mapping[str, Any], engine: 
     for finding in (*findings, *deployment_findings(deployment, engine, host)):
         if finding.verdict in (WARN, BAD):
             yield Advice(finding.name, finding.seen, finding.advice)
+
+
+def run_advice(measurements: Sequence[Measurement], *, once_each: bool = False) -> tuple[Advice, ...]:
+    """What speaks against the machine and against the results of one run, each fault once.
+
+    Parameters
+    ----------
+    once_each : bool
+        Each case was meant to be run once: how precise a case is cannot be told from its own repeats.
+    """
+    seen: dict[str, Advice] = {}
+    for measurement in measurements:
+        environment = thaw(measurement.environment)
+        if measurement.provenance in RUN_PROVENANCES and measurement.status is Status.OK:
+            deployment = measurement.case.deployment.to_dict()
+            for advice in host_advice(deployment, environment.get("host", {}), environment.get("engine", {})):
+                seen.setdefault(advice.code, advice)  # a worker that was restarted says it again in other numbers
+    results = (one for one in result_advice(measurements) if not (once_each and one.code == "imprecise"))
+    return (*seen.values(), *results)
 
 
 def result_advice(measurements: Iterable[Measurement]) -> Iterable[Advice]:

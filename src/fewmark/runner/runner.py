@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, cast
 
 from fewmark.core import Advice, Case, Deployment, Measurement, Status, content_hash
-from fewmark.core.frozen import thaw
-from fewmark.core.values import MEASUREMENT_PROVENANCES, RUN_PROVENANCES
+from fewmark.core.values import MEASUREMENT_PROVENANCES
 from fewmark.runner import drift_check
-from fewmark.runner.advice import host_advice, result_advice
+from fewmark.runner.advice import run_advice
 from fewmark.runner.auto_batch import AutoBatch
 from fewmark.runner.deployment import RunSettings
 from fewmark.runner.executors.base import Executor, Results
@@ -210,7 +209,7 @@ class Runner:
             n_elsewhere=n_elsewhere,
             measurements=tuple(measured),
             unavailable=tuple((item.deployment.engine, str(item.error), item.n_cases) for item in unavailable),
-            advice=(*self._advice(measured), *drift_check.drift_advice(checks)),
+            advice=(*run_advice(measured), *drift_check.drift_advice(checks)),
             elapsed_s=time.monotonic() - began,
             checks=tuple(checks),
         )
@@ -261,16 +260,6 @@ class Runner:
         visits = list(store.visits([case.case_id for case in missing]))
         measured = store.measurements(case_ids={visit.case.case_id for visit in visits}) if visits else ()
         return replace(self.settings, visits=left_over(visits, measured))
-
-    def _advice(self, measured: list[Measurement]) -> Iterable[Advice]:
-        seen: dict[str, Advice] = {}
-        for measurement in measured:
-            environment = thaw(measurement.environment)
-            if measurement.provenance in RUN_PROVENANCES and measurement.status is Status.OK:
-                deployment = measurement.case.deployment.to_dict()
-                for advice in host_advice(deployment, environment.get("host", {}), environment.get("engine", {})):
-                    seen.setdefault(advice.code, advice)  # a worker that was restarted says it again in other numbers
-        return [*seen.values(), *result_advice(measured)]
 
 
 def _newest(held: Measurement, anew: Mapping[str, Measurement]) -> Measurement:

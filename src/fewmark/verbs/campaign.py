@@ -73,7 +73,8 @@ def campaign(
     ----------
     suite, store, engine_python, worker_prefix, timeout_s, memory_limit : as `verbs.run.run` takes them
     repeats_max : most repeats of a cell; by default one, since another cell teaches more than the same once more
-    budget : a duration, as in "30m"; what was spent on these cells before counts
+    budget : a duration, as in "30m"; what was spent on these cells before counts. It is looked at before each cell, and
+        exceeded by one cell and its engine's start at the most (by one for each of `workers`)
     target_error : median error over the suite to reach, a fraction
     truncate : output tokens of generations that may be run in place of longer ones
     workers : deployments measured side by side on this machine; a step then has so many times the cells
@@ -110,6 +111,7 @@ def campaign(
             charges=Charges(warmup=policy.warmup, repeats=policy.min_repeats),
             truncate=truncate,
             step_cells=STEP_CELLS * workers,
+            lanes=workers,
             random_state=settings.seed,
             on_step=on_step,
         )
