@@ -29,7 +29,7 @@ def test_results_are_listed_in_units_with_their_spread(capsys: pytest.CaptureFix
     assert main(["show"]) == 0
     header, first, second, third = capsys.readouterr().out.splitlines()
     assert "tok/s" in header and "TTFT ms" in header
-    assert "119.2 ± 0.35" in first and "41.5 ± 0.3" in first and "1024→128 tokens at concurrency 1" in first
+    assert "119.2 ± 0.3" in first and "41.50 ± 0.30" in first and "1024→128 tokens at concurrency 1" in first
     assert "761.2" in second and "±" not in second
     assert "out_of_memory" in third and "–" in third
 

@@ -105,6 +105,7 @@ def command(
         if truncate is not None and not truncate.isdecimal():
             raise click.BadParameter("with --budget or --target-error, a number of tokens", param_hint="--truncate")
         from fewmark.cli.campaign import show_campaign, show_step
+        from fewmark.cli.results import results_text
         from fewmark.verbs.campaign import campaign
 
         done = campaign(
@@ -116,6 +117,8 @@ def command(
         )  # fmt: skip
         if as_json:
             click.echo(json.dumps(done.to_dict(), indent=2, allow_nan=False))
+        elif text := results_text(done.measurements):
+            click.echo(text)
         show_campaign(done)
         return 0 if done.ok else 1
     report = run(
@@ -156,6 +159,11 @@ def _validated(held: Validation) -> str:
 
 
 def _show(report: RunReport) -> None:
+    from fewmark.cli.results import results_text
+
+    if text := results_text(report.measurements):
+        click.echo(text)
+
     def say(text: str) -> None:
         click.echo(text, err=True)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fewmark.cli.figures import text_table
+from fewmark.cli.results import COLUMNS, value_text
 from fewmark.core.text import printable
 
 if TYPE_CHECKING:
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 ROWS = 40  # cases listed, the latest ones
 SAMPLES = 20  # of a measurement
 RECORD = 2_000  # characters of a record; the JSON has all that is kept
-_COLUMNS = (("throughput_tok_s", "tok/s", 1.0), ("ttft_s", "TTFT ms", 1e3), ("tpot_s", "TPOT ms", 1e3))
 
 
 @click.command("show")
@@ -44,9 +45,9 @@ def command(case: tuple[str, ...], store: str | None, everything: bool, as_json:
 def _list(found: Shown, most: int) -> None:
     from fewmark.verbs.show import describe
 
-    rows = [("case", *(title for _, title, _ in _COLUMNS), "n", "status", "what", "marks")]
+    rows = [("case", *(title for _, title, _ in COLUMNS), "n", "status", "what", "marks")]
     for result in found.results[-most:]:
-        cells = [_value(result, name, scale) for name, _, scale in _COLUMNS]
+        cells = [value_text(result, name, scale) for name, _, scale in COLUMNS]
         marks = ", ".join(result.marks[:2]) + (" …" if len(result.marks) > 2 else "")
         rows.append(
             (
@@ -58,22 +59,9 @@ def _list(found: Shown, most: int) -> None:
                 marks,
             )
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        line = "  ".join(
-            cell.rjust(width) if 0 < i < 5 else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        click.echo(printable(line.rstrip()))
+    click.echo(printable(text_table(rows, left=(0, len(COLUMNS) + 2, len(COLUMNS) + 3, len(COLUMNS) + 4))))
     if len(found.results) > most:
         click.echo(f"… and {len(found.results) - most} earlier cases (--all)", err=True)
-
-
-def _value(result: CaseResult, name: str, scale: float) -> str:
-    if name not in result.values:
-        return "–"
-    value, half = result.values[name]
-    return f"{value * scale:.4g}" + (f" ± {half * scale:.2g}" if half is not None else "")
 
 
 def _in_full(found: Shown, result: CaseResult) -> str:
@@ -82,7 +70,9 @@ def _in_full(found: Shown, result: CaseResult) -> str:
     lines = [f"case {result.case.case_id}: {describe(result.case)}"]
     options = {**result.case.deployment.engine_options, **result.case.workload.options}
     lines += [f"  {name}: {value}" for name, value in options.items()]
-    lines += [f"  {title}: {_value(result, name, scale)}" for name, title, scale in _COLUMNS if name in result.values]
+    lines += [
+        f"  {title}: {value_text(result, name, scale)}" for name, title, scale in COLUMNS if name in result.values
+    ]
     told = found.to_dict()["cases"][found.results.index(result)]["measurements"]
     for item in told:
         lines += ["", *_measurement(item)]

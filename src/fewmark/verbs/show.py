@@ -120,7 +120,7 @@ def show(case: str | None = None, *, store: str | None = None) -> Shown:
         for mark in opened.annotations():
             marks.setdefault(mark.measurement_id, []).append(mark)
         chosen = held if case is None else _matching(held, case)
-        results = tuple(_result(found, marks) for found in chosen.values())
+        results = tuple(case_result(found, marks) for found in chosen.values())
         if case is None:
             return Shown(opened.url, results, len(held))
         return _in_full(opened, results[:MAX_CASES], marks, len(results))
@@ -174,7 +174,8 @@ def _says(case: Case, words: list[str]) -> bool:
     )
 
 
-def _result(measurements: list[Measurement], marks: Mapping[str, list[Annotation]]) -> CaseResult:
+def case_result(measurements: list[Measurement], marks: Mapping[str, list[Annotation]]) -> CaseResult:
+    """What measurements of one case say together; `marks` are those of each by its id."""
     told: list[str] = []
     believed = []
     for measurement in measurements:
