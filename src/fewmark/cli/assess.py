@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fewmark.cli.choices import Named, NamedChoices
+from fewmark.cli.waiting import waiting
 from fewmark.core.files import write_file
 
 if TYPE_CHECKING:
@@ -14,20 +16,39 @@ if TYPE_CHECKING:
     from fewmark.planning.plan_account import PlanAccount
 
 
-@click.command("assess")
+@click.command("assess", cls=NamedChoices)
 @click.option(
-    "--data", metavar="TABLE", help="Recorded cells: any format, or a packaged dataset.  [default: the store]"
+    "--data",
+    type=Named("datasets"),
+    metavar="TABLE",
+    help="Recorded cells: any format, or a packaged dataset.  [default: the store]",
 )
 @click.option("--store", metavar="URL", help="Recorded cells, without --data.  [default: $FEWMARK_STORE or fewmark.db]")
 @click.option("--space", metavar="TABLE", help="Assess one plan: the cells in question; any values are the reference.")
 @click.option("--plan", "planned", metavar="TABLE", help="With --space: the cells to measure.  [default: those known]")
 @click.option("--prices", metavar="FILE", help="With --space: prices, for money and energy.")
 @click.option(
-    "--strategies", multiple=True, metavar="NAMES", help="Names, by commas; several joined by +.  [default: all]"
+    "--strategies",
+    type=Named("strategies"),
+    multiple=True,
+    metavar="NAMES",
+    help="Names, by commas; several joined by +.  [default: all]",
 )
 @click.option("--reference", default="full", show_default=True, help="The strategy to measure the others against.")
-@click.option("--target", default="throughput_tok_s", show_default=True, help="The metric whose accuracy counts.")
-@click.option("--model", default="auto", show_default=True, help="Who predicts what is not measured; or none.")
+@click.option(
+    "--target",
+    type=Named("targets"),
+    default="throughput_tok_s",
+    show_default=True,
+    help="The metric whose accuracy counts.",
+)
+@click.option(
+    "--model",
+    type=Named("models"),
+    default="auto",
+    show_default=True,
+    help="Who predicts what is not measured; or none.",
+)
 @click.option("--relatives/--no-relatives", default=True, help="Whether other deployments' cells are known.")
 @click.option(
     "--accuracy", "accuracies", type=float, multiple=True, metavar="FRACTION", help="To stop at.  [0.966, 0.98]"
@@ -83,11 +104,12 @@ def command(
             write_file(json_out, json.dumps(one.to_dict(), indent=2, allow_nan=False) + "\n")
         click.echo(_plan(one))
         return 0
-    found = assess_strategies(
-        data, store=store, strategies=strategies or ("all",), reference=reference, target=target, model=model,
-        relatives=relatives, accuracies=accuracies or ACCURACIES, charges=charges, screened=not no_screen, seed=seed,
-        progress=lambda text: click.echo(text, err=True),
-    )  # fmt: skip
+    with waiting(lines=True) as progress:
+        found = assess_strategies(
+            data, store=store, strategies=strategies or ("all",), reference=reference, target=target, model=model,
+            relatives=relatives, accuracies=accuracies or ACCURACIES, charges=charges, screened=not no_screen,
+            seed=seed, progress=progress,
+        )  # fmt: skip
     if json_out is not None:
         text = json.dumps(describe(found, charges, reference), indent=2, allow_nan=False)
         write_file(json_out, text + "\n")

@@ -7,13 +7,19 @@ from typing import Any
 
 import click
 
+from fewmark.cli.choices import Named, NamedChoices
 
-@click.command("demo")
+
+@click.command("demo", cls=NamedChoices)
 @click.option("--dir", "directory", default="fewmark-demo", show_default=True, help="Where the store and report go.")
-@click.option("--suite", default="demo", show_default=True, help="The grid: a suite's name or file.")
+@click.option(
+    "--suite", type=Named("suites"), default="demo", show_default=True, help="The grid: a suite's name or file."
+)
 @click.option("--measure", "n_measure", default=15, show_default=True, help="Cells to measure.")
 @click.option("--check", "n_check", default=15, show_default=True, help="Unseen cells to check the claim on.")
-@click.option("--model", default="mechanistic", show_default=True, help="The model that predicts.")
+@click.option(
+    "--model", type=Named("models"), default="mechanistic", show_default=True, help="The model that predicts."
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of prompts, order and the cells to check.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")

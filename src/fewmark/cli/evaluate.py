@@ -8,16 +8,34 @@ from typing import Any
 
 import click
 
+from fewmark.cli.choices import Named, NamedChoices
+
 FILE = click.Path(path_type=Path, dir_okay=False)
 MIN_HIDDEN_CELLS = 100  # hidden cells of an accelerator, of which a share says something
 
 
-@click.command("evaluate")
-@click.option("--data", metavar="TABLE", help="A file that import reads, or a packaged dataset's name.")
+@click.command("evaluate", cls=NamedChoices)
+@click.option(
+    "--data", type=Named("datasets"), metavar="TABLE", help="A file that import reads, or a packaged dataset's name."
+)
 @click.option("--store", metavar="URL", help="Or a store.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
-@click.option("--protocol", default="interpolate-length", show_default=True, help="A protocol, several, or 'all'.")
-@click.option("--model", "models", multiple=True, default=["auto"], show_default=True, help="May be repeated.")
-@click.option("--target", default="throughput_tok_s", show_default=True, help="The metric.")
+@click.option(
+    "--protocol",
+    type=Named("protocols"),
+    default="interpolate-length",
+    show_default=True,
+    help="A protocol, several, or 'all'.",
+)
+@click.option(
+    "--model",
+    "models",
+    type=Named("models"),
+    multiple=True,
+    default=["auto"],
+    show_default=True,
+    help="May be repeated.",
+)
+@click.option("--target", type=Named("targets"), default="throughput_tok_s", show_default=True, help="The metric.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of folds and hidden cells.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Folds side by side.")
 @click.option("--prior", is_flag=True, help="Join what public measurements teach; refused for packaged data.")

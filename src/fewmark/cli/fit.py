@@ -6,14 +6,20 @@ from pathlib import Path
 
 import click
 
+from fewmark.cli.choices import Named, NamedChoices
+
 JOINED = "{} public measurements joined what was measured (--no-prior leaves them away)"
 
 
-@click.command("fit")
-@click.option("--data", metavar="TABLE", help="A file that import reads, or a packaged dataset's name.")
+@click.command("fit", cls=NamedChoices)
+@click.option(
+    "--data", type=Named("datasets"), metavar="TABLE", help="A file that import reads, or a packaged dataset's name."
+)
 @click.option("--store", metavar="URL", help="Or a store.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
-@click.option("--model", default="auto", show_default=True, help="The model.")
-@click.option("--target", default="throughput_tok_s", show_default=True, help="The metric to predict.")
+@click.option("--model", type=Named("models"), default="auto", show_default=True, help="The model.")
+@click.option(
+    "--target", type=Named("targets"), default="throughput_tok_s", show_default=True, help="The metric to predict."
+)
 @click.option(
     "--seed", "random_state", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random."
 )

@@ -6,16 +6,38 @@ import json
 
 import click
 
+from fewmark.cli.choices import Named, NamedChoices
+from fewmark.cli.waiting import waiting
 
-@click.command("plan")
+
+@click.command("plan", cls=NamedChoices)
 @click.option("--space", required=True, metavar="TABLE", help="The cells in question: a canonical table.")
-@click.option("--data", metavar="TABLE", help="What is known: any format, or a packaged dataset.  [default: the store]")
+@click.option(
+    "--data",
+    type=Named("datasets"),
+    metavar="TABLE",
+    help="What is known: any format, or a packaged dataset.  [default: the store]",
+)
 @click.option("--store", metavar="URL", help="What is known, without --data.  [default: $FEWMARK_STORE or fewmark.db]")
 @click.option("--ask", type=click.IntRange(min=1), default=4, show_default=True, metavar="N", help="How many cells.")
 @click.option("--out", metavar="TABLE", help="Write the next cells there (CSV or Parquet).")
-@click.option("--target", default="throughput_tok_s", show_default=True, help="The metric to know.")
-@click.option("--model", default="auto", show_default=True, help="Who predicts what is not measured; or none.")
-@click.option("--strategy", default="adaptive", show_default=True, help="Who chooses; several joined by +.")
+@click.option(
+    "--target", type=Named("targets"), default="throughput_tok_s", show_default=True, help="The metric to know."
+)
+@click.option(
+    "--model",
+    type=Named("models"),
+    default="auto",
+    show_default=True,
+    help="Who predicts what is not measured; or none.",
+)
+@click.option(
+    "--strategy",
+    type=Named("strategies"),
+    default="adaptive",
+    show_default=True,
+    help="Who chooses; several joined by +.",
+)
 @click.option("--target-error", type=float, metavar="FRACTION", help="The median error to reach: 0.05 is 5%.")
 @click.option("--forbid", multiple=True, metavar="CONDITION", help="Never ask such cells: 'batch_size>64'. Repeatable.")
 @click.option("--load-s", type=float, default=10.0, show_default=True, help="Seconds to load a deployment.")
@@ -57,11 +79,12 @@ def command(
     from fewmark.verbs.plan import plan
 
     charges = Charges(load_s=load_s, warmup=warmup, repeats=repeats)
-    chosen, planner = plan(
-        space, data=data, store=store, ask=ask, out=out, target=target, model=model, strategy=strategy,
-        target_error=target_error, forbid=forbid, charges=charges, screened=not no_screen, seed=seed,
-        prior=prior, cache=not no_cache,
-    )  # fmt: skip
+    with waiting() as progress:
+        chosen, planner = plan(
+            space, data=data, store=store, ask=ask, out=out, target=target, model=model, strategy=strategy,
+            target_error=target_error, forbid=forbid, charges=charges, screened=not no_screen, seed=seed,
+            prior=prior, cache=not no_cache, progress=progress,
+        )  # fmt: skip
     shown = ["input_tokens", "output_tokens", *LOAD_COLUMNS, "expected_gain", "predicted_cost_s"]
     names = [*(name for name in ("engine", "model", "accelerator") if name in chosen), *shown]
     names += ["forecast_error_before", "forecast_error_after"]

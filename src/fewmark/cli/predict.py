@@ -6,16 +6,24 @@ from pathlib import Path
 
 import click
 
+from fewmark.cli.choices import Named, NamedChoices
+from fewmark.cli.waiting import waiting
+
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command("predict")
-@click.option("--data", metavar="TABLE", help="Learn from a file that import reads, or a packaged dataset by name.")
+@click.command("predict", cls=NamedChoices)
+@click.option(
+    "--data",
+    type=Named("datasets"),
+    metavar="TABLE",
+    help="Learn from a file that import reads, or a packaged dataset by name.",
+)
 @click.option("--store", metavar="URL", help="Or from a store.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
 @click.option("--model-file", type=FILE, help="Or use a fitted model.")
 @click.option("--cases", required=True, type=FILE, help="The cases: a canonical table.")
-@click.option("--model", default="auto", show_default=True, help="The model.")
-@click.option("--target", default="throughput_tok_s", show_default=True, help="The metric.")
+@click.option("--model", type=Named("models"), default="auto", show_default=True, help="The model.")
+@click.option("--target", type=Named("targets"), default="throughput_tok_s", show_default=True, help="The metric.")
 @click.option("--confidence-level", default=0.9, show_default=True, help="Of the intervals.")
 @click.option("--no-cache", is_flag=True, help="Fit anew, even if the same data were fitted before.")
 @click.option(
@@ -47,20 +55,22 @@ def command(
     from fewmark.interop.write import csv_text
     from fewmark.verbs.predict import predict, written
 
-    predicted = predict(
-        cases,
-        data=data,
-        store=store,
-        model_file=model_file,
-        model=model,
-        target=target,
-        confidence_level=confidence_level,
-        out=out,
-        screened=not no_screen,
-        random_state=random_state,
-        prior=prior,
-        cache=not no_cache,
-    )
+    with waiting() as progress:
+        predicted = predict(
+            cases,
+            data=data,
+            store=store,
+            model_file=model_file,
+            model=model,
+            target=target,
+            confidence_level=confidence_level,
+            out=out,
+            screened=not no_screen,
+            random_state=random_state,
+            prior=prior,
+            cache=not no_cache,
+            progress=progress,
+        )
     if predicted.attrs["public_cells"]:
         click.echo(JOINED.format(predicted.attrs["public_cells"]), err=True)
     for reason in dict.fromkeys(predicted.attrs["may_not_fit"]):

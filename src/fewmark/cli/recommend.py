@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from fewmark.cli.choices import Named, NamedChoices
 from fewmark.cli.figures import UNKNOWN, figure, heading, text_table, with_interval
+from fewmark.cli.waiting import waiting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,10 +21,15 @@ if TYPE_CHECKING:
 LEAST_CHANCE: Final = 0.05  # of running, as in `fewmark.models.feasibility`
 
 
-@click.command("recommend")
+@click.command("recommend", cls=NamedChoices)
 @click.option("--slo", multiple=True, metavar="METRIC=LIMIT", help="An objective: ttft_s=0.5. Repeatable.")
 @click.option("--prices", metavar="FILE", help="Prices (YAML); without, accelerators are counted instead of money.")
-@click.option("--data", metavar="TABLE", help="What is known: any format, or a packaged dataset; else the store.")
+@click.option(
+    "--data",
+    type=Named("datasets"),
+    metavar="TABLE",
+    help="What is known: any format, or a packaged dataset; else the store.",
+)
 @click.option("--store", metavar="URL", help="What is known, without --data.  [default: $FEWMARK_STORE or fewmark.db]")
 @click.option("--space", metavar="TABLE", help="The candidates.  [default: known deployments at known loads]")
 @click.option("--input", "input_tokens", type=float, metavar="TOKENS", help="Input tokens of the workload.")
@@ -31,7 +38,9 @@ LEAST_CHANCE: Final = 0.05  # of running, as in `fewmark.models.feasibility`
 @click.option("--region", metavar="NAME", help="Only prices of this region.")
 @click.option("--spot", is_flag=True, help="Spot prices count, too.")
 @click.option("--assurance", type=float, default=0.9, show_default=True, help="The probability asked of meeting all.")
-@click.option("--model", default="auto", show_default=True, help="Who predicts what is not measured.")
+@click.option(
+    "--model", type=Named("models"), default="auto", show_default=True, help="Who predicts what is not measured."
+)
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many to show.")
 @click.option("--wide", is_flag=True, help="Show every column.")
 @click.option("--out", metavar="TABLE", help="Write every candidate with every column there (CSV or Parquet).")
@@ -75,11 +84,12 @@ def command(
         return 0
     from fewmark.verbs.recommend import recommend
 
-    answer = recommend(
-        slo, prices=prices, data=data, store=store, space=space, input_tokens=input_tokens, output_tokens=output_tokens,
-        model=model, region=region, spot=spot, demand_tok_s=demand_tok_s, assurance=assurance, screened=not no_screen,
-        seed=seed, prior=prior, cache=not no_cache,
-    )  # fmt: skip
+    with waiting() as progress:
+        answer = recommend(
+            slo, prices=prices, data=data, store=store, space=space, input_tokens=input_tokens,
+            output_tokens=output_tokens, model=model, region=region, spot=spot, demand_tok_s=demand_tok_s,
+            assurance=assurance, screened=not no_screen, seed=seed, prior=prior, cache=not no_cache, progress=progress,
+        )  # fmt: skip
     if out is not None:
         from fewmark.interop import write_table
 

@@ -6,13 +6,23 @@ from pathlib import Path
 
 import click
 
+from fewmark.cli.choices import Named, NamedChoices
+from fewmark.cli.waiting import waiting
 
-@click.command("report")
+
+@click.command("report", cls=NamedChoices)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--store", metavar="URL", help="Report on this store  [default: FEWMARK_STORE or sqlite:///fewmark.db].")
-@click.option("--data", metavar="FILE", help="Report on a result file, or a packaged dataset, instead of the store.")
-@click.option("--model", default="mechanistic", show_default=True, help="The model that predicts.")
-@click.option("--target", help="The metric  [default: the one with the most values].")
+@click.option(
+    "--data",
+    type=Named("datasets"),
+    metavar="FILE",
+    help="Report on a result file, or a packaged dataset, instead of the store.",
+)
+@click.option(
+    "--model", type=Named("models"), default="mechanistic", show_default=True, help="The model that predicts."
+)
+@click.option("--target", type=Named("targets"), help="The metric  [default: the one with the most values].")
 @click.option(
     "--confidence-level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.9, show_default=True
 )
@@ -37,16 +47,17 @@ def command(
     """
     from fewmark.verbs.report import report
 
-    report(
-        out,
-        store=store,
-        data=data,
-        model=model,
-        target=target,
-        confidence_level=confidence_level,
-        random_state=seed,
-        prior=prior,
-        cache=not no_cache,
-        progress=lambda text: click.echo(f"{text} …", err=True),
-    )
+    with waiting(lines=True) as progress:
+        report(
+            out,
+            store=store,
+            data=data,
+            model=model,
+            target=target,
+            confidence_level=confidence_level,
+            random_state=seed,
+            prior=prior,
+            cache=not no_cache,
+            progress=progress,
+        )
     click.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)", err=True)

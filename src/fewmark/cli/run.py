@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fewmark.cli.choices import Named, NamedChoices
+
 if TYPE_CHECKING:
     from fewmark.runner import RunReport
     from fewmark.runner.projection.truncation import Validation
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
 SHOWN_FAILURES = 5
 
 
-@click.command("run")
-@click.argument("suite")
+@click.command("run", cls=NamedChoices)
+@click.argument("suite", type=Named("suites"))
 @click.option("--store", metavar="URL", help="Where results go.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
 @click.option("--engine-python", metavar="PATH", help="The Python that has the engine, where it is not this one.")
 @click.option("--worker-prefix", metavar="COMMAND", default="", help="Start workers behind a command: 'ssh gpu-host'.")
@@ -32,8 +34,20 @@ SHOWN_FAILURES = 5
 @click.option("--executor", type=click.Choice(["local", "ray"]), default="local", help="Spread over a Ray cluster.")
 @click.option("--budget", metavar="DURATION", help="Measure only the cells that teach the most in this time: 30m.")
 @click.option("--target-error", type=float, metavar="FRACTION", help="…until the median error is forecast below: 0.05.")
-@click.option("--target", default="throughput_tok_s", show_default=True, help="The metric to know, with these two.")
-@click.option("--model", default="auto", show_default=True, help="Who predicts what is not measured, with these two.")
+@click.option(
+    "--target",
+    type=Named("targets"),
+    default="throughput_tok_s",
+    show_default=True,
+    help="The metric to know, with these two.",
+)
+@click.option(
+    "--model",
+    type=Named("models"),
+    default="auto",
+    show_default=True,
+    help="Who predicts what is not measured, with these two.",
+)
 @click.option("--prior/--no-prior", default=True, help="Begin with what is public of relatives, with these two.")
 @click.option("--truncate", metavar="TOKENS", help="Cut generations short, and project the rest: 64, or auto.")
 @click.option("--full", is_flag=True, help="Cut nothing short; measure in full what was only projected so far.")

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import click
 
+from fewmark.cli.choices import Named, NamedChoices
 from fewmark.core import InputError
 from fewmark.core.frozen import canonical_json
 from fewmark.suites import Suite, load_suite
 from fewmark.suites.expand import flatten
 
 
-@click.command("suites")
-@click.argument("suite", metavar="[SUITE]", required=False)
+@click.command("suites", cls=NamedChoices)
+@click.argument("suite", metavar="[SUITE]", type=Named("suites"), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, every case included.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of suite files.")
 @click.option(

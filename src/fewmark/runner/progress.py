@@ -11,10 +11,13 @@ from typing import Final, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from fewmark.core import Case, Measurement, Status
 from fewmark.core.text import printable
 
+CASE_COLUMN: Final = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+BAR_WIDTH: Final = 10
 STEP_SHARE: Final = 16  # a decoding step costs as much as this many sequences in it: it reads the weights once
 PREFILL_SHARE: Final = 1 / 16  # what a token that is read costs of one that is written
 
@@ -49,8 +52,9 @@ class RunProgress:
         self._work = {case.case_id: work_of(case) for case in cases}
         self._total, self._done, self._n_done = sum(self._work.values()), 0.0, 0
         self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
+            # on a narrow terminal the case is cut, never the count and the time left
+            TextColumn("{task.description}", markup=False, table_column=CASE_COLUMN),
+            BarColumn(bar_width=BAR_WIDTH),
             TextColumn("{task.fields[count]}"),
             TextColumn("{task.fields[failed]}"),
             TimeElapsedColumn(),
@@ -59,6 +63,7 @@ class RunProgress:
             console=Console(file=getattr(sys.stderr, "raw_stream", sys.stderr)),
             disable=quiet or not sys.stderr.isatty(),
             transient=True,
+            expand=True,
         )
         self._task = self._progress.add_task(
             "starting the engine", total=self._total, failed="", left="?", count=f"0/{len(self._work)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -41,6 +41,7 @@ def plan(
     seed: int = 0,
     prior: bool = True,
     cache: bool = True,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> tuple[pd.DataFrame, Planner]:
     """The next cells, best first (none once it is accurate enough), and the planner; writes the cells to `out`.
 
@@ -52,6 +53,7 @@ def plan(
     model : a model's name, or "none" for nothing but smoothness
     cache : whether a model fitted on the same data before is used again (`fewmark.models.cache`)
     prior : whether what public measurements teach joins a small table; where nothing is known, they are what is known
+    progress : told of each stage
 
     Raises
     ------
@@ -60,18 +62,21 @@ def plan(
     """
     if ask < 1:
         raise InputError("ask for at least one cell", got=ask)
+    progress("reading")
     known = read_known(data, store, screened=screened)
     fitted = None if model == NO_MODEL else make_model(model, target=target, random_state=seed, prior=prior)
     cells = read_cases(space, known)
     n_lent = 0
     if prior and fitted is not None:
         known, n_lent = joined(known, public_relatives(cells, target), target)
+    progress(f"fitting {model} to {len(known):,} rows")
     models = FittedModels(cache_folder() if cache else None)
     planner = make_planner(
         known, cells, fitted, target=target, strategy=strategy, charges=charges,
         target_error=target_error, forbid=forbid, n_relatives=n_lent, random_state=seed, models=models,
     )  # fmt: skip
     models.keep()
+    progress(f"choosing among {len(planner.space):,} cells")
     chosen = propose(planner, ask if not planner.reached() else 0)
     if out is not None:
         own = [name for name in named_columns(space, cells) if name not in COLUMNS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def predict(
     random_state: int = 0,
     prior: bool = True,
     cache: bool = True,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> pd.DataFrame:
     """Predict cases from a table, a store, or a fitted model.
 
@@ -45,6 +47,8 @@ def predict(
     ----------
     cache : bool
         Whether a model fitted on the same data before is used again (`fewmark.models.cache`).
+    progress : callable
+        Told of each stage.
 
     Returns
     -------
@@ -68,12 +72,15 @@ def predict(
             raise InputError("a fitted model needs no data", got={"model_file": str(model_file)})
         fitted = load_model(model_file)
     else:
+        progress("reading")
         table = read_source(data, store=store, screened=screened)
+        progress(f"fitting {model} to {len(table):,} rows")
         fitted, known, _ = fitted_model(table, model, target, models, random_state=random_state, prior=prior)
     asked = read_cases(cases, known)
     columns = named_columns(cases, asked)
     columns = [*(name for name in columns if name not in ANSWER_COLUMNS), *ANSWER_COLUMNS]
     X = asked[cell_columns(asked)]
+    progress(f"predicting {len(X):,} cases")
     answers = fitted.answer(X, confidence_level)
     found = feasibility(X, table)
     predicted = asked.assign(**silenced(answers, found).columns())

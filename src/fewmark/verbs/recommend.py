@@ -78,6 +78,7 @@ def recommend(
     seed: int = 0,
     prior: bool = True,
     cache: bool = True,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> Answer:
     """Rank deployments and their settings.
 
@@ -90,6 +91,7 @@ def recommend(
     prior : whether public measurements join where little is measured, as in `fewmark.predict`
     cache : whether models fitted on the same data before are used again (`fewmark.models.cache`)
     demand_tok_s : output tokens per second to serve, for the number of replicas
+    progress : told of each stage
 
     Raises
     ------
@@ -98,6 +100,7 @@ def recommend(
     """
     objectives = parse_objectives(slo)
     priced = None if prices is None else load_prices(prices)
+    progress("reading")
     known = read_source(data, store=store, screened=screened)
     rates = measured_cells(known, RATE)
     if rates.empty:
@@ -120,10 +123,17 @@ def recommend(
     hourly = _hourly(cells, priced, region, spot, advice)
     models = FittedModels(cache_folder() if cache else None)
     learn = partial(fitted_model, known, model, models=models, random_state=seed, prior=prior)
+    progress(f"fitting {model} to {len(known):,} rows: {RATE}")
     throughput, provenance, n_public = _believe(learn, RATE, cells)
     assert throughput.measured is not None
-    beliefs = [(o, throughput if o.metric == RATE else _believe(learn, o.metric, cells)[0]) for o in objectives]
+    beliefs = []
+    for objective in objectives:
+        if objective.metric != RATE:
+            progress(f"fitting {model} to {len(known):,} rows: {objective.metric}")
+        belief = throughput if objective.metric == RATE else _believe(learn, objective.metric, cells)[0]
+        beliefs.append((objective, belief))
     models.keep()
+    progress(f"ranking {len(cells):,} candidates")
     found = rank(
         cells, throughput, hourly, beliefs, throughput.measured,
         feasible=feasibility(cells, known), assurance=assurance, random_state=seed,
