@@ -56,10 +56,8 @@ NAMES: Final[Mapping[str, Callable[[], list[str]]]] = {
 }
 
 
-class Named(click.ParamType):
+class Named(click.types.StringParamType):
     """A text, mostly one of some names: listed by `NamedChoices`, completed by the shell, checked by the verb."""
-
-    name = "text"
 
     def __init__(self, kind: str) -> None:
         self.kind = kind

@@ -94,7 +94,7 @@ def command(
         from fewmark.interop import write_table
 
         everything = answer.table.assign(name=[answer.recommendation.names[at] for at in answer.table.index])
-        write_table(everything, out, columns=["name", *(name for name in everything if name != "name")])
+        write_table(everything, out, columns=["name", *(name for name in map(str, everything) if name != "name")])
     if as_json:
         click.echo(json.dumps(answer.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
     else:
@@ -119,7 +119,7 @@ def _show(answer: Answer, top: int, *, wide: bool) -> None:
     if len(table) > top:
         click.echo(f"… and {len(table) - top} more (--top, --wide, --out FILE)")
     if found.chosen is not None:
-        row = table.loc[found.chosen]
+        row = table.loc[[found.chosen]].to_dict("records")[0]
         money = row.get("cost_per_mtok_all_in")
         price = "" if answer.currency is None else f", {money:.3g} {answer.currency} a million output tokens"
         meets = f"; meets {', '.join(map(str, answer.objectives))} with {percent(row['probability'])}"

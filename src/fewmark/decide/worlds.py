@@ -3,8 +3,8 @@
 Notation: c candidates (cells); thr (c, m) output tokens per second in m worlds, or at m normal scores; load (c,).
 
 In no world does a deployment's rate grow faster than its load (but for noise, `RATE_TOLERANCE`), except where that was
-measured: thr_h <= RATE_TOLERANCE · thr_l · load_h / load_l for the next lower load l, unless a measured load above l says that
-the rule does not hold from there. What was measured is as it was measured in every world.
+measured: thr_h <= RATE_TOLERANCE · thr_l · load_h / load_l for the next lower load l, unless a measured load above l
+says that the rule does not hold from there. What was measured is as it was measured in every world.
 """
 
 from __future__ import annotations
