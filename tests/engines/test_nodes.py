@@ -8,7 +8,7 @@ from fewmark.runner import Runner, RunSettings
 from fewmark.store import open_store
 
 
-@pytest.mark.parametrize("name", ["transformers", "deepspeed", "vllm", "llama.cpp"])
+@pytest.mark.parametrize("name", ["transformers", "deepspeed", "vllm", "llama.cpp", "openvino", "onnxruntime"])
 @pytest.mark.parametrize("option", ["num_nodes", "accelerators_per_node"])
 def test_more_than_one_is_refused_with_the_reason(name, option):
     engine = engine_class(name)()

@@ -15,6 +15,8 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "transformers": "fewmark.engines.transformers.engine:TransformersEngine",
     "vllm": "fewmark.engines.vllm:VllmEngine",
     "llama.cpp": "fewmark.engines.llama_cpp:LlamaCppEngine",
+    "openvino": "fewmark.engines.openvino:OpenVinoEngine",
+    "onnxruntime": "fewmark.engines.onnxruntime:OnnxRuntimeEngine",
     "deepspeed": "fewmark.engines.deepspeed:DeepSpeedEngine",
     "replay": "fewmark.engines.replay:ReplayEngine",
 }

@@ -23,8 +23,13 @@ BLOCK: Final = 1 << 16  # random values that are drawn; they come again in every
 UINT32, FLOAT32, STRING, ARRAY, INT32 = 4, 6, 8, 9, 5  # types of values
 
 
-def write_random(path: Path, fields: Mapping[str, Any], precision: str) -> int:
+def write_random(path: Path, fields: Mapping[str, Any], precision: str, *, byte_level: bool = False) -> int:
     """Write a model with the dimensions of a configuration; the number of its parameters.
+
+    Parameters
+    ----------
+    byte_level : bool
+        A byte-level BPE (as GPT-2's) for vocabulary; by default a SentencePiece one (as Llama 2's).
 
     Raises
     ------
@@ -33,7 +38,7 @@ def write_random(path: Path, fields: Mapping[str, Any], precision: str) -> int:
     """
     kind = TYPES[precision]
     tensors = list(_tensors(fields))
-    keys = list(_keys(fields, kind))
+    keys = [*_keys(fields, kind), *(_byte_level if byte_level else _sentence_piece)(fields["vocab_size"])]
     offset, described = 0, []
     for name, shape in tensors:
         of = F32 if len(shape) == 1 else kind  # vectors are kept in full precision, as converters do
@@ -96,14 +101,32 @@ def _keys(fields: Mapping[str, Any], kind: int) -> Iterator[tuple[str, int, Any]
         yield f"{name}.{key}", UINT32, value
     yield f"{name}.attention.layer_norm_rms_epsilon", FLOAT32, fields.get("rms_norm_eps", 1e-5)
     yield f"{name}.rope.freq_base", FLOAT32, fields.get("rope_theta", 10000.0)
+
+
+def _sentence_piece(n_tokens: int) -> Iterator[tuple[str, int, Any]]:
     # ASCII bytes alone: any sequence of tokens is then text at once, and a server holds no token back.
-    known = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(128))][: fields["vocab_size"]]
-    n_normal = fields["vocab_size"] - len(known)
+    known = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(128))][:n_tokens]
+    n_normal = n_tokens - len(known)
     yield "tokenizer.ggml.model", STRING, "llama"
     yield "tokenizer.ggml.tokens", ARRAY, (STRING, [*known, *(f"t{number}" for number in range(n_normal))])
-    yield "tokenizer.ggml.scores", ARRAY, (FLOAT32, [0.0] * fields["vocab_size"])
+    yield "tokenizer.ggml.scores", ARRAY, (FLOAT32, [0.0] * n_tokens)
     types = [2, 3, 3, *(6 for _ in known[3:]), *(1 for _ in range(n_normal))]  # unknown, control, byte, normal
     yield "tokenizer.ggml.token_type", ARRAY, (INT32, types)
+    for position, role in enumerate(("unknown", "bos", "eos")):
+        yield f"tokenizer.ggml.{role}_token_id", UINT32, position
+
+
+def _byte_level(n_tokens: int) -> Iterator[tuple[str, int, Any]]:
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    letter = {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
+    pairs = [(letter[0x20], letter[byte]) for byte in range(0x61, 0x7B)]
+    known = [*SPECIAL, *(letter[byte] for byte in range(256)), *(one + other for one, other in pairs)][:n_tokens]
+    yield "tokenizer.ggml.model", STRING, "gpt2"
+    yield "tokenizer.ggml.pre", STRING, "default"
+    yield "tokenizer.ggml.tokens", ARRAY, (STRING, [*known, *(f"t{n}" for n in range(n_tokens - len(known)))])
+    yield "tokenizer.ggml.token_type", ARRAY, (INT32, [3, 3, 3, *(1 for _ in range(n_tokens - 3))])
+    yield "tokenizer.ggml.merges", ARRAY, (STRING, [f"{one} {other}" for one, other in pairs])
     for position, role in enumerate(("unknown", "bos", "eos")):
         yield f"tokenizer.ggml.{role}_token_id", UINT32, position
 
