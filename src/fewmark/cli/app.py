@@ -31,6 +31,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "ledger": ("fewmark.cli.ledger", "How the predictions on record turned out."),
     "reproduce": ("fewmark.cli.reproduce", "Reproduce a paper's evaluation on the packaged data."),
     "store": ("fewmark.cli.store", "Check a store, or save what a damaged one still holds."),
+    "serve": ("fewmark.cli.serve", "The app in the browser, and the HTTP API, on a store or a file."),
     "report": ("fewmark.cli.report", "Write one HTML file that shows it all."),
 }
 

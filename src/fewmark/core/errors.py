@@ -45,6 +45,11 @@ class FewmarkError(Exception):
             lines.append(f"  hint: {_part(self.hint)}")
         return "\n".join(lines)
 
+    def to_dict(self) -> dict[str, str | None]:
+        """The parts as text for whoever is told: what, got, hint."""
+        got = None if self.got is None else _shorten(self.got)
+        return {"what": _part(self.what), "got": got, "hint": _part(self.hint) if self.hint else None}
+
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.what, self.got, self.hint))
 

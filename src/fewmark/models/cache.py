@@ -65,7 +65,7 @@ class FittedModels:
         """The model fitted on these cells, found or made. Raises as `Model.fit`."""
         if self.folder is None or len(X) < MIN_CELLS or not model.is_cacheable:
             return model.fit(X, y)
-        path = self.folder / f"{_key(model, X, y)}{SUFFIX}"
+        path = self.folder / f"{model_key(model, X, y)}{SUFFIX}"
         found = _load(path)
         if found is None:
             found, known = model.fit(X, y), -1
@@ -116,7 +116,8 @@ def _prune(folder: Path) -> None:
         total -= size
 
 
-def _key(model: Model, X: pd.DataFrame, y: FloatArray) -> str:
+def model_key(model: Model, X: pd.DataFrame, y: FloatArray) -> str:
+    """A digest of all that a fit depends on."""
     digest = blake2b(digest_size=20)
     about: list[Any] = [type(model).__module__, type(model).__qualname__, sorted(model.get_params().items()), _code()]
     digest.update(repr(about).encode())

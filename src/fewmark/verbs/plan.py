@@ -42,6 +42,7 @@ def plan(
     prior: bool = True,
     cache: bool = True,
     progress: Callable[[str], None] = lambda text: None,
+    models: FittedModels | None = None,
 ) -> tuple[pd.DataFrame, Planner]:
     """The next cells, best first (none once it is accurate enough), and the planner; writes the cells to `out`.
 
@@ -52,6 +53,7 @@ def plan(
     ask : how many cells
     model : a model's name, or "none" for nothing but smoothness
     cache : whether a model fitted on the same data before is used again (`fewmark.models.cache`)
+    models : where fitted models come from, in place of the cache
     prior : whether what public measurements teach joins a small table; where nothing is known, they are what is known
     progress : told of each stage
 
@@ -70,7 +72,7 @@ def plan(
     if prior and fitted is not None:
         known, n_lent = joined(known, public_relatives(cells, target), target)
     progress(f"fitting {model} to {len(known):,} rows")
-    models = FittedModels(cache_folder() if cache else None)
+    models = models or FittedModels(cache_folder() if cache else None)
     planner = make_planner(
         known, cells, fitted, target=target, strategy=strategy, charges=charges,
         target_error=target_error, forbid=forbid, n_relatives=n_lent, random_state=seed, models=models,

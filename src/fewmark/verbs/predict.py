@@ -11,7 +11,7 @@ import pandas as pd
 
 from fewmark.core import CANONICAL_COLUMNS, InputError, Prediction
 from fewmark.interop import to_measurements, write_table
-from fewmark.models.base import ANSWER_COLUMNS, Answers
+from fewmark.models.base import ANSWER_COLUMNS, Answers, Model
 from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.models.feasibility import Feasibility, feasibility
 from fewmark.models.gp.threads import single_threaded
@@ -76,14 +76,8 @@ def predict(
         table = read_source(data, store=store, screened=screened)
         progress(f"fitting {model} to {len(table):,} rows")
         fitted, known, _ = fitted_model(table, model, target, models, random_state=random_state, prior=prior)
-    asked = read_cases(cases, known)
-    columns = named_columns(cases, asked)
-    columns = [*(name for name in columns if name not in ANSWER_COLUMNS), *ANSWER_COLUMNS]
-    X = asked[cell_columns(asked)]
-    progress(f"predicting {len(X):,} cases")
-    answers = fitted.answer(X, confidence_level)
-    found = feasibility(X, table)
-    predicted = asked.assign(**silenced(answers, found).columns())
+    progress("predicting")
+    predicted, columns, found = answer_cases(fitted, cases, known, table, confidence_level)
     models.keep()
     if out is not None:
         write_table(written(predicted), out, columns=columns)
@@ -95,6 +89,24 @@ def predict(
         why for why, silent in zip(found.reason, found.infeasible, strict=True) if why and not silent
     ]
     return predicted
+
+
+def answer_cases(
+    fitted: Model, cases: Tabular, known: pd.DataFrame | None, table: pd.DataFrame | None, confidence_level: float
+) -> tuple[pd.DataFrame, list[str], Feasibility]:
+    """What a fitted model says of cases: their columns and `ANSWER_COLUMNS`, which of these to show, and what can run.
+
+    Parameters
+    ----------
+    known : the cells that the model learned from; a case that names no deployment is taken to be about theirs
+    table : every measurement, failed ones too, which tell what cannot run; None: published facts alone
+    """
+    asked = read_cases(cases, known)
+    columns = named_columns(cases, asked)
+    columns = [*(name for name in columns if name not in ANSWER_COLUMNS), *ANSWER_COLUMNS]
+    X = asked[cell_columns(asked)]
+    found = feasibility(X, table)
+    return asked.assign(**silenced(fitted.answer(X, confidence_level), found).columns()), columns, found
 
 
 def silenced(answers: Answers, found: Feasibility) -> Answers:

@@ -63,7 +63,7 @@ class Answer:
 def recommend(
     slo: Sequence[str] = (),
     *,
-    prices: str | Path | None = None,
+    prices: str | Path | Prices | None = None,
     data: Tabular | None = None,
     store: str | None = None,
     space: Tabular | None = None,
@@ -79,17 +79,19 @@ def recommend(
     prior: bool = True,
     cache: bool = True,
     progress: Callable[[str], None] = lambda text: None,
+    models: FittedModels | None = None,
 ) -> Answer:
     """Rank deployments and their settings.
 
     Parameters
     ----------
     slo : objectives, as in ``ttft_s=0.5``
-    prices : a price file; None: accelerators take money's place
+    prices : a price file, or what it says; None: accelerators take money's place
     space : the candidates, a canonical table; by default every deployment that is known at every load that is known
     input_tokens, output_tokens : the workload; by default the lengths that most deployments were measured at
     prior : whether public measurements join where little is measured, as in `fewmark.predict`
     cache : whether models fitted on the same data before are used again (`fewmark.models.cache`)
+    models : where fitted models come from, in place of the cache
     demand_tok_s : output tokens per second to serve, for the number of replicas
     progress : told of each stage
 
@@ -99,7 +101,7 @@ def recommend(
         If the request is wrong, or what it asks for cannot be known from the data.
     """
     objectives = parse_objectives(slo)
-    priced = None if prices is None else load_prices(prices)
+    priced = load_prices(prices) if isinstance(prices, (str, Path)) else prices
     progress("reading")
     known = read_source(data, store=store, screened=screened)
     rates = measured_cells(known, RATE)
@@ -121,7 +123,7 @@ def recommend(
                 hint="measure it (a streaming engine or one-token runs), or use another objective",
             )
     hourly = _hourly(cells, priced, region, spot, advice)
-    models = FittedModels(cache_folder() if cache else None)
+    models = models or FittedModels(cache_folder() if cache else None)
     learn = partial(fitted_model, known, model, models=models, random_state=seed, prior=prior)
     progress(f"fitting {model} to {len(known):,} rows: {RATE}")
     throughput, provenance, n_public = _believe(learn, RATE, cells)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,9 @@ from fewmark.verbs.results import read_results
 
 Tabular: TypeAlias = str | Path | pd.DataFrame | Sequence[Mapping[str, object]] | Mapping[str, Sequence[object]]
 
+AS_READ: Final = "fewmark.as_read"
+"""Set in a frame's `attrs`, it is what `read_source` gave: it is taken as it is, neither parsed nor screened again."""
+
 
 def in_memory(data: Tabular) -> pd.DataFrame | None:
     """The canonical table of rows or columns given as values; None where `data` names something.
@@ -34,6 +37,8 @@ def in_memory(data: Tabular) -> pd.DataFrame | None:
     """
     if isinstance(data, (str, Path)):
         return None
+    if isinstance(data, pd.DataFrame) and data.attrs.get(AS_READ):
+        return data
     if isinstance(data, Mapping) and data and all(isinstance(cell, str) or np.isscalar(cell) for cell in data.values()):
         data = [data]  # one row
     try:
@@ -61,7 +66,7 @@ def read_source(data: Tabular | None = None, *, store: str | None = None, screen
             raise InputError("name a file or a store, not both", got={"data": str(data)[:200], "store": store})
         table = in_memory(data)
         if table is not None:
-            return apply(table, screen(table)) if screened else table
+            return apply(table, screen(table)) if screened and not table.attrs.get(AS_READ) else table
         assert isinstance(data, (str, Path))
         packaged = datasets.names()
         if str(data) not in packaged and not os.path.exists(data):  # noqa: PTH110  (Path raises on too long names)

@@ -1,0 +1,71 @@
+"""`fewmark serve`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+
+@click.command("serve")
+@click.argument("source", required=False, metavar="[STORE_OR_FILE]")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; elsewhere a token is needed.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8484, show_default=True, help="0 for any free one.")
+@click.option("--allow-host", multiple=True, metavar="NAME", help="A further name of this server. Repeatable.")
+@click.option("--model", default="auto", show_default=True, help="Who predicts what is not measured.")
+@click.option("--prior/--no-prior", default=True, help="Whether public measurements join where little is measured.")
+@click.option("--rate-limit", type=float, metavar="N", help="Requests/s of one client  [default: 50 off this machine].")
+def command(
+    source: str | None,
+    host: str,
+    port: int,
+    allow_host: tuple[str, ...],
+    model: str,
+    prior: bool,
+    rate_limit: float | None,
+) -> None:
+    """Serve the app and the API on a store, on a result file, or on a packaged dataset.
+
+    A file is shown; a store also takes measurements in. Beyond this machine FEWMARK_TOKEN must be set: who shows it
+    may read; who shows FEWMARK_WRITE_TOKEN may append, too.
+    """
+    try:
+        from fewmark.web.server import serve
+    except ModuleNotFoundError as error:
+        from fewmark.core.errors import InputError
+
+        raise InputError(
+            "fewmark serve needs the extra web", got=error.name, hint="pip install 'fewmark[web]'"
+        ) from None
+    from fewmark.web.settings import LOCAL_HOSTS, Limits, Settings, is_loopback
+
+    store, data = _source(source)
+    limit = rate_limit if rate_limit is not None else 0.0 if is_loopback(host) else 50.0
+    settings = Settings(
+        store=store, data=data, model=model, prior=prior, hosts=(*LOCAL_HOSTS, host, *allow_host),
+        read_token=os.environ.get("FEWMARK_TOKEN"), write_token=os.environ.get("FEWMARK_WRITE_TOKEN"),
+        limits=Limits(requests_per_s=limit),
+    )  # fmt: skip
+    serve(settings, host, port, started=lambda url: click.echo(f"fewmark is at {url}  (Ctrl-C stops it)", err=True))
+
+
+def _source(source: str | None) -> tuple[str | None, str | None]:
+    """The store's URL, or the file: what begins as SQLite, or is named as a store is, is one."""
+    from fewmark.core.errors import InputError
+
+    if source is None or "://" in source:
+        return source or os.environ.get("FEWMARK_STORE", "sqlite:///fewmark.db"), None
+    path = Path(source)
+    if path.is_file():
+        with path.open("rb") as stream:
+            is_store = stream.read(16) == b"SQLite format 3\x00" or path.stat().st_size == 0
+        return (f"sqlite:///{path}", None) if is_store else (None, source)
+    if path.suffix in (".db", ".sqlite", ".sqlite3"):
+        return f"sqlite:///{path}", None
+    from fewmark import datasets
+
+    if source in datasets.names():
+        return None, source
+    hint = f"a store (fewmark.db, sqlite:///…, postgresql://…), a result file, or one of {', '.join(datasets.names())}"
+    raise InputError("there is no such store or file", got=source, hint=hint)

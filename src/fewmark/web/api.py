@@ -1,0 +1,159 @@
+"""`/v1`: what the verbs answer, as JSON. Wrong requests are answered with what, got and hint."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+import fewmark
+from fewmark.web.schemas import (
+    AppendAnswer,
+    AppendRequest,
+    Case,
+    ExplainAnswer,
+    ExplainRequest,
+    PlanAnswer,
+    PlanRequest,
+    PredictAnswer,
+    Prediction,
+    PredictRequest,
+    RecommendRequest,
+    Refusal,
+    State,
+)
+from fewmark.web.service import Service
+
+REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": Refusal, "description": text}
+    for status, text in (
+        (400, "The request is wrong, or what it asks for cannot be known from the data."),
+        (401, "A token is needed."),
+        (403, "Not allowed."),
+        (413, "The request is too large."),
+        (422, "The request does not fit its schema."),
+        (429, "Too many requests."),
+    )
+}
+router: Final = APIRouter(prefix="/v1", responses=REFUSALS)
+
+
+def service_of(request: Request) -> Service:
+    """The server's service."""
+    service: Service = request.app.state.service
+    return service
+
+
+Served = Annotated[Service, Depends(service_of)]
+
+
+def rows_of(cases: list[Case]) -> list[dict[str, Any]]:
+    """The cases as rows of a table, with the columns that any of them names."""
+    rows = [case.model_dump(exclude_unset=True) for case in cases]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name) for name in names} for row in rows]
+
+
+@router.post("/predict", summary="Predict cases that nobody measured")
+def predict(asked: PredictRequest, service: Served) -> PredictAnswer:
+    """What `fewmark predict` answers, to the digit."""
+    from fewmark.web.knowledge import records
+
+    found = service.knowledge().predict(rows_of(asked.cases), asked.target, asked.confidence_level)
+    return PredictAnswer(
+        target=asked.target,
+        confidence_level=asked.confidence_level,
+        model=found.model,
+        n_known=found.n_known,
+        n_public=found.n_public,
+        may_not_fit=list(dict.fromkeys(found.may_not_fit)),
+        predictions=[Prediction(**{**row, "abstained": row["abstained"] or ""}) for row in records(found.table)],
+    )
+
+
+@router.post("/explain", summary="Say where a prediction comes from")
+def explain(asked: ExplainRequest, service: Served) -> ExplainAnswer:
+    """The prediction, the nearest measurements of the same deployment, and both in words."""
+    from fewmark.web.explanation import explain_case
+
+    return explain_case(service.knowledge(), rows_of([asked.case])[0], asked.target, asked.confidence_level)
+
+
+@router.post("/recommend", summary="Say what to deploy")
+def recommend(asked: RecommendRequest, service: Served) -> dict[str, Any]:
+    """What `fewmark recommend --json` prints: candidates best first, probability, regret, what to measure next."""
+    from fewmark.web.decisions import recommend_for
+
+    space = None if asked.space is None else rows_of(asked.space)
+    options = asked.model_dump(exclude={"slo", "prices", "space"})
+    answer = recommend_for(service.knowledge(), asked.slo, asked.prices, space=space, **options)
+    return answer.to_dict()
+
+
+@router.post("/plan", summary="Say what to measure next")
+def plan(asked: PlanRequest, service: Served) -> PlanAnswer:
+    """The cells of the space that are worth measuring next, with the error to expect after each."""
+    from fewmark.web.decisions import plan_for
+    from fewmark.web.knowledge import plain, records
+
+    options = asked.model_dump(exclude={"space"})
+    cells, planner = plan_for(service.knowledge(), rows_of(asked.space), **options)
+    return PlanAnswer(
+        cells=records(cells),
+        n_space=len(planner.space),
+        n_measured=int(planner.observed.sum()),
+        n_failed=int(planner.failed.sum()),
+        forecast_median_ape=plain(planner.forecast().median_ape),
+        infeasible=len(planner.infeasible),
+    )
+
+
+@router.post("/measurements", summary="Append measurements", status_code=201)
+def append(asked: AppendRequest, service: Served) -> AppendAnswer:
+    """Rows into the store, screened; durable when this answers. What is there already changes nothing."""
+    from fewmark.web.intake import append_rows
+
+    return append_rows(service.knowledge(), asked.measurements)
+
+
+@router.get("/measurements", summary="Read measurements")
+def measurements(
+    service: Served,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+    offset: Annotated[int, Query(ge=0, le=10**12)] = 0,
+) -> dict[str, Any]:
+    """The canonical table, as it was read, in the order of adding."""
+    from fewmark.web.knowledge import records
+
+    table = service.knowledge().now().table
+    return {"n_rows": len(table), "offset": offset, "rows": records(table.iloc[offset : offset + limit])}
+
+
+@router.get("/deployments", summary="List what was measured")
+def deployments(service: Served) -> list[dict[str, Any]]:
+    """Every deployment: a key, a label for people, its columns, and how many rows it has."""
+    from fewmark.web.knowledge import plain
+
+    return [
+        {
+            "key": item.key,
+            "label": item.label,
+            "n_rows": item.n_rows,
+            **{name: plain(value) for name, value in item.values.items()},
+        }
+        for item in service.knowledge().now().deployments.items
+    ]
+
+
+@router.get("/health", summary="Whether the server runs")
+async def health() -> State:
+    """Always the same answer, without a token."""
+    return State(status="ok", version=fewmark.__version__)
+
+
+@router.get("/ready", summary="Whether the measurements are read", responses={503: {"model": State}})
+async def ready(service: Served) -> Response:
+    """503 until they are."""
+    state = State(status="ok" if service.is_ready else "starting", version=fewmark.__version__)
+    return JSONResponse(state.model_dump(), status_code=200 if service.is_ready else 503)

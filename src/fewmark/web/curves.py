@@ -1,0 +1,219 @@
+"""Measured points and predicted curves with their bands, as what the page draws.
+
+Notation: a curve has k points; its band is the interval at the confidence level asked for, point by point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from fewmark.core.columns import LOAD_COLUMNS
+from fewmark.core.metrics import METRICS
+from fewmark.reporting.display import quantity
+from fewmark.tables.arrays import FloatArray
+from fewmark.tables.columns import accelerator_counts, load_kind_of, load_label, load_of, numbers_of
+from fewmark.tables.identity import cell_columns
+from fewmark.tables.metrics import derive
+from fewmark.tables.repeats import is_complete, reduce_cells
+from fewmark.web.deployments import Deployments
+from fewmark.web.knowledge import Knowledge, Snapshot, plain
+
+N_POINTS: Final = 24  # of a curve, beside those measured
+LENGTHS: Final = ("input_tokens", "output_tokens")
+INTERACTIVITY: Final = "interactivity"
+AXES: Final = {
+    "load": "Load",
+    "input_tokens": "Input tokens",
+    "output_tokens": "Output tokens",
+    INTERACTIVITY: "Interactivity (throughput per accelerator)",
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """What is looked at: a metric over an axis, for some deployments, at fixed lengths; None: at those measured."""
+
+    target: str
+    axis: str
+    lengths: tuple[float, float] | None
+    keys: tuple[str, ...]
+    confidence_level: float
+
+
+def known_cells(snapshot: Snapshot, target: str) -> tuple[pd.DataFrame, Deployments]:
+    """The measured cells of a metric with ``n_rows`` and ``projected``, and their deployments."""
+
+    def make() -> tuple[pd.DataFrame, Deployments]:
+        sound = snapshot.sound
+        rows = derive(sound[is_complete(sound)])
+        cells = reduce_cells(rows, target)
+        return cells, Deployments.of(cells)
+
+    return snapshot.remember(("known_cells", target), make)
+
+
+def length_pairs(cells: pd.DataFrame) -> list[tuple[float, float, int]]:
+    """The pairs of lengths that were measured, with the number of cells; those with most first."""
+    counts = cells.groupby(list(LENGTHS)).size().sort_values(ascending=False, kind="stable")
+    pairs = counts.index.to_frame().to_numpy(float)
+    return [(float(a), float(b), int(n)) for (a, b), n in zip(pairs, counts, strict=True)]
+
+
+def has_curves(cells: pd.DataFrame) -> bool:
+    """Whether the commonest lengths were measured at more than one load: else each load has lengths of its own."""
+    pair = length_pairs(cells)[0]
+    at = (cells["input_tokens"] == pair[0]) & (cells["output_tokens"] == pair[1])
+    return len(np.unique(load_of(cells[at]))) > 1
+
+
+def chart(knowledge: Knowledge, snapshot: Snapshot, view: View) -> tuple[dict[str, Any], bool]:
+    """The chart as JSON, and whether its curves are there: while a model learns, the points alone are shown.
+
+    Raises `InputError`, `ModelError`.
+    """
+    whole = knowledge.promptly(snapshot, ("chart", view), lambda: _chart(knowledge, snapshot, view))
+    if whole is not None:
+        return whole, True
+    return _chart(None, snapshot, view), False
+
+
+def _chart(knowledge: Knowledge | None, snapshot: Snapshot, view: View) -> dict[str, Any]:
+    per_accelerator = view.axis == INTERACTIVITY
+    cells, deployments = known_cells(snapshot, view.target)
+    curves, asked = [], []
+    for position in deployments.chosen(view.keys, len(view.keys)):
+        own = cells.iloc[deployments.rows(position)]
+        fixed = own[_is_at(own, view)]
+        grid = _grid(own, fixed, view)
+        curves.append((deployments.items[position], fixed))
+        asked.append(grid.assign(curve=len(curves) - 1))
+    if not curves:
+        return {"series": [], "x": {"label": "", "log": True}, "y": {"label": "", "log": True}, "rows": []}
+    together = pd.concat(asked, ignore_index=True)
+    cases = together.drop(columns="curve")
+    if knowledge is None:
+        predicted = cases.iloc[:0].assign(value=0.0, low=0.0, high=0.0, provenance="", curve=0)
+    else:
+        predicted = knowledge.predict(cases, view.target, view.confidence_level).table
+        predicted = predicted.assign(curve=together["curve"].to_numpy())
+    if per_accelerator:
+        tpot = np.empty(0)
+        if knowledge is not None:
+            tpot = knowledge.predict(cases, "tpot_s", view.confidence_level).table["value"].to_numpy(float)
+        predicted = predicted.assign(x=1.0 / tpot)
+        counts = accelerator_counts(predicted)
+        for name in ("value", "low", "high"):
+            predicted[name] = predicted[name] / counts
+    else:
+        predicted = predicted.assign(x=_axis(predicted, view.axis))
+    values = pd.concat([predicted["value"], *(fixed[view.target] for _, fixed in curves)]).dropna()
+    y_name = f"{view.target}" if not per_accelerator else "throughput_per_accelerator_tok_s"
+    shown = quantity(y_name, values.tolist())
+    series = []
+    for number, (item, fixed) in enumerate(curves):
+        line = predicted[(predicted["curve"] == number) & predicted["x"].notna()].sort_values("x", kind="stable")
+        line = line.drop_duplicates("x")
+        points = _points(snapshot, fixed, view)
+        series.append(
+            {
+                "name": item.label,
+                "key": item.key,
+                "line": {
+                    "x": _numbers(line["x"]),
+                    **{name: _numbers(line[name] * shown.scale) for name in ("value", "low", "high")},
+                    "provenance": line["provenance"].tolist(),
+                    "load": [load_label(row) for row in line.to_dict("records")],
+                },
+                "points": {
+                    "x": _numbers(points["x"]),
+                    "y": _numbers(points["y"] * shown.scale),
+                    "provenance": points["provenance"].tolist(),
+                    "n_rows": points["n_rows"].astype(int).tolist(),
+                    "load": [load_label(row) for row in points.to_dict("records")],
+                },
+            }
+        )
+    return {
+        "title": f"{shown.label} by {AXES[view.axis].lower()}",
+        "x": {"label": _axis_label(cells, view), "log": True},
+        "y": {"label": shown.label, "log": True, "definition": METRICS[view.target].definition},
+        "level": view.confidence_level,
+        "series": series,
+    }
+
+
+def _is_at(cells: pd.DataFrame, view: View) -> FloatArray:
+    """Which cells lie on the curve: those of the lengths that are not the axis."""
+    out = np.ones(len(cells), dtype=bool)
+    if view.lengths is None:
+        return out
+    for name, value in zip(LENGTHS, view.lengths, strict=True):
+        if view.axis != name:
+            out &= numbers_of(cells, name) == value
+    if view.axis in LENGTHS:  # at the load that most of its lengths were measured at
+        load, kind = load_of(cells), load_kind_of(cells)
+        at = pd.Series(list(zip(kind[out], load[out], strict=True))).mode()
+        if len(at):
+            out &= (kind == at.iloc[0][0]) & (load == at.iloc[0][1])
+    return out
+
+
+def _grid(own: pd.DataFrame, fixed: pd.DataFrame, view: View) -> pd.DataFrame:
+    """The cells of a deployment's curve: what was measured, and points between and a doubling beyond."""
+    base = fixed if len(fixed) else own
+    row = base[cell_columns(base)].iloc[[0]]
+    if view.lengths is None:
+        return base[cell_columns(base)]
+    kind = LOAD_COLUMNS[int(load_kind_of(row)[0])]
+    axis = view.axis if view.axis in LENGTHS else kind
+    values = numbers_of(base, axis)
+    values = values[np.isfinite(values)]
+    low, high = float(values.min()), float(values.max())
+    most = 2 * high if axis == "batch_size" or axis in LENGTHS else high
+    between = np.geomspace(low, max(most, low), N_POINTS)
+    if axis != "request_rate":
+        between = np.round(between)
+    points = np.unique(np.concatenate([values, between]))
+    out = pd.DataFrame({name: [row[name].iloc[0]] * len(points) for name in row})
+    for name, value in zip(LENGTHS, view.lengths, strict=True):
+        out[name] = value
+    out[axis] = points
+    return out
+
+
+def _axis(cells: pd.DataFrame, axis: str) -> FloatArray:
+    return load_of(cells) if axis == "load" else numbers_of(cells, axis)
+
+
+def _axis_label(cells: pd.DataFrame, view: View) -> str:
+    if view.axis == INTERACTIVITY:
+        return "Interactivity (tok/s per user)"
+    if view.axis in LENGTHS:
+        return AXES[view.axis]
+    kinds = set(load_kind_of(cells).tolist()) - {-1}
+    words = ("Batch size", "Concurrency (requests in flight)", "Request rate (req/s)")
+    return words[kinds.pop()] if len(kinds) == 1 else "Batch size, concurrency or request rate"
+
+
+def _points(snapshot: Snapshot, fixed: pd.DataFrame, view: View) -> pd.DataFrame:
+    """The measured points on a curve."""
+    points = fixed.assign(
+        y=fixed[view.target], provenance=np.where(fixed["projected"].astype(bool), "projected", "measured")
+    )
+    if view.axis != INTERACTIVITY:
+        return points.assign(x=_axis(fixed, view.axis))
+    tpot, _ = known_cells(snapshot, "tpot_s")
+    columns = [name for name in cell_columns(fixed) if name in tpot]
+    values = tpot.set_index([tpot[name].astype(str) for name in columns])["tpot_s"]
+    keys = pd.MultiIndex.from_arrays([fixed[name].astype(str) for name in columns])
+    x = 1.0 / values[~values.index.duplicated()].reindex(keys).to_numpy(float)
+    return points.assign(x=x, y=points["y"] / accelerator_counts(fixed))[np.isfinite(x)]
+
+
+def _numbers(values: Sequence[Any] | pd.Series) -> list[float | None]:
+    return [None if (number := plain(value)) is None else float(f"{number:.7g}") for value in values]

@@ -1,0 +1,158 @@
+"""Recommendations and plans from what the server knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from fewmark.core import Advice
+from fewmark.core.metrics import METRICS
+from fewmark.decide.prices import Prices
+from fewmark.evaluation.meta_metrics import Charges
+from fewmark.models.cache import FittedModels, cache_folder
+from fewmark.reporting.display import quantity, show_value
+from fewmark.tables.columns import load_label
+from fewmark.verbs.plan import plan
+from fewmark.verbs.recommend import Answer, recommend
+from fewmark.web.knowledge import Knowledge, records
+
+if TYPE_CHECKING:
+    from fewmark.planning.planner import Planner
+
+
+def recommend_for(
+    knowledge: Knowledge,
+    slo: Mapping[str, float],
+    prices: Prices | None,
+    *,
+    space: Sequence[Mapping[str, Any]] | None = None,
+    **options: Any,
+) -> Answer:
+    """What `fewmark recommend` answers from what is known; `options` are its others. Raises as it does."""
+    snapshot = knowledge.now()
+    objectives = [f"{name}={limit!r}" for name, limit in slo.items()]
+    told = None if prices is None else prices.model_dump_json()
+    key = ("recommend", tuple(objectives), told, repr(space), repr(sorted(options.items())))
+    return snapshot.remember(
+        key,
+        lambda: knowledge.decide(
+            lambda models: recommend(
+                objectives, prices=prices, data=snapshot.sound, space=space, model=knowledge.settings.model,
+                models=models, prior=knowledge.settings.prior, **options,
+            )
+        ),
+    )  # fmt: skip
+
+
+def plan_for(
+    knowledge: Knowledge,
+    space: Sequence[Mapping[str, Any]] | pd.DataFrame,
+    *,
+    load_s: float = 10.0,
+    warmup: int = 1,
+    repeats: int = 3,
+    **options: Any,
+) -> tuple[pd.DataFrame, Planner]:
+    """What `fewmark plan` answers from what is known; `options` are its others. Raises as it does."""
+    snapshot = knowledge.now()
+    # a planner teaches its model: it gets one of its own, as any other process would
+    models = FittedModels(cache_folder())
+    charges = Charges(load_s=load_s, warmup=warmup, repeats=repeats)
+    return plan(
+        space, data=snapshot.sound, model=knowledge.settings.model, prior=knowledge.settings.prior,
+        charges=charges, models=models, **options,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A recommendation for people: the ranking, the choice in words, and what would change it."""
+
+    words: str
+    is_good: bool
+    rows: list[dict[str, Any]]
+    n_candidates: int
+    flips: list[str]
+    next_words: str
+    advice: tuple[Advice, ...]
+    currency: str | None
+
+
+def decided(
+    knowledge: Knowledge, slo: Mapping[str, float], prices: Prices | None, options: Mapping[str, Any], *, most: int
+) -> Decision:
+    """The recommendation and what would flip it. Raises as `recommend_for`."""
+    answer = recommend_for(knowledge, slo, prices, **options)
+    found, table = answer.recommendation, answer.table
+    rows = records(table.head(most))
+    for row, at in zip(rows, table.index, strict=False):
+        row["name"], row["is_chosen"] = _name(answer, at), at == found.chosen
+    flips: list[str] = []
+    if found.chosen is None:
+        words = "Nothing here meets the objectives with the probability asked for."
+    else:
+        best = table.loc[found.chosen]
+        words = f"Deploy {_name(answer, found.chosen)}."
+        if slo:
+            words += f" It meets every objective with a probability of {best['probability']:.0%}."
+        if best["regret"] == best["regret"]:
+            words += f" Its expected regret is {best['regret']:.1%}: what a perfect choice would save."
+        flips = [*_price_flip(answer, options), *_slo_flips(knowledge, answer, slo, options)]
+    if found.next_measurement is None:
+        next_words = "No single measurement is likely to change the answer."
+    else:
+        worth = f"worth {found.expected_saving:.1%} of its cost" if found.chosen is not None else "which may meet them"
+        next_words = f"Measure {_name(answer, found.next_measurement)} next, {worth}."
+    return Decision(words, found.chosen is not None, rows, len(table), flips, next_words, found.advice, answer.currency)
+
+
+def _name(answer: Answer, at: Any) -> str:
+    row = answer.cells.loc[at].to_dict()
+    count = row.get("accelerator_count")
+    many = f"{count:g}× " if isinstance(count, float) and count > 1 else ""
+    where = f" on {many}{row['accelerator']}" if isinstance(row.get("accelerator"), str) else ""
+    return f"{row.get('model')} · {row.get('engine')}{where}, {load_label(row)}"
+
+
+def _price_flip(answer: Answer, options: Mapping[str, Any]) -> list[str]:
+    """The smallest change of a price at which another accelerator is chosen."""
+    table, chosen = answer.recommendation.table, answer.recommendation.chosen
+    assert chosen is not None
+    sure = table[(table["probability"] >= options.get("assurance", 0.9)) & table["relative_cost"].notna()]
+    accelerator = answer.cells["accelerator"].astype(str)
+    other = sure[(accelerator.loc[sure.index] != accelerator.loc[chosen]).to_numpy()]
+    if other.empty:
+        return []
+    rival = other.index[0]
+    ratio = float(other["relative_cost"].iloc[0]) / float(table["relative_cost"][chosen])
+    unit = "price" if answer.currency else "count"
+    return [
+        f"{accelerator.loc[rival]} is chosen if its {unit} falls by {1 - 1 / ratio:.0%}, or that of "
+        f"{accelerator.loc[chosen]} rises by {ratio - 1:.0%}."
+    ]
+
+
+def _slo_flips(knowledge: Knowledge, answer: Answer, slo: Mapping[str, float], options: Mapping[str, Any]) -> list[str]:
+    """For each objective, the limit from which on the choice no longer meets it with the probability asked for."""
+    assurance = options.get("assurance", 0.9)
+    level = abs(2 * assurance - 1)
+    if not 0.01 < level < 0.999:
+        return []
+    assert answer.recommendation.chosen is not None
+    chosen = answer.cells.iloc[[answer.recommendation.chosen]].reset_index(drop=True)
+    out = []
+    for metric, limit in slo.items():
+        table = knowledge.predict(chosen, metric, level).table
+        higher = METRICS[metric].higher_is_better
+        end = float(table["low" if higher == (assurance > 0.5) else "high"].iloc[0])
+        if end == end:
+            shown = quantity(metric, [limit, end])
+            now, then = (show_value(shown.show(value)) for value in (limit, end))
+            verb = "raising" if higher else "lowering"
+            out.append(
+                f"{verb.capitalize()} the limit of {shown.label} from {now} beyond {then} rules this choice out."
+            )
+    return out

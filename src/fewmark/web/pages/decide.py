@@ -1,0 +1,78 @@
+"""Decide: objectives and prices; what to deploy, how sure that is, what would change it, and what to measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pydantic
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from fewmark.core.errors import FewmarkError, InputError
+from fewmark.web.api import Served
+from fewmark.web.pages.rendering import render
+
+router = APIRouter()
+MOST_ROWS: Final = 40
+MAX_PARAMETERS: Final = 200
+OPTIONS: Final = ("input_tokens", "output_tokens", "demand_tok_s", "assurance")
+
+
+@router.get("/decide")
+def decide(request: Request, service: Served) -> HTMLResponse:
+    """The page. Objectives are parameters named ``slo.METRIC``, prices ``price.ACCELERATOR``."""
+    from fewmark.web.decisions import decided
+    from fewmark.web.knowledge import plain
+
+    knowledge = service.knowledge()
+    snapshot = knowledge.now()
+    if snapshot.sound.empty or "throughput_tok_s" not in snapshot.targets:
+        return render(request, "decide", empty=True)
+    accelerators = sorted(
+        {str(i.values["accelerator"]) for i in snapshot.deployments.items if "accelerator" in i.values}
+    )
+    asked = dict(list(request.query_params.items())[:MAX_PARAMETERS])
+    shown: dict[str, Any] = {"decision": None, "problem": None}
+    try:
+        numbers = {name: _number(name, text) for name, text in asked.items() if text.strip() and name != "currency"}
+        slo = {name[4:]: value for name, value in numbers.items() if name.startswith("slo.")}
+        prices = _prices({n[6:]: v for n, v in numbers.items() if n.startswith("price.")}, asked.get("currency", "USD"))
+        options = {str(name): numbers[name] for name in OPTIONS if name in numbers}
+        key = ("decided", repr((slo, options)), None if prices is None else prices.model_dump_json())
+        shown["decision"] = knowledge.promptly(
+            snapshot, key, lambda: decided(knowledge, slo, prices, options, most=MOST_ROWS)
+        )
+    except FewmarkError as error:
+        shown["problem"] = error.to_dict()
+    return render(
+        request, "decide", empty=False, accelerators=accelerators, asked=asked, plain=plain,
+        objectives=[name for name in snapshot.targets if name != "total_throughput_tok_s"][:12], **shown,
+    )  # fmt: skip
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < 1e12:
+        raise InputError(f"{name.split('.', 1)[-1]} must be a positive number", got=text)
+    return value
+
+
+def _prices(by_name: Mapping[str, float], currency: str) -> Any:
+    """The prices given, as a price file has them; None without any."""
+    from fewmark.decide.prices import Prices
+
+    if not by_name:
+        return None
+    try:
+        return Prices.model_validate(
+            {
+                "currency": currency[:8] or "USD",
+                "accelerators": [{"name": name, "per_hour": price} for name, price in by_name.items()],
+            }
+        )
+    except pydantic.ValidationError as error:
+        raise InputError("a price is wrong", got=error.errors(include_url=False)[0]["msg"]) from None

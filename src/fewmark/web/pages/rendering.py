@@ -1,0 +1,100 @@
+"""Templates: everything shown is escaped; a request of htmx gets the part of the page that changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import fewmark
+
+PAGES: Final = (
+    ("explore", "Explore"),
+    ("compare", "Compare"),
+    ("decide", "Decide"),
+    ("plan", "Plan"),
+    ("data", "Data"),
+    ("accuracy", "Accuracy"),
+    ("programs", "API"),
+)
+STATIC: Final = Path(__file__).parent.parent / "static"
+UNSAFE: Final = "<>&\u2028\u2029"
+
+
+def render(request: Request, page: str, **context: Any) -> HTMLResponse:
+    """A page, or its part for htmx (``PAGE_part.html.j2``)."""
+    name = f"{page}_part" if "hx-request" in request.headers else page
+    return HTMLResponse(_template(request, f"{name}.html.j2", page=page, **context))
+
+
+def render_error(request: Request, problem: Mapping[str, str | None], is_part: bool) -> str:
+    """A problem in words."""
+    template = "error_part.html.j2" if is_part else "error.html.j2"
+    page = request.url.path.strip("/").split("/")[0]
+    return _template(request, template, page=page, problem=problem)
+
+
+def _template(request: Request, name: str, **context: Any) -> str:
+    settings = request.app.state.service.settings
+    titles = dict(PAGES)
+    title = titles.get(context["page"], "fewmark")
+    template = environment().get_template(name)
+    return template.render(pages=PAGES, address=_address(request), title=title, settings=settings, **context)
+
+
+def _address(request: Request) -> str:
+    """The page's own address, without the host."""
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """The templates and what they call."""
+    made = Environment(
+        loader=PackageLoader("fewmark.web"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    made.globals.update(version=fewmark.__version__, static=static)
+    made.filters.update(island=island, percent=percent, number=number, label=label)
+    return made
+
+
+@lru_cache(maxsize=64)
+def static(name: str) -> str:
+    """The address of a file of ours; another content is another address, so that browsers may keep it."""
+    return f"/static/{name}?v={sha256((STATIC / name).read_bytes()).hexdigest()[:12]}"
+
+
+def island(value: Any) -> Markup:
+    """A value as JSON that HTML cannot mistake for anything else."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in UNSAFE:
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # every character that could end the element is written as its escape
+
+
+def percent(value: float | None, digits: int = 0) -> str:
+    """A fraction for people; a dash where it is unknown."""
+    return "–" if value is None or value != value else f"{value:.{digits}%}"
+
+
+def number(value: Any) -> str:
+    """A number for people."""
+    from fewmark.reporting.display import show_value
+
+    return show_value(value)
+
+
+def label(name: str) -> str:
+    """A metric's or a column's name for people."""
+    from fewmark.reporting.display import quantity
+
+    return quantity(name, ()).label

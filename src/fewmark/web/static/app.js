@@ -1,0 +1,32 @@
+"use strict";
+// What pages need beside htmx: files that are dropped, and texts that are copied.
+(() => {
+  if (window.matchMedia("(max-width: 959px)").matches) {
+    document.querySelectorAll("details[data-close-when-narrow]").forEach((one) => { one.open = false; });
+  }
+  document.addEventListener("dragover", (event) => {
+    const place = event.target.closest(".drop");
+    if (!place) return;
+    event.preventDefault();
+    place.classList.add("over");
+  });
+  document.addEventListener("dragleave", (event) => {
+    const place = event.target.closest(".drop");
+    if (place) place.classList.remove("over");
+  });
+  document.addEventListener("drop", (event) => {
+    const place = event.target.closest(".drop");
+    if (!place) return;
+    event.preventDefault();
+    place.classList.remove("over");
+    const input = place.querySelector("input[type=file]");
+    input.files = event.dataTransfer.files;
+    input.form.requestSubmit();
+  });
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-copy]");
+    if (!button) return;
+    const text = document.getElementById(button.dataset.copy).textContent;
+    navigator.clipboard.writeText(text).then(() => { button.textContent = "copied"; });
+  });
+})();

@@ -1,0 +1,144 @@
+"""The pages: what they show, that their state is in their address, and what uploads become."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import time
+import zipfile
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+import fewmark.web
+
+if TYPE_CHECKING:
+    from starlette.testclient import TestClient
+
+HTMX = {"hx-request": "true"}
+VENDORED = Path(fewmark.web.__file__).parent / "static" / "vendor"
+
+
+def page(client: TestClient, address: str, until: str, **options: Any) -> str:
+    """A page once it is no longer waiting for a model."""
+    for _ in range(200):
+        text = client.get(address, **options).text
+        if until in text:
+            return str(text)
+        time.sleep(0.1)
+    raise AssertionError(f"{address} never showed {until}: {text[-2000:]}")
+
+
+def chart_of(text: str) -> Any:
+    found = re.search(r'<script type="application/json" id="[^"]*">(.*?)</script>', text, re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def test_explore_draws_points_and_curves_with_bands(shown: TestClient) -> None:
+    text = page(shown, "/explore", '"interpolated"')
+    chart = chart_of(text)
+    assert len(chart["series"]) == 2
+    for series in chart["series"]:
+        line = series["line"]
+        assert len(series["points"]["x"]) == 6
+        assert line["x"] == sorted(line["x"])
+        assert max(line["x"]) == 64  # a doubling beyond
+        assert all(
+            low <= value <= high for low, value, high in zip(line["low"], line["value"], line["high"], strict=True)
+        )
+    assert len(text) < 300_000
+
+
+def test_the_address_holds_the_state(shown: TestClient) -> None:
+    key = shown.get("/v1/deployments").json()[1]["key"]
+    text = page(shown, f"/explore?y=ttft_s&x=input_tokens&d={key}&level=0.5", '"interpolated"')
+    chart = chart_of(text)
+    assert [series["key"] for series in chart["series"]] == [key]
+    assert chart["y"]["label"] == "TTFT (ms)"
+    assert chart["x"]["label"] == "Input tokens"
+    assert chart["level"] == 0.5
+    part = shown.get(f"/explore?d={key}", headers=HTMX).text
+    assert "<html" not in part
+    assert 'hx-swap-oob="true"' in part
+
+
+def test_compare_gives_a_verdict(shown: TestClient) -> None:
+    text = shown.get("/compare?metric=throughput_tok_s&a.accelerator=H100&b.accelerator=A100-80GB&threshold=0.05").text
+    assert re.search(r'class="verdict (PASS|FAIL|INCONCLUSIVE)"', text) or "no cell in common" in text
+
+
+def test_decide_ranks_and_says_what_would_change_the_answer(shown: TestClient) -> None:
+    text = page(shown, "/decide?slo.ttft_s=0.2&price.H100=3&price.A100-80GB=2", "Deploy ")
+    assert "rules this choice out" in text
+    assert "per million" in text or "million tokens" in text
+    assert 'class="chosen"' in text
+    assert "must be a positive number" in shown.get("/decide?slo.ttft_s=-1").text
+
+
+def test_plan_orders_cells_and_gives_them_as_a_table(shown: TestClient) -> None:
+    key = shown.get("/v1/deployments").json()[0]["key"]
+    text = page(shown, f"/plan?d={key}&ask=3&lengths=256-128&loads=1,6,12,24", "best first")
+    assert text.count('<th scope="row">') == 3
+    assert "input_tokens" in text.split('id="plan-csv"')[1]
+    assert "the space is too large" in shown.get(f"/plan?d={key}&loads={','.join(map(str, range(1, 100)))}").text
+
+
+def test_files_are_taken_in_and_what_each_was_taken_for_is_told(stored: TestClient, table: Path, hostile: str) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.write(table, "runs/table.csv")
+        archive.writestr("runs/readme.txt", "nothing")
+    files = [
+        ("files", ("../../etc/evil.zip", packed.getvalue())),
+        ("files", (f"{hostile}.csv", table.read_bytes())),
+        ("files", ("note.txt", b"no result")),
+    ]
+    text = stored.post("/data", files=files, headers=HTMX).text
+    assert "36 new measurements" in text
+    assert "passed over" in text
+    assert "<script>alert" not in text
+    assert "/tmp/" not in text
+    assert "36 rows" in stored.get("/data").text
+    assert stored.get("/v1/measurements").json()["n_rows"] == 36
+
+
+def test_a_server_on_a_file_takes_nothing_in(shown: TestClient, table: Path) -> None:
+    text = shown.post("/data", files={"files": ("a.csv", table.read_bytes())}, headers=HTMX).text
+    assert "takes nothing in" in text
+
+
+def test_predictions_on_record_are_scored(
+    serve: Any, tmp_path: Path, table: Path, case: dict[str, Any], measured: list[dict[str, Any]]
+) -> None:
+    from fewmark.verbs.import_files import import_files
+    from fewmark.verbs.predict import predict
+
+    store = f"sqlite:///{tmp_path / 'ledger.db'}"
+    import_files([table], store=store)
+    predict([case], store=store, model="loglog", prior=False)
+    client = serve(store=store)
+    client.post("/v1/measurements", json={"measurements": [{**measured[0], **case, "throughput_tok_s": 230.0}]})
+    text = client.get("/accuracy").text
+    assert "By LLM and accelerator" in text
+    assert "loglog" in text
+
+
+def test_an_empty_store_says_what_to_do(stored: TestClient) -> None:
+    for name in ("explore", "compare", "decide", "plan"):
+        assert "Nothing is measured yet" in stored.get(f"/{name}").text
+    assert stored.get("/data").status_code == 200
+
+
+def test_what_is_vendored_is_what_its_list_says() -> None:
+    listed = [line.split(maxsplit=1) for line in (VENDORED / "SHA256SUMS").read_text().splitlines() if line]
+    assert {name for _, name in listed} == {
+        str(path.relative_to(VENDORED)) for path in VENDORED.rglob("*") if path.is_file() and path.parent != VENDORED
+    }
+    for digest, name in listed:
+        assert sha256((VENDORED / name).read_bytes()).hexdigest() == digest
