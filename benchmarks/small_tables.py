@@ -57,7 +57,7 @@ def main() -> None:
         print(protocol)
         rows = []
         for name, part in parts:
-            found = evaluate(part.reset_index(drop=True), protocol, ["auto"], seed=options.seed, target=TARGET)
+            found = evaluate(part.reset_index(drop=True), protocol, ["auto"], random_state=options.seed, target=TARGET)
             one = found.summary["models"]["auto"]
             width = one["median_relative_width_90"] / one["median_ape"]
             rows.append((one["median_ape"], one["p90_ape"], one["picp_90"], width, one["forecast_mae"]))

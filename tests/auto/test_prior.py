@@ -84,7 +84,7 @@ def test_evaluation_with_the_prior_refuses_packaged_data() -> None:
     X, y = mine()
     table = X.assign(throughput_tok_s=y, status="ok")
     with pytest.raises(InputError, match="would know its hidden cells"):
-        evaluate(table, protocol="sparse-25", models=["loglog"], prior=True)
+        evaluate(table, protocol="sparse-25", model=["loglog"], prior=True)
 
 
 def test_a_table_of_many_cells_speaks_for_itself() -> None:

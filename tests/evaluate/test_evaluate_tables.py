@@ -81,10 +81,10 @@ def test_where_nothing_else_is_known_the_usual_anchors_are_measured(table, k):
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_however_many_jobs(make_table):
     table = make_table(5)
-    once = evaluate(table, "sparse-25", ["linear"], seed=4)
-    assert scored(evaluate(table, "sparse-25", ["linear"], seed=4)) == scored(once)
-    assert scored(evaluate(table, "sparse-25", ["linear"], seed=4, jobs=2)) == scored(once)
-    assert scored(evaluate(table, "sparse-25", ["linear"], seed=5)) != scored(once)
+    once = evaluate(table, "sparse-25", ["linear"], random_state=4)
+    assert scored(evaluate(table, "sparse-25", ["linear"], random_state=4)) == scored(once)
+    assert scored(evaluate(table, "sparse-25", ["linear"], random_state=4, jobs=2)) == scored(once)
+    assert scored(evaluate(table, "sparse-25", ["linear"], random_state=5)) != scored(once)
 
 
 @pytest.mark.slow

@@ -117,7 +117,7 @@ def turns_of_a_deployment(protocol, own):
 
 def run(table, protocol, seed=0):
     log = []
-    done = evaluate(table, protocol, ["spy"], seed=seed, make=lambda name, **parameters: Spy(log, **parameters))
+    done = evaluate(table, protocol, ["spy"], random_state=seed, make=lambda name, **parameters: Spy(log, **parameters))
     return done, log
 
 

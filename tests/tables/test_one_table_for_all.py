@@ -79,7 +79,7 @@ def test_every_verb_takes_the_same_cells_for_measured(name, tmp_path):
     assert (answered["abstained"] == "").all() and np.isfinite(answered["value"]).all()
     _, planner = fewmark.plan(X[cell_columns(X)], data=table, model="mechanistic", screened=False, prior=False)
     assert planner.observed.sum() == n_cells
-    (scores,) = fewmark.evaluate(table, protocol="sparse-25", models=["mechanistic"], screened=False)
+    (scores,) = fewmark.evaluate(table, protocol="sparse-25", model=["mechanistic"], screened=False)
     assert scores["n_cells"] == n_cells
     found = fewmark.assess_strategies(table, strategies=["random"], model="none", charges=Charges(), screened=False)
     assert found.n_cells == n_cells if hasattr(found, "n_cells") else found
@@ -93,9 +93,9 @@ def test_every_verb_refuses_a_table_without_a_value(verb):
     table = grid().drop(columns="e2e_latency_s")
     asked = {
         "predict": lambda: fewmark.predict(table.head(2), data=table, screened=False),
-        "evaluate": lambda: fewmark.evaluate(table, models=["mechanistic"], screened=False),
+        "evaluate": lambda: fewmark.evaluate(table, model=["mechanistic"], screened=False),
         "assess": lambda: fewmark.assess_strategies(table, strategies=["random"], screened=False),
-        "plan": lambda: fewmark.plan(table, data=table, model="none", screened=False)[1],
+        "plan": lambda: fewmark.plan(table, data=table, model="none", screened=False).planner,
     }
     if verb == "plan":  # a plan begins with nothing
         assert not asked[verb]().observed.any()

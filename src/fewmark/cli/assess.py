@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fewmark.cli.choices import Named, NamedChoices
+from fewmark.cli.options import STDOUT, json_option, print_json, seed_option, write_json
 from fewmark.cli.waiting import waiting
-from fewmark.core.files import write_file
 
 if TYPE_CHECKING:
     from fewmark.planning.assess import Assessment
@@ -57,10 +56,8 @@ if TYPE_CHECKING:
 @click.option("--warmup", type=int, default=1, show_default=True, help="Warm-up runs a cell.")
 @click.option("--repeats", type=int, default=3, show_default=True, help="Measured runs a cell.")
 @click.option("--no-screen", is_flag=True, help="Believe every row, faulty ones too.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
-@click.option(
-    "--json", "json_out", type=click.Path(dir_okay=False, writable=True), metavar="OUT", help="Write it as JSON."
-)
+@seed_option()
+@json_option("what was found")
 @click.option("--report", type=click.Path(dir_okay=False), metavar="OUT", help="Draw the frontier: .html, .md, .csv.")
 def command(
     data: str | None,
@@ -78,7 +75,7 @@ def command(
     warmup: int,
     repeats: int,
     no_screen: bool,
-    seed: int,
+    random_state: int,
     json_out: str | None,
     report: str | None,
 ) -> int:
@@ -98,25 +95,29 @@ def command(
             raise click.UsageError("--strategies and --report replay recorded data; --space assesses one plan")
         one = assess_plan(
             space, plan=planned, data=data, store=store, prices=prices, target=target, model=model, charges=charges,
-            screened=not no_screen, seed=seed,
+            screened=not no_screen, random_state=random_state,
         )  # fmt: skip
-        if json_out is not None:
-            write_file(json_out, json.dumps(one.to_dict(), indent=2, allow_nan=False) + "\n")
-        click.echo(_plan(one))
+        _write(json_out, one.to_dict(), _plan(one))
         return 0
     with waiting(lines=True) as progress:
         found = assess_strategies(
             data, store=store, strategies=strategies or ("all",), reference=reference, target=target, model=model,
             relatives=relatives, accuracies=accuracies or ACCURACIES, charges=charges, screened=not no_screen,
-            seed=seed, progress=progress,
+            random_state=random_state, progress=progress,
         )  # fmt: skip
-    if json_out is not None:
-        text = json.dumps(describe(found, charges, reference), indent=2, allow_nan=False)
-        write_file(json_out, text + "\n")
     if report is not None:
         write_report(found, report)
-    click.echo(_table(found))
+    _write(json_out, describe(found, charges, reference), _table(found))
     return 0
+
+
+def _write(json_out: str | None, document: dict[str, Any], text: str) -> None:
+    if json_out == STDOUT:
+        print_json(document)
+        return
+    if json_out is not None:
+        write_json(json_out, document)
+    click.echo(text)
 
 
 def _table(found: Assessment) -> str:

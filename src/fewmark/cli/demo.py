@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from fewmark.cli.choices import Named, NamedChoices
+from fewmark.cli.options import seed_option
 
 
 @click.command("demo", cls=NamedChoices)
@@ -20,7 +21,7 @@ from fewmark.cli.choices import Named, NamedChoices
 @click.option(
     "--model", type=Named("models"), default="mechanistic", show_default=True, help="The model that predicts."
 )
-@click.option("--seed", default=0, show_default=True, help="Seed of prompts, order and the cells to check.")
+@seed_option("prompts, order and the cells to check")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def command(as_json: bool, quiet: bool, **options: Any) -> int:

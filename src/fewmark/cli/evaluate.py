@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from fewmark.cli.choices import Named, NamedChoices
+from fewmark.cli.options import STDOUT, json_option, print_json, seed_option, write_json
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 MIN_HIDDEN_CELLS = 100  # hidden cells of an accelerator, of which a share says something
@@ -28,7 +28,6 @@ MIN_HIDDEN_CELLS = 100  # hidden cells of an accelerator, of which a share says 
 )
 @click.option(
     "--model",
-    "models",
     type=Named("models"),
     multiple=True,
     default=["auto"],
@@ -36,13 +35,13 @@ MIN_HIDDEN_CELLS = 100  # hidden cells of an accelerator, of which a share says 
     help="May be repeated.",
 )
 @click.option("--target", type=Named("targets"), default="throughput_tok_s", show_default=True, help="The metric.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of folds and hidden cells.")
+@seed_option("folds and hidden cells")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Folds side by side.")
 @click.option("--prior", is_flag=True, help="Join what public measurements teach; refused for packaged data.")
 @click.option("--no-screen", is_flag=True, help="Keep faulty rows.")
-@click.option("--json", "out", type=FILE, help="Write the scores as JSON.")
+@json_option("the scores")
 @click.option("--predictions", type=FILE, help="Write every hidden cell's prediction as CSV.")
-def command(no_screen: bool, out: Path | None, models: tuple[str, ...], **options: Any) -> None:
+def command(no_screen: bool, json_out: str | None, model: tuple[str, ...], **options: Any) -> None:
     """Score models by what they say of cells that they have not seen.
 
     PROTOCOL is one of those of the reference, several of them separated by commas, or all; each is shown, and saved,
@@ -54,23 +53,23 @@ def command(no_screen: bool, out: Path | None, models: tuple[str, ...], **option
 
     def keep(summary: dict[str, Any]) -> None:
         done.append(summary)
-        _show(summary)
-        if out is not None:
-            _write(out, done[0] if len(done) == 1 else {"evaluations": done})
+        if json_out != STDOUT:
+            _show(summary)
+            if json_out is not None:
+                write_json(json_out, document())
+
+    def document() -> dict[str, Any]:
+        return done[0] if len(done) == 1 else {"evaluations": done}
 
     evaluate(
-        models=models,
+        model=model,
         screened=not no_screen,
         progress=lambda text: click.echo(f"{text} …", err=True),
         result=keep,
         **options,
     )
-
-
-def _write(out: Path, document: dict[str, Any]) -> None:
-    from fewmark.core.files import write_file
-
-    write_file(out, json.dumps(document, indent=2) + "\n")
+    if json_out == STDOUT:
+        print_json(document())
 
 
 def _show(summary: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from fewmark.cli.choices import Named, NamedChoices
+from fewmark.cli.options import seed_option
 
 JOINED = "{} public measurements joined what was measured (--no-prior leaves them away)"
 
@@ -20,9 +21,7 @@ JOINED = "{} public measurements joined what was measured (--no-prior leaves the
 @click.option(
     "--target", type=Named("targets"), default="throughput_tok_s", show_default=True, help="The metric to predict."
 )
-@click.option(
-    "--seed", "random_state", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random."
-)
+@seed_option()
 @click.option("--no-screen", is_flag=True, help="Learn from faulty rows, too.")
 @click.option("--prior/--no-prior", default=True, help="Whether public measurements join where little is measured.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The model file.")

@@ -7,6 +7,7 @@ import json
 import click
 
 from fewmark.cli.choices import Named, NamedChoices
+from fewmark.cli.options import seed_option
 from fewmark.cli.waiting import waiting
 
 
@@ -46,7 +47,7 @@ from fewmark.cli.waiting import waiting
 @click.option("--no-screen", is_flag=True, help="Believe every row, faulty ones too.")
 @click.option("--prior/--no-prior", default=True, help="Whether public measurements join where little is measured.")
 @click.option("--no-cache", is_flag=True, help="Fit anew, even if the same data were fitted before.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
+@seed_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the next cells as JSON.")
 def command(
     space: str,
@@ -65,7 +66,7 @@ def command(
     no_screen: bool,
     prior: bool,
     no_cache: bool,
-    seed: int,
+    random_state: int,
     as_json: bool,
 ) -> int:
     """Which cells of a space are worth measuring next: most is learned from them for each second they take.
@@ -80,11 +81,13 @@ def command(
 
     charges = Charges(load_s=load_s, warmup=warmup, repeats=repeats)
     with waiting() as progress:
-        chosen, planner = plan(
+        found = plan(
             space, data=data, store=store, ask=ask, out=out, target=target, model=model, strategy=strategy,
-            target_error=target_error, forbid=forbid, charges=charges, screened=not no_screen, seed=seed,
+            target_error=target_error, forbid=forbid, charges=charges, screened=not no_screen,
+            random_state=random_state,
             prior=prior, cache=not no_cache, progress=progress,
         )  # fmt: skip
+    chosen, planner = found.cells, found.planner
     shown = ["input_tokens", "output_tokens", *LOAD_COLUMNS, "expected_gain", "predicted_cost_s"]
     names = [*(name for name in ("engine", "model", "accelerator") if name in chosen), *shown]
     names += ["forecast_error_before", "forecast_error_after"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from fewmark.cli.choices import Named, NamedChoices
+from fewmark.cli.options import print_json, seed_option
 from fewmark.cli.waiting import waiting
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -26,12 +27,11 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--target", type=Named("targets"), default="throughput_tok_s", show_default=True, help="The metric.")
 @click.option("--confidence-level", default=0.9, show_default=True, help="Of the intervals.")
 @click.option("--no-cache", is_flag=True, help="Fit anew, even if the same data were fitted before.")
-@click.option(
-    "--seed", "random_state", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random."
-)
+@seed_option()
 @click.option("--no-screen", is_flag=True, help="Learn from faulty rows, too.")
 @click.option("--prior/--no-prior", default=True, help="Whether public measurements join where little is measured.")
-@click.option("--out", type=FILE, help="Where to write the predictions (.csv or .parquet); without it, CSV to stdout.")
+@click.option("--out", type=FILE, help="Write the predictions there (.csv or .parquet).  [default: print CSV]")
+@click.option("--json", "as_json", is_flag=True, help="Print the predictions as JSON.")
 def command(
     data: str | None,
     store: str | None,
@@ -45,6 +45,7 @@ def command(
     prior: bool,
     no_cache: bool,
     out: Path | None,
+    as_json: bool,
 ) -> int:
     """Predict cases with intervals.
 
@@ -76,9 +77,12 @@ def command(
     for reason in dict.fromkeys(predicted.attrs["may_not_fit"]):
         click.echo(f"note: {reason}", err=True)
     silent = int((predicted["abstained"] != "").sum())
-    if out is None:
+    if as_json:
+        rows = written(predicted).astype(object)
+        print_json(rows.where(rows.notna(), None).to_dict("records"))
+    elif out is None:
         click.echo(csv_text(written(predicted), list(map(str, predicted))), nl=False)
-    else:
+    if out is not None:
         click.echo(f"wrote {len(predicted)} predictions to {out}", err=True)
     if silent:
         reasons = predicted.loc[predicted["abstained"] != "", "abstained"].value_counts()

@@ -11,6 +11,7 @@ import click
 
 from fewmark.cli.choices import Named, NamedChoices
 from fewmark.cli.figures import UNKNOWN, figure, heading, text_table, with_interval
+from fewmark.cli.options import seed_option
 from fewmark.cli.waiting import waiting
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ LEAST_CHANCE: Final = 0.05  # of running, as in `fewmark.models.feasibility`
 @click.option("--no-screen", is_flag=True, help="Believe every row, faulty ones too.")
 @click.option("--prior/--no-prior", default=True, help="Whether public measurements join where little is measured.")
 @click.option("--no-cache", is_flag=True, help="Fit anew, even if the same data were fitted before.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
+@seed_option()
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of price files.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(
@@ -69,7 +70,7 @@ def command(
     no_screen: bool,
     prior: bool,
     no_cache: bool,
-    seed: int,
+    random_state: int,
     schema: bool,
     as_json: bool,
 ) -> int:
@@ -88,7 +89,8 @@ def command(
         answer = recommend(
             slo, prices=prices, data=data, store=store, space=space, input_tokens=input_tokens,
             output_tokens=output_tokens, model=model, region=region, spot=spot, demand_tok_s=demand_tok_s,
-            assurance=assurance, screened=not no_screen, seed=seed, prior=prior, cache=not no_cache, progress=progress,
+            assurance=assurance, screened=not no_screen, random_state=random_state,
+            prior=prior, cache=not no_cache, progress=progress,
         )  # fmt: skip
     if out is not None:
         from fewmark.interop import write_table

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from fewmark.cli.choices import Named, NamedChoices
+from fewmark.cli.options import seed_option
 from fewmark.cli.waiting import waiting
 
 
@@ -23,12 +24,10 @@ from fewmark.cli.waiting import waiting
     "--model", type=Named("models"), default="mechanistic", show_default=True, help="The model that predicts."
 )
 @click.option("--target", type=Named("targets"), help="The metric  [default: the one with the most values].")
-@click.option(
-    "--confidence-level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.9, show_default=True
-)
+@click.option("--confidence-level", type=float, default=0.9, show_default=True, help="Of the intervals.")
 @click.option("--prior/--no-prior", default=True, help="Whether public measurements join where little is measured.")
 @click.option("--no-cache", is_flag=True, help="Fit anew, even if the same data were fitted before.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@seed_option()
 def command(
     out: Path,
     store: str | None,
@@ -38,7 +37,7 @@ def command(
     confidence_level: float,
     prior: bool,
     no_cache: bool,
-    seed: int,
+    random_state: int,
 ) -> None:
     """Write one file that shows it all: OUT.html (or .md, .json, .csv).
 
@@ -55,7 +54,7 @@ def command(
             model=model,
             target=target,
             confidence_level=confidence_level,
-            random_state=seed,
+            random_state=random_state,
             prior=prior,
             cache=not no_cache,
             progress=progress,

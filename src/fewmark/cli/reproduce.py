@@ -7,22 +7,29 @@ from pathlib import Path
 
 import click
 
+from fewmark.cli.options import seed_option
+
 
 @click.command("reproduce")
 @click.argument("paper", type=click.Choice(["ala"]))
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="ala-reproduction", show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@seed_option()
 @click.option("--jobs", type=int, default=2, show_default=True, help="Processes; -1 for all cores.")
 @click.option(
     "--backend", metavar="NAME", help="Where they run: a joblib backend, ray or dask  [default: this machine]."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the claims and verdicts as JSON.")
-def command(paper: str, out: Path, seed: int, jobs: int, backend: str | None, as_json: bool) -> None:
+def command(paper: str, out: Path, random_state: int, jobs: int, backend: str | None, as_json: bool) -> None:
     """Reproduce a paper's evaluation on the packaged data: figures and a page of claims and verdicts in OUT."""
     from fewmark.verbs.reproduce import reproduce, summary
 
     questions = reproduce(
-        paper, out, seed=seed, jobs=jobs, backend=backend, progress=lambda text: click.echo(f"{text} …", err=True)
+        paper,
+        out,
+        random_state=random_state,
+        jobs=jobs,
+        backend=backend,
+        progress=lambda text: click.echo(f"{text} …", err=True),
     )
     if as_json:
         click.echo(json.dumps(summary(questions), indent=2))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
-from fewmark.core.files import write_file
+from fewmark.cli.options import STDOUT, json_option, print_json, write_json
 
 EXAMPLES = 3  # rows shown for each rule; the JSON has them all
 
@@ -15,8 +14,8 @@ EXAMPLES = 3  # rows shown for each rule; the JSON has them all
 @click.command("screen")
 @click.option("--data", metavar="FILE", help="Screen a result file or a packaged dataset, instead of the store.")
 @click.option("--store", metavar="URL", help="Screen this store  [default: FEWMARK_STORE or sqlite:///fewmark.db].")
-@click.option("--json", "out", metavar="OUT", help="Write every finding as JSON; - is standard output.")
-def command(data: str | None, store: str | None, out: str | None) -> None:
+@json_option("every finding")
+def command(data: str | None, store: str | None, json_out: str | None) -> None:
     """Find faulty or suspect rows, and say why. Nothing is changed or deleted.
 
     Models do not see rows marked exclude, see rows marked correct as corrected, and see rows marked warn as they are.
@@ -24,12 +23,12 @@ def command(data: str | None, store: str | None, out: str | None) -> None:
     from fewmark.verbs.screen import screen
 
     result = screen(data, store=store).to_dict()
-    if out == "-":
-        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+    if json_out == STDOUT:
+        print_json(result)
         return
-    if out is not None:
-        write_file(out, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-        click.echo(f"wrote {out}", err=True)
+    if json_out is not None:
+        write_json(json_out, result)
+        click.echo(f"wrote {json_out}", err=True)
     click.echo(_summary(result))
 
 

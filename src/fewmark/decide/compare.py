@@ -23,6 +23,7 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from fewmark.core.errors import InputError
+from fewmark.core.fractions import require_fraction
 from fewmark.tables.arrays import FloatArray, IntArray
 
 Verdict: TypeAlias = Literal["PASS", "FAIL", "INCONCLUSIVE"]
@@ -120,10 +121,8 @@ def compare(
     InputError
         If a number is not possible, or a side lacks a cell.
     """
-    if not 0 < threshold < 1:
-        raise InputError("the threshold must be a fraction between 0 and 1", got=threshold, hint="0.1 is 10%")
-    if not 0 < confidence_level < 1:
-        raise InputError("the confidence level must be between 0 and 1", got=confidence_level)
+    require_fraction("the threshold", threshold)
+    require_fraction("the confidence level", confidence_level)
     m = int(cell_a.max(initial=-1)) + 1
     a, b = _Side.of(y_a, cell_a, m), _Side.of(y_b, cell_b, m)
     sign = -1.0 if higher_is_better else 1.0

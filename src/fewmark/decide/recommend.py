@@ -33,6 +33,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
+from fewmark.core.fractions import require_fraction
 from fewmark.core.values import Advice
 from fewmark.decide.names import candidate_names
 from fewmark.decide.slo import Distribution, Objective
@@ -113,8 +114,7 @@ def recommend(
     n = len(cells)
     if not n:
         raise InputError("there is nothing to choose from", hint="give measured data, or a space of cells")
-    if not 0 < assurance < 1:
-        raise InputError("the assurance is a probability between 0 and 1", got=assurance)
+    require_fraction("the assurance", assurance)
     measured = np.asarray(measured, dtype=bool)
     throughput = bounded(throughput, cells, measured)
     met = np.column_stack([belief.probability(objective) for objective, belief in objectives]) if objectives else None

@@ -9,7 +9,7 @@ settings of one deployment are mostly wrong together, and which of them is bette
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,15 +42,20 @@ class Objective:
     def parse(cls, text: str) -> Objective:
         """From ``ttft_s=0.5``. Raises `InputError` if the metric is unknown or the limit no positive number."""
         name, sign, value = text.partition("=")
+        return cls.of(name, value if sign else None, got=text)
+
+    @classmethod
+    def of(cls, name: str, value: object, *, got: object = None) -> Objective:
+        """From a metric's name and its limit. Raises `InputError` as `parse` does."""
         name = SHORT_NAMES.get(name.strip(), name.strip())
-        if not sign or name not in ALL_TARGETS:
+        if value is None or name not in ALL_TARGETS:
             raise InputError(
                 "an SLO is a metric and its limit, as in ttft_s=0.5 or ttft_p99_s=2",
-                got=text,
+                got={name: value} if got is None else got,
                 hint=f"of {', '.join(ALL_TARGETS)}",
             )
         try:
-            limit = float(value)
+            limit = float(str(value))
         except ValueError:
             limit = math.nan
         if not (math.isfinite(limit) and limit > 0):
@@ -70,9 +75,18 @@ class Objective:
         return f"{self.metric} {'≥' if self.higher_is_better else '≤'} {self.limit:g}"
 
 
-def parse_objectives(texts: Iterable[str]) -> list[Objective]:
-    """One objective a metric. Raises `InputError` if one is wrong or a metric has two."""
-    out = [Objective.parse(text) for text in texts]
+def parse_objectives(slo: str | Iterable[str] | Mapping[str, float]) -> list[Objective]:
+    """One objective a metric, from texts (``ttft_s=0.5``) or a mapping of metrics to their limits.
+
+    Raises
+    ------
+    InputError
+        If one is wrong or a metric has two.
+    """
+    if isinstance(slo, Mapping):
+        out = [Objective.of(name, limit) for name, limit in slo.items()]
+    else:
+        out = [Objective.parse(text) for text in ([slo] if isinstance(slo, str) else slo)]
     twice = {o.metric for o in out if sum(other.metric == o.metric for other in out) > 1}
     if twice:
         raise InputError("a metric has one limit", got=sorted(twice))

@@ -49,7 +49,7 @@ def evaluate(
     models: Sequence[str],
     *,
     target: str = "throughput_tok_s",
-    seed: int = 0,
+    random_state: int = 0,
     jobs: int = 1,
     make: MakeModel = make_model,
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
@@ -81,14 +81,14 @@ def evaluate(
     X, y = target_cells(table, target)
     cells = read_cells(X)
     accelerators = _accelerators(X)
-    rounds = list(turns(protocol, cells, accelerators, seed))
+    rounds = list(turns(protocol, cells, accelerators, random_state))
     if not rounds:
         got = "deployments with too few (input, output) pairs"
         raise InputError(f"{protocol} hides nothing of this table", got=got)
     tasks = [(name, turn) for name in dict.fromkeys(models) for turn in rounds]
 
     def run(name: str, turn: Turn) -> tuple[str, Turn, pd.DataFrame, float, float]:
-        model = make(name, target=target, random_state=seed, **(parameters or {}).get(name, {}))
+        model = make(name, target=target, random_state=random_state, **(parameters or {}).get(name, {}))
         return (name, turn, *_play(model, turn, X, y, cells))
 
     played = Parallel(n_jobs=jobs)(delayed(run)(name, turn) for name, turn in tasks)
@@ -104,7 +104,7 @@ def evaluate(
     summary = {
         "protocol": protocol,
         "target": target,
-        "seed": seed,
+        "seed": random_state,
         "n_deployments": len(eligible_deployments(cells)),
         "n_cells": len(cells),
         "models": out,

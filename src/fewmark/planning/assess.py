@@ -73,7 +73,7 @@ class Contender:
         return f"{self.strategy} to {100 * (1 - self.target_error):g}%{' mean' if self.mean_error else ''}"
 
 
-@dataclass
+@dataclass(repr=False)
 class Assessment:
     """What `assess` finds; `to_dict` is its JSON."""
 
@@ -82,6 +82,15 @@ class Assessment:
     subjects: Sequence[Subject]
     replays: dict[str, list[Replay]] = field(default_factory=dict)
     contenders: dict[str, Contender] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        lines = [f"Assessment({self.target}): {len(self.subjects)} deployments; medians against the reference"]
+        for name in self.replays:
+            row = self.summary(name)
+            speed_up = "unknown" if row["speed_up"] is None else f"{row['speed_up']:.1f}x"
+            accuracy = "unknown" if row["relative_accuracy"] is None else f"{row['relative_accuracy']:.1%}"
+            lines.append(f"  {name}: {speed_up} faster, {row['n_cells']:.0f} cells, relative accuracy {accuracy}")
+        return "\n".join(lines)
 
     def summary(self, name: str) -> dict[str, Any]:
         """Medians over deployments for one contender.

@@ -16,7 +16,7 @@ from fewmark.tables.arrays import FloatArray, IntArray
 from fewmark.tables.repeats import measured_cells
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PlanAccount:
     """Costs, coverage and, where reference values are known, the true accuracy; the forecast errors before and after.
 
@@ -27,6 +27,14 @@ class PlanAccount:
     before: Forecast
     after: Forecast
     n_measured: int
+
+    def __repr__(self) -> str:
+        plan, reference = self.account.plan, self.account.reference
+        return (
+            f"PlanAccount: {plan.n_cells} of {reference.n_cells} cells ({self.n_measured} measured), "
+            f"{plan.time_s:.1f} s of {reference.time_s:.1f} s; forecast median error {self.before.median_ape:.1%} now, "
+            f"{self.after.median_ape:.1%} after the plan"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""

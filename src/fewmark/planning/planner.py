@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
+from fewmark.core.fractions import require_fraction
 from fewmark.evaluation.meta_metrics import Charges
 from fewmark.planning.belief import MIN_TOLD, Belief, Forecast, Observation
 from fewmark.planning.space import Space
@@ -82,8 +83,8 @@ class Planner:
         self.weights = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
         if self.weights.shape != (n,) or (self.weights < 0).any() or not self.weights.sum() > 0:
             raise InputError("weights must be at least 0, one a cell, not all 0", got=self.weights[:5].tolist())
-        if target_error is not None and not 0 < target_error < 1:
-            raise InputError("the error to reach is a fraction between 0 and 1", got=target_error, hint="0.05 is 5%")
+        if target_error is not None:
+            require_fraction("the error to reach", target_error)
         self._given_latency = latency_s
         self.forbidden = np.zeros(n, dtype=bool) if forbidden is None else np.asarray(forbidden, dtype=bool)
         self.failed = np.zeros(n, dtype=bool)
@@ -92,6 +93,12 @@ class Planner:
         self.passed = np.zeros(n, dtype=bool)
         self.loaded: set[int] = set()
         self.n_relatives = n_relatives
+
+    def __repr__(self) -> str:
+        return (
+            f"Planner({self.target}: {len(self.space)} cells, {int(self.observed.sum())} measured, "
+            f"{int(self.failed.sum())} failed, strategy {self.strategy.name})"
+        )
 
     @property
     def observed(self) -> BoolArray:

@@ -25,7 +25,7 @@ MAX_INCLUDED: Final = 200  # suites
 MAX_INCLUDED_CASES: Final = 1_000_000  # with repetitions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Suite:
     """Cases to measure, and how. `cases` are unique and in the order written; `settings` holds only what was set.
 
@@ -38,6 +38,9 @@ class Suite:
     cases: tuple[Case, ...]
     settings: FrozenMap
     auto: tuple[Case, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Suite({self.name!r}, {len(self.cases)} cases: {self.title})"
 
 
 def suite_names() -> tuple[str, ...]:

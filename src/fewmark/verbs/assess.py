@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from fewmark.core import Card, Chart, InputError, Series, Table
 from fewmark.core.files import write_file
+from fewmark.core.fractions import require_fraction
 from fewmark.core.metrics import ALL_TARGETS
 from fewmark.decide.cost import hourly_cost, power_w
 from fewmark.decide.prices import load_prices
@@ -40,7 +41,7 @@ def assess_strategies(
     accuracies: Sequence[float] = ACCURACIES,
     charges: Charges | None = None,
     screened: bool = True,
-    seed: int = 0,
+    random_state: int = 0,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Assessment:
     """Replay strategies on the deployments of a table of measurements, each in turn the new one.
@@ -61,8 +62,8 @@ def assess_strategies(
     """
     if target not in ALL_TARGETS:
         raise InputError("unknown target", got=target, hint=f"one of {', '.join(ALL_TARGETS)}")
-    if any(not 0 < accuracy < 1 for accuracy in accuracies):
-        raise InputError("an accuracy to reach is a fraction between 0 and 1", got=list(accuracies))
+    for accuracy in accuracies:
+        require_fraction("an accuracy to reach", accuracy)
     if model != NO_MODEL and model not in model_names():
         raise InputError("no model by that name", got=model, hint=f"one of {', '.join(model_names())}, or none")
     contenders = _contenders(strategies, accuracies)
@@ -74,14 +75,20 @@ def assess_strategies(
         )
 
     def make() -> Model:
-        return make_model(model, target=target, random_state=seed)
+        return make_model(model, target=target, random_state=random_state)
 
     found = subjects(
         known, target, None if model == NO_MODEL else make, relatives=relatives, reference=reference,
-        random_state=seed, progress=progress,
+        random_state=random_state, progress=progress,
     )  # fmt: skip
     return assess(
-        found, contenders, target=target, relatives=relatives, charges=charges, random_state=seed, progress=progress
+        found,
+        contenders,
+        target=target,
+        relatives=relatives,
+        charges=charges,
+        random_state=random_state,
+        progress=progress,
     )
 
 
@@ -96,7 +103,7 @@ def assess_plan(
     model: str = "auto",
     charges: Charges | None = None,
     screened: bool = True,
-    seed: int = 0,
+    random_state: int = 0,
 ) -> PlanAccount:
     """The meta-metrics of one plan against measuring its whole space.
 
@@ -114,8 +121,8 @@ def assess_plan(
     """
     known = read_known(data, store, screened=screened)
     cells = read_cases(space, known)
-    fitted = None if model == NO_MODEL else make_model(model, target=target, random_state=seed)
-    planner = make_planner(known, cells, fitted, target=target, charges=charges, random_state=seed)
+    fitted = None if model == NO_MODEL else make_model(model, target=target, random_state=random_state)
+    planner = make_planner(known, cells, fitted, target=target, charges=charges, random_state=random_state)
     priced = None if prices is None else load_prices(prices)
     alone = planner.space.cells.assign(accelerator_count=1.0, tensor_parallel_size=1.0)
     return account_for(

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from fewmark.core import InputError
+from fewmark.core.fractions import require_fraction
 from fewmark.core.metrics import METRICS, TARGETS
 from fewmark.decide import compare as statistics
 from fewmark.decide.compare import Comparison, Verdict
@@ -27,7 +28,7 @@ LATENCIES_FIRST: Final = ("e2e_latency_s", "tpot_s", "ttft_s")
 MORE_FAILED: Final = 0.01  # of all requests, from which on more failed ones are said
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Compared:
     """What `fewmark compare` found.
 
@@ -51,6 +52,11 @@ class Compared:
     common: CommonCells
     counts: Mapping[str, int]
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            (f"Compared {self.names[0]} with {self.names[1]}. {self.words}", *map("  note: {}".format, self.notes))
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON of `fewmark compare --json`."""
@@ -112,8 +118,8 @@ def compare(
     known = (*METRICS, "power_w")
     if metric is not None and metric not in known:
         raise InputError("unknown metric", got=metric, hint=f"one of {', '.join(known)}")
-    if not 0 < threshold < 1:
-        raise InputError("the threshold must be a fraction between 0 and 1", got=threshold, hint="0.1 is 10%")
+    require_fraction("the threshold", threshold)
+    require_fraction("the confidence level", confidence_level)
     if not 0 <= length_tolerance < 1:
         raise InputError("the tolerance of lengths must be a fraction between 0 and 1", got=length_tolerance)
     notes: list[str] = []

@@ -79,7 +79,7 @@ def demo(
     n_check: int = 15,
     model: str = "mechanistic",
     confidence_level: float = 0.9,
-    seed: int = 0,
+    random_state: int = 0,
     quiet: bool = False,
     tell: Callable[[str], None] = lambda text: None,
 ) -> DemoResult:
@@ -104,14 +104,14 @@ def demo(
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     grid = from_measurements(Measurement(case) for case in cases)
-    predictor = make_model(model, target=TARGET, random_state=seed)
+    predictor = make_model(model, target=TARGET, random_state=random_state)
     chosen = sorted(int(position) for position in predictor.design(grid, n_measure))
     unseen = sorted(set(range(len(cases))) - set(chosen))
-    checked = sorted(np.random.default_rng(seed).choice(unseen, n_check, replace=False).tolist())
+    checked = sorted(np.random.default_rng(random_state).choice(unseen, n_check, replace=False).tolist())
 
     with open_store(f"sqlite:///{folder / 'measurements.db'}") as store:
         tell(f"{len(cases)} cells of {cases[0].deployment.label}. Measuring {n_measure} that the model chose …")
-        measured = _measure(store, [cases[i] for i in chosen], seed=seed, quiet=quiet)
+        measured = _measure(store, [cases[i] for i in chosen], random_state=random_state, quiet=quiet)
         known = from_measurements(measured)
         predictor.fit(known, known[TARGET].to_numpy(float))
         predicted = grid.assign(**predictor.answer(grid, confidence_level).columns())
@@ -120,8 +120,8 @@ def demo(
         )
         forecast = predictor.forecast_error(grid.iloc[checked])
         tell(f"Predicted the other {len(unseen)} with {confidence_level:.0%} intervals. Measuring {n_check} unseen …")
-        truth = _measure(store, [cases[i] for i in checked], seed=seed, quiet=quiet)
-        drift = _drift(store, measured, seed=seed)
+        truth = _measure(store, [cases[i] for i in checked], random_state=random_state, quiet=quiet)
+        drift = _drift(store, measured, random_state=random_state)
     compared = _compare(from_measurements(truth), predicted.iloc[checked])
     value, found = compared["value"].to_numpy(float), compared[TARGET].to_numpy(float)
     inside = (compared["low"].to_numpy(float) <= found) & (found <= compared["high"].to_numpy(float))
@@ -159,9 +159,9 @@ def demo(
     return result
 
 
-def _measure(store: Store, cases: Sequence[Case], *, seed: int, quiet: bool) -> list[Measurement]:
+def _measure(store: Store, cases: Sequence[Case], *, random_state: int, quiet: bool) -> list[Measurement]:
     """The ok measurements of the cases, old and new; at least half of them, and never fewer than three."""
-    runner = Runner(store, RunSettings(policy=Policy(max_repeats=MAX_REPEATS), seed=seed), quiet=quiet)
+    runner = Runner(store, RunSettings(policy=Policy(max_repeats=MAX_REPEATS), seed=random_state), quiet=quiet)
     report: RunReport = runner.run(cases)
     wanted = {case.case_id: position for position, case in enumerate(cases)}
     found: dict[str, Measurement] = {}
@@ -173,11 +173,11 @@ def _measure(store: Store, cases: Sequence[Case], *, seed: int, quiet: bool) -> 
     return [found[case_id] for case_id in wanted if case_id in found]
 
 
-def _drift(store: Store, measured: Sequence[Measurement], *, seed: int) -> float:
+def _drift(store: Store, measured: Sequence[Measurement], *, random_state: int) -> float:
     """By how much longer, as a fraction, the last of the first cells take when they are measured again now."""
     sentinels = {m.case.case_id: m for m in measured[-N_SENTINELS:]}
     with open_store("sqlite:///:memory:") as apart:
-        settings = RunSettings(policy=Policy(max_repeats=MAX_REPEATS), seed=seed + 1)
+        settings = RunSettings(policy=Policy(max_repeats=MAX_REPEATS), seed=random_state + 1)
         again = Runner(apart, settings, quiet=True).run([m.case for m in sentinels.values()]).measurements
     store.add(again)
     ratios = [

@@ -14,12 +14,17 @@ from fewmark.runner.worker.process import WorkerGoneError, WorkerProcess
 START_TIMEOUT_S = 60.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Examination:
     """What was found. `noise` holds the probe's numbers: `scatter`, `lost_fraction`, `steal_s`, `rounds`."""
 
     findings: tuple[Finding, ...]
     noise: dict[str, Any]
+
+    def __repr__(self) -> str:
+        advised = {found.name: f" → {found.advice}" if found.advice else "" for found in self.findings}
+        lines = (f"  {found.verdict:<8}{found.name}: {found.seen}{advised[found.name]}" for found in self.findings)
+        return "\n".join((f"Examination: {'ok' if self.ok else 'not ok'}", *lines))
 
     @property
     def ok(self) -> bool:

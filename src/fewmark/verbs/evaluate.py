@@ -23,9 +23,9 @@ def evaluate(
     *,
     store: str | None = None,
     protocol: str = "interpolate-length",
-    models: Sequence[str] = ("auto",),
+    model: str | Sequence[str] = "auto",
     target: str = "throughput_tok_s",
-    seed: int = 0,
+    random_state: int = 0,
     screened: bool = True,
     jobs: int = 1,
     prior: bool = False,
@@ -61,8 +61,9 @@ def evaluate(
     for name in wanted:
         if name not in PROTOCOLS:
             raise InputError("no such protocol", got=name, hint=f"one of {', '.join(PROTOCOLS)}, or all")
-    for model in models:
-        make_model(model, target=target)
+    models = [model] if isinstance(model, str) else list(model)
+    for name in models:
+        make_model(name, target=target)
     table = data if isinstance(data, pd.DataFrame) else read_source(data, store=store, screened=screened)
     if prior:
         _refuse_packaged(table, target)
@@ -71,7 +72,13 @@ def evaluate(
     for name in wanted:
         progress(name)
         done = run_protocol(
-            table, name, models, target=target, seed=seed, jobs=jobs, make=partial(make_model, prior=prior)
+            table,
+            name,
+            models,
+            target=target,
+            random_state=random_state,
+            jobs=jobs,
+            make=partial(make_model, prior=prior),
         )
         result(done.summary)
         summaries.append(done.summary)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -23,6 +25,39 @@ from fewmark.verbs.source import Tabular, named_columns, read_cases, read_source
 NO_MODEL = "none"
 
 
+class Plan(NamedTuple):
+    """The cells to measure next, and the planner that chose them.
+
+    Unpacks into the two: ``cells, planner = fewmark.plan(…)``.
+
+    Attributes
+    ----------
+    cells : DataFrame
+        Best first, with `expected_gain`, `predicted_cost_s`, `forecast_error_before` and `forecast_error_after`
+        (fractions); no row where nothing more is needed or nothing is left.
+    planner : Planner
+        Knows the space, what was measured of it, and what it forecasts.
+    """
+
+    cells: pd.DataFrame
+    planner: Planner
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; unknown is null."""
+        rows = self.cells.astype(object).where(self.cells.notna(), None)
+        return {"cells": rows.to_dict("records"), "forecast": asdict(self.planner.forecast())}
+
+    def __repr__(self) -> str:
+        now = f"forecast median error {self.planner.forecast().median_ape:.1%}"
+        if self.cells.empty:
+            return f"Plan: nothing to measure; {now}\n{self.planner!r}"
+        after = float(self.cells["forecast_error_after"].iloc[-1])
+        known = self.cells[[name for name in self.cells if self.cells[name].notna().any()]]
+        cost_s = float(self.cells["predicted_cost_s"].sum())
+        head = f"Plan: {len(self.cells)} cells to measure next ({cost_s:.1f} s); {now}, afterwards {after:.1%}"
+        return f"{head}\n{known.to_string(index=False, max_rows=20)}\n{self.planner!r}"
+
+
 @single_threaded
 def plan(
     space: Tabular,
@@ -38,13 +73,13 @@ def plan(
     forbid: Sequence[str] = (),
     charges: Charges | None = None,
     screened: bool = True,
-    seed: int = 0,
+    random_state: int = 0,
     prior: bool = True,
     cache: bool = True,
     progress: Callable[[str], None] = lambda text: None,
     models: FittedModels | None = None,
-) -> tuple[pd.DataFrame, Planner]:
-    """The next cells, best first (none once it is accurate enough), and the planner; writes the cells to `out`.
+) -> Plan:
+    """Choose the cells of a space that are worth measuring next.
 
     Parameters
     ----------
@@ -66,7 +101,7 @@ def plan(
         raise InputError("ask for at least one cell", got=ask)
     progress("reading")
     known = read_known(data, store, screened=screened)
-    fitted = None if model == NO_MODEL else make_model(model, target=target, random_state=seed, prior=prior)
+    fitted = None if model == NO_MODEL else make_model(model, target=target, random_state=random_state, prior=prior)
     cells = read_cases(space, known)
     n_lent = 0
     if prior and fitted is not None:
@@ -75,7 +110,7 @@ def plan(
     models = models or FittedModels(cache_folder() if cache else None)
     planner = make_planner(
         known, cells, fitted, target=target, strategy=strategy, charges=charges,
-        target_error=target_error, forbid=forbid, n_relatives=n_lent, random_state=seed, models=models,
+        target_error=target_error, forbid=forbid, n_relatives=n_lent, random_state=random_state, models=models,
     )  # fmt: skip
     models.keep()
     progress(f"choosing among {len(planner.space):,} cells")
@@ -83,7 +118,7 @@ def plan(
     if out is not None:
         own = [name for name in named_columns(space, cells) if name not in COLUMNS]
         write_table(chosen, out, columns=[*own, *COLUMNS])
-    return chosen, planner
+    return Plan(chosen, planner)
 
 
 def read_known(data: Tabular | None, store: str | None, *, screened: bool) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fewmark.core import CANONICAL_COLUMNS, InputError, Prediction
+from fewmark.core.fractions import require_fraction
 from fewmark.interop import to_measurements, write_table
 from fewmark.models.base import ANSWER_COLUMNS, Answers, Model
 from fewmark.models.cache import FittedModels, cache_folder
@@ -63,8 +64,7 @@ def predict(
     InputError, FormatError, StoreError, ModelError
         If the request is wrong or the model cannot learn from the data.
     """
-    if not 0 < confidence_level < 1:
-        raise InputError("the confidence level must lie between 0 and 1", got=confidence_level)
+    require_fraction("the confidence level", confidence_level)
     known = table = None
     models = FittedModels(cache_folder() if cache else None)
     if model_file is not None:

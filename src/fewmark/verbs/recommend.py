@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,9 +33,10 @@ from fewmark.verbs.learning import fitted_model
 from fewmark.verbs.source import Tabular, read_cases, read_source
 
 RATE = "throughput_tok_s"
+SHOWN = 10  # candidates in a repr
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
     """A recommendation and its money: `cells` are the candidates, `currency` the unit (None: accelerators count)."""
 
@@ -58,10 +59,22 @@ class Answer:
         both = replace(self.recommendation, table=self.table)
         return {"currency": self.currency, **both.to_dict()}
 
+    def __repr__(self) -> str:
+        table, chosen = self.table, self.recommendation.chosen
+        shown = table[[name for name in table if table[name].notna().any()]].head(SHOWN)
+        if chosen is None:
+            head = "Answer: no candidate meets the objectives with the assurance asked for"
+        else:
+            sure = f"meets all with {float(table['probability'].loc[chosen]):.0%}"
+            money = "" if self.currency is None else f", costs in {self.currency}"
+            head = f"Answer: candidate {chosen} of {len(table)}, {sure}{money}"
+        rest = f"\n… and {len(table) - SHOWN} more in .table" if len(table) > SHOWN else ""
+        return f"{head}\n{shown.to_string(float_format=lambda value: f'{value:.4g}')}{rest}"
+
 
 @single_threaded
 def recommend(
-    slo: Sequence[str] = (),
+    slo: str | Sequence[str] | Mapping[str, float] = (),
     *,
     prices: str | Path | Prices | None = None,
     data: Tabular | None = None,
@@ -75,7 +88,7 @@ def recommend(
     demand_tok_s: float | None = None,
     assurance: float = 0.9,
     screened: bool = True,
-    seed: int = 0,
+    random_state: int = 0,
     prior: bool = True,
     cache: bool = True,
     progress: Callable[[str], None] = lambda text: None,
@@ -124,7 +137,7 @@ def recommend(
             )
     hourly = _hourly(cells, priced, region, spot, advice)
     models = models or FittedModels(cache_folder() if cache else None)
-    learn = partial(fitted_model, known, model, models=models, random_state=seed, prior=prior)
+    learn = partial(fitted_model, known, model, models=models, random_state=random_state, prior=prior)
     progress(f"fitting {model} to {len(known):,} rows: {RATE}")
     throughput, provenance, n_public = _believe(learn, RATE, cells)
     assert throughput.measured is not None
@@ -138,7 +151,7 @@ def recommend(
     progress(f"ranking {len(cells):,} candidates")
     found = rank(
         cells, throughput, hourly, beliefs, throughput.measured,
-        feasible=feasibility(cells, known), assurance=assurance, random_state=seed,
+        feasible=feasibility(cells, known), assurance=assurance, random_state=random_state,
     )  # fmt: skip
     costs = _costs(cells, throughput, hourly, beliefs, priced, demand_tok_s)
     found = replace(found, table=found.table.assign(provenance=provenance[found.table.index]))

@@ -14,6 +14,7 @@ from fewmark import datasets
 from fewmark.core import Advice, Card, InputError, Measurement, ModelError, Status
 from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.core.files import write_file
+from fewmark.core.fractions import require_fraction
 from fewmark.core.metrics import ALL_TARGETS
 from fewmark.interop import from_measurements, is_complete, to_measurements
 from fewmark.models.cache import FittedModels, cache_folder
@@ -85,6 +86,7 @@ def report(
     InputError, FormatError, StoreError, ModelError
         If the request, a file, the store or the model's name is wrong.
     """
+    require_fraction("the confidence level", confidence_level)
     path = check_output(Path(out))
     progress("reading")
     source = _read(store, data, target)

@@ -19,7 +19,7 @@ def reproduce(
     paper: str,
     out: Path,
     *,
-    seed: int = 0,
+    random_state: int = 0,
     jobs: int = 2,
     backend: str | None = None,
     progress: Callable[[str], None] = lambda text: None,
@@ -44,13 +44,13 @@ def reproduce(
     from fewmark.verbs.reproduction.page import page
 
     table = load(DATASET, screened=True)
-    questions = reproduce_ala(table, seed=seed, n_jobs=jobs, backend=backend, progress=progress)
+    questions = reproduce_ala(table, seed=random_state, n_jobs=jobs, backend=backend, progress=progress)
     out.mkdir(parents=True, exist_ok=True)
     progress("figures")
     for question in questions:
         draw(question, out / f"{paper}-{question.name}")
     told = {str(key): value for key, value in table.attrs.items()}
-    write_file(out / f"{paper}.md", page(questions, told, seed))
+    write_file(out / f"{paper}.md", page(questions, told, random_state))
     write_file(out / f"{paper}.json", json.dumps(summary(questions), indent=2) + "\n")
     return questions
 

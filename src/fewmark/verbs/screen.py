@@ -18,8 +18,10 @@ from fewmark.store import Annotation, open_store
 from fewmark.verbs.import_files import mark
 from fewmark.verbs.results import read_results
 
+SHOWN = 10  # findings in a repr
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Screened:
     """What the screen found in one table.
 
@@ -32,6 +34,13 @@ class Screened:
     findings: tuple[Finding, ...]
     measurement_ids: tuple[str, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        lines = [f"Screened {self.source}: {self.n_rows} rows, {len(self.findings)} findings"]
+        lines += [f"  row {f.row}: {f.rule} ({f.action}): {f.reason}" for f in self.findings[:SHOWN]]
+        if len(self.findings) > SHOWN:
+            lines.append(f"  … and {len(self.findings) - SHOWN} more in .findings")
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON of `fewmark screen`: `flagged` has row (1-based), rule, reason and action of each finding."""

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit as student_quantile
 
 from fewmark.core.errors import ModelError
+from fewmark.core.fractions import require_fraction
 from fewmark.facts.facts import user_files
 from fewmark.models.analytic.mechanistic import N_TERMS, Mechanistic
 from fewmark.models.auto import state as saved_state
@@ -367,5 +368,4 @@ class LatencyGP(Model):
 
 def require_level(confidence_level: float) -> None:
     """Raise `ModelError` unless the confidence level is a fraction."""
-    if not 0 < confidence_level < 1:
-        raise ModelError("confidence_level must lie between 0 and 1", got=confidence_level)
+    require_fraction("the confidence level", confidence_level, error=ModelError)

@@ -22,6 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fewmark.core.errors import ModelError
+from fewmark.core.fractions import require_fraction
 from fewmark.models.base import Model
 from fewmark.models.conformal.splitters import folds, rounds, unseen_accelerators
 from fewmark.models.conformal.support import Domain, Support
@@ -122,8 +123,7 @@ class CrossConformal(Model):
         return self._fitted().predict(X)
 
     def predict_interval(self, X: pd.DataFrame, confidence_level: float = 0.9) -> FloatArray:
-        if not 0 < confidence_level < 1:
-            raise ModelError("confidence_level must lie between 0 and 1", got=confidence_level)
+        require_fraction("the confidence level", confidence_level, error=ModelError)
         value, places = self.predict(X), self.support_.locate(X)
         half = np.empty(len(X))
         for rows, residuals in self._alike(places):

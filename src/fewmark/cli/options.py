@@ -1,0 +1,40 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from fewmark.core.files import write_file
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+STDOUT = "-"
+
+
+def seed_option(of: str = "everything random") -> Callable[[F], F]:
+    """`--seed`, which is `random_state` in Python."""
+    return click.option(
+        "--seed", "random_state", type=click.IntRange(0), default=0, show_default=True, help=f"Seed of {of}."
+    )
+
+
+def json_option(what: str) -> Callable[[F], F]:
+    """`--json`, which prints JSON instead of text, or `--json OUT`, which writes a file beside the text."""
+    return click.option(
+        "--json", "json_out", is_flag=False, flag_value=STDOUT, metavar="[OUT]",
+        help=f"Print {what} as JSON; with OUT, write it there and print text.",
+    )  # fmt: skip
+
+
+def print_json(document: object) -> None:
+    """Print a document as JSON on standard output; numbers that are not finite are refused."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def write_json(out: str, document: object) -> None:
+    """Write a document as JSON. Raises `InputError` if the file cannot be written."""
+    write_file(out, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
