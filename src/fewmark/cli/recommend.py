@@ -95,7 +95,10 @@ def command(
     if out is not None:
         from fewmark.interop import write_table
 
-        everything = answer.table.assign(name=[answer.recommendation.names[at] for at in answer.table.index])
+        everything = answer.table.assign(
+            name=[answer.recommendation.names[at] for at in answer.table.index],
+            recommended=answer.table.index == answer.recommendation.chosen,
+        )
         write_table(everything, out, columns=["name", *(name for name in map(str, everything) if name != "name")])
     if as_json:
         click.echo(json.dumps(answer.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import pandas as pd
 
-from fewmark.core import FormatError
+from fewmark.core import CASE_COLUMNS, FormatError
+from fewmark.core.columns import OPTION_PREFIX, WORKLOAD_PREFIX
 from fewmark.interop.json_text import head_text
 from fewmark.interop.run_rows import (
     PERCENTS,
@@ -33,6 +34,7 @@ TOOL: Final = "llmd_report"
 VERSIONS: Final = ("0.1", "0.2", "0.2.1")
 _SECONDS: Final = {"s": 1.0, "s/token": 1.0, "ms": 1e-3, "ms/token": 1e-3}
 _VERSION: Final = re.compile(r"^[{\s]*[\"']?version[\"']?\s*:", re.MULTILINE)
+_OWN: Final = frozenset((*CASE_COLUMNS, "source", "n_repeats", "statistic"))
 _REACHED: Final = 0.9
 _FLAT: Final = 0.05
 
@@ -113,10 +115,24 @@ def _row_0_2(report: Mapping[str, Any]) -> RunRow:
         "total_throughput_tok_s": nested(aggregate, "throughput", "total_token_rate", "mean"),
         "request_throughput_req_s": nested(aggregate, "throughput", "request_rate", "mean"),
     }
-    asked = (nested(load, "rate_qps"), nested(load, "concurrency"))
-    _load(row, asked, requests, rates["request_throughput_req_s"], tool, native, nested(load, "stage"))
+    if tool == "fewmark" and isinstance(native, Mapping):
+        _restore(row, native)
+    else:
+        asked = (nested(load, "rate_qps"), nested(load, "concurrency"))
+        _load(row, asked, requests, rates["request_throughput_req_s"], tool, native, nested(load, "stage"))
     _results(row, requests, nested(aggregate, "latency"), rates, tool)
     return row
+
+
+def _restore(row: RunRow, own: Mapping[str, Any]) -> None:
+    """What a report that fewmark wrote is about, from the row that it holds; a static batch has no place elsewhere."""
+    kept = {
+        str(name): value
+        for name, value in own.items()
+        if name in _OWN or str(name).startswith((OPTION_PREFIX, WORKLOAD_PREFIX))
+    }
+    row.cells |= kept
+    row.put("power_w", own.get("power_w"))
 
 
 def _row_0_1(report: Mapping[str, Any]) -> RunRow:
@@ -253,6 +269,9 @@ def _results(row: RunRow, requests: object, latency: object, rates: Mapping[str,
         row.note("output tokens may be the client's count of the text, as is that tool's default")
     mean, median, tpot = _seconds(gaps, "mean"), _seconds(gaps, "p50"), row.cells.get("tpot_s")
     if mean is None:
+        return
+    if tool == "fewmark":
+        _put(row, "itl", gaps)
         return
     flat = nested(gaps, "p50") is not None and (median or 0) < _FLAT * mean
     if flat or tpot is None or abs(mean / tpot - 1) > _FLAT:

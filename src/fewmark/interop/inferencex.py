@@ -18,6 +18,7 @@ from typing import Any, Final
 import pandas as pd
 
 from fewmark.core import FormatError, Status
+from fewmark.core.columns import OPTION_PREFIX
 from fewmark.interop.json_text import read_objects
 from fewmark.interop.lookups import first_known, has_keys, label, mapping, truth
 from fewmark.interop.run_rows import PERCENTS, RunRow, count, number, positive, rows_to_frame, run_id
@@ -86,6 +87,7 @@ def _aggregate(data: Mapping[str, Any]) -> dict[str, Any]:
             row.say(f"option.{name}", value)
     if truth(data.get("dp_attention")) is True:
         row.cells["option.dp_attention"] = True
+    row.cells |= {key: value for key, value in data.items() if key.startswith(OPTION_PREFIX) and value is not None}
     row.cells |= _latencies(row, data)
     _throughputs(row, data, gpus)
     _power(row, data)

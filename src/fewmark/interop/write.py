@@ -36,12 +36,13 @@ def write_table(
     path = Path(path)
     if path.suffix not in (".csv", ".parquet"):
         raise InputError("a table is written as .csv or .parquet", got=str(path))
-    names = _columns(frame) if columns is None else list(columns)
+    names = columns_of(frame) if columns is None else list(columns)
     content = csv_text(frame, names, safe=safe).encode("utf-8") if path.suffix == ".csv" else _parquet(frame, names)
     write_file(path, content)
 
 
-def _columns(frame: pd.DataFrame) -> list[str]:
+def columns_of(frame: pd.DataFrame) -> list[str]:
+    """The columns to write: every canonical one, the optional ones that hold anything, then the table's own."""
     held = [name for name in OPTIONAL_COLUMNS if name in frame.columns and bool(frame[name].notna().any())]
     return [*CANONICAL_COLUMNS, *held, *(name for name in frame.columns if name not in KNOWN_COLUMNS)]
 

@@ -129,18 +129,23 @@ def written(predicted: pd.DataFrame) -> pd.DataFrame:
     return predicted.assign(abstained=predicted["abstained"].where(predicted["abstained"] != "", None))
 
 
-def _keep(predicted: pd.DataFrame, store: str | None, model: str, target: str, confidence_level: float) -> None:
-    """Put the predictions on record in the store, to be scored when their cases are measured."""
+def as_predictions(predicted: pd.DataFrame, target: str, model: str, confidence_level: float) -> list[Prediction]:
+    """The answers of a table of predictions, without those on which the model abstains."""
     answered = predicted[np.isfinite(predicted[["value", "low", "high"]].to_numpy(float)).all(axis=1)]
     names = [*CANONICAL_COLUMNS, *(name for name in cell_columns(answered) if name not in CANONICAL_COLUMNS)]
     cases = [measurement.case for measurement in to_measurements(answered.reindex(columns=names))]
     ends = answered[["value", "low", "high", "similarity"]].to_numpy(float)
+    return [
+        Prediction(
+            case, target, end[0], end[1], end[2], confidence_level, str(provenance), similarity=end[3], model=model
+        )
+        for case, end, provenance in zip(cases, ends, answered["provenance"], strict=True)
+    ]
+
+
+def _keep(predicted: pd.DataFrame, store: str | None, model: str, target: str, confidence_level: float) -> None:
+    """Put the predictions on record in the store, to be scored when their cases are measured."""
     from fewmark.store import open_store  # SQL takes a second to load
 
     with open_store(store) as opened:
-        opened.add_predictions(
-            Prediction(
-                case, target, end[0], end[1], end[2], confidence_level, str(provenance), similarity=end[3], model=model
-            )
-            for case, end, provenance in zip(cases, ends, answered["provenance"], strict=True)
-        )
+        opened.add_predictions(as_predictions(predicted, target, model, confidence_level))
