@@ -31,7 +31,7 @@ def run_out(recorded: Any, strategy: str, **options: Any) -> list[int]:
     return order
 
 
-@pytest.mark.parametrize("name", ["full", "random", "latin-hypercube", "sobol", "adaptive"])
+@pytest.mark.parametrize("name", ["full", "random", "latin-hypercube", "sobol", "kernel-herding", "adaptive"])
 def test_orders_reach_every_cell_once_and_follow_the_seed(name: str, make_grid: Any) -> None:
     small = make_grid(("a", "b"), (128, 512), (1, 8, 64))
     order = run_out(small, name, random_state=3)
@@ -92,6 +92,28 @@ def test_sobol_and_latin_hypercube_spread(grid: Any) -> None:
         first = run_out(grid, name)[:8]
         assert len(np.unique(grid.space.load[first])) >= 3
         assert len(np.unique(grid.space.input_tokens[first])) >= 4
+
+
+def test_trim_starts_with_18_points_and_ends_by_40(make_grid: Any) -> None:
+    smooth = make_grid(("a", "b", "c"), (128, 256, 512, 1024), (1, 2, 4, 8, 16, 64))
+    order = run_out(smooth, "trim")
+    assert len(set(order)) == len(order)
+    assert order[:18] == run_out(smooth, "latin-hypercube(block=18)")[:18]
+    assert 18 + 10 <= len(order) <= 40  # two windows of holdouts before it may stop
+    noisy = make_grid(("a", "b", "c"), (128, 256, 512, 1024), (1, 2, 4, 8, 16, 64), noise=2.0)
+    assert len(run_out(noisy, "trim(most=30)")) <= 30
+    with pytest.raises(InputError):
+        make_strategy("trim(start=4)")
+
+
+def test_kernel_herding_goes_where_the_workload_is(make_grid: Any) -> None:
+    recorded = make_grid(lengths=(128, 256, 512, 1024, 2048), loads=(1, 4, 16, 64))
+    weights = np.where(recorded.space.load >= 16, 1.0, 1e-6)
+    flat = np.ones(len(recorded.space))
+    plan = planner(recorded, "kernel-herding", weights=weights, latency_s=flat)
+    assert recorded.space.load[[p.position for p in plan.ask(4)]].mean() > 16
+    first = planner(recorded, "kernel-herding", latency_s=flat).ask(4)
+    assert len(np.unique(recorded.space.load[[p.position for p in first]])) >= 3
 
 
 def test_adaptive_beats_random_at_equal_cost(make_grid: Any) -> None:

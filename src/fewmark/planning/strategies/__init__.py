@@ -22,6 +22,8 @@ _BUILT_IN: Final = {
     "latin-hypercube": "latin_hypercube:LatinHypercube",
     "sobol": "sobol:Sobol",
     "annealing": "annealing:Annealing",
+    "trim": "trim:Trim",
+    "kernel-herding": "kernel_herding:KernelHerding",
     "adaptive": "adaptive:Adaptive",
 }
 
