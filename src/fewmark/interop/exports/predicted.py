@@ -51,4 +51,5 @@ def _author(model: str, found: dict[str, Prediction]) -> str:
 def _as_measurement(case: Case, found: dict[str, Prediction]) -> Measurement:
     own = {name: made.value for name, made in found.items() if name in METRIC_COLUMNS}
     stated = {name: made.value for name, made in found.items() if name not in METRIC_COLUMNS}
-    return Measurement(case, samples=(Sample(**own, statistics=FrozenMap(stated)),), provenance="imported")
+    sample = Sample(**own, statistics=FrozenMap(stated))  # type: ignore[arg-type]
+    return Measurement(case, samples=(sample,), provenance="imported")
