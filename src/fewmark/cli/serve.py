@@ -15,6 +15,7 @@ import click
 @click.option("--allow-host", multiple=True, metavar="NAME", help="A further name of this server. Repeatable.")
 @click.option("--model", default="auto", show_default=True, help="Who predicts what is not measured.")
 @click.option("--prior/--no-prior", default=True, help="Whether public measurements join where little is measured.")
+@click.option("--mcp", is_flag=True, help="Speak MCP on standard input and output, for an assistant; read-only.")
 @click.option("--rate-limit", type=float, metavar="N", help="Requests/s of one client  [default: 50 off this machine].")
 def command(
     source: str | None,
@@ -23,6 +24,7 @@ def command(
     allow_host: tuple[str, ...],
     model: str,
     prior: bool,
+    mcp: bool,
     rate_limit: float | None,
 ) -> None:
     """Serve the app and the API on a store, on a result file, or on a packaged dataset.
@@ -47,6 +49,19 @@ def command(
         read_token=os.environ.get("FEWMARK_TOKEN"), write_token=os.environ.get("FEWMARK_WRITE_TOKEN"),
         limits=Limits(requests_per_s=limit),
     )  # fmt: skip
+    try:
+        if mcp:
+            from fewmark.web.mcp import make_server
+
+            make_server(settings).run()
+            return
+        from fewmark.web.server import serve
+    except ModuleNotFoundError as error:
+        from fewmark.core.errors import InputError
+
+        extra = "web,mcp" if mcp else "web"
+        hint = f"pip install 'fewmark[{extra}]'"
+        raise InputError(f"fewmark serve needs the extra {extra}", got=error.name, hint=hint) from None
     serve(settings, host, port, started=lambda url: click.echo(f"fewmark is at {url}  (Ctrl-C stops it)", err=True))
 
 
