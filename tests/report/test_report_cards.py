@@ -114,6 +114,14 @@ def test_the_summary_counts_cells_not_rows() -> None:
     assert card.advice[0].code == "timeout"
 
 
+def test_deployments_are_shown_side_by_side() -> None:
+    frame = table([{TARGET: 10.0}, {TARGET: 30.0, "accelerator": "H100", "accelerator_count": 2.0}, {TARGET: 5.0}])
+    [chart] = summary_card(frame, TARGET, source="here").charts
+    assert {series.name: series.y for series in chart.series} == {"A100": (10.0, 5.0), "H100": (15.0,)}
+    assert chart.x_name == "e2e_latency_s"
+    assert summary_card(frame.iloc[[0, 2]], TARGET, source="here").charts == ()
+
+
 def predicted(factors: list[float], width: float, provenance: str = "interpolated") -> pd.DataFrame:
     rows = [{"batch_size": float(2**i), TARGET: 100.0 * (i + 1)} for i in range(len(factors))]
     frame = table(rows)
@@ -129,9 +137,13 @@ def test_accuracy_says_the_errors_and_how_many_intervals_held() -> None:
     assert figures["80% intervals that held"] == "75.0%"
     assert card.charts[0].diagonal
     assert card.tables[0].rows[0][-1] == pytest.approx(20.0)
-    [series] = card.charts[0].series
-    assert series.x == pytest.approx((100.0, 220.0, 240.0, 400.0))
-    assert series.y == (100.0, 200.0, 300.0, 400.0)
+    held, missed = card.charts[0].series
+    assert held.x == (100.0, 200.0, 400.0)
+    assert held.y == pytest.approx((100.0, 220.0, 400.0))
+    assert (held.low[1], held.high[1]) == pytest.approx((220 * 0.88, 220 * 1.12))
+    assert missed.name == "interpolated, interval missed"
+    assert missed.x == (300.0,)
+    assert "3 of 4 intervals of 80% held; if they keep their promise, 2 or more do" in card.text
 
 
 def test_accuracy_tells_abstentions_apart() -> None:

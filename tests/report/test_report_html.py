@@ -7,11 +7,13 @@ import hashlib
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fewmark.reporting
 from fewmark.core import Card, Chart, Series, Table
 from fewmark.reporting import render_html
 
@@ -139,6 +141,14 @@ def test_unknown_and_not_finite_values_are_shown_as_unknown() -> None:
     html = render_html([Card("k", "t", tables=(table,), charts=(chart,))], "t")
     assert html.count('<td class="number">–</td>') == 3
     assert '"y":[null,null]' in html
+
+
+def test_what_is_vendored_is_what_its_list_says() -> None:
+    vendored = Path(fewmark.reporting.__file__).parent / "vendor"
+    listed = dict(reversed(line.split(maxsplit=1)) for line in (vendored / "SHA256SUMS").read_text().splitlines())
+    assert set(listed) == {"plotly/LICENSE", "plotly/plotly-basic.min.js"}
+    for name, digest in listed.items():
+        assert hashlib.sha256((vendored / name).read_bytes()).hexdigest() == digest
 
 
 def test_a_report_without_charts_carries_no_script() -> None:

@@ -130,7 +130,7 @@ def test_in_cross_validation_no_model_sees_what_it_predicts(monkeypatch: pytest.
         (["out.html", "--data", "gone.csv"], "gone.csv"),
         (["out.html", "--data", "DATA", "--store", "sqlite:///x.db"], "not both"),
         (["out.html", "--store", "sqlite:///gone.db"], "gone.db"),
-        (["out.html", "--data", "DATA", "--confidence-level", "1"], "range"),
+        (["out.html", "--data", "DATA", "--confidence-level", "1"], "fraction"),
     ],
 )
 def test_a_wrong_request_is_refused_and_nothing_is_written(

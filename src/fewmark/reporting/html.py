@@ -21,7 +21,6 @@ from markupsafe import Markup
 
 import fewmark
 from fewmark.core.cards import Card, Chart, Series, Table
-from fewmark.core.errors import FewmarkError
 from fewmark.reporting.display import is_number, quantity, show_value
 
 SHORT: Final = 16  # characters
@@ -148,11 +147,8 @@ def _script_json(value: Any) -> str:
 
 
 def _plotly() -> str:
-    script = importlib.resources.files("plotly").joinpath("package_data", "plotly.min.js")
-    try:
-        return script.read_text(encoding="utf-8").replace("</script", "<\\/script")
-    except OSError:
-        raise FewmarkError("plotly.js is missing from the plotly package", hint="pip install plotly") from None
+    script = importlib.resources.files("fewmark.reporting").joinpath("vendor", "plotly", "plotly-basic.min.js")
+    return script.read_text(encoding="utf-8").replace("</script", "<\\/script")
 
 
 def _resource(name: str) -> str:

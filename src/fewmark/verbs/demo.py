@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from fewmark.suites import load_suite
 from fewmark.tables.identity import cell_columns
 from fewmark.verbs.cards.overview import cost_card, environment_card
 from fewmark.verbs.cards.prediction import accuracy_card, curves_card
+from fewmark.verbs.report import report_title
 
 TARGET: Final = "throughput_tok_s"
 MAX_REPEATS: Final = 5  # of a cell: the demo is short
@@ -154,7 +156,7 @@ def demo(
         cost_card([*measured, *truth]),
         environment_card([*measured, *truth]),
     ]
-    write_file(result.report, render_html(cards, "Benchmark few, know the rest"))
+    write_file(result.report, render_html(cards, report_title(suite, measured)))
     write_file(folder / "demo.json", json.dumps(result.to_dict(), indent=2) + "\n")
     return result
 
@@ -216,8 +218,14 @@ def _full_grid(measured: Sequence[Measurement], predicted: pd.DataFrame) -> floa
 
 
 def _advice(*groups: Sequence[Measurement]) -> tuple[Advice, ...]:
-    flags = sorted({flag for group in groups for m in group for flag in m.flags})
-    return tuple(Advice(flag, f"Some measurements are marked: {flag}.") for flag in flags)
+    every = [m for group in groups for m in group]
+    counts = Counter(flag for m in every for flag in set(m.flags))
+    if not counts:
+        return ()
+    told = ", ".join(f"{n} {flag}" for flag, n in counts.most_common())
+    marked = sum(bool(m.flags) for m in every)
+    hint = "Medians hold; fewmark doctor says what disturbs this machine, and fewmark show CASE lists the repeats."
+    return (Advice("marks", f"{marked} of {len(every)} measurements carry a mark: {told}.", hint),)
 
 
 def drift_text(result: DemoResult) -> str:

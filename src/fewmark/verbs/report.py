@@ -112,7 +112,7 @@ def report(
     cards += [cost_card(source.measurements), faults_card(source.frame, findings)]
     cards.append(environment_card(source.measurements))
     progress("writing")
-    write_report(path, cards, f"Report on {source.name}")
+    write_report(path, cards, report_title(source.name, source.measurements))
     return cards
 
 
@@ -123,6 +123,14 @@ def check_output(path: Path) -> Path:
     if path.is_dir() or not path.parent.is_dir():
         raise InputError("cannot write the report there", got=str(path), hint="name a file in a folder that exists")
     return path
+
+
+def report_title(name: str, measurements: Sequence[Measurement]) -> str:
+    """What a report is about, a single deployment by its label or else the source, and the day of the last run."""
+    deployments = {measurement.case.deployment for measurement in measurements}
+    about = next(iter(deployments)).label if len(deployments) == 1 else name
+    days = sorted(str(m.measured_at)[:10] for m in measurements if m.measured_at)
+    return f"{about} · {days[-1]}" if days else about
 
 
 def write_report(path: Path, cards: Sequence[Card], title: str) -> None:

@@ -6,19 +6,22 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from fewmark.core import Advice, Card, Chart, Deployment, Measurement, Series, Status, Table
 from fewmark.core.frozen import thaw
 from fewmark.runner.projection.truncation import REFRESHED
 from fewmark.screening import Finding
-from fewmark.tables.columns import load_of
+from fewmark.tables.columns import accelerator_counts, load_label, load_of, numbers_of
 from fewmark.tables.identity import cell_columns
+from fewmark.tables.metrics import derive
 from fewmark.verbs.cards.labels import LABEL, with_labels
 
 MAX_FINDINGS: Final = 500
 MAX_BARS: Final = 25
 MAX_VALUES: Final = 3
+MAX_GROUPS: Final = 8
 
 
 def summary_card(frame: pd.DataFrame, target: str, *, source: str) -> Card:
@@ -61,8 +64,40 @@ def summary_card(frame: pd.DataFrame, target: str, *, source: str) -> Card:
             *((("failed", f"{sum(failed.values()):,}"),) if failed else ()),
         ),
         tables=(Table("Deployments", (*columns, f"lowest_{target}", f"highest_{target}"), tuple(rows)),),
+        charts=_across(labelled),
         advice=advice,
     )
+
+
+def _across(labelled: pd.DataFrame) -> tuple[Chart, ...]:
+    """Throughput per accelerator against latency of every cell that has both; nothing for a single deployment."""
+    rows = derive(labelled.loc[labelled["status"] == Status.OK])
+    count = accelerator_counts(rows)
+    throughput = numbers_of(rows, "throughput_tok_s") / np.where(np.isnan(count), 1.0, count)
+    names = [name for name in ("tpot_s", "e2e_latency_s") if (np.isfinite(numbers_of(rows, name) * throughput)).any()]
+    if not names or rows[LABEL].nunique() < 2:
+        return ()
+    latency = numbers_of(rows, names[0])
+    known = np.isfinite(latency * throughput) & (latency > 0) & (throughput > 0)
+    rows = rows.assign(x=latency, y=throughput).loc[known]
+    about = "accelerator" if rows["accelerator"].notna().any() else LABEL
+    groups = rows[about].astype(object).where(rows[about].notna(), "unknown")
+    common = groups.value_counts().index[: MAX_GROUPS - 1]
+    series = tuple(
+        Series(
+            str(name),
+            tuple(part["x"].astype(float)),
+            tuple(part["y"].astype(float)),
+            style="points",
+            labels=tuple(
+                f"{row[LABEL]}: {row['input_tokens']:g} in, {row['output_tokens']:g} out, {load_label(row)}"
+                for row in part.to_dict("records")
+            ),
+        )
+        for name, part in rows.groupby(groups.where(groups.isin(common), "others"), sort=True)
+    )
+    title = "All deployments: throughput per accelerator against latency; up and to the left is better"
+    return (Chart(title, names[0], "throughput_per_accelerator_tok_s", series, log_x=True, log_y=True),)
 
 
 def faults_card(frame: pd.DataFrame, findings: Sequence[Finding]) -> Card:
@@ -166,7 +201,7 @@ def each_run_once(measurements: Iterable[Measurement]) -> list[Measurement]:
 _COSTS: Final = {
     "wall_s": "measuring",
     "startup_s": "engine start-up",
-    "accelerator_s": "accelerator time",
+    "accelerator_s": "device time",
     "energy_j": "energy",
     "recorded_s": "recorded",
 }

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import binom
 
 from fewmark.core import Advice, Card, Chart, Series, Table
 from fewmark.core.columns import LOAD_COLUMNS
@@ -20,6 +22,9 @@ PROJECTED: Final = "projected"
 _SHOWN: Final = ("kind", *LOAD_COLUMNS, "value", "low", "high", "provenance", "n_rows")
 Row = dict[Hashable, Any]
 N_WORST: Final = 10
+MAX_BARS: Final = 200  # points whose intervals are drawn; of more, only of those that missed
+MISSED: Final = "interval missed"
+ASSURANCE: Final = 0.95
 
 
 def curves_card(
@@ -97,23 +102,29 @@ def accuracy_card(checked: pd.DataFrame, target: str, *, how: str, confidence_le
     worst = answered.assign(ape_percent=100 * ape, load=load_of(answered)).nlargest(N_WORST, "ape_percent")
     columns = (LABEL, "input_tokens", "output_tokens", "load", target, "value", "low", "high", "ape_percent")
     shown = (LABEL, "input_tokens", "output_tokens", "batch_or_users", *_metric_columns(target), "ape_percent")
+    outside = (answered[target] < answered["low"]) | (answered[target] > answered["high"])
+    has_bars = len(answered) <= MAX_BARS
     series = tuple(
         Series(
-            str(provenance),
-            _values(part["value"]),
+            f"{provenance}, {MISSED}" if missed else str(provenance),
             _values(part[target]),
+            _values(part["value"]),
+            _values(part["low"]) if has_bars or missed else (),
+            _values(part["high"]) if has_bars or missed else (),
             style="points",
             labels=tuple(_cell_text(row) for row in part.to_dict("records")),
         )
-        for provenance, part in answered.groupby("provenance", sort=True)
+        for (missed, provenance), part in answered.groupby([outside, "provenance"], sort=True)
     )
     chart = Chart(
-        "Measured against predicted", f"predicted_{target}", f"measured_{target}", series, True, True, diagonal=True
+        "Predicted against measured", f"measured_{target}", f"predicted_{target}", series, True, True, diagonal=True
     )
+    how += _criterion(held, confidence_level)
     return Card(
         "accuracy",
         "Measured against predicted",
-        f"{how} On the dashed line, both are equal. APE is the absolute error over the measured value.",
+        f"{how} On the dashed line, both are equal; a bar is an interval, and one that does not reach the line missed. "
+        "APE is the absolute error over the measured value.",
         figures=tuple(figures),
         charts=(chart,),
         tables=(
@@ -123,6 +134,18 @@ def accuracy_card(checked: pd.DataFrame, target: str, *, how: str, confidence_le
                 tuple(tuple(_plain(row[name]) for name in columns) for row in worst.to_dict("records")),
             ),
         ),
+    )
+
+
+def _criterion(held: NDArray[np.bool_], confidence_level: float) -> str:
+    """How many intervals held, and how few may, if they keep what they promise."""
+    if not len(held):
+        return ""
+    least = int(binom.ppf(1 - ASSURANCE, len(held), confidence_level))
+    verdict = "so the intervals keep their promise" if held.sum() >= least else "so the intervals promise too much"
+    return (
+        f" {held.sum():,} of {len(held):,} intervals of {confidence_level:.0%} held; if they keep their promise, "
+        f"{least:,} or more do with a probability of {ASSURANCE:.0%}, {verdict}."
     )
 
 
