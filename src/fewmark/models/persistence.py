@@ -53,6 +53,16 @@ def save_model(
     ------
     ModelError
         If the model has not been fitted, or the file cannot be written.
+
+    Examples
+    --------
+    >>> from fewmark import datasets
+    >>> from fewmark.models.registry import make_model
+    >>> table = datasets.example()
+    >>> from fewmark.models.persistence import load_model, save_model
+    >>> save_model(make_model("mechanistic").fit(table, table["throughput_tok_s"]), "model.fewmark")
+    >>> load_model("model.fewmark").name
+    'mechanistic'
     """
     path = Path(path)
     state, own = model.to_state()
@@ -82,12 +92,32 @@ def save_model(
 
 
 def load_model(path: str | Path) -> Model:
-    """The fitted model of a file that `save_model` wrote; it predicts the very same numbers.
+    """Load the fitted model of a file that `fewmark.fit` or `save_model` wrote; it predicts the very same numbers.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    Model
+        The fitted model.
 
     Raises
     ------
     ModelError
         If there is no such file, it is damaged or of another format or version, or its model is unknown here.
+
+    Examples
+    --------
+    >>> import fewmark
+    >>> from fewmark import datasets
+    >>> table = datasets.example()
+    >>> fitted = fewmark.fit(table, model="mechanistic", out="model.fewmark")
+    >>> again = fewmark.load_model("model.fewmark")
+    >>> bool((again.predict(table) == fitted.predict(table)).all())
+    True
     """
     return load_with_extras(path)[0]
 

@@ -42,6 +42,12 @@ def make_model(
     ------
     ModelError
         If no model has that name, or the target is not known.
+
+    Examples
+    --------
+    >>> from fewmark.models.registry import make_model
+    >>> make_model("mechanistic", target="ttft_s").target
+    'ttft_s'
     """
     if target not in ALL_TARGETS:
         raise ModelError("no such target", got=target, hint=f"one of {', '.join(ALL_TARGETS)}")

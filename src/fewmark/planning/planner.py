@@ -54,6 +54,19 @@ class Planner:
     independent_reference : whether errors are those against a reference measured at another time, as a campaign's are
     n_relatives : measurements of others among what the belief began with
     random_state : seed of everything random
+
+    Examples
+    --------
+    >>> from fewmark import datasets
+    >>> from fewmark.planning.propose import make_planner
+    >>> table = datasets.example()
+    >>> planner = make_planner(table.head(3), table, None)
+    >>> planner
+    Planner(throughput_tok_s: 24 cells, 3 measured, 0 failed, strategy adaptive)
+    >>> (proposal,) = planner.ask(1, budget_s=600)
+    >>> planner.tell(proposal.position, 500.0)
+    >>> int(planner.observed.sum())
+    4
     """
 
     def __init__(

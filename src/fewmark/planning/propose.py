@@ -67,6 +67,14 @@ def make_planner(
     ------
     InputError
         If the space has no cell, or a condition or parameter makes no sense.
+
+    Examples
+    --------
+    >>> from fewmark import datasets
+    >>> from fewmark.planning.propose import make_planner
+    >>> table = datasets.example()
+    >>> len(make_planner(table.head(3), table, None).ask(2))
+    2
     """
     if target not in ALL_TARGETS:
         raise InputError("unknown target", got=target, hint=f"one of {', '.join(ALL_TARGETS)}")

@@ -60,6 +60,13 @@ def open_store(url: str | os.PathLike[str] | None = None, *, create: bool = True
     ------
     StoreError
         If the store cannot be reached, read or written, is no store, or was written by a newer fewmark.
+
+    Examples
+    --------
+    >>> from fewmark.store import open_store
+    >>> with open_store("sqlite:///example.db") as store:
+    ...     store.count()
+    0
     """
     database = Database(parse_url(url), create=create)
     try:
@@ -84,6 +91,16 @@ class Store:
         list of values.
     case_ids, statuses, sources : iterable of str
         Any of these. Cases are looked up some hundreds at a time, and each group comes in the order of adding.
+
+    Examples
+    --------
+    >>> from fewmark.core import Case, Deployment, Measurement, Sample, Workload
+    >>> from fewmark.store import open_store
+    >>> case = Case(Deployment(engine="vllm", model="llama-3.1-8b"), Workload(128, 128, batch_size=4))
+    >>> with open_store("sqlite:///example.db") as store:
+    ...     added = store.add([Measurement(case, samples=(Sample(e2e_latency_s=1.5, output_tokens=512),))])
+    ...     [measurement.median("e2e_latency_s") for measurement in store.measurements()]
+    [1.5]
     """
 
     def __init__(self, database: Database) -> None:

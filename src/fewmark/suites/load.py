@@ -30,6 +30,13 @@ class Suite:
     """Cases to measure, and how. `cases` are unique and in the order written; `settings` holds only what was set.
 
     `auto` are cases whose batch size is found when they run; theirs is 1.
+
+    Examples
+    --------
+    >>> from fewmark.suites import load_suite
+    >>> suite = load_suite("demo")
+    >>> suite.name, suite.cases[0].workload.batch_size
+    ('demo', 1)
     """
 
     name: str
@@ -55,6 +62,12 @@ def load_suite(name_or_path: str | Path) -> Suite:
     ------
     SuiteError
         If there is none, or it is wrong; the message names the file, the line and the path of the key.
+
+    Examples
+    --------
+    >>> from fewmark.suites import load_suite
+    >>> load_suite("demo").name
+    'demo'
     """
     with malformed_as(SuiteError, "the suite cannot be read", got=str(name_or_path)):
         return _load(_resolve(str(name_or_path), Path()), (), {})

@@ -48,17 +48,58 @@ def assess_strategies(
 
     Parameters
     ----------
-    data : a table in any known format, or a packaged dataset's name; else what the store holds
-    strategies : names (see `planning.strategies`); "all" is every one, and the adaptive one once more for each of
-        `accuracies`, stopping by its own estimate
-    reference : the strategy whose cells are the reference
-    model : who predicts what is not measured, for every strategy alike; "none" for nothing but smoothness
-    relatives : whether the other deployments' cells are known
+    data : rows, path or str, optional
+        What is known: a data frame, a list of rows, a mapping of columns, a file that `import_files` reads, or a
+        packaged dataset's name. By default, what the store holds.
+    store : str, optional
+        URL of the store; by default `FEWMARK_STORE` or ``sqlite:///fewmark.db``.
+    strategies : sequence of str, default ("all",)
+        Names of `fewmark.planning.strategies`; "all" is every one, and the adaptive one once more for each of
+        `accuracies`, stopping by its own estimate.
+    reference : str, default "full"
+        The strategy whose cells are the reference.
+    target : str, default "throughput_tok_s"
+        The metric, one of `fewmark.core.metrics.ALL_TARGETS`, in the unit of its name.
+    model : str, default "auto"
+        Who predicts what is not measured, for every strategy alike; "none" for nothing but smoothness.
+    relatives : bool, default True
+        Whether the other deployments' cells are known.
+    accuracies : sequence of float
+        Relative accuracies at which the adaptive strategy is to stop, fractions.
+    charges : Charges, optional
+        How running is charged: seconds to load a deployment, warm-up runs and repeats of a cell.
+    screened : bool, default True
+        Whether rows that the screen excludes stay unseen, and corrections count.
+    random_state : int, default 0
+        Seed of everything random.
+    progress : callable, optional
+        Gets the name of each stage.
+
+    Returns
+    -------
+    Assessment
+        Cost and accuracy of each strategy on each deployment.
 
     Raises
     ------
-    InputError, ModelError
+    InputError
         If the request is wrong or the table holds nothing to replay.
+    ModelError
+        If there is no such model, or it cannot learn from the data.
+
+    Notes
+    -----
+    The idea of costing a plan against a larger body of measurements is FMwork's (arXiv 2508.10251); the formulas are
+    fewmark's own (see the page of meta-metrics).
+
+    Examples
+    --------
+    >>> import fewmark
+    >>> from fewmark import datasets
+    >>> table = datasets.example()
+    >>> found = fewmark.assess_strategies(table, strategies=["random", "powers-of-two"], model="none")
+    >>> sorted(found.replays), len(found.subjects)
+    (['powers-of-two', 'random'], 2)
     """
     if target not in ALL_TARGETS:
         raise InputError("unknown target", got=target, hint=f"one of {', '.join(ALL_TARGETS)}")
@@ -109,15 +150,48 @@ def assess_plan(
 
     Parameters
     ----------
-    space : a canonical table of cells; measured values in it are the reference that accuracy is scored against
-    plan : a table of cells that are to be measured; None: what is measured of the space is the plan, and has run
-    data, store : what is known
-    prices : a price file
+    space : rows or path
+        The cells in question, a canonical table; measured values in it are the reference that accuracy is scored
+        against.
+    plan : rows or path, optional
+        Cells that are to be measured; by default what is measured of the space is the plan, and has run.
+    data : rows, path or str, optional
+        What is known: a data frame, a list of rows, a mapping of columns, a file that `import_files` reads, or a
+        packaged dataset's name. By default, what the store holds.
+    store : str, optional
+        URL of the store; by default `FEWMARK_STORE` or ``sqlite:///fewmark.db``.
+    prices : path, optional
+        A price file (YAML).
+    target : str, default "throughput_tok_s"
+        The metric, one of `fewmark.core.metrics.ALL_TARGETS`, in the unit of its name.
+    model : str, default "auto"
+        A name of `fewmark.models.registry`; "none" for nothing but smoothness.
+    charges : Charges, optional
+        How running is charged: seconds to load a deployment, warm-up runs and repeats of a cell.
+    screened : bool, default True
+        Whether rows that the screen excludes stay unseen, and corrections count.
+    random_state : int, default 0
+        Seed of everything random.
+
+    Returns
+    -------
+    PlanAccount
+        Time, money and energy of plan and whole space; forecast errors before and after.
 
     Raises
     ------
-    InputError, ModelError
+    InputError
         If the request is wrong.
+    ModelError
+        If there is no such model, or it cannot learn from the data.
+
+    Examples
+    --------
+    >>> import fewmark
+    >>> from fewmark import datasets
+    >>> table = datasets.example()
+    >>> fewmark.assess_plan(table, data=table.iloc[::3], model="none").account.speed_up > 3
+    True
     """
     known = read_known(data, store, screened=screened)
     cells = read_cases(space, known)

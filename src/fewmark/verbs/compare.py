@@ -101,19 +101,45 @@ def compare(
 
     Parameters
     ----------
-    a, b : rows, a file of any known format, a folder, archive or glob of them, a packaged dataset's name, or a store
+    a, b : rows, path or str
+        Rows, a file of any known format, a folder, archive or glob of them, a packaged dataset's name, or a store's
+        URL.
     metric : str, optional
         Default: throughput, or end-to-end latency in open loops; else the metric that most common cells have.
+    threshold : float, default 0.1
+        How much slower is too much, a fraction.
+    confidence_level : float, default 0.9
+        Of the intervals, a fraction.
+    every_cell : bool, default False
+        Whether one slower cell fails the whole.
     where_a, where_b : mapping, optional
         Only rows with these values: ``{"engine": "vllm"}``.
-    ignored : columns that are no part of a cell's identity
-    every_cell : bool, default False
-        Whether PASS overall needs PASS in every cell.
+    ignored : sequence of str
+        Columns that are no part of a cell's identity.
+    length_tolerance : float, default 0.02
+        The relative difference up to which token counts are taken as equal.
+    screened : bool, default True
+        Whether rows that the screen excludes stay unseen, and corrections count.
+
+    Returns
+    -------
+    Compared
+        PASS, FAIL or INCONCLUSIVE, over all and by cell.
 
     Raises
     ------
     InputError, FormatError, StoreError
-        If a side cannot be read, or the two have no cell in common.
+        If the request or a side is wrong, or they have no cell in common.
+
+    Examples
+    --------
+    >>> import fewmark
+    >>> from fewmark import datasets
+    >>> table = datasets.example()
+    >>> slower = table.assign(throughput_tok_s=0.8 * table["throughput_tok_s"])
+    >>> found = fewmark.compare(table, slower)
+    >>> found.verdict, round(found.overall.ratio, 3)
+    ('FAIL', 0.8)
     """
     known = (*METRICS, "power_w")
     if metric is not None and metric not in known:

@@ -92,13 +92,37 @@ def demo(
     directory : path
         Gets the store (``measurements.db``), the report (``report.html``) and the result (``demo.json``). What an
         earlier demo measured there is used again.
-    tell : callable
+    suite : str, default "demo"
+        The grid: a suite's name or file.
+    n_measure, n_check : int, default 15
+        How many cells are measured, and how many unseen ones are checked.
+    model : str, default "mechanistic"
+        A name of `fewmark.models.registry`.
+    confidence_level : float, default 0.9
+        Of the intervals, a fraction.
+    random_state : int, default 0
+        Seed of prompts, order and the cells to check.
+    quiet : bool, default False
+        Whether no progress is shown.
+    tell : callable, optional
         Gets each sentence of the story.
+
+    Returns
+    -------
+    DemoResult
+        What was measured, what was claimed, and whether the claim held.
 
     Raises
     ------
     FewmarkError
         If the suite, the model or the engine cannot be used, or too few cells could be measured.
+
+    Examples
+    --------
+    >>> import fewmark
+    >>> result = fewmark.demo("fewmark-demo")  # doctest: +SKIP
+    >>> result.claim_holds  # doctest: +SKIP
+    True
     """
     cases = load_suite(suite).cases
     if n_measure + n_check > len(cases) or min(n_measure, n_check) < 1:

@@ -37,7 +37,9 @@ class Examination:
 
 
 def doctor(*, engine_python: str | None = None, worker_prefix: Sequence[str] = ()) -> Examination:
-    """Examine this machine, or the one behind a command, as a worker there sees it. Takes about two seconds.
+    """Examine this machine, or the one behind a command, as a worker there sees it.
+
+    Takes about two seconds.
 
     Parameters
     ----------
@@ -46,10 +48,22 @@ def doctor(*, engine_python: str | None = None, worker_prefix: Sequence[str] = (
     worker_prefix : sequence of str
         The command that a worker would be started behind (ssh, docker run -i…).
 
+    Returns
+    -------
+    Examination
+        The findings: what was looked at, a verdict, and what to do.
+
     Raises
     ------
     EngineError
         If no worker can be started there.
+
+    Examples
+    --------
+    >>> import fewmark
+    >>> found = fewmark.doctor()
+    >>> {finding.verdict for finding in found.findings} <= {"ok", "warn", "bad", "unknown"}
+    True
     """
     if engine_python is None and not worker_prefix:
         finding, numbers = noise()

@@ -15,9 +15,20 @@ from fewmark.engines.worker.archive import write_archive
 
 
 def list_engines() -> list[dict[str, Any]]:
-    """Every engine known to this interpreter: name, available, version, reason and install where it is not.
+    """List every engine known to this interpreter.
 
     `python` is the interpreter that runs it: that of its own environment where it cannot run in this one; None here.
+
+    Returns
+    -------
+    list of dict
+        name, available, version, python; and reason and install where it is not available.
+
+    Examples
+    --------
+    >>> import fewmark
+    >>> [engine["name"] for engine in fewmark.list_engines() if engine["name"] == "replay"]
+    ['replay']
     """
     return [_described(name) for name in engine_names()]
 

@@ -37,25 +37,52 @@ def evaluate(
 
     Parameters
     ----------
-    data : path, packaged dataset's name, or a canonical table
-    protocol : str
-        One of `PROTOCOLS`, several of them separated by commas, or ``all``.
-    prior : bool
+    data : rows, path or str, optional
+        What is known: a data frame, a list of rows, a mapping of columns, a file that `import_files` reads, or a
+        packaged dataset's name. By default, what the store holds.
+    store : str, optional
+        URL of the store; by default `FEWMARK_STORE` or ``sqlite:///fewmark.db``.
+    protocol : str, default "interpolate-length"
+        One of `fewmark.evaluation.PROTOCOLS`, several of them separated by commas, or ``all``.
+    model : str or sequence of str, default "auto"
+        Names of `fewmark.models.registry`.
+    target : str, default "throughput_tok_s"
+        The metric, one of `fewmark.core.metrics.ALL_TARGETS`, in the unit of its name.
+    random_state : int, default 0
+        Seed of folds and hidden cells.
+    screened : bool, default True
+        Whether rows that the screen excludes stay unseen, and corrections count.
+    jobs : int, default 1
+        Folds that run side by side.
+    prior : bool, default False
         Whether models that can join what public measurements teach; refused where the table holds packaged data.
     predictions : path, optional
         A CSV for every hidden cell with what was measured and predicted.
-    result : callable
+    progress : callable, optional
+        Gets the name of each stage.
+    result : callable, optional
         Gets each summary as soon as it is there.
 
     Returns
     -------
     list of dict
-        One summary for each protocol.
+        One summary for each protocol; errors and shares are fractions.
 
     Raises
     ------
-    InputError, FormatError, StoreError, ModelError
-        If the request is wrong.
+    InputError, FormatError, StoreError
+        If the request, a file or the store is wrong.
+    ModelError
+        If there is no such model, or it cannot learn from the data.
+
+    Examples
+    --------
+    >>> import fewmark
+    >>> from fewmark import datasets
+    >>> table = datasets.example()
+    >>> (summary,) = fewmark.evaluate(table, protocol="sparse-25", model="mechanistic")
+    >>> summary["n_cells"], summary["models"]["mechanistic"]["median_ape"] < 0.02
+    (24, True)
     """
     wanted = PROTOCOLS if protocol == "all" else tuple(name.strip() for name in protocol.split(","))
     for name in wanted:

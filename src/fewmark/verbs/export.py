@@ -30,16 +30,31 @@ def export(
     model: str = "auto",
     safe_csv: bool = False,
 ) -> int:
-    """Write measurements, forecasts or cells as another tool reads them; returns how many rows.
+    """Write measurements, forecasts or cells as another tool reads them.
 
     Parameters
     ----------
-    out : a file, or a folder or URI where the format has those
-    format : a name of `fewmark.interop.exports.exporter_names`; "auto": by the suffix
-    store, data : what is exported, or (with `cases`) what is learned from; by default the store
-    cases : cells to predict, whose forecasts are exported; without them a format of forecasts takes those of the store
-    settings : the format's own settings, as texts
-    safe_csv : of CSV, whether what a spreadsheet would execute is neutralised
+    out : path
+        A file, or a folder or URI where the format has those.
+    format : str, default "auto"
+        A name of `fewmark.interop.exports.exporter_names`; "auto": by the suffix.
+    store : str, optional
+        URL of the store; by default `FEWMARK_STORE` or ``sqlite:///fewmark.db``.
+    data : rows, path or str, optional
+        What is exported or (with `cases`) what is learned from; by default what the store holds.
+    cases : rows or path, optional
+        Cells to predict, whose forecasts are exported; without them a format of forecasts takes those of the store.
+    settings : mapping of str, optional
+        The format's own settings.
+    model : str, default "auto"
+        A name of `fewmark.models.registry`, which predicts `cases`.
+    safe_csv : bool, default False
+        Of CSV, whether what a spreadsheet would execute is neutralised.
+
+    Returns
+    -------
+    int
+        How many rows were written.
 
     Raises
     ------
@@ -47,6 +62,13 @@ def export(
         If the format is unknown, there is nothing that it can hold, or the file cannot be written.
     StoreError
         If the store cannot be opened or read.
+
+    Examples
+    --------
+    >>> import fewmark
+    >>> from fewmark import datasets
+    >>> fewmark.export("cells.csv", data=datasets.example())
+    24
     """
     place = str(out)
     exporter = _exporter(place, format, {**(settings or {}), **({"safe": "true"} if safe_csv else {})})

@@ -30,21 +30,46 @@ def fit(
 
     Parameters
     ----------
-    data, store
-        A file, a packaged dataset's name, or a store's URL.
-    model : str
+    data : rows, path or str, optional
+        What is known: a data frame, a list of rows, a mapping of columns, a file that `import_files` reads, or a
+        packaged dataset's name. By default, what the store holds.
+    store : str, optional
+        URL of the store; by default `FEWMARK_STORE` or ``sqlite:///fewmark.db``.
+    model : str, default "auto"
         A name of `fewmark.models.registry`.
+    target : str, default "throughput_tok_s"
+        The metric, one of `fewmark.core.metrics.ALL_TARGETS`, in the unit of its name.
     out : path, optional
-        Where to save it.
-    screened : bool
-        Whether rows that the screen excludes stay unseen.
-    prior : bool
-        Whether a small table is joined by what public measurements teach (`fewmark.models.auto.public_prior`).
+        Where to save it, as data and never as code.
+    screened : bool, default True
+        Whether rows that the screen excludes stay unseen, and corrections count.
+    random_state : int, default 0
+        Seed of everything random.
+    prior : bool, default True
+        Whether public measurements of similar deployments join a small table.
+    **parameters
+        Further parameters of the model's constructor.
+
+    Returns
+    -------
+    Model
+        The fitted model; see `fewmark.models.base.Model`.
 
     Raises
     ------
-    InputError, FormatError, StoreError, ModelError
-        If the request is wrong or the model cannot learn from the data.
+    InputError, FormatError, StoreError
+        If the request, a file or the store is wrong.
+    ModelError
+        If there is no such model, or it cannot learn from the data.
+
+    Examples
+    --------
+    >>> import fewmark
+    >>> from fewmark import datasets
+    >>> table = datasets.example()
+    >>> model = fewmark.fit(table, model="mechanistic")
+    >>> model.predict(table.head(2)).round().tolist()
+    [100.0, 391.0]
     """
     unfitted = make_model(model, target=target, random_state=random_state, prior=prior, **parameters)
     X, y = target_cells(read_source(data, store=store, screened=screened), target, related=unfitted.uses_metrics)

@@ -84,14 +84,28 @@ def import_files(
 
     Parameters
     ----------
-    paths : files, folders, tar or zip archives, or globs
-        Files of no known format are passed over where a folder or an archive was named.
+    paths : sequence of str or Path
+        Files, folders, tar or zip archives, or globs. Files of no known format are passed over where a folder or an
+        archive was named.
+    format : str, default "auto"
+        A format's name, or "auto" to detect it.
+    store : str, optional
+        URL of the store; by default `FEWMARK_STORE` or ``sqlite:///fewmark.db``.
+    rule : str, default "growth"
+        How generations that were cut short are projected.
     supersede : bool, default False
         Whether what was imported before of the same cases, with other values, is believed no more.
     keep_going : bool, default False
         Whether files that cannot be read are passed over, in place of refusing all.
     table_map : TableMap, optional
         What the columns of text and JSON tables are (`fewmark.interop.mapping`); no format is detected then.
+    progress : callable, optional
+        Gets the name of each stage.
+
+    Returns
+    -------
+    ImportedFiles
+        What became of each file, a list.
 
     Raises
     ------
@@ -99,6 +113,17 @@ def import_files(
         If a file is missing or malformed, or has no row that is a cell; nothing is stored then.
     StoreError
         If the store cannot be opened or written.
+
+    Examples
+    --------
+    >>> import fewmark
+    >>> from fewmark import datasets
+    >>> datasets.example().to_csv("measured.csv", index=False)
+    >>> (file,) = fewmark.import_files(["measured.csv"], store="sqlite:///example.db")
+    >>> file.format, file.n_rows, file.n_added
+    ('csv', 24, 24)
+    >>> fewmark.import_files(["measured.csv"], store="sqlite:///example.db")[0].n_added  # nothing is stored twice
+    0
     """
     if rule not in RULES:
         raise InputError("no such rule of projection", got=rule, hint=f"one of {', '.join(RULES)}")

@@ -68,12 +68,37 @@ class Ledger:
 def ledger(store: str | None = None, *, metric: str | None = None, model: str | None = None) -> Ledger:
     """Score the predictions of a store against the measurements that came after them.
 
+    Parameters
+    ----------
+    store : str, optional
+        URL of the store; by default `FEWMARK_STORE` or ``sqlite:///fewmark.db``.
+    metric : str, optional
+        Only predictions of this metric.
+    model : str, optional
+        Only predictions by this model.
+
+    Returns
+    -------
+    Ledger
+        One row for each metric, model and provenance; errors and shares are fractions.
+
     Raises
     ------
     InputError
         If the metric is unknown.
     StoreError
-        If the store cannot be opened.
+        If the store cannot be opened or read.
+
+    Examples
+    --------
+    >>> import fewmark
+    >>> from fewmark import datasets
+    >>> datasets.example().to_csv("measured.csv", index=False)
+    >>> imported = fewmark.import_files(["measured.csv"], store="sqlite:///example.db")
+    >>> cases = [{"accelerator": "H100", "input_tokens": 1024, "output_tokens": 128, "batch_size": 32}]
+    >>> predicted = fewmark.predict(cases, store="sqlite:///example.db", model="mechanistic")
+    >>> fewmark.ledger("sqlite:///example.db").n_waiting
+    1
     """
     if metric is not None and metric not in ALL_TARGETS:
         raise InputError("unknown metric", got=metric, hint=f"one of {', '.join(ALL_TARGETS)}")

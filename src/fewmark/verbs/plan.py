@@ -83,19 +83,66 @@ def plan(
 
     Parameters
     ----------
-    space : a canonical table of cells
-    data : a table of measurements in any known format, or a packaged dataset's name; else what the store holds
-    ask : how many cells
-    model : a model's name, or "none" for nothing but smoothness
-    cache : whether a model fitted on the same data before is used again (`fewmark.models.cache`)
-    models : where fitted models come from, in place of the cache
-    prior : whether what public measurements teach joins a small table; where nothing is known, they are what is known
-    progress : told of each stage
+    space : rows or path
+        The cells in question, a canonical table.
+    data : rows, path or str, optional
+        What is known: a data frame, a list of rows, a mapping of columns, a file that `import_files` reads, or a
+        packaged dataset's name. By default, what the store holds.
+    store : str, optional
+        URL of the store; by default `FEWMARK_STORE` or ``sqlite:///fewmark.db``.
+    ask : int, default 4
+        How many cells.
+    out : path, optional
+        Where to write them, as CSV or Parquet.
+    target : str, default "throughput_tok_s"
+        The metric, one of `fewmark.core.metrics.ALL_TARGETS`, in the unit of its name.
+    model : str, default "auto"
+        A name of `fewmark.models.registry`; "none" for nothing but smoothness.
+    strategy : str, default "adaptive"
+        Who chooses (`fewmark.planning.strategies`); several joined by ``+``.
+    target_error : float, optional
+        The median error over the space to reach, a fraction; nothing more is proposed once it is forecast to be
+        reached.
+    forbid : sequence of str
+        Conditions on cells that are never asked: ``"batch_size>64"``.
+    charges : Charges, optional
+        How running is charged: seconds to load a deployment, warm-up runs and repeats of a cell.
+    screened : bool, default True
+        Whether rows that the screen excludes stay unseen, and corrections count.
+    random_state : int, default 0
+        Seed of everything random.
+    prior : bool, default True
+        Whether public measurements of similar deployments join a small table. Where nothing is measured yet, they
+        are all that is known.
+    cache : bool, default True
+        Whether a model fitted on the same data before is used again (`fewmark.models.cache`).
+    progress : callable, optional
+        Gets the name of each stage.
+    models : FittedModels, optional
+        Where fitted models are kept, in place of `cache`.
+
+    Returns
+    -------
+    Plan
+        `cells`, best first, and the `planner` that chose them.
 
     Raises
     ------
-    InputError, ModelError
+    InputError
         If the request is wrong.
+    ModelError
+        If there is no such model, or it cannot learn from the data.
+
+    Examples
+    --------
+    >>> import fewmark
+    >>> from fewmark import datasets
+    >>> table = datasets.example()
+    >>> plan = fewmark.plan(table, data=table.iloc[::3], model="mechanistic", ask=2, prior=False)
+    >>> len(plan.cells), bool(plan.cells["forecast_error_after"].iloc[-1] < plan.planner.forecast().median_ape)
+    (2, True)
+    >>> plan.planner
+    Planner(throughput_tok_s: 24 cells, 8 measured, 0 failed, strategy adaptive)
     """
     if ask < 1:
         raise InputError("ask for at least one cell", got=ask)

@@ -46,23 +46,58 @@ def predict(
 
     Parameters
     ----------
-    cache : bool
+    cases : rows or path
+        The cases, a canonical table. What is the same for all that is known need not be given.
+    data : rows, path or str, optional
+        What is known: a data frame, a list of rows, a mapping of columns, a file that `import_files` reads, or a
+        packaged dataset's name. By default, what the store holds.
+    store : str, optional
+        URL of the store; by default `FEWMARK_STORE` or ``sqlite:///fewmark.db``.
+    model_file : path, optional
+        A fitted model, in place of `data` and `model`.
+    model : str, default "auto"
+        A name of `fewmark.models.registry`.
+    target : str, default "throughput_tok_s"
+        The metric, one of `fewmark.core.metrics.ALL_TARGETS`, in the unit of its name.
+    confidence_level : float, default 0.9
+        Of the intervals, a fraction.
+    out : path, optional
+        Where to write the predictions, as CSV or Parquet.
+    screened : bool, default True
+        Whether rows that the screen excludes stay unseen, and corrections count.
+    random_state : int, default 0
+        Seed of everything random.
+    prior : bool, default True
+        Whether public measurements of similar deployments join a small table.
+    cache : bool, default True
         Whether a model fitted on the same data before is used again (`fewmark.models.cache`).
-    progress : callable
-        Told of each stage.
+    progress : callable, optional
+        Gets the name of each stage.
 
     Returns
     -------
     DataFrame
-        The cases' columns and `value`, `low`, `high` (in the target's unit; unknown where the model abstains),
-        `provenance`, `similarity` and `abstained` (the reason, else empty). Its `attrs` say how many public cells
-        joined what was measured (`public_cells`), and what speaks against cases that were answered all the same
-        (`may_not_fit`). What cannot run (`fewmark.models.feasibility`) is not answered.
+        The cases' columns and `value`, `low`, `high` (in the target's unit; NaN where the model abstains),
+        `provenance`, `similarity` (in [0, 1], no probability) and `abstained` (the reason, else empty). Its `attrs`
+        say how many public cells joined what was measured (`public_cells`), and what speaks against cases that were
+        answered all the same (`may_not_fit`). What cannot run (`fewmark.models.feasibility`) is not answered.
 
     Raises
     ------
-    InputError, FormatError, StoreError, ModelError
-        If the request is wrong or the model cannot learn from the data.
+    InputError, FormatError, StoreError
+        If the request, a file or the store is wrong.
+    ModelError
+        If there is no such model, or it cannot learn from the data.
+
+    Examples
+    --------
+    >>> import fewmark
+    >>> from fewmark import datasets
+    >>> table = datasets.example()
+    >>> cases = [{"accelerator": "H100", "input_tokens": 1024, "output_tokens": 128, "batch_size": 32}]
+    >>> predicted = fewmark.predict(cases, data=table, model="mechanistic")
+    >>> predicted[["value", "provenance"]].round().to_dict("records")
+    [{'value': 2034.0, 'provenance': 'interpolated'}]
     """
     require_fraction("the confidence level", confidence_level)
     known = table = None

@@ -94,24 +94,66 @@ def recommend(
     progress: Callable[[str], None] = lambda text: None,
     models: FittedModels | None = None,
 ) -> Answer:
-    """Rank deployments and their settings.
+    """Rank deployments and their settings by what they cost under objectives.
 
     Parameters
     ----------
-    slo : objectives, as in ``ttft_s=0.5``
-    prices : a price file, or what it says; None: accelerators take money's place
-    space : the candidates, a canonical table; by default every deployment that is known at every load that is known
-    input_tokens, output_tokens : the workload; by default the lengths that most deployments were measured at
-    prior : whether public measurements join where little is measured, as in `fewmark.predict`
-    cache : whether models fitted on the same data before are used again (`fewmark.models.cache`)
-    models : where fitted models come from, in place of the cache
-    demand_tok_s : output tokens per second to serve, for the number of replicas
-    progress : told of each stage
+    slo : mapping of str to float, or sequence of str
+        Objectives: a metric's limit, ``{"ttft_s": 0.5}`` or ``["ttft_s=0.5"]``, seconds or the unit of the name.
+    prices : path or Prices, optional
+        Prices (YAML); without, accelerators take money's place.
+    data : rows, path or str, optional
+        What is known: a data frame, a list of rows, a mapping of columns, a file that `import_files` reads, or a
+        packaged dataset's name. By default, what the store holds.
+    store : str, optional
+        URL of the store; by default `FEWMARK_STORE` or ``sqlite:///fewmark.db``.
+    space : rows or path, optional
+        The candidates, a canonical table; by default every deployment that is known at every load that is known.
+    input_tokens, output_tokens : float, optional
+        The workload; by default the lengths that most deployments were measured at.
+    model : str, default "auto"
+        A name of `fewmark.models.registry`.
+    region : str, optional
+        Only prices of this region count.
+    spot : bool, default False
+        Whether spot prices count, too.
+    demand_tok_s : float, optional
+        Output tokens per second to serve, for the number of replicas.
+    assurance : float, default 0.9
+        The probability of meeting all objectives that is asked of a choice, a fraction.
+    screened : bool, default True
+        Whether rows that the screen excludes stay unseen, and corrections count.
+    random_state : int, default 0
+        Seed of everything random.
+    prior : bool, default True
+        Whether public measurements of similar deployments join a small table.
+    cache : bool, default True
+        Whether a model fitted on the same data before is used again (`fewmark.models.cache`).
+    progress : callable, optional
+        Gets the name of each stage.
+    models : FittedModels, optional
+        Where fitted models are kept, in place of `cache`.
+
+    Returns
+    -------
+    Answer
+        `table`, the candidates, best first; `recommendation.chosen`, the position of the choice, or None.
 
     Raises
     ------
-    InputError, ModelError
-        If the request is wrong, or what it asks for cannot be known from the data.
+    InputError
+        If the request is wrong.
+    ModelError
+        If what it asks for cannot be known from the data.
+
+    Examples
+    --------
+    >>> import fewmark
+    >>> from fewmark import datasets
+    >>> table = datasets.example()
+    >>> answer = fewmark.recommend({"ttft_s": 0.5}, data=table, model="mechanistic", prior=False)
+    >>> answer.table[["accelerator", "batch_size"]].head(1).to_dict("records")
+    [{'accelerator': 'H100', 'batch_size': 64.0}]
     """
     objectives = parse_objectives(slo)
     priced = load_prices(prices) if isinstance(prices, (str, Path)) else prices

@@ -68,23 +68,42 @@ def report(
     out : path
         Its suffix says the format: .html, .md, .json or .csv.
     store : str, optional
-        The store's URL; by default `FEWMARK_STORE` or the file fewmark.db.
+        URL of the store; by default `FEWMARK_STORE` or ``sqlite:///fewmark.db``.
     data : str, optional
-        Instead of a store: a file that `fewmark import` reads, or a packaged dataset's name.
+        Instead of a store: a file that `import_files` reads, or a packaged dataset's name.
     model : str
         The model that predicts.
     target : str, optional
         The metric; by default the first of `ALL_TARGETS` of which there is the most.
-    cache : bool
-        Whether models fitted on the same data before are used again (`fewmark.models.cache`).
-    prior : bool
-        Whether a small table is joined by what public measurements teach (`fewmark.models.auto.public_prior`); the
-        report says so.
+    confidence_level : float, default 0.9
+        Of the intervals, a fraction.
+    random_state : int, default 0
+        Seed of everything random.
+    prior : bool, default True
+        Whether public measurements of similar deployments join a small table. The report says so.
+    cache : bool, default True
+        Whether a model fitted on the same data before is used again (`fewmark.models.cache`).
+    progress : callable, optional
+        Gets the name of each stage.
+
+    Returns
+    -------
+    list of Card
+        What the report shows.
 
     Raises
     ------
     InputError, FormatError, StoreError, ModelError
         If the request, a file, the store or the model's name is wrong.
+
+    Examples
+    --------
+    >>> import fewmark
+    >>> from fewmark import datasets
+    >>> datasets.example().head(8).to_csv("measured.csv", index=False)
+    >>> cards = fewmark.report("report.md", data="measured.csv", model="mechanistic", cache=False)
+    >>> [card.kind for card in cards][:2]
+    ['summary', 'curves']
     """
     require_fraction("the confidence level", confidence_level)
     path = check_output(Path(out))

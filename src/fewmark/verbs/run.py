@@ -77,6 +77,13 @@ def run(
         Cut nothing short, and measure in full what was only projected so far.
     rounds : int, optional
         In how many rounds over a deployment's cases the repeats are made; instead of the suite's own.
+    quiet : bool, default False
+        Whether no progress is shown.
+
+    Returns
+    -------
+    RunReport
+        What was measured, what failed, what was left, and why.
 
     Raises
     ------
@@ -84,6 +91,20 @@ def run(
         If the request is wrong.
     EngineError
         If no engine of the suite can be used.
+
+    Examples
+    --------
+    >>> import fewmark
+    >>> from fewmark import datasets
+    >>> from fewmark.core import Case, Deployment, FrozenMap, Workload
+    >>> from fewmark.suites import Suite
+    >>> datasets.example().to_csv("measured.csv", index=False)
+    >>> recorded = {"table": "measured.csv"}  # replayed in place of a real engine
+    >>> replayed = Deployment(engine="replay", model="llama-3.1-8b", accelerator="H100", engine_options=recorded)
+    >>> suite = Suite("mine", "One cell", "", (Case(replayed, Workload(128, 128, batch_size=4)),), FrozenMap({}))
+    >>> report = fewmark.run(suite, store="sqlite:///mine.db", quiet=True)
+    >>> report.ok, [str(measurement.status) for measurement in report.measurements]
+    (True, ['ok'])
     """
     if limit is not None and limit < 1:
         raise InputError("limit must be a whole number of at least 1", got=limit)

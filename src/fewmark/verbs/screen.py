@@ -70,7 +70,21 @@ class Screened:
 
 
 def screen(data: str | Path | None = None, *, store: str | None = None) -> Screened:
-    """Screen a file (or a packaged dataset, by its name), or else the store, whose marks are brought up to date.
+    """Screen a table for faulty or suspect rows.
+
+    A store's marks are brought up to date; nothing is changed or deleted.
+
+    Parameters
+    ----------
+    data : path or str, optional
+        A file that `import_files` reads, or a packaged dataset's name. By default, what the store holds.
+    store : str, optional
+        URL of the store; by default `FEWMARK_STORE` or ``sqlite:///fewmark.db``.
+
+    Returns
+    -------
+    Screened
+        The findings: row (1-based), rule, reason and action of each.
 
     Raises
     ------
@@ -78,6 +92,13 @@ def screen(data: str | Path | None = None, *, store: str | None = None) -> Scree
         If the file is missing or malformed, or the store is empty.
     StoreError
         If the store cannot be opened or written.
+
+    Examples
+    --------
+    >>> import fewmark
+    >>> found = fewmark.screen("llm-pilot")
+    >>> found.n_rows == len(found.to_dict()["flagged"])
+    False
     """
     if data is not None:
         if not Path(data).exists() and str(data) in datasets.names():

@@ -14,7 +14,19 @@ __all__ = ["describe_suite", "list_suites", "suite_schema", "write_cases"]
 
 
 def list_suites() -> list[Suite]:
-    """The catalogue's suites, by name."""
+    """List the catalogue's suites, by name.
+
+    Returns
+    -------
+    list of Suite
+        Each with its cases and settings.
+
+    Examples
+    --------
+    >>> import fewmark
+    >>> [suite.name for suite in fewmark.list_suites() if suite.name == "demo"]
+    ['demo']
+    """
     return [load_suite(name) for name in suite_names()]
 
 

@@ -90,6 +90,15 @@ class AlaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Their a, b, c; NaN where the fit was not successful.
     statuses_ : str array (K,)
         How each fit ended (`exponential.STATUSES`).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fewmark.models.ala.regressor import AlaRegressor
+    >>> X = np.array([(128, 128, bb) for bb in (1, 2, 4, 8, 16, 32)])
+    >>> y = 1000 * (1 - np.exp(-X[:, 2] / 10))
+    >>> bool(np.allclose(AlaRegressor().fit(X, y).predict(X), y, rtol=0.01))
+    True
     """
 
     def __init__(self, *, learner: Any = None, fitting: str = "optimum") -> None:
@@ -153,6 +162,15 @@ class AlaModel:
         Unused; every model has it.
     fitting : {"optimum", "line", "search"}, optional
         As for `AlaRegressor`; "line" by default for TTFT and TPOT, else "optimum".
+
+    Examples
+    --------
+    >>> from fewmark import datasets
+    >>> from fewmark.models.registry import make_model
+    >>> table = datasets.example()
+    >>> from fewmark.models.ala.regressor import AlaModel
+    >>> AlaModel().fit(table, table["throughput_tok_s"]).predict(table).shape
+    (24,)
     """
 
     pools_deployments: ClassVar[bool] = False

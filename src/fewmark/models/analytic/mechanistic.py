@@ -39,9 +39,9 @@ class Mechanistic:
 
     Parameters
     ----------
-    target : str
-        Any of `fewmark.core.metrics.TARGETS`; rates become latencies by their definitions.
-    random_state : int
+    target : str, default "throughput_tok_s"
+        The metric, in the unit of its name; rates become latencies by their definitions.
+    random_state : int, default 0
         Unused; every model has it.
 
     Attributes
@@ -50,6 +50,16 @@ class Mechanistic:
         k of each deployment and kind of load, seconds.
     deployments_ : DataFrame
         Their columns, and ``load_kind``.
+
+    Examples
+    --------
+    >>> from fewmark import datasets
+    >>> from fewmark.models.registry import make_model
+    >>> table = datasets.example()
+    >>> model = make_model("mechanistic").fit(table, table["throughput_tok_s"])
+    >>> value = model.predict(table)
+    >>> value.shape, model.predict_interval(table, 0.9).shape
+    ((24,), (24, 2))
     """
 
     pools_deployments: ClassVar[bool] = False

@@ -64,6 +64,17 @@ class AutoByLoad(Model):
         What was learned for a target that is a percentile.
     n_public_cells_ : int
         How many public cells joined the measured ones.
+
+    Examples
+    --------
+    >>> from fewmark import datasets
+    >>> from fewmark.models.registry import make_model
+    >>> table = datasets.example()
+    >>> model = make_model("auto").fit(table, table["throughput_tok_s"])
+    >>> model.predict(table).shape, model.predict_interval(table, 0.9).shape
+    ((24,), (24, 2))
+    >>> model.provenance(table.head(1).assign(batch_size=128)).tolist()
+    ['extrapolated']
     """
 
     name: ClassVar[str] = "auto"

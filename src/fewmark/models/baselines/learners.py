@@ -66,7 +66,32 @@ class _LogTarget:
 
 
 class LinearBaseline(_LogTarget):
-    """Linear regression of the target's logarithm on logarithms and names, by least squares of least norm."""
+    """Linear regression of the target's logarithm on logarithms and names, by least squares of least norm.
+
+    Parameters
+    ----------
+    target : str, default "throughput_tok_s"
+        The metric, in the unit of its name; rates become latencies by their definitions.
+    random_state : int, default 0
+        Seed of the learner.
+
+    Attributes
+    ----------
+    encoder_ : CellEncoder
+        Columns of numbers for the cells' columns.
+    learner_ : object
+        The fitted learner.
+
+    Examples
+    --------
+    >>> from fewmark import datasets
+    >>> from fewmark.models.registry import make_model
+    >>> table = datasets.example()
+    >>> model = make_model("linear").fit(table, table["throughput_tok_s"])
+    >>> value = model.predict(table)
+    >>> value.shape, model.predict_interval(table, 0.9).shape
+    ((24,), (24, 2))
+    """
 
     def _learn(self, matrix: FloatArray, log_y: FloatArray) -> Any:
         design = np.c_[np.ones(len(matrix)), matrix]
@@ -85,7 +110,32 @@ class LinearBaseline(_LogTarget):
 
 
 class RandomForestBaseline(_LogTarget):
-    """scikit-learn's random forest with its defaults."""
+    """scikit-learn's random forest with its defaults, on the logarithm of the target.
+
+    Parameters
+    ----------
+    target : str, default "throughput_tok_s"
+        The metric, in the unit of its name; rates become latencies by their definitions.
+    random_state : int, default 0
+        Seed of the learner.
+
+    Attributes
+    ----------
+    encoder_ : CellEncoder
+        Columns of numbers for the cells' columns.
+    learner_ : object
+        The fitted learner.
+
+    Examples
+    --------
+    >>> from fewmark import datasets
+    >>> from fewmark.models.registry import make_model
+    >>> table = datasets.example()
+    >>> from fewmark.models.baselines.learners import RandomForestBaseline
+    >>> model = RandomForestBaseline().fit(table, table["throughput_tok_s"])
+    >>> model.predict(table).shape
+    (24,)
+    """
 
     def _learn(self, matrix: FloatArray, log_y: FloatArray) -> Forest:
         from sklearn.ensemble import RandomForestRegressor
@@ -96,7 +146,32 @@ class RandomForestBaseline(_LogTarget):
 
 
 class GradientBoostingBaseline(_LogTarget):
-    """scikit-learn's gradient boosting with its defaults."""
+    """scikit-learn's gradient boosting with its defaults, on the logarithm of the target.
+
+    Parameters
+    ----------
+    target : str, default "throughput_tok_s"
+        The metric, in the unit of its name; rates become latencies by their definitions.
+    random_state : int, default 0
+        Seed of the learner.
+
+    Attributes
+    ----------
+    encoder_ : CellEncoder
+        Columns of numbers for the cells' columns.
+    learner_ : object
+        The fitted learner.
+
+    Examples
+    --------
+    >>> from fewmark import datasets
+    >>> from fewmark.models.registry import make_model
+    >>> table = datasets.example()
+    >>> from fewmark.models.baselines.learners import GradientBoostingBaseline
+    >>> model = GradientBoostingBaseline().fit(table, table["throughput_tok_s"])
+    >>> model.predict(table).shape
+    (24,)
+    """
 
     def _learn(self, matrix: FloatArray, log_y: FloatArray) -> Forest:
         from sklearn.ensemble import GradientBoostingRegressor
@@ -107,7 +182,32 @@ class GradientBoostingBaseline(_LogTarget):
 
 
 class XGBoostBaseline(_LogTarget):
-    """XGBoost with its defaults (100 rounds, depth 6, learning rate 0.3)."""
+    """XGBoost with its defaults on the logarithm of the target.
+
+    Parameters
+    ----------
+    target : str, default "throughput_tok_s"
+        The metric, in the unit of its name; rates become latencies by their definitions.
+    random_state : int, default 0
+        Seed of the learner.
+
+    Attributes
+    ----------
+    encoder_ : CellEncoder
+        Columns of numbers for the cells' columns.
+    learner_ : object
+        The fitted learner.
+
+    Examples
+    --------
+    >>> from fewmark import datasets
+    >>> from fewmark.models.registry import make_model
+    >>> table = datasets.example()
+    >>> from fewmark.models.baselines.learners import XGBoostBaseline
+    >>> model = XGBoostBaseline().fit(table, table["throughput_tok_s"])
+    >>> model.predict(table).shape
+    (24,)
+    """
 
     def _learn(self, matrix: FloatArray, log_y: FloatArray) -> Forest:
         import xgboost

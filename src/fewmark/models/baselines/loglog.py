@@ -25,9 +25,27 @@ class LogLogInterpolation:
 
     Parameters
     ----------
-    target : str
-    random_state : int
+    target : str, default "throughput_tok_s"
+        The metric, in the unit of its name; rates become latencies by their definitions.
+    random_state : int, default 0
         Unused; every model has it.
+
+    Attributes
+    ----------
+    table_ : DataFrame (n, c)
+        The learned cells.
+    log_y_ : (n,) array
+        The logarithms of their values.
+
+    Examples
+    --------
+    >>> from fewmark import datasets
+    >>> from fewmark.models.registry import make_model
+    >>> table = datasets.example()
+    >>> model = make_model("loglog").fit(table, table["throughput_tok_s"])
+    >>> value = model.predict(table)
+    >>> value.shape, model.predict_interval(table, 0.9).shape
+    ((24,), (24, 2))
     """
 
     pools_deployments: ClassVar[bool] = False

@@ -79,6 +79,17 @@ class CrossConformal(Model):
         r of the calibration cells.
     situations_ : (m, 3) int
         Their categories: see `situations`.
+
+    Examples
+    --------
+    >>> from fewmark import datasets
+    >>> from fewmark.models.registry import make_model
+    >>> table = datasets.example()
+    >>> from fewmark.models.baselines.loglog import LogLogInterpolation
+    >>> from fewmark.models.conformal.cross_conformal import CrossConformal
+    >>> model = CrossConformal("loglog", LogLogInterpolation).fit(table, table["throughput_tok_s"])
+    >>> model.predict_interval(table, 0.9).shape
+    (24, 2)
     """
 
     def __init__(
