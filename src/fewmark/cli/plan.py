@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from fewmark.cli.choices import Named, NamedChoices
+from fewmark.cli.figures import figure, text_table
 from fewmark.cli.options import seed_option
 from fewmark.cli.waiting import waiting
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @click.command("plan", cls=NamedChoices)
@@ -75,7 +80,6 @@ def command(
     proposes nothing once the error is reached by its own forecast.
     """
     from fewmark.cli.campaign import error_text
-    from fewmark.core.columns import LOAD_COLUMNS
     from fewmark.evaluation.meta_metrics import Charges
     from fewmark.verbs.plan import plan
 
@@ -88,14 +92,10 @@ def command(
             prior=prior, cache=not no_cache, progress=progress,
         )  # fmt: skip
     chosen, planner = found.cells, found.planner
-    shown = ["input_tokens", "output_tokens", *LOAD_COLUMNS, "expected_gain", "predicted_cost_s"]
-    names = [*(name for name in ("engine", "model", "accelerator") if name in chosen), *shown]
-    names += ["forecast_error_before", "forecast_error_after"]
-    table = chosen[[name for name in names if name in chosen and chosen[name].notna().any()]]
     if as_json:
         click.echo(json.dumps(json.loads(chosen.to_json(orient="records")), indent=2))
     elif out is None and len(chosen):
-        click.echo(table.to_string(index=False))
+        click.echo(_table(chosen))
     if planner.n_relatives:
         click.echo(f"{planner.n_relatives} public measurements of relatives joined (--no-prior: without)", err=True)
     n = len(planner.space)
@@ -119,3 +119,15 @@ def command(
         cost_s = float(chosen["predicted_cost_s"].sum())
         click.echo(f"after the {len(chosen)} proposed cells ({cost_s:.1f} s): {error_text(after)}", err=True)
     return 0
+
+
+def _table(chosen: pd.DataFrame) -> str:
+    from fewmark.cli.campaign import error_text
+    from fewmark.decide.names import short_names
+
+    shared, names = short_names(chosen)
+    rows = [["cell", "cost s", "gain", "median error, forecast before", "after"]]
+    for name, row in zip(names, chosen.to_dict("records"), strict=True):
+        errors = (error_text(row["forecast_error_before"]), error_text(row["forecast_error_after"]))
+        rows.append([name, figure(row["predicted_cost_s"]), figure(row["expected_gain"]), *errors])
+    return f"{shared}\n\n{text_table(rows)}"

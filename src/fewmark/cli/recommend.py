@@ -110,6 +110,8 @@ def command(
 
 
 def _show(answer: Answer, top: int, *, wide: bool) -> None:
+    import numpy as np
+
     from fewmark.decide.names import short_names
     from fewmark.decide.recommend import percent
 
@@ -128,8 +130,8 @@ def _show(answer: Answer, top: int, *, wide: bool) -> None:
         money = row.get("cost_per_mtok_all_in")
         price = "" if answer.currency is None else f", {money:.3g} {answer.currency} a million output tokens"
         meets = f"; meets {', '.join(map(str, answer.objectives))} with {percent(row['probability'])}"
-        n_judged = int(table["p_best"].notna().sum())
-        among = "of all" if n_judged == len(table) else f"of the {n_judged} that can be judged"
+        n_judged = int(np.isfinite(table["relative_cost"]).sum())
+        among = f"of the {n_judged} that can be judged" if table["unknown"].notna().any() else "of all"
         click.echo(
             f"\nrecommended: {found.names[found.chosen]}{price}{meets if answer.objectives else ''}; cheapest {among} "
             f"with {percent(row['p_best'])}, expected regret {row['regret']:.1%}"

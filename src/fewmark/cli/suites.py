@@ -23,19 +23,23 @@ from fewmark.suites.expand import flatten
     "--write-cases", "cases", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="Write the suite's cases as JSON lines, for the worker program (fewmark engines --write-worker).",
 )  # fmt: skip
-def command(suite: str | None, as_json: bool, schema: bool, cases: Path | None) -> None:
-    """List the suites that there are, or show one: a name of the list, or a suite file of your own."""
+def command(suite: str | None, as_json: bool, schema: bool, cases: Path | None) -> int:
+    """List the suites that there are, or show one: a name of the list, or a suite file of your own.
+
+    One that is shown is checked, too: exits with 1 if an engine or a model that it names is not known here.
+    """
     from fewmark.verbs import suites as verb
 
     if schema:
         click.echo(json.dumps(verb.suite_schema(), indent=2))
-        return
+        return 0
     if cases is not None:
         if suite is None:
             raise InputError("cases are written of one suite", hint="fewmark suites SUITE --write-cases cases.jsonl")
         click.echo(f"{cases}: {verb.write_cases(load_suite(suite), cases)} cases", err=True)
-        return
+        return 0
     chosen = [load_suite(suite)] if suite else verb.list_suites()
+    advice = verb.suite_advice(chosen[0], suite) if suite else []
     if as_json:
         described = [verb.describe_suite(item) for item in chosen]
         click.echo(json.dumps(described[0] if suite else described, indent=2, ensure_ascii=False))
@@ -44,6 +48,9 @@ def command(suite: str | None, as_json: bool, schema: bool, cases: Path | None) 
     else:
         rows = [(item.name, str(len(item.cases)), item.title) for item in chosen]
         click.echo(_columns(("suite", "cases", "what"), rows))
+    for one in advice:
+        click.echo(f"warning: {one.message}\n  hint: {one.hint}", err=True)
+    return 1 if advice else 0
 
 
 def _show(suite: Suite) -> None:

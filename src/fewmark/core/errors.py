@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import PurePath
 
 from fewmark.core.text import brief, printable, without_secrets
 
@@ -105,6 +106,8 @@ def _part(text: str) -> str:
 
 
 def _shorten(value: object) -> str:
+    if isinstance(value, PurePath):  # as it is typed, not as Python writes it
+        value = str(value)
     text = value[: 4 * MAX_WHAT] if isinstance(value, str) else brief(value)
     text = printable(without_secrets(" ".join(text.split())))
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"

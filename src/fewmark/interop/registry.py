@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
@@ -61,6 +62,18 @@ _BUILT_IN: Final = {
     "optimum-benchmark": "fewmark.interop.optimum_benchmark:OptimumBenchmark",
     "prism": "fewmark.interop.prism:Prism",
     "side-file": "fewmark.interop.side_files:SideFile",
+}
+
+
+BINARY_SHARE: Final = 0.1  # of letters that are no text, from which a file is none
+_MAGIC: Final = {
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"%PDF": "a PDF document",
+    b"PK\x03\x04": "a zip archive or an office document",
+    b"\x1f\x8b": "gzip data",
+    b"SQLite format 3": "an SQLite database",
+    b"\x7fELF": "a program",
 }
 
 
@@ -136,11 +149,52 @@ def _detect(path: Path, head: bytes) -> Format:
     best, chosen = max(scores, key=lambda item: item[0])
     if best > 0:
         return chosen
+    if (kind := _binary(head)) is not None:
+        hint = "a result is text (CSV, JSON, YAML), Parquet, or an archive of these"
+        raise UnknownFormatError("the file is of no known format", got=kind, hint=hint)
+    if (broken := _broken_json(path, head)) is not None:
+        hint = "it may have been copied or written in part: fetch it again, or cut it after its last complete row"
+        raise UnknownFormatError("the JSON is cut short or damaged", got=broken, hint=hint)
     raise UnknownFormatError(
         "the file is of no known format",
         got=_first_line(head),
         hint=f"{_near(head)}known are {', '.join(name.name for name in formats)}",
     )
+
+
+def _binary(head: bytes) -> str | None:
+    """What a file is that holds no text; None where it does."""
+    for start, name in _MAGIC.items():
+        if head.startswith(start):
+            return name
+    text = head.decode("utf-8", errors="replace")
+    odd = sum(letter == "\ufffd" or not (letter.isprintable() or letter.isspace()) for letter in text)
+    return "binary data" if b"\0" in head or odd > BINARY_SHARE * len(text) else None
+
+
+def _broken_json(path: Path, head: bytes) -> str | None:
+    """Where a file that begins as JSON ends being JSON; None where it is whole, or none."""
+    if not head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
+        return None
+    text = path.read_bytes().decode("utf-8-sig", errors="replace")
+    whole, lines = _json_error(text), [line for line in text.splitlines() if line.strip()]
+    if whole is None or len(lines) < 2 or _json_error(lines[0]) is not None:
+        return whole
+    for number, line in enumerate(lines, start=1):  # JSON lines
+        if (error := _json_error(line)) is not None:
+            return f"line {number} of {len(lines)}: {error}"
+    return None
+
+
+def _json_error(text: str) -> str | None:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        ends = " (the file ends there)" if error.pos >= len(text.rstrip()) else ""
+        return f"line {error.lineno}, column {error.colno}: {error.msg}{ends}"
+    except (ValueError, RecursionError) as error:
+        return str(error)
+    return None
 
 
 def _near(head: bytes) -> str:

@@ -14,7 +14,7 @@ from fewmark.core.errors import SuiteError, malformed_as
 from fewmark.core.frozen import FrozenMap
 from fewmark.core.values import Case
 from fewmark.suites.expand import expand
-from fewmark.suites.schema import PARTS, SUITE_FILE_VERSION, SuiteFile
+from fewmark.suites.schema import PARTS, SUITE_FILE_VERSION, SuiteFile, UnknownFieldError
 from fewmark.suites.yaml_file import Document, KeyPath, read_document
 
 CATALOGUE: Final = Path(__file__).parent / "catalogue"
@@ -152,12 +152,18 @@ def _explain(document: Document, error: ValidationError) -> SuiteError:
     lines = []
     for problem in problems[:_MAX_SHOWN]:
         path: KeyPath = tuple(problem["loc"])
-        lines.append(str(document.error(path, _message(problem)).what))
+        cause = problem.get("ctx", {}).get("error")
+        if isinstance(cause, UnknownFieldError):
+            path = (*path, cause.name)
+        near = f"; {hint}" if len(problems) > 1 and (hint := _hint(problem)) else ""  # one problem has its own hint
+        lines.append(f"{document.error(path, _message(problem)).what}{near}")
     if len(problems) > _MAX_SHOWN:
         lines.append(f"and {len(problems) - _MAX_SHOWN} more")
     first = problems[0]
     shown = first["type"] not in ("missing", "extra_forbidden", "value_error")
-    return SuiteError("\n".join(lines), got=_got(first["input"]) if shown else None, hint=_hint(first))
+    return SuiteError(
+        "\n".join(lines), got=_got(first["input"]) if shown else None, hint=_hint(first) if len(problems) == 1 else None
+    )
 
 
 def _message(problem: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
@@ -79,10 +80,20 @@ def _placement(value: object) -> str | FrozenMap | None:
     raise ValueError(f"must be accelerator, cpu or disk, or a mapping for weights and cache, not {value!r}")
 
 
+class UnknownFieldError(ValueError):
+    """A field that no case has; `name` is the key, for its line."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        close = difflib.get_close_matches(name, CASE_COLUMNS, n=1)
+        known = f"known: {', '.join(CASE_COLUMNS)}, option.NAME, workload.NAME"
+        super().__init__(f"no field {name!r}; {f'did you mean {close[0]}?' if close else known}")
+
+
 def _known_fields(value: dict[str, _T]) -> dict[str, _T]:
     for name in value:
         if not is_case_field(name):
-            raise ValueError(f"no field {name!r}; known: {', '.join(CASE_COLUMNS)}, option.NAME, workload.NAME")
+            raise UnknownFieldError(name)
     return value
 
 

@@ -129,6 +129,10 @@ def import_files(
         raise InputError("no such rule of projection", got=rule, hint=f"one of {', '.join(RULES)}")
     with tempfile.TemporaryDirectory(prefix="fewmark-import-") as folder:
         gathered = gather(paths, Path(folder))
+        if not gathered.files and not gathered.passed_over:
+            raise InputError(
+                "there is no file to import", got=", ".join(map(str, paths)), hint="the folder is empty: name another"
+            )
         files = _read_all(gathered.files, gathered.passed_over, (format, table_map), keep_going, progress)
     for file, poorer in zip(files, poorer_records([file.measurements for file in files]), strict=True):
         file.n_poorer = len(poorer)
@@ -191,10 +195,10 @@ def _read_all(
         except (NotAResultError, UnknownFormatError, _NoCellError) as error:
             if not source.found:
                 broken.append(error)
-            passed_over[source.shown] = _reason(error)
+            passed_over[source.shown] = _reason(error, source)
         except InputError as error:
             broken.append(error)
-            passed_over[source.shown] = _reason(error)
+            passed_over[source.shown] = _reason(error, source)
     if broken and not (keep_going and files):
         if len(broken) == 1:
             raise broken[0]
@@ -214,8 +218,12 @@ class _NoCellError(InputError):
     """A file none of whose rows is a cell."""
 
 
-def _reason(error: InputError) -> str:
-    return error.what if error.got is None else f"{error.what} ({error.got})"
+def _reason(error: InputError, source: SourceFile) -> str:
+    """Why a file was passed over; its name stands before it already."""
+    what = error.what
+    for name in (source.shown, Path(source.shown).name):
+        what = what.removeprefix(f"{name}: ")
+    return what if error.got is None else f"{what} ({error.got})"
 
 
 def _read(source: SourceFile, name: str, table_map: TableMap | None) -> _File:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from fewmark.core import Advice
 from fewmark.core.files import write_file
 from fewmark.core.frozen import thaw
+from fewmark.engines import engine_names
+from fewmark.engines.checkpoints.shapes import SHAPES
 from fewmark.suites import Suite, load_suite, suite_names, suite_schema
+from fewmark.suites.yaml_file import Document, KeyPath, read_document
 
-__all__ = ["describe_suite", "list_suites", "suite_schema", "write_cases"]
+__all__ = ["describe_suite", "list_suites", "suite_advice", "suite_schema", "write_cases"]
+
+SHAPED_ENGINES: Final = frozenset({"transformers", "deepspeed"})
+"""Engines whose models are named shapes, files and folders, and nothing that is fetched by its name."""
 
 
 def list_suites() -> list[Suite]:
@@ -40,6 +49,54 @@ def describe_suite(suite: Suite) -> dict[str, Any]:
         "n_cases": len(suite.cases),
         "cases": [{"case_id": case.case_id, **case.to_dict()} for case in suite.cases],
     }
+
+
+def suite_advice(suite: Suite, reference: str | None = None) -> list[Advice]:
+    """What would keep a suite that is well written from running: engines that nobody has here, models that no engine
+    finds; with the line of the file, where `reference` names one.
+
+    Parameters
+    ----------
+    reference : what the suite was loaded by, a name or a file
+    """
+    deployments = {case.deployment.deployment_id: case.deployment for case in (*suite.cases, *suite.auto)}
+    engines = {found.engine for found in deployments.values()}
+    models = {found.model for found in deployments.values() if found.engine in SHAPED_ENGINES}
+    document = _document(reference)
+    out = []
+    for engine in sorted(engines - set(engine_names())):
+        near = difflib.get_close_matches(engine, engine_names(), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(engine_names())}"
+        out.append(Advice("unknown-engine", _where(document, "engine", engine, "no engine has that name here"), hint))
+    for model in sorted(models - set(SHAPES)):
+        near = difflib.get_close_matches(model, SHAPES, n=1, cutoff=0.8)
+        if near and "/" not in model and not os.path.lexists(model):
+            what = _where(document, "model", model, "neither a named shape nor a file here")
+            out.append(Advice("unknown-model", what, f"did you mean {near[0]}?"))
+    return out
+
+
+def _document(reference: str | None) -> Document | None:
+    return read_document(Path(reference)) if reference is not None and os.path.isfile(reference) else None  # noqa: PTH113
+
+
+def _where(document: Document | None, key: str, value: str, message: str) -> str:
+    """The message, with the line of the key that has this value, where it is found."""
+    path = None if document is None else _path_of(document.value, key, value, ())
+    if document is None or path is None:
+        return f"{key} {value}: {message}"
+    return str(document.error(path, f"{value}: {message}").what)
+
+
+def _path_of(node: Any, key: str, value: str, path: KeyPath) -> KeyPath | None:
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for name, item in items:
+        if name == key and (item == value or (isinstance(item, list) and value in item)):
+            return (*path, name)
+        found = _path_of(item, key, value, (*path, name))
+        if found is not None:
+            return found
+    return None
 
 
 def write_cases(suite: Suite, path: Path) -> int:

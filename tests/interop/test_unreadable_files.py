@@ -1,0 +1,70 @@
+"""Files that are no results: told in plain words, without their bytes, with their name once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fewmark.cli import main
+from fewmark.core import FormatError, InputError, StoreError
+from fewmark.interop import read_table
+
+ROW = '{"engine":"e","model":"m","input_tokens":8,"output_tokens":4,"batch_size":1,"e2e_latency_s":2}'
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe\x1b[31m", "a PNG image"), (b"%PDF-1.7\n%\xe2\xe3", "a PDF document"),
+        (bytes(range(256)) * 4, "binary data"), (b"\x00" * 64, "binary data"),
+    ],
+)  # fmt: skip
+def test_binary_data_is_named_not_printed(content: bytes, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "f.dat"
+    path.write_bytes(content)
+    with pytest.raises(FormatError) as caught:
+        read_table(path)
+    assert caught.value.got == says
+    assert "text" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        (f"[{ROW},\n{ROW[:40]}", "line 2, column"), (ROW[:-4], "line 1, column"),
+        (f"{ROW}\n{ROW}\n{ROW[:30]}\n", "line 3 of 3"),
+    ],
+)  # fmt: skip
+def test_json_that_is_cut_short_says_where(text: str, where: str, tmp_path: Path) -> None:
+    path = tmp_path / "f.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(FormatError) as caught:
+        read_table(path)
+    assert "cut short" in caught.value.what or "cannot be read as" in caught.value.what
+    assert where in str(caught.value)
+
+
+def test_an_empty_folder_is_named_and_a_path_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert main(["import", "empty", "--store", "s.db"]) == 2
+    told = capsys.readouterr().err
+    assert "got:  empty" in told
+    assert "the folder is empty" in told
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    header = "engine,model,input_tokens,output_tokens,batch_size,e2e_latency_s"
+    (runs / "a.csv").write_text(f"{header}\ne,m,8,4,1,2.0\n", encoding="utf-8")
+    (runs / "b.csv").write_text("x,y\n1,2\n", encoding="utf-8")
+    assert main(["import", "runs", "--store", "s.db"]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.strip().startswith("runs/b.csv:")]
+    assert line.count("b.csv") == 1
+
+
+def test_paths_are_written_as_they_are_typed() -> None:
+    error = StoreError("there is no store", got=Path("/data/x.db"))
+    assert "got:  /data/x.db" in str(error)
+    assert "Path(" not in str(InputError("x", got=Path("a")))
