@@ -11,6 +11,7 @@ import pytest
 
 from fewmark.core.errors import ModelError
 from fewmark.models.auto.latency_gp import LatencyGP
+from fewmark.models.registry import make_model
 
 World = Callable[..., pd.DataFrame]
 
@@ -178,3 +179,27 @@ def test_values_that_cannot_be_learned_are_refused(cells: pd.DataFrame, values: 
 def test_asking_before_fitting_is_refused(cells: pd.DataFrame) -> None:
     with pytest.raises(ModelError, match="fitted first"):
         LatencyGP().predict(cells)
+
+
+def test_one_fit_answers_for_the_other_latencies() -> None:
+    rng = np.random.default_rng(0)
+    loads = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+    table = pd.DataFrame(
+        {"engine": "e", "model": "m-8b", "accelerator": "H100", "accelerator_count": 1.0, "concurrency": loads,
+         "input_tokens": 512.0, "output_tokens": 128.0}
+    )  # fmt: skip
+    table["ttft_s"] = 0.03 * loads**0.7 * np.exp(0.02 * rng.standard_normal(5))
+    table["tpot_s"] = (0.008 + 3e-4 * loads) * np.exp(0.02 * rng.standard_normal(5))
+    table["throughput_tok_s"] = loads * 128 / (table["ttft_s"] + 127 * table["tpot_s"])
+    asked = table.assign(concurrency=[1.0, 3.0, 6.0, 12.0, 32.0]).drop(columns=["ttft_s", "tpot_s", "throughput_tok_s"])
+    fitted = make_model("auto", target="throughput_tok_s").fit(table, table["throughput_tok_s"].to_numpy())
+    for target in ("ttft_s", "tpot_s"):
+        shared = fitted.for_target(target)
+        alone = make_model("auto", target=target).fit(table, table[target].to_numpy())
+        assert shared is not None
+        assert shared.predict(asked) == pytest.approx(alone.predict(asked), rel=0.02)
+        assert shared.predict_interval(asked) == pytest.approx(alone.predict_interval(asked), rel=0.05)
+    assert fitted.for_target("throughput_tok_s") is fitted
+    assert fitted.for_target("ttft_p99_s") is None
+    only = make_model("auto").fit(table.drop(columns=["ttft_s", "tpot_s"]), table["throughput_tok_s"].to_numpy())
+    assert only.for_target("ttft_s") is None

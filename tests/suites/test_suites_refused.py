@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from fewmark.cli import main
 from fewmark.core import SuiteError
-from fewmark.suites import load_suite
+from fewmark.suites import load_suite, suite_names
 from fewmark.suites.expand import MAX_CASES
 from fewmark.suites.yaml_file import read_document
+from fewmark.verbs.suites import suite_advice
 
 HEAD = "deployments: [{engine: replay, model: m}]\n"
 CELLS = "cells: [{grid: {input_tokens: 1, output_tokens: 1, batch_size: 1}}]\n"
@@ -249,3 +250,37 @@ def test_a_suite_that_is_included_again_and_again_is_read_once(tmp_path: Path, m
     monkeypatch.setattr("fewmark.suites.load.read_document", counting)
     assert len(load_suite(tmp_path / "s0.yaml").cases) == 1
     assert len(read) == 30
+
+
+def test_each_problem_has_its_own_line_and_what_was_meant(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "deployments:\n  - engine: transformers\n    model: opt-tiny\n    precison: float32\n"
+        "cells:\n  - grid:\n      input_tokens: [8]\n      output_tokens: [2]\n      batch_sizes: [1]\n"
+    )
+    with pytest.raises(SuiteError) as caught:
+        load_suite(path)
+    first, second = caught.value.what.splitlines()
+    assert first == "s.yaml:4: deployments[0].precison: unknown key; did you mean precision?"
+    assert second.startswith("s.yaml:9: cells[0].grid.batch_sizes: no field 'batch_sizes'; did you mean batch_size?")
+    assert caught.value.hint is None
+
+
+def test_a_suite_that_is_shown_is_checked(tmp_path, capsys):
+    path = tmp_path / "s.yaml"
+    text = (
+        "deployments:\n  - {engine: tranformers, model: opt-tiny}\n  - engine: transformers\n    model: opt-tny\n"
+        "cells:\n  - grid: {input_tokens: [8], output_tokens: [2], batch_size: [1]}\n"
+    )
+    path.write_text(text)
+    assert main(["suites", str(path)]) == 1
+    told = capsys.readouterr().err
+    assert "s.yaml:2: deployments[0].engine: tranformers: no engine has that name here" in told
+    assert "did you mean transformers?" in told
+    assert "s.yaml:4: deployments[1].model: opt-tny" in told
+    assert "did you mean opt-tiny?" in told
+    path.write_text(text.replace("tranformers", "transformers").replace("opt-tny", "llama-tiny"))
+    assert main(["suites", str(path)]) == 0
+    assert capsys.readouterr().err == ""
+    for name in suite_names():
+        assert not suite_advice(load_suite(name), name)

@@ -89,6 +89,10 @@ class Model(ABC):
         """
         return self.fit(X, y)
 
+    def for_target(self, target: str) -> Self | None:
+        """This fitted model for another metric of the same cells, where what was learned tells of it; else None."""
+        return self if target == self.target else None
+
     def answer(self, X: pd.DataFrame, confidence_level: float = 0.9) -> Answers:
         """Everything that the fitted model says of the rows of X, asked at once; intervals hold `confidence_level`."""
         ends = self.predict_interval(X, confidence_level)

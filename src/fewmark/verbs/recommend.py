@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from fewmark.decide.prices import Prices, load_prices
 from fewmark.decide.recommend import Recommendation
 from fewmark.decide.recommend import recommend as rank
 from fewmark.decide.slo import Distribution, Objective, distribution, parse_objectives
-from fewmark.models.base import Model
 from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.models.feasibility import feasibility
 from fewmark.models.gp.threads import single_threaded
@@ -29,7 +27,7 @@ from fewmark.tables.arrays import FloatArray
 from fewmark.tables.columns import accelerator_counts, load_kind_of, sequences_of
 from fewmark.tables.identity import deployment_codes, is_identity
 from fewmark.tables.repeats import measured_cells
-from fewmark.verbs.learning import fitted_model
+from fewmark.verbs.learning import Learner
 from fewmark.verbs.source import Tabular, read_cases, read_source
 
 RATE = "throughput_tok_s"
@@ -179,15 +177,15 @@ def recommend(
             )
     hourly = _hourly(cells, priced, region, spot, advice)
     models = models or FittedModels(cache_folder() if cache else None)
-    learn = partial(fitted_model, known, model, models=models, random_state=random_state, prior=prior)
+    learner = Learner(known, model, models, random_state, prior)
     progress(f"fitting {model} to {len(known):,} rows: {RATE}")
-    throughput, provenance, n_public = _believe(learn, RATE, cells)
+    throughput, provenance, n_public = _believe(learner, RATE, cells)
     assert throughput.measured is not None
     beliefs = []
     for objective in objectives:
         if objective.metric != RATE:
             progress(f"fitting {model} to {len(known):,} rows: {objective.metric}")
-        belief = throughput if objective.metric == RATE else _believe(learn, objective.metric, cells)[0]
+        belief = throughput if objective.metric == RATE else _believe(learner, objective.metric, cells)[0]
         beliefs.append((objective, belief))
     models.keep()
     progress(f"ranking {len(cells):,} candidates")
@@ -249,12 +247,10 @@ def _candidates(
     return out[[name for name in map(str, out) if is_identity(name)]]
 
 
-def _believe(
-    learn: Callable[..., tuple[Model, pd.DataFrame, FloatArray]], target: str, cells: pd.DataFrame
-) -> tuple[Distribution, NDArray[np.object_], int]:
+def _believe(learner: Learner, target: str, cells: pd.DataFrame) -> tuple[Distribution, NDArray[np.object_], int]:
     """What is believed of a metric at the candidates (n,), where that comes from, and how many public cells joined."""
     try:
-        fitted, rows, values = learn(target)
+        fitted, rows, values = learner.fit(target)
     except ModelError as error:
         raise ModelError(f"{target} cannot be predicted from what is known", got=error.what, hint=error.hint) from None
     where = Space.from_table(cells).locate(rows)

@@ -126,6 +126,19 @@ class AutoByLoad(Model):
         self.n_public_cells_ = 0 if self.closed_ is None else self.closed_.n_public_cells_
         return self
 
+    def for_target(self, target: str) -> Self | None:
+        """See `AutoModel.for_target`; open loops and percentiles are learned by themselves."""
+        if target == self.target:
+            return self
+        if self.closed_ is None or self.open_ is not None or target in PERCENTILE_METRICS:
+            return None
+        closed = self.closed_.for_target(target)
+        if closed is None:
+            return None
+        model = type(self)(**{**self.get_params(), "target": target})
+        model.closed_, model.n_public_cells_ = closed, closed.n_public_cells_
+        return model
+
     def add(self, X: pd.DataFrame, y: FloatArray) -> Self:
         """Take in further batches and closed loops; percentiles and open loops are learned anew by `refit` alone."""
         rate = load_kind_of(X) == OPEN

@@ -105,6 +105,20 @@ class AutoModel(Model):
         self.n_public_cells_ = process.n_public_cells_
         return self
 
+    def for_target(self, target: str) -> Self | None:
+        """This model for another metric, its three processes shared; None where it knows one latency alone."""
+        if target == self.target:
+            return self
+        own = latency_of(target)
+        # a rate and its latency are read off one process, each in its own way
+        if target not in TARGETS or own == latency_of(self.target) or not self._has_submodels():
+            return None
+        processes = dict(self._processes())
+        model = type(self)(**{**self.get_params(), "target": target})
+        model.process_, model.before_, model.known_ = processes.pop(own), {}, None
+        model.submodels_, model.n_public_cells_ = processes, model.process_.n_public_cells_
+        return model
+
     def add(self, X: pd.DataFrame, y: FloatArray) -> Self:
         """Take in further measurements of the target without learning anew."""
         self._process().add(X, y)
