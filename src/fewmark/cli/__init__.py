@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+from typing import Final
 
 from fewmark.cli.app import app
 from fewmark.cli.terminal import printable_output
@@ -37,7 +38,7 @@ def _run(argv: list[str] | None) -> int:
         error.show()
         code = 2
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; everything measured so far is saved", err=True)
+        click.echo(f"interrupted: {_kept(argv)}", err=True)
         code = 128 + (_stopped_by or signal.SIGINT)
     except BrokenPipeError:
         code = 0
@@ -51,6 +52,20 @@ def _run(argv: list[str] | None) -> int:
     else:
         code = result if isinstance(result, int) else 0
     return _flushed(code)
+
+
+_KEPT: Final = {
+    "run": "each cell that was finished is in the store; run it again to go on",
+    "demo": "each cell that was finished is in the demo's folder; run it again to go on",
+    "import": "files that were said to be stored are, the others are not; import again, nothing is stored twice",
+    "evaluate": "each protocol that was shown is written, where a file was named",
+}
+
+
+def _kept(argv: list[str] | None) -> str:
+    """What a command that was stopped has left behind."""
+    words = sys.argv[1:] if argv is None else argv
+    return next((_KEPT[word] for word in words if word in _KEPT), "nothing was written")
 
 
 def _flushed(code: int) -> int:
