@@ -10,7 +10,7 @@ import pytest
 
 from fewmark.core import InputError
 from fewmark.models.base import Answers
-from fewmark.planning.belief import Observation
+from fewmark.planning.belief import Belief, Observation
 from fewmark.planning.space import Space
 from fewmark.planning.surrogate import model_belief, prior_belief, structure
 
@@ -167,3 +167,17 @@ def test_a_space_refuses_what_is_no_cell(grid: Any) -> None:
         Space.from_table(grid.table.assign(concurrency=4.0))
     repeated = Space.from_table(grid.table.loc[[0, 0, 1, 0]])
     assert len(repeated) == 2
+
+
+def test_telling_at_once_is_telling_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((12, 12))
+    start = Belief(np.zeros(12), root @ root.T / 12, np.zeros(12, dtype=bool), np.full(12, 0.05))
+    values = {3: 0.4, 7: -0.2, 1: 0.1, 10: 0.6, 4: 0.0}
+    one_by_one = start
+    for position, value in values.items():
+        one_by_one = one_by_one.tell(position, value)
+    at_once = start.condition_on([Observation(position, value, position) for position, value in values.items()])
+    assert at_once.mean == pytest.approx(one_by_one.mean)
+    assert at_once.covariance == pytest.approx(one_by_one.covariance)
+    assert (at_once.scale, at_once.n_told) == (pytest.approx(one_by_one.scale), one_by_one.n_told)

@@ -13,6 +13,7 @@ import pytest
 from fewmark.cli import main
 from fewmark.core import Case, Deployment, Measurement, Prediction, Sample, Workload
 from fewmark.models.base import Answers
+from fewmark.models.registry import make_model
 from fewmark.store import open_store
 from fewmark.verbs import report as verb
 
@@ -69,7 +70,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def test_a_report_on_a_file(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for suffix in ("html", "json"):
-        assert main(["report", str(tmp_path / f"out.{suffix}"), "--data", str(data)]) == 0
+        assert main(["report", str(tmp_path / f"out.{suffix}"), "--data", str(data), "--model", "mechanistic"]) == 0
     assert capsys.readouterr().out == ""
     html = (tmp_path / "out.html").read_text()
     assert "plotly" in html
@@ -180,3 +181,25 @@ def test_public_measurements_join_a_small_table_and_the_report_says_so(tmp_path:
 
     assert told()
     assert not told("--no-prior")
+
+
+def test_the_default_model_is_the_one_of_all_verbs_or_the_report_says_why_not(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def made(name: str, **parameters: Any) -> Any:
+        asked.append(name)
+        return make_model("mechanistic", **{**parameters, "prior": False})
+
+    monkeypatch.setattr(verb, "make_model", made)
+    assert main(["report", str(tmp_path / "few.json"), "--data", str(data)]) == 0
+    assert set(asked) == {"auto"}
+    assert "quick-model" not in json.dumps(read(tmp_path / "few.json")["curves"])
+    asked.clear()
+    monkeypatch.setattr(verb, "MAX_DEFAULT_CELLS", 2 * len(CELLS) - 1)
+    assert main(["report", str(tmp_path / "many.json"), "--data", str(data)]) == 0
+    assert set(asked) == {"mechanistic"}
+    told = json.dumps(read(tmp_path / "many.json")["curves"])
+    assert "not 'auto' as elsewhere" in told
+    assert "--model auto" in told

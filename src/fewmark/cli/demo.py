@@ -18,9 +18,7 @@ from fewmark.cli.options import seed_option
 )
 @click.option("--measure", "n_measure", default=15, show_default=True, help="Cells to measure.")
 @click.option("--check", "n_check", default=15, show_default=True, help="Unseen cells to check the claim on.")
-@click.option(
-    "--model", type=Named("models"), default="mechanistic", show_default=True, help="The model that predicts."
-)
+@click.option("--model", type=Named("models"), default="auto", show_default=True, help="The model that predicts.")
 @seed_option("prompts, order and the cells to check")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")

@@ -21,7 +21,9 @@ from fewmark.cli.waiting import waiting
     help="Report on a result file, or a packaged dataset, instead of the store.",
 )
 @click.option(
-    "--model", type=Named("models"), default="mechanistic", show_default=True, help="The model that predicts."
+    "--model",
+    type=Named("models"),
+    help="The model that predicts  [default: auto; mechanistic beyond 500 cells, of which auto takes minutes].",
 )
 @click.option("--target", type=Named("targets"), help="The metric  [default: the one with the most values].")
 @click.option("--confidence-level", type=float, default=0.9, show_default=True, help="Of the intervals.")
@@ -32,7 +34,7 @@ def command(
     out: Path,
     store: str | None,
     data: str | None,
-    model: str,
+    model: str | None,
     target: str | None,
     confidence_level: float,
     prior: bool,

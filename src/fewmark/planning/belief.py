@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from scipy.linalg import solve_triangular
 from scipy.special import ndtri as normal_quantile
 
 from fewmark.core.errors import InputError
@@ -154,7 +155,7 @@ class Belief:
         best, chosen = -np.inf, None
         for factor in NOISE_FACTORS if len(at) >= MIN_TOLD else NOISE_FACTORS[:1]:
             root = np.linalg.cholesky(prior + factor**2 * noise + added + JITTER * np.eye(len(at)))
-            white = np.linalg.solve(root, residual)
+            white = solve_triangular(root, residual, lower=True)
             surprise = float(white @ white)
             likelihood = -np.log(np.diag(root)).sum() - 0.5 * (self.trust + len(at)) * np.log1p(surprise / self.trust)
             likelihood -= (
@@ -165,7 +166,7 @@ class Belief:
                 best, chosen = likelihood, (factor, root, white, surprise)
         assert chosen is not None
         factor, root, white, surprise = chosen
-        explained = np.linalg.solve(root, start.covariance[at])
+        explained = solve_triangular(root, start.covariance[at], lower=True)
         mean = start.mean + explained.T @ white
         observed = start.observed.copy()
         observed[at[exact]] = True

@@ -18,7 +18,7 @@ from fewmark.models.auto.features import COLUMNS, DEPLOYMENT, Encoder, featurise
 from fewmark.models.base import JointModel, Model
 from fewmark.models.cache import FittedModels
 from fewmark.models.gp.kernel import Component, Kernel
-from fewmark.planning.belief import INTERVAL_LEVEL, Belief
+from fewmark.planning.belief import INTERVAL_LEVEL, Belief, Observation
 from fewmark.planning.space import Space
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.repeats import measured_cells
@@ -57,9 +57,11 @@ def believe(space: Space, known: pd.DataFrame, target: str, fitted: Model | None
     belief = prior_belief(space, target) if fitted is None else model_belief(space, fitted)
     knows = isinstance(fitted, JointModel)  # its posterior has the known values in it already
     values = np.log(known[target].to_numpy(dtype=float)) if len(known) else np.zeros(0)
-    for position, value in zip(space.locate(known), values, strict=True):
-        if position >= 0:
-            belief = belief.recall(position, value) if knows else belief.tell(position, value)
+    where = [(int(at), float(value)) for at, value in zip(space.locate(known), values, strict=True) if at >= 0]
+    if not knows:  # all at once: each telling starts over from what was believed before the first
+        return belief.condition_on([Observation(position, value, position) for position, value in where])
+    for position, value in where:
+        belief = belief.recall(position, value)
     return belief
 
 

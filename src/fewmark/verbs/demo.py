@@ -79,7 +79,7 @@ def demo(
     suite: str = "demo",
     n_measure: int = 15,
     n_check: int = 15,
-    model: str = "mechanistic",
+    model: str = "auto",
     confidence_level: float = 0.9,
     random_state: int = 0,
     quiet: bool = False,
@@ -130,7 +130,7 @@ def demo(
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     grid = from_measurements(Measurement(case) for case in cases)
-    predictor = make_model(model, target=TARGET, random_state=random_state)
+    predictor = make_model(model, target=TARGET, prior=True, random_state=random_state)
     chosen = sorted(int(position) for position in predictor.design(grid, n_measure))
     unseen = sorted(set(range(len(cases))) - set(chosen))
     checked = sorted(np.random.default_rng(random_state).choice(unseen, n_check, replace=False).tolist())

@@ -32,6 +32,9 @@ from fewmark.verbs.ledger import Ledger, read_ledger
 from fewmark.verbs.results import read_results
 
 DEFAULT_MODEL: Final = "auto"
+QUICK_MODEL: Final = "mechanistic"
+MAX_DEFAULT_CELLS: Final = 500
+"""The most cells of which a report fits `auto` six times, once for its curves and five times for its check."""
 N_FOLDS: Final = 5
 
 
@@ -53,7 +56,7 @@ def report(
     *,
     store: str | None = None,
     data: str | None = None,
-    model: str = DEFAULT_MODEL,
+    model: str | None = None,
     target: str | None = None,
     confidence_level: float = 0.9,
     random_state: int = 0,
@@ -71,8 +74,9 @@ def report(
         URL of the store; by default `FEWMARK_STORE` or ``sqlite:///fewmark.db``.
     data : str, optional
         Instead of a store: a file that `import_files` reads, or a packaged dataset's name.
-    model : str
-        The model that predicts.
+    model : str, optional
+        The model that predicts; by default `auto`, and `mechanistic` where there are more than `MAX_DEFAULT_CELLS`
+        cells: the report says so.
     target : str, optional
         The metric; by default the first of `ALL_TARGETS` of which there is the most.
     confidence_level : float, default 0.9
@@ -110,13 +114,16 @@ def report(
     progress("reading")
     source = _read(store, data, target)
     target = source.target
-    make_model(model, target=target)  # a wrong name is told before any work is done
+    if model is not None:
+        make_model(model, target=target)  # a wrong name is told before any work is done
     progress("screening")
     findings = screen(source.frame)
     sound = apply(source.frame, findings)
     cells = reduce_cells(sound[(sound["status"] == Status.OK) & is_complete(sound)], target)
     cards = [summary_card(source.frame, target, source=source.name)]
     models = FittedModels(cache_folder() if cache else None)
+    quick = model is None and len(cells) > MAX_DEFAULT_CELLS
+    model = model or (QUICK_MODEL if quick else DEFAULT_MODEL)
     try:
         progress(f"fitting {model}")
         cards += _prediction_cards(cells, source, model, confidence_level, random_state, prior=prior, models=models)
@@ -125,6 +132,14 @@ def report(
         cards.append(
             Card("curves", "Predictions", f"The model '{model}' cannot learn from these data.", advice=(advice,))
         )
+    if quick:
+        advice = Advice(
+            "quick-model",
+            f"The model is '{QUICK_MODEL}', not '{DEFAULT_MODEL}' as elsewhere: that one would be fitted six times to "
+            f"{len(cells):,} cells, which takes minutes.",
+            f"--model {DEFAULT_MODEL} does it all the same.",
+        )
+        cards[1] = replace(cards[1], advice=(*cards[1].advice, advice))
     models.keep()
     if source.ledger is not None and source.ledger.n_predictions:
         cards.append(source.ledger.card())
