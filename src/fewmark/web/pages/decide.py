@@ -16,6 +16,7 @@ from fewmark.web.pages.rendering import render
 router = APIRouter()
 MOST_ROWS: Final = 40
 MAX_PARAMETERS: Final = 200
+TEXTS: Final = ("currency", "note")
 OPTIONS: Final = ("input_tokens", "output_tokens", "demand_tok_s", "assurance")
 
 
@@ -35,7 +36,7 @@ def decide(request: Request, service: Served) -> HTMLResponse:
     asked = dict(list(request.query_params.items())[:MAX_PARAMETERS])
     shown: dict[str, Any] = {"decision": None, "problem": None}
     try:
-        numbers = {name: _number(name, text) for name, text in asked.items() if text.strip() and name != "currency"}
+        numbers = {name: _number(name, text) for name, text in asked.items() if text.strip() and name not in TEXTS}
         slo = {name[4:]: value for name, value in numbers.items() if name.startswith("slo.")}
         prices = _prices({n[6:]: v for n, v in numbers.items() if n.startswith("price.")}, asked.get("currency", "USD"))
         options = {str(name): numbers[name] for name in OPTIONS if name in numbers}
