@@ -20,11 +20,17 @@ if TYPE_CHECKING:
     "--data",
     type=Named("datasets"),
     metavar="TABLE",
-    help="Recorded cells: any format, or a packaged dataset.  [default: the store]",
+    help="Measurements: any format, or a packaged dataset.  [default: the store]",
 )
-@click.option("--store", metavar="URL", help="Recorded cells, without --data.  [default: $FEWMARK_STORE or fewmark.db]")
-@click.option("--space", metavar="TABLE", help="Assess one plan: the cells in question; any values are the reference.")
-@click.option("--plan", "planned", metavar="TABLE", help="With --space: the cells to measure.  [default: those known]")
+@click.option(
+    "--store", metavar="URL", help="Store of measurements, without --data.  [default: $FEWMARK_STORE or fewmark.db]"
+)
+@click.option(
+    "--space", metavar="TABLE", help="Assess one plan for these cells; measured values in it are the reference."
+)
+@click.option(
+    "--plan", "planned", metavar="TABLE", help="With --space: the cells to measure.  [default: those already measured]"
+)
 @click.option("--prices", metavar="FILE", help="With --space: prices, for money and energy.")
 @click.option(
     "--strategies",
@@ -33,32 +39,42 @@ if TYPE_CHECKING:
     metavar="NAMES",
     help="Names, by commas; several joined by +.  [default: all]",
 )
-@click.option("--reference", default="full", show_default=True, help="The strategy to measure the others against.")
+@click.option("--reference", default="full", show_default=True, help="Strategy that the others are compared with.")
 @click.option(
     "--target",
     type=Named("targets"),
     default="throughput_tok_s",
     show_default=True,
-    help="The metric whose accuracy counts.",
+    help="Metric to predict.",
 )
 @click.option(
     "--model",
     type=Named("models"),
     default="auto",
     show_default=True,
-    help="Who predicts what is not measured; or none.",
+    help="Model that predicts unmeasured cells, or none.",
 )
-@click.option("--relatives/--no-relatives", default=True, help="Whether other deployments' cells are known.")
+@click.option("--relatives/--no-relatives", default=True, help="Whether the other deployments' cells are known.")
 @click.option(
-    "--accuracy", "accuracies", type=float, multiple=True, metavar="FRACTION", help="To stop at.  [0.966, 0.98]"
+    "--accuracy",
+    "accuracies",
+    type=float,
+    multiple=True,
+    metavar="FRACTION",
+    help="Relative accuracy to stop at.  [default: 0.966, 0.98]",
 )
 @click.option("--load-s", type=float, default=10.0, show_default=True, help="Seconds to load a deployment.")
-@click.option("--warmup", type=int, default=1, show_default=True, help="Warm-up runs a cell.")
-@click.option("--repeats", type=int, default=3, show_default=True, help="Measured runs a cell.")
-@click.option("--no-screen", is_flag=True, help="Believe every row, faulty ones too.")
+@click.option("--warmup", type=int, default=1, show_default=True, help="Warm-up runs per cell.")
+@click.option("--repeats", type=int, default=3, show_default=True, help="Measured runs per cell.")
+@click.option("--no-screen", is_flag=True, help="Use all rows, also those that the screen excludes.")
 @seed_option()
 @json_option("what was found")
-@click.option("--report", type=click.Path(dir_okay=False), metavar="OUT", help="Draw the frontier: .html, .md, .csv.")
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False),
+    metavar="OUT",
+    help="Write a report with the frontier: .html, .md, .csv.",
+)
 def command(
     data: str | None,
     store: str | None,
@@ -79,10 +95,11 @@ def command(
     json_out: str | None,
     report: str | None,
 ) -> int:
-    """Meta-metrics: what each strategy of measuring costs, and how accurate it is, against a reference.
+    """Compare measuring strategies by their cost and accuracy against a reference (meta-metrics).
 
-    Each recorded deployment in turn is the new one. Every strategy is replayed on it; what it does not measure is
-    predicted by the same model. With --space it is about one plan instead: forecast before it runs, reported after.
+    Each recorded deployment in turn is treated as new. Every strategy is replayed on it, and the same model predicts
+    the cells that it does not measure. With --space one plan is assessed instead: forecast before it runs, reported
+    after.
     """
     from fewmark.evaluation.meta_metrics import Charges
     from fewmark.verbs.assess import ACCURACIES, assess_plan, assess_strategies, describe, write_report

@@ -19,17 +19,29 @@ MAX_SHOWN = 20  # cells; the JSON has them all
 @click.command("compare")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option("--metric", metavar="NAME", help="The metric  [default: throughput; in open loops the latency].")
-@click.option("--threshold", type=float, default=0.1, show_default=True, help="How much slower is too much.")
-@click.option("--confidence-level", type=float, default=0.9, show_default=True, help="Of each cell's interval.")
-@click.option("--every-cell", is_flag=True, help="PASS overall only if every cell passes by itself.")
+@click.option("--metric", metavar="NAME", help="Metric.  [default: throughput; in open loops the latency]")
+@click.option("--threshold", type=float, default=0.1, show_default=True, help="Slowdown that fails, a fraction.")
+@click.option(
+    "--confidence-level",
+    type=float,
+    default=0.9,
+    show_default=True,
+    help="Confidence level of each cell's interval, a fraction.",
+)
+@click.option("--every-cell", is_flag=True, help="PASS overall only if every cell passes.")
 @click.option("--a", "where_a", multiple=True, metavar="COLUMN=VALUE", help="Only these rows of A. Repeatable.")
 @click.option("--b", "where_b", multiple=True, metavar="COLUMN=VALUE", help="Only these rows of B. Repeatable.")
-@click.option("--ignore", multiple=True, metavar="COLUMN", help="A column that is no matter. Repeatable.")
-@click.option("--length-tolerance", type=float, default=0.02, show_default=True, help="Token counts this near are one.")
-@click.option("--no-screen", is_flag=True, help="Believe every row, faulty ones too.")
+@click.option("--ignore", multiple=True, metavar="COLUMN", help="A column to ignore when matching cells. Repeatable.")
+@click.option(
+    "--length-tolerance",
+    type=float,
+    default=0.02,
+    show_default=True,
+    help="Relative difference up to which token counts match.",
+)
+@click.option("--no-screen", is_flag=True, help="Use all rows, also those that the screen excludes.")
 @click.option("--out", metavar="FILE", help="Write a page with the figure: HTML, or Markdown if it ends in .md.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     a: str,
     b: str,
@@ -45,7 +57,7 @@ def command(
     out: str | None,
     as_json: bool,
 ) -> int:
-    """Whether B is slower than A by more than the threshold, over the cells that both have.
+    """Test whether B is slower than A by more than the threshold, over the cells that both have.
 
     A and B are result files of any known format, folders, archives or globs of them, packaged datasets, or stores. Runs
     of one cell are repeats. Exits with 1 on FAIL.

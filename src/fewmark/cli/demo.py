@@ -18,14 +18,14 @@ from fewmark.cli.options import seed_option
 )
 @click.option("--measure", "n_measure", default=15, show_default=True, help="Cells to measure.")
 @click.option("--check", "n_check", default=15, show_default=True, help="Unseen cells to check the claim on.")
-@click.option("--model", type=Named("models"), default="auto", show_default=True, help="The model that predicts.")
+@click.option("--model", type=Named("models"), default="auto", show_default=True, help="Model that predicts.")
 @seed_option("prompts, order and the cells to check")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def command(as_json: bool, quiet: bool, **options: Any) -> int:
-    """Measure few cells of a grid on a real engine, predict the rest, check the claim, write a report.
+    """Measure a few cells of a grid on a real engine, predict the rest, check the predictions, write a report.
 
-    Exits with 1 if the claim fails on the spot.
+    Exits with 1 if the predictions miss more often than promised.
     """
     from fewmark.verbs.demo import DRIFT_HINT, demo, drift_text
 

@@ -19,14 +19,14 @@ COLOURS = {"ok": "green", "warn": "yellow", "bad": "red", "unknown": "bright_bla
 
 
 @click.command("doctor")
-@click.option("--engine-python", metavar="PATH", help="The Python that workers run in, where it is not this one.")
+@click.option("--engine-python", metavar="PATH", help="Python that workers run in, if not this one.")
 @click.option("--worker-prefix", metavar="COMMAND", default="", help="Examine behind a command: 'ssh gpu-host'.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(engine_python: str | None, worker_prefix: str, as_json: bool) -> int:
-    """Look at what would make a benchmark lie on this machine, and say what to do.
+    """Check this machine for what would distort a benchmark, and say what to do.
 
-    Other work, clocks, pinning, threads, memory nodes, container limits, accelerators, debug builds, and a probe of
-    two seconds that does equal work over and over. Exit code 1 where something is bad.
+    Checks other work, clocks, pinning, threads, memory nodes, container limits, accelerators and debug builds, and runs
+    a probe of two seconds that repeats equal work. Exits with 1 if a check is bad.
     """
     from fewmark.verbs.doctor import doctor
 

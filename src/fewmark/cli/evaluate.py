@@ -24,7 +24,7 @@ MIN_HIDDEN_CELLS = 100  # hidden cells of an accelerator, of which a share says 
     type=Named("protocols"),
     default="interpolate-length",
     show_default=True,
-    help="A protocol, several, or 'all'.",
+    help="One protocol, several separated by commas, or all.",
 )
 @click.option(
     "--model",
@@ -32,20 +32,21 @@ MIN_HIDDEN_CELLS = 100  # hidden cells of an accelerator, of which a share says 
     multiple=True,
     default=["auto"],
     show_default=True,
-    help="May be repeated.",
+    help="Model to score. Repeatable.",
 )
-@click.option("--target", type=Named("targets"), default="throughput_tok_s", show_default=True, help="The metric.")
+@click.option(
+    "--target", type=Named("targets"), default="throughput_tok_s", show_default=True, help="Metric to predict."
+)
 @seed_option("folds and hidden cells")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Folds side by side.")
-@click.option("--prior", is_flag=True, help="Join what public measurements teach; refused for packaged data.")
-@click.option("--no-screen", is_flag=True, help="Keep faulty rows.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Folds run in parallel.")
+@click.option("--prior", is_flag=True, help="Add public measurements; refused for packaged data.")
+@click.option("--no-screen", is_flag=True, help="Use all rows, also those that the screen excludes.")
 @json_option("the scores")
 @click.option("--predictions", type=FILE, help="Write every hidden cell's prediction as CSV.")
 def command(no_screen: bool, json_out: str | None, model: tuple[str, ...], **options: Any) -> None:
-    """Score models by what they say of cells that they have not seen.
+    """Score models on cells that are hidden from them.
 
-    PROTOCOL is one of those of the reference, several of them separated by commas, or all; each is shown, and saved,
-    as soon as it is done.
+    Each protocol is shown, and saved, as soon as it is done.
     """
     from fewmark.verbs.evaluate import evaluate
 

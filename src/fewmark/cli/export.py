@@ -9,12 +9,12 @@ import click
 @click.argument("out", type=click.Path(), required=False)
 @click.option("--format", "name", default="auto", help="What to write, see --formats.  [default: by OUT's suffix]")
 @click.option("--formats", is_flag=True, help="List what can be written.")
-@click.option("--store", metavar="URL", help="Where from  [default: FEWMARK_STORE or sqlite:///fewmark.db].")
+@click.option("--store", metavar="URL", help="Store to read.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
 @click.option("--data", metavar="TABLE", help="Or a table: measurements, or the cells of a plan or a recommendation.")
 @click.option("--cases", metavar="TABLE", help="Predict these cells, and write the forecasts.")
-@click.option("--model", default="auto", show_default=True, help="Who predicts them.")
+@click.option("--model", default="auto", show_default=True, help="Model that predicts them.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the format. Repeatable.")
-@click.option("--safe-csv", is_flag=True, help="Neutralise texts that a spreadsheet would take for formulas.")
+@click.option("--safe-csv", is_flag=True, help="Escape texts that a spreadsheet would run as formulas.")
 def command(
     out: str | None,
     name: str,
@@ -26,9 +26,9 @@ def command(
     settings: tuple[str, ...],
     safe_csv: bool,
 ) -> None:
-    """Write what is known to OUT: the canonical table, or as another tool reads it.
+    """Write the store to OUT as a canonical table, or in the format of another tool.
 
-    OUT is a file; a folder or a URI where the format has those.
+    OUT is a file, or a folder or URI for formats that have those.
     """
     from fewmark.core import InputError
     from fewmark.verbs.export import export, exporters

@@ -9,7 +9,7 @@ import click
 from fewmark.cli.choices import Named, NamedChoices
 from fewmark.cli.options import seed_option
 
-JOINED = "{} public measurements joined what was measured (--no-prior leaves them away)"
+JOINED = "{} public measurements were added to the measured ones (--no-prior leaves them out)"
 
 
 @click.command("fit", cls=NamedChoices)
@@ -17,13 +17,17 @@ JOINED = "{} public measurements joined what was measured (--no-prior leaves the
     "--data", type=Named("datasets"), metavar="TABLE", help="A file that import reads, or a packaged dataset's name."
 )
 @click.option("--store", metavar="URL", help="Or a store.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
-@click.option("--model", type=Named("models"), default="auto", show_default=True, help="The model.")
+@click.option("--model", type=Named("models"), default="auto", show_default=True, help="Model that predicts.")
 @click.option(
-    "--target", type=Named("targets"), default="throughput_tok_s", show_default=True, help="The metric to predict."
+    "--target", type=Named("targets"), default="throughput_tok_s", show_default=True, help="Metric to predict."
 )
 @seed_option()
-@click.option("--no-screen", is_flag=True, help="Learn from faulty rows, too.")
-@click.option("--prior/--no-prior", default=True, help="Whether public measurements join where little is measured.")
+@click.option("--no-screen", is_flag=True, help="Use all rows, also those that the screen excludes.")
+@click.option(
+    "--prior/--no-prior",
+    default=True,
+    help="Whether to add public measurements of similar deployments to small tables.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The model file.")
 def command(
     data: str | None,
@@ -35,7 +39,7 @@ def command(
     prior: bool,
     out: Path,
 ) -> None:
-    """Fit a model to what was measured, and save it as data."""
+    """Fit a model to measurements and save it to a file."""
     from fewmark.verbs.fit import fit
 
     fitted = fit(

@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 @click.command("import")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option("--format", "name", default="auto", show_default=True, help="The files' format, if not by detection.")
-@click.option("--store", metavar="URL", help="Where to  [default: FEWMARK_STORE or sqlite:///fewmark.db].")
+@click.option("--format", "name", default="auto", show_default=True, help="Format of the files.  [default: detected]")
+@click.option("--store", metavar="URL", help="Store to write.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
 @click.option(
     "--projection-rule", "rule", metavar="RULE", default="growth", show_default=True,
-    help="Who projects what a worker cut short: growth, mean or flexllmgen.",
+    help="Rule that projects truncated generations: growth, mean or flexllmgen.",
 )  # fmt: skip
-@click.option("--supersede", is_flag=True, help="Believe these values in place of earlier imports of the same cases.")
-@click.option("--keep-going", is_flag=True, help="Pass over files that cannot be read, in place of refusing all.")
+@click.option("--supersede", is_flag=True, help="Let these values replace earlier imports of the same cases.")
+@click.option("--keep-going", is_flag=True, help="Skip files that cannot be read instead of importing nothing.")
 @click.option(
     "--map", "map_file", metavar="FILE",
     help="What the columns of your tables are (YAML); auto guesses and asks.",
 )  # fmt: skip
 @click.option("--write-map", metavar="OUT", help="Write the guess of --map auto to a file, and import nothing.")
-@click.option("--yes", is_flag=True, help="Take the guess of --map auto without asking.")
+@click.option("--yes", is_flag=True, help="Accept the guess of --map auto without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     files: tuple[str, ...],

@@ -13,7 +13,7 @@ import click
 @click.option("--model", help="Only predictions of this model.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(store: str | None, metric: str | None, model: str | None, as_json: bool) -> None:
-    """Score each prediction that the store saw by what was measured later."""
+    """Score the predictions kept in the store against later measurements."""
     from fewmark.verbs.ledger import ledger
 
     found = ledger(store, metric=metric, model=model)

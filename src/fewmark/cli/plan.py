@@ -17,43 +17,53 @@ if TYPE_CHECKING:
 
 
 @click.command("plan", cls=NamedChoices)
-@click.option("--space", required=True, metavar="TABLE", help="The cells in question: a canonical table.")
+@click.option("--space", required=True, metavar="TABLE", help="The cells to choose from: a canonical table.")
 @click.option(
     "--data",
     type=Named("datasets"),
     metavar="TABLE",
-    help="What is known: any format, or a packaged dataset.  [default: the store]",
+    help="Measurements: any format, or a packaged dataset.  [default: the store]",
 )
-@click.option("--store", metavar="URL", help="What is known, without --data.  [default: $FEWMARK_STORE or fewmark.db]")
-@click.option("--ask", type=click.IntRange(min=1), default=4, show_default=True, metavar="N", help="How many cells.")
+@click.option(
+    "--store", metavar="URL", help="Store of measurements, without --data.  [default: $FEWMARK_STORE or fewmark.db]"
+)
+@click.option(
+    "--ask", type=click.IntRange(min=1), default=4, show_default=True, metavar="N", help="Number of cells to propose."
+)
 @click.option("--out", metavar="TABLE", help="Write the next cells there (CSV or Parquet).")
 @click.option(
-    "--target", type=Named("targets"), default="throughput_tok_s", show_default=True, help="The metric to know."
+    "--target", type=Named("targets"), default="throughput_tok_s", show_default=True, help="Metric to predict."
 )
 @click.option(
     "--model",
     type=Named("models"),
     default="auto",
     show_default=True,
-    help="Who predicts what is not measured; or none.",
+    help="Model that predicts unmeasured cells, or none.",
 )
 @click.option(
     "--strategy",
     type=Named("strategies"),
     default="adaptive",
     show_default=True,
-    help="Who chooses; several joined by +.",
+    help="Strategy that chooses the cells; join several with +.",
 )
 @click.option("--target-error", type=float, metavar="FRACTION", help="The median error to reach: 0.05 is 5%.")
-@click.option("--forbid", multiple=True, metavar="CONDITION", help="Never ask such cells: 'batch_size>64'. Repeatable.")
+@click.option(
+    "--forbid", multiple=True, metavar="CONDITION", help="Never propose such cells: 'batch_size>64'. Repeatable."
+)
 @click.option("--load-s", type=float, default=10.0, show_default=True, help="Seconds to load a deployment.")
-@click.option("--warmup", type=int, default=1, show_default=True, help="Warm-up runs a cell.")
-@click.option("--repeats", type=int, default=3, show_default=True, help="Measured runs a cell.")
-@click.option("--no-screen", is_flag=True, help="Believe every row, faulty ones too.")
-@click.option("--prior/--no-prior", default=True, help="Whether public measurements join where little is measured.")
-@click.option("--no-cache", is_flag=True, help="Fit anew, even if the same data were fitted before.")
+@click.option("--warmup", type=int, default=1, show_default=True, help="Warm-up runs per cell.")
+@click.option("--repeats", type=int, default=3, show_default=True, help="Measured runs per cell.")
+@click.option("--no-screen", is_flag=True, help="Use all rows, also those that the screen excludes.")
+@click.option(
+    "--prior/--no-prior",
+    default=True,
+    help="Whether to add public measurements of similar deployments to small tables.",
+)
+@click.option("--no-cache", is_flag=True, help="Fit again, even if the same data were fitted before.")
 @seed_option()
-@click.option("--json", "as_json", is_flag=True, help="Print the next cells as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     space: str,
     data: str | None,
@@ -74,10 +84,10 @@ def command(
     random_state: int,
     as_json: bool,
 ) -> int:
-    """Which cells of a space are worth measuring next: most is learned from them for each second they take.
+    """Propose the cells that are worth measuring next: those that teach most per second.
 
-    Measure them, add the results to the table (or the store), and ask again. With --target-error it exits with 0 and
-    proposes nothing once the error is reached by its own forecast.
+    Measure them, add the results to the table (or the store), and ask again. With --target-error nothing more is
+    proposed once the forecast error is small enough.
     """
     from fewmark.cli.campaign import error_text
     from fewmark.evaluation.meta_metrics import Charges
@@ -97,7 +107,10 @@ def command(
     elif out is None and len(chosen):
         click.echo(_table(chosen))
     if planner.n_relatives:
-        click.echo(f"{planner.n_relatives} public measurements of relatives joined (--no-prior: without)", err=True)
+        click.echo(
+            f"{planner.n_relatives} public measurements of similar deployments were added (--no-prior leaves them out)",
+            err=True,
+        )
     n = len(planner.space)
     click.echo(f"{int(planner.observed.sum())} of {n} cells are measured, {int(planner.failed.sum())} failed", err=True)
     if planner.infeasible:

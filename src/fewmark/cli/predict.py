@@ -23,15 +23,23 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--store", metavar="URL", help="Or from a store.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
 @click.option("--model-file", type=FILE, help="Or use a fitted model.")
 @click.option("--cases", required=True, type=FILE, help="The cases: a canonical table.")
-@click.option("--model", type=Named("models"), default="auto", show_default=True, help="The model.")
-@click.option("--target", type=Named("targets"), default="throughput_tok_s", show_default=True, help="The metric.")
-@click.option("--confidence-level", default=0.9, show_default=True, help="Of the intervals.")
-@click.option("--no-cache", is_flag=True, help="Fit anew, even if the same data were fitted before.")
+@click.option("--model", type=Named("models"), default="auto", show_default=True, help="Model that predicts.")
+@click.option(
+    "--target", type=Named("targets"), default="throughput_tok_s", show_default=True, help="Metric to predict."
+)
+@click.option(
+    "--confidence-level", default=0.9, show_default=True, help="Confidence level of the intervals, a fraction."
+)
+@click.option("--no-cache", is_flag=True, help="Fit again, even if the same data were fitted before.")
 @seed_option()
-@click.option("--no-screen", is_flag=True, help="Learn from faulty rows, too.")
-@click.option("--prior/--no-prior", default=True, help="Whether public measurements join where little is measured.")
+@click.option("--no-screen", is_flag=True, help="Use all rows, also those that the screen excludes.")
+@click.option(
+    "--prior/--no-prior",
+    default=True,
+    help="Whether to add public measurements of similar deployments to small tables.",
+)
 @click.option("--out", type=FILE, help="Write the predictions there (.csv or .parquet).  [default: print CSV]")
-@click.option("--json", "as_json", is_flag=True, help="Print the predictions as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     data: str | None,
     store: str | None,
@@ -47,10 +55,10 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> int:
-    """Predict cases with intervals.
+    """Predict cases, with intervals.
 
     Adds value, low, high, provenance, similarity and abstained (the reason, else empty) to the cases' columns. Exits
-    with 1 if the model abstains somewhere.
+    with 1 if the model abstains on any case.
     """
     from fewmark.cli.fit import JOINED
     from fewmark.interop.write import csv_text

@@ -24,33 +24,47 @@ LEAST_CHANCE: Final = 0.05  # of running, as in `fewmark.models.feasibility`
 
 @click.command("recommend", cls=NamedChoices)
 @click.option("--slo", multiple=True, metavar="METRIC=LIMIT", help="An objective: ttft_s=0.5. Repeatable.")
-@click.option("--prices", metavar="FILE", help="Prices (YAML); without, accelerators are counted instead of money.")
+@click.option(
+    "--prices", metavar="FILE", help="Price file (YAML); without it, accelerators are counted instead of money."
+)
 @click.option(
     "--data",
     type=Named("datasets"),
     metavar="TABLE",
-    help="What is known: any format, or a packaged dataset; else the store.",
+    help="Measurements: any format, or a packaged dataset.  [default: the store]",
 )
-@click.option("--store", metavar="URL", help="What is known, without --data.  [default: $FEWMARK_STORE or fewmark.db]")
+@click.option(
+    "--store", metavar="URL", help="Store of measurements, without --data.  [default: $FEWMARK_STORE or fewmark.db]"
+)
 @click.option("--space", metavar="TABLE", help="The candidates.  [default: known deployments at known loads]")
 @click.option("--input", "input_tokens", type=float, metavar="TOKENS", help="Input tokens of the workload.")
 @click.option("--output", "output_tokens", type=float, metavar="TOKENS", help="Output tokens of the workload.")
-@click.option("--demand", "demand_tok_s", type=float, metavar="TOK_S", help="Output tokens a second to serve.")
+@click.option("--demand", "demand_tok_s", type=float, metavar="TOK_S", help="Output tokens per second to serve.")
 @click.option("--region", metavar="NAME", help="Only prices of this region.")
-@click.option("--spot", is_flag=True, help="Spot prices count, too.")
-@click.option("--assurance", type=float, default=0.9, show_default=True, help="The probability asked of meeting all.")
+@click.option("--spot", is_flag=True, help="Include spot prices.")
 @click.option(
-    "--model", type=Named("models"), default="auto", show_default=True, help="Who predicts what is not measured."
+    "--assurance",
+    type=float,
+    default=0.9,
+    show_default=True,
+    help="Required probability of meeting all objectives, a fraction.",
 )
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many to show.")
+@click.option(
+    "--model", type=Named("models"), default="auto", show_default=True, help="Model that predicts unmeasured cells."
+)
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Number of candidates to show.")
 @click.option("--wide", is_flag=True, help="Show every column.")
 @click.option("--out", metavar="TABLE", help="Write every candidate with every column there (CSV or Parquet).")
-@click.option("--no-screen", is_flag=True, help="Believe every row, faulty ones too.")
-@click.option("--prior/--no-prior", default=True, help="Whether public measurements join where little is measured.")
-@click.option("--no-cache", is_flag=True, help="Fit anew, even if the same data were fitted before.")
+@click.option("--no-screen", is_flag=True, help="Use all rows, also those that the screen excludes.")
+@click.option(
+    "--prior/--no-prior",
+    default=True,
+    help="Whether to add public measurements of similar deployments to small tables.",
+)
+@click.option("--no-cache", is_flag=True, help="Fit again, even if the same data were fitted before.")
 @seed_option()
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of price files.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     slo: tuple[str, ...],
     prices: str | None,
@@ -74,9 +88,9 @@ def command(
     schema: bool,
     as_json: bool,
 ) -> int:
-    """What to deploy, at which load: the cheapest that meets the objectives, and how sure that is.
+    """Recommend a deployment and its load: the cheapest that meets the objectives, and how sure that is.
 
-    Exits with 1 if nothing meets them with the probability asked for.
+    Exits with 1 if no candidate meets them with the required probability.
     """
     if schema:
         from fewmark.decide.prices import price_schema

@@ -13,7 +13,7 @@ from fewmark.cli.waiting import waiting
 
 @click.command("report", cls=NamedChoices)
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--store", metavar="URL", help="Report on this store  [default: FEWMARK_STORE or sqlite:///fewmark.db].")
+@click.option("--store", metavar="URL", help="Report on this store.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
 @click.option(
     "--data",
     type=Named("datasets"),
@@ -21,14 +21,22 @@ from fewmark.cli.waiting import waiting
     help="Report on a result file, or a packaged dataset, instead of the store.",
 )
 @click.option(
-    "--model",
-    type=Named("models"),
-    help="The model that predicts  [default: auto; mechanistic beyond 500 cells, of which auto takes minutes].",
+    "--model", type=Named("models"), help="Model that predicts.  [default: auto; mechanistic beyond 500 cells]"
 )
-@click.option("--target", type=Named("targets"), help="The metric  [default: the one with the most values].")
-@click.option("--confidence-level", type=float, default=0.9, show_default=True, help="Of the intervals.")
-@click.option("--prior/--no-prior", default=True, help="Whether public measurements join where little is measured.")
-@click.option("--no-cache", is_flag=True, help="Fit anew, even if the same data were fitted before.")
+@click.option("--target", type=Named("targets"), help="Metric.  [default: the one with the most values]")
+@click.option(
+    "--confidence-level",
+    type=float,
+    default=0.9,
+    show_default=True,
+    help="Confidence level of the intervals, a fraction.",
+)
+@click.option(
+    "--prior/--no-prior",
+    default=True,
+    help="Whether to add public measurements of similar deployments to small tables.",
+)
+@click.option("--no-cache", is_flag=True, help="Fit again, even if the same data were fitted before.")
 @seed_option()
 def command(
     out: Path,
@@ -41,10 +49,10 @@ def command(
     no_cache: bool,
     random_state: int,
 ) -> None:
-    """Write one file that shows it all: OUT.html (or .md, .json, .csv).
+    """Write a report to one file: OUT.html (or .md, .json, .csv).
 
-    What was measured, what a model predicts with its intervals, how measured compares with predicted, what it cost,
-    which data are faulty, and where it ran. The HTML opens from disk and needs no network.
+    It shows what was measured, predictions with intervals, predicted against measured values, the cost, faulty data and
+    the environment. The HTML opens from disk and needs no network.
     """
     from fewmark.verbs.report import report
 

@@ -16,9 +16,9 @@ from fewmark.cli.options import seed_option
 @seed_option()
 @click.option("--jobs", type=int, default=2, show_default=True, help="Processes; -1 for all cores.")
 @click.option(
-    "--backend", metavar="NAME", help="Where they run: a joblib backend, ray or dask  [default: this machine]."
+    "--backend", metavar="NAME", help="Where they run: a joblib backend, ray or dask.  [default: this machine]"
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the claims and verdicts as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(paper: str, out: Path, random_state: int, jobs: int, backend: str | None, as_json: bool) -> None:
     """Reproduce a paper's evaluation on the packaged data: figures and a page of claims and verdicts in OUT."""
     from fewmark.verbs.reproduce import reproduce, summary

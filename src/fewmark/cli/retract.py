@@ -12,10 +12,10 @@ import click
 @click.argument("case")
 @click.option("--why", required=True, metavar="TEXT", help="The reason; it is kept with the mark.")
 @click.option("--store", metavar="URL", help="The store.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
-@click.option("--undo", is_flag=True, help="Believe the measurements again.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was marked as JSON.")
+@click.option("--undo", is_flag=True, help="Undo: use the measurements again.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(case: str, why: str, store: str | None, undo: bool, as_json: bool) -> None:
-    """Take the measurements of CASE back: its id, a measurement's, or how one begins.
+    """Retract the measurements of CASE: the id of a case or a measurement, or the start of one.
 
     They are marked, never deleted: no model learns from them, and the next run measures the case again.
     """

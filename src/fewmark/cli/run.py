@@ -20,41 +20,56 @@ SHOWN_FAILURES = 5
 
 @click.command("run", cls=NamedChoices)
 @click.argument("suite", type=Named("suites"))
-@click.option("--store", metavar="URL", help="Where results go.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
-@click.option("--engine-python", metavar="PATH", help="The Python that has the engine, where it is not this one.")
+@click.option("--store", metavar="URL", help="Store to write.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
+@click.option("--engine-python", metavar="PATH", help="Python that has the engine, if not this one.")
 @click.option("--worker-prefix", metavar="COMMAND", default="", help="Start workers behind a command: 'ssh gpu-host'.")
-@click.option("--repeats-max", type=click.IntRange(min=1), metavar="N", help="Most repeats of a case (campaigns: 1).")
-@click.option("--rounds", type=click.IntRange(min=1), metavar="N", help="Make the repeats in N rounds over the cells.")
-@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Give a case up after this long.")
-@click.option("--retry", type=click.Choice(["failed"]), help="Measure the cases again that have failed so far.")
+@click.option("--repeats-max", type=click.IntRange(min=1), metavar="N", help="Maximum repeats per case (campaigns: 1).")
+@click.option("--rounds", type=click.IntRange(min=1), metavar="N", help="Spread the repeats over N rounds.")
+@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Time limit of a case.")
+@click.option("--retry", type=click.Choice(["failed"]), help="Measure failed cases again.")
 @click.option("--order", "order_seed", type=int, metavar="SEED", help="Seed of the random order and of the prompts.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Measure at most N cases.")
-@click.option("--memory-limit", metavar="SIZE", help="Most memory of a worker: 4GiB. Beyond it: out_of_memory.")
-@click.option("--no-drift-check", is_flag=True, help="Do not measure the first case of a long sweep again at its end.")
-@click.option("--executor", type=click.Choice(["local", "ray"]), default="local", help="Spread over a Ray cluster.")
-@click.option("--budget", metavar="DURATION", help="Measure only the cells that teach the most in this time: 30m.")
-@click.option("--target-error", type=float, metavar="FRACTION", help="…until the median error is forecast below: 0.05.")
+@click.option(
+    "--memory-limit", metavar="SIZE", help="Memory limit of a worker: 4GiB. Beyond it a case is out_of_memory."
+)
+@click.option("--no-drift-check", is_flag=True, help="Do not re-measure the first case at the end of a long sweep.")
+@click.option("--executor", type=click.Choice(["local", "ray"]), default="local", help="Distribute over a Ray cluster.")
+@click.option("--budget", metavar="DURATION", help="Measure only the most informative cells within this time: 30m.")
+@click.option(
+    "--target-error", type=float, metavar="FRACTION", help="Stop once the forecast median error is below this: 0.05."
+)
 @click.option(
     "--target",
     type=Named("targets"),
     default="throughput_tok_s",
     show_default=True,
-    help="The metric to know, with these two.",
+    help="Metric to predict (with --budget or --target-error).",
 )
 @click.option(
     "--model",
     type=Named("models"),
     default="auto",
     show_default=True,
-    help="Who predicts what is not measured, with these two.",
+    help="Model that predicts unmeasured cells (with --budget or --target-error).",
 )
-@click.option("--prior/--no-prior", default=True, help="Begin with what is public of relatives, with these two.")
-@click.option("--truncate", metavar="TOKENS", help="Cut generations short, and project the rest: 64, or auto.")
-@click.option("--full", is_flag=True, help="Cut nothing short; measure in full what was only projected so far.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, help="Deployments side by side, with these two.")
-@click.option("--sentinels", type=click.IntRange(min=2), metavar="N", help="Has the system changed? Measure N again.")
+@click.option(
+    "--prior/--no-prior",
+    default=True,
+    help="Start from public measurements of similar deployments (with --budget or --target-error).",
+)
+@click.option(
+    "--truncate", metavar="TOKENS", help="Truncate generations after so many tokens and project the rest: 64, or auto."
+)
+@click.option("--full", is_flag=True, help="Truncate nothing; measure in full what was only projected so far.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Deployments measured in parallel (with --budget or --target-error).",
+)
+@click.option("--sentinels", type=click.IntRange(min=2), metavar="N", help="Re-measure N cells to detect a change.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     suite: str,
     store: str | None,
@@ -83,13 +98,13 @@ def command(
 ) -> int:
     """Measure the cases of SUITE (a name or a file) that the store does not hold yet.
 
-    Each result is saved as soon as it exists: stop it by any means and run it again to go on.
+    Each result is saved as soon as it exists; to resume a stopped run, run it again.
 
-    With --budget or --target-error it measures few of the cases and predicts the others: it shows the forecast error
+    With --budget or --target-error it measures a few of the cases and predicts the others: it shows the forecast error
     after each step and stops by its own estimate.
 
-    With --sentinels it measures N cells of each deployment again, tests whether anything has changed since (a new
-    version of the engine, another driver), and marks the results that no longer hold: the next run measures them again.
+    With --sentinels it re-measures N cells of each deployment, tests for a change since then (a new version of the
+    engine, another driver), and marks results that no longer hold: the next run measures them again.
     """
     from fewmark.verbs.run import run
 

@@ -13,7 +13,7 @@ EXAMPLES = 3  # rows shown for each rule; the JSON has them all
 
 @click.command("screen")
 @click.option("--data", metavar="FILE", help="Screen a result file or a packaged dataset, instead of the store.")
-@click.option("--store", metavar="URL", help="Screen this store  [default: FEWMARK_STORE or sqlite:///fewmark.db].")
+@click.option("--store", metavar="URL", help="Screen this store.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
 @json_option("every finding")
 def command(data: str | None, store: str | None, json_out: str | None) -> None:
     """Find faulty or suspect rows, and say why. Nothing is changed or deleted.

@@ -10,13 +10,24 @@ import click
 
 @click.command("serve")
 @click.argument("source", required=False, metavar="[STORE_OR_FILE]")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; elsewhere a token is needed.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; any but loopback needs a token."
+)
 @click.option("--port", type=click.IntRange(0, 65535), default=8484, show_default=True, help="0 for any free one.")
 @click.option("--allow-host", multiple=True, metavar="NAME", help="A further name of this server. Repeatable.")
-@click.option("--model", default="auto", show_default=True, help="Who predicts what is not measured.")
-@click.option("--prior/--no-prior", default=True, help="Whether public measurements join where little is measured.")
+@click.option("--model", default="auto", show_default=True, help="Model that predicts unmeasured cells.")
+@click.option(
+    "--prior/--no-prior",
+    default=True,
+    help="Whether to add public measurements of similar deployments to small tables.",
+)
 @click.option("--mcp", is_flag=True, help="Speak MCP on standard input and output, for an assistant; read-only.")
-@click.option("--rate-limit", type=float, metavar="N", help="Requests/s of one client  [default: 50 off this machine].")
+@click.option(
+    "--rate-limit",
+    type=float,
+    metavar="N",
+    help="Requests per second of one client.  [default: 50 if not on this machine]",
+)
 def command(
     source: str | None,
     host: str,
@@ -29,8 +40,8 @@ def command(
 ) -> None:
     """Serve the app and the API on a store, on a result file, or on a packaged dataset.
 
-    A file is shown; a store also takes measurements in. Beyond this machine FEWMARK_TOKEN must be set: who shows it
-    may read; who shows FEWMARK_WRITE_TOKEN may append, too.
+    A store also accepts new measurements. To serve other machines, set FEWMARK_TOKEN: clients that send it may read,
+    and those that send FEWMARK_WRITE_TOKEN may also append.
     """
     try:
         from fewmark.web.server import serve

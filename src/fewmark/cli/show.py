@@ -21,13 +21,13 @@ RECORD = 2_000  # characters of a record; the JSON has all that is kept
 
 @click.command("show")
 @click.argument("case", required=False, nargs=-1)
-@click.option("--store", metavar="URL", help="The store  [default: FEWMARK_STORE or sqlite:///fewmark.db].")
+@click.option("--store", metavar="URL", help="The store.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
 @click.option("--all", "everything", is_flag=True, help=f"List every case, not only the latest {ROWS}.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(case: tuple[str, ...], store: str | None, everything: bool, as_json: bool) -> None:
-    """Show the store's results, or all that is known of one CASE: its samples, its marks, where it came from.
+    """Show the store's results, or everything about one CASE: samples, marks, origin.
 
-    CASE is the id of a case or a measurement, or how one begins, or words of its name (`fewmark show m7b H100 1024`).
+    CASE is the id of a case or a measurement, the start of one, or words of its name (`fewmark show m7b H100 1024`).
     """
     from fewmark.verbs.show import show
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fewmark.store import Salvage
 
 STORE = click.option("--store", metavar="URL", help="The store.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group("store")

@@ -17,16 +17,16 @@ from fewmark.suites.expand import flatten
 
 @click.command("suites", cls=NamedChoices)
 @click.argument("suite", metavar="[SUITE]", type=Named("suites"), required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, every case included.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, including every case.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of suite files.")
 @click.option(
     "--write-cases", "cases", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="Write the suite's cases as JSON lines, for the worker program (fewmark engines --write-worker).",
 )  # fmt: skip
 def command(suite: str | None, as_json: bool, schema: bool, cases: Path | None) -> int:
-    """List the suites that there are, or show one: a name of the list, or a suite file of your own.
+    """List the suites, or show and check one by its name or file.
 
-    One that is shown is checked, too: exits with 1 if an engine or a model that it names is not known here.
+    Exits with 1 if a shown suite names an engine or a model that is not known here.
     """
     from fewmark.verbs import suites as verb
 

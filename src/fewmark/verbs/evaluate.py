@@ -124,5 +124,5 @@ def _refuse_packaged(table: pd.DataFrame, target: str) -> None:
         raise InputError(
             "the prior was learned from this data and would know its hidden cells",
             got=f"{len(table)} rows, some of them packaged ones by their values",
-            hint="leave --prior away",
+            hint="leave --prior out",
         )

@@ -196,8 +196,8 @@ def recommend(
     costs = _costs(cells, throughput, hourly, beliefs, priced, demand_tok_s)
     found = replace(found, table=found.table.assign(provenance=provenance[found.table.index]))
     if n_public:
-        text = f"{n_public} public measurements joined what was measured"
-        advice.append(Advice("public-measurements", text, "--no-prior leaves them away"))
+        text = f"{n_public} public measurements were added to the measured ones"
+        advice.append(Advice("public-measurements", text, "--no-prior leaves them out"))
     return Answer(
         replace(found, advice=(*advice, *found.advice)), cells, costs,
         priced.currency if priced is not None else None, tuple(objectives),

@@ -245,8 +245,8 @@ def _prediction_cards(
     predicted = drawn.assign(**fitted.answer(drawn, confidence_level).columns())
     curves = curves_card(cells, predicted, target, model=model, confidence_level=confidence_level)
     if fitted.n_public_cells_:
-        message = f"{fitted.n_public_cells_:,} public measurements joined what was measured here, and are not shown."
-        advice = Advice("public-measurements", message, "--no-prior leaves them away.")
+        message = f"{fitted.n_public_cells_:,} public measurements were added to those made here, and are not shown."
+        advice = Advice("public-measurements", message, "--no-prior leaves them out.")
         curves = replace(curves, advice=(*curves.advice, advice))
     cards = [curves]
     stored = _forecasts(source)
