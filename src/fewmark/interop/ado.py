@@ -8,13 +8,14 @@ GuideLLM use its TPOT, e2e over all tokens, which keeps that name.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError, Status
+from fewmark.core.cells import Row
+from fewmark.core.json_types import JsonObject
 from fewmark.interop.cells import text_to_cell
 from fewmark.interop.csv_text import header_of, read_columns
 from fewmark.interop.lookups import first_known, label
@@ -66,7 +67,7 @@ class Ado:
         )
         if not experiments:
             raise FormatError("ado's measurements have columns such as mean_ttft_ms", got=list(columns))
-        rows: list[dict[str, Any]] = []
+        rows: list[Row] = []
         for place in range(len(next(iter(columns.values())))):
             data = {name: text_to_cell(cells[place]) for name, cells in columns.items()}
             made = [_row(data, name, len(experiments) > 1) for name in experiments]
@@ -74,7 +75,7 @@ class Ado:
         return rows_to_frame(rows)
 
 
-def _row(data: Mapping[str, Any], experiment: str, several: bool) -> dict[str, Any] | None:
+def _row(data: JsonObject, experiment: str, several: bool) -> Row | None:
     results = {
         found["name"]: value
         for name, value in data.items()
@@ -106,7 +107,7 @@ def _row(data: Mapping[str, Any], experiment: str, several: bool) -> dict[str, A
     return row.finish()
 
 
-def _failed(data: Mapping[str, Any]) -> dict[str, Any]:
+def _failed(data: JsonObject) -> Row:
     """A row of an entity whose results are all missing: the measurement failed."""
     row = _axes(data)
     why = first_known(data, "reason", "error", "invalid_reason", "valid")
@@ -115,7 +116,7 @@ def _failed(data: Mapping[str, Any]) -> dict[str, Any]:
     return row.finish()
 
 
-def _axes(data: Mapping[str, Any]) -> RunRow:
+def _axes(data: JsonObject) -> RunRow:
     row = RunRow("ado")
     row.say("engine", "vllm")
     row.say("model", label(data.get("model")))

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Row
 from fewmark.interop.csv_text import header_of, read_columns
 from fewmark.interop.foreign_predictions import predicted_row
 from fewmark.interop.lookups import label
@@ -48,7 +49,7 @@ class Aiconfigurator:
         return rows_to_frame([_row({name: cells[i] for name, cells in columns.items()}) for i in range(n_rows)])
 
 
-def _row(data: Mapping[str, str]) -> dict[str, Any]:
+def _row(data: Mapping[str, str]) -> Row:
     row = predicted_row("aiconfigurator", None)
     row.say("engine", label(_side(data, "backend")))
     row.say("engine_version", label(_side(data, "version")))
@@ -113,9 +114,7 @@ def _row(data: Mapping[str, str]) -> dict[str, Any]:
 
 def _exclusive_tpot(row: RunRow) -> None:
     """Convert a TPOT over all tokens, as ``--inclusive-tpot`` writes it: what times it gives the latency tells."""
-    first, each, whole, tokens = (
-        row.cells.get(name) for name in ("ttft_s", "tpot_s", "e2e_latency_s", "output_tokens")
-    )
+    first, each, whole, tokens = (row.known(name) for name in ("ttft_s", "tpot_s", "e2e_latency_s", "output_tokens"))
     if not (first and each and whole and tokens and tokens > 1):
         return
     over_all, over_rest = each * tokens, first + each * (tokens - 1)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Row
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.foreign_predictions import predicted_row
 from fewmark.interop.json_text import read_json
 from fewmark.interop.lookups import first_known, has_keys, label, mapping
@@ -48,7 +50,7 @@ class Aisimulate:
         return rows_to_frame([_row(report, around) for report, around in found])
 
 
-def _reports(data: Any, around: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+def _reports(data: Json, around: JsonObject) -> Iterator[tuple[JsonObject, JsonObject]]:
     """The reports of a file, at the top or below it, with what stands around them."""
     if isinstance(data, list):
         for item in data:
@@ -65,7 +67,7 @@ def _reports(data: Any, around: Mapping[str, Any]) -> Iterator[tuple[Mapping[str
                 yield from _reports(value, known)
 
 
-def _row(report: Mapping[str, Any], around: Mapping[str, Any]) -> dict[str, Any]:
+def _row(report: JsonObject, around: JsonObject) -> Row:
     known = {**around, **report}
     row = predicted_row("aisimulate", label(first_known(known, "aisimulate_version", "tool_version")))
     row.say("engine", label(first_known(known, "backend", "backend_name", "engine")))

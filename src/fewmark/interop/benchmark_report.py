@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import CASE_COLUMNS, FormatError
 from fewmark.core.columns import OPTION_PREFIX, WORKLOAD_PREFIX
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.json_text import head_text
 from fewmark.interop.run_rows import (
     PERCENTS,
@@ -70,7 +71,7 @@ class BenchmarkReport:
         return rows_to_frame([row.finish()])
 
 
-def _check(report: dict[str, Any]) -> bool:
+def _check(report: dict[str, Json]) -> bool:
     """Whether the package is there and the report keeps its schema. Raises `FormatError` naming the first field."""
     try:
         from llmd_benchmark_report import load_benchmark_report
@@ -87,7 +88,7 @@ def _check(report: dict[str, Any]) -> bool:
     return True
 
 
-def _row_0_2(report: Mapping[str, Any]) -> RunRow:
+def _row_0_2(report: JsonObject) -> RunRow:
     row = RunRow(TOOL)
     stack = nested(report, "scenario", "stack")
     parts = [nested(item, "standardized") for item in stack] if isinstance(stack, list) else []
@@ -124,7 +125,7 @@ def _row_0_2(report: Mapping[str, Any]) -> RunRow:
     return row
 
 
-def _restore(row: RunRow, own: Mapping[str, Any]) -> None:
+def _restore(row: RunRow, own: JsonObject) -> None:
     """What a report that fewmark wrote is about, from the row that it holds; a static batch has no place elsewhere."""
     kept = {
         str(name): value
@@ -135,7 +136,7 @@ def _restore(row: RunRow, own: Mapping[str, Any]) -> None:
     row.put("power_w", own.get("power_w"))
 
 
-def _row_0_1(report: Mapping[str, Any]) -> RunRow:
+def _row_0_1(report: JsonObject) -> RunRow:
     row = RunRow(TOOL)
     scenario = report.get("scenario")
     engines = nested(scenario, "platform", "engine")
@@ -166,7 +167,7 @@ def _row_0_1(report: Mapping[str, Any]) -> RunRow:
     return row
 
 
-def _deployment(row: RunRow, parts: list[tuple[Any, Any, Any, Any]], model: object) -> None:
+def _deployment(row: RunRow, parts: list[tuple[Json, Json, Json, Json]], model: Json) -> None:
     row.say("model", None if words_of(model) == "unknown" else model)
     if not parts:
         return
@@ -191,12 +192,12 @@ def _deployment(row: RunRow, parts: list[tuple[Any, Any, Any, Any]], model: obje
 
 def _load(
     row: RunRow,
-    asked: tuple[Any, Any],
-    requests: object,
-    reached: object,
+    asked: tuple[Json, Json],
+    requests: Json,
+    reached: Json,
     tool: str,
-    native: object,
-    stage: object,
+    native: Json,
+    stage: Json,
 ) -> None:
     """Set the load, unless a converter is known to write something else in its place."""
     rate, level = positive(asked[0]), count(asked[1])
@@ -222,18 +223,18 @@ def _load(
         row.note("the report does not say the load")
 
 
-def kind_of_load(native: object) -> str:
+def kind_of_load(native: Json) -> str:
     """The kind of load in inference-perf's own settings."""
     return (words_of(nested(native, "load", "type")) or "").lower()
 
 
-def _tool_of(uid: object) -> str:
+def _tool_of(uid: Json) -> str:
     """The tool in a run's name, such as ``inference-perf-stage-1-…``."""
     found = re.match(r"(inference-perf|guidellm|aiperf|vllm)", words_of(uid) or "")
     return found.group(1) if found else ""
 
 
-def _results(row: RunRow, requests: object, latency: object, rates: Mapping[str, Any], tool: str) -> None:
+def _results(row: RunRow, requests: Json, latency: Json, rates: JsonObject, tool: str) -> None:
     total, failed = count(nested(requests, "total")), count(nested(requests, "failures"))
     cut = count(nested(requests, "incomplete"))
     done = None if total is None else max(0, total - (failed or 0))
@@ -267,7 +268,7 @@ def _results(row: RunRow, requests: object, latency: object, rates: Mapping[str,
     _put(row, "tpot", per_token)
     if "inference-perf" in tool:
         row.note("output tokens may be the client's count of the text, as is that tool's default")
-    mean, median, tpot = _seconds(gaps, "mean"), _seconds(gaps, "p50"), row.cells.get("tpot_s")
+    mean, median, tpot = _seconds(gaps, "mean"), _seconds(gaps, "p50"), row.known("tpot_s")
     if mean is None:
         return
     if tool == "fewmark":
@@ -281,13 +282,13 @@ def _results(row: RunRow, requests: object, latency: object, rates: Mapping[str,
         _put(row, "itl", gaps)
 
 
-def _put(row: RunRow, name: str, part: object) -> None:
+def _put(row: RunRow, name: str, part: Json) -> None:
     row.put(f"{name}_s", _seconds(part, "mean"))
     for percent in PERCENTS:
         row.put(f"{name}_p{percent}_s", _seconds(part, f"p{percent}"))
 
 
-def _seconds(part: object, statistic: str) -> float | None:
+def _seconds(part: Json, statistic: str) -> float | None:
     scale = _SECONDS.get(words_of(nested(part, "units")) or "s")
     value = positive(nested(part, statistic))
     return None if value is None or scale is None else value * scale

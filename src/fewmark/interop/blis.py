@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 import yaml
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Row
+from fewmark.core.json_types import JsonObject
 from fewmark.interop.csv_text import header_of, read_columns
 from fewmark.interop.foreign_predictions import predicted_row
 from fewmark.interop.json_text import read_text
@@ -59,7 +61,7 @@ class Blis:
         return rows_to_frame([_row(header, model, found, skipped) for model, found in by_model.items()])
 
 
-def _row(header: Mapping[str, Any], model: str, requests: Sequence[Mapping[str, str]], skipped: int) -> dict[str, Any]:
+def _row(header: JsonObject, model: str, requests: Sequence[Mapping[str, str]], skipped: int) -> Row:
     mode = str(header.get("mode", "")).strip().lower()
     server = mapping(header.get("server"))
     if mode in _REAL:
@@ -114,7 +116,7 @@ def _load(row: RunRow, requests: Sequence[Mapping[str, str]], sent: Sequence[flo
         row.note("the rate at which requests were sent, from their times")
 
 
-def _header(path: Path) -> Mapping[str, Any]:
+def _header(path: Path) -> JsonObject:
     """The YAML header beside a trace: of the same name, or the only one of its folder that says trace_version."""
     named = [path.with_suffix(".yaml"), path.with_suffix(".yml"), path.with_name("trace_header.yaml")]
     others = sorted(path.parent.glob("*.yaml"))[:20]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from fewmark.core import KNOWN_COLUMNS, WORKLOAD_COLUMNS, FormatError
+from fewmark.core.cells import Columns
 from fewmark.interop.csv_text import canonical_name, header_of, read_text_table
 from fewmark.interop.dialect import normalise
 from fewmark.interop.frame import build_frame
@@ -43,7 +43,7 @@ class CanonicalCsv:
 
 
 def table_of_columns(
-    columns: Mapping[str, Sequence[Any]],
+    columns: Columns,
     *,
     separator: str = ",",
     typed: bool = False,

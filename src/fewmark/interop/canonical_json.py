@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Cell, Row
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.canonical_csv import is_table, table_of_columns
 from fewmark.interop.cells import UNKNOWN_LABELS
 from fewmark.interop.json_text import head_text, read_documents
@@ -39,7 +41,7 @@ class CanonicalJson:
         return table_of_columns(read_json_columns(path), typed=True)
 
 
-def read_json_columns(path: Path) -> dict[str, list[Any]]:
+def read_json_columns(path: Path) -> dict[str, list[Json]]:
     """The columns of a table in a JSON file, by their own names. Raises `FormatError` if it is none."""
     records = _records([value for _, value in read_documents(path)])
     if not records:
@@ -48,7 +50,7 @@ def read_json_columns(path: Path) -> dict[str, list[Any]]:
     return {name: [record.get(name) for record in records] for name in names}
 
 
-def _records(values: Sequence[Any]) -> list[dict[str, Any]]:
+def _records(values: Sequence[Cell]) -> list[Row]:
     """The rows, flat, in the ways in which tables are written as JSON."""
     value = values[0] if len(values) == 1 else list(values)
     if isinstance(value, Mapping):
@@ -58,7 +60,7 @@ def _records(values: Sequence[Any]) -> list[dict[str, Any]]:
     return [_flat(row) for row in value]
 
 
-def _of_mapping(value: Mapping[str, Any]) -> list[Any]:
+def _of_mapping(value: JsonObject) -> list[Json]:
     columns, data = value.get("columns"), value.get("data")
     if isinstance(columns, list) and isinstance(data, list) and all(isinstance(row, list) for row in data):
         if any(len(row) != len(columns) for row in data):
@@ -76,8 +78,8 @@ def _of_mapping(value: Mapping[str, Any]) -> list[Any]:
     return [value]
 
 
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    out: dict[str, Any] = {}
+def _flat(row: JsonObject) -> dict[str, Json]:
+    out: dict[str, Json] = {}
     for name, cell in row.items():
         if isinstance(cell, Mapping) and cell:
             for inner, value in cell.items():
@@ -87,13 +89,13 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: Json) -> Json:
     if isinstance(value, str) and value.strip().lower() in UNKNOWN_LABELS:
         return None
     return json.dumps(value, sort_keys=True)[:10_000] if isinstance(value, (list, Mapping)) else value
 
 
-def _partial(text: str) -> list[Any]:
+def _partial(text: str) -> list[Json]:
     """The first row of a text that may be cut off."""
     decoder = json.JSONDecoder()
     if text.startswith("["):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.json_types import Json
 from fewmark.interop.canonical_csv import table_of_columns
 from fewmark.interop.cells import text_to_cell
 
@@ -38,13 +38,13 @@ class CanonicalParquet:
         if len(set(names)) != len(names):
             raise FormatError("a column appears twice", got=names, hint="remove or rename one of the two")
         encoded = _encoded(table.schema.metadata)
-        columns: dict[str, list[Any]] = {}
+        columns: dict[str, list[Json]] = {}
         for name in names:
             if name == "__index_level_0__":
                 continue
             cells = [_plain(cell) for cell in table.column(name).to_pylist()]
             if name in encoded:
-                cells = [None if cell is None else text_to_cell(cell) for cell in cells]
+                cells = [None if cell is None else text_to_cell(str(cell)) for cell in cells]
             columns[name] = cells
         return table_of_columns(columns, typed=True)
 
@@ -56,7 +56,7 @@ def _encoded(metadata: dict[bytes, bytes] | None) -> frozenset[str]:
         return frozenset()
 
 
-def _plain(cell: Any) -> Any:
+def _plain(cell: Json) -> Json:
     if cell is None or isinstance(cell, (str, bool, int, float)):
         return cell
     if isinstance(cell, (list, dict)):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import SupportsFloat
 
 import numpy as np
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Cell
+from fewmark.core.json_types import Json
 
 UNKNOWN_LABELS = frozenset(("-", "--", "–", "—", "n/a", "#n/a", "nan", "null", "?", "unknown"))  # in lower case
 EXACT_INTEGER = 2**53  # beyond it a float64 no longer tells neighbouring integers apart
@@ -55,7 +57,7 @@ def parse_number(value: object, name: str, row: int) -> float:
     return number
 
 
-def text_to_cell(text: str) -> Any:
+def text_to_cell(text: str) -> Json:
     """The value behind the text of a foreign column: a number, a truth value, or the text itself; empty is None."""
     if not text.strip():
         return None
@@ -70,7 +72,7 @@ def cell_to_text(value: object) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "true" if value else "false"
     if isinstance(value, (int, float, np.integer, np.floating)):
-        return number_to_text(float(value) if isinstance(value, np.floating) else value)
+        return number_to_text(float(value) if isinstance(value, np.floating) else int(value))
     text = str(value)
     plain = text == text.strip() and text.isprintable() and text and _scalar_of_json(text) is None
     return text if plain else json.dumps(text)
@@ -92,7 +94,7 @@ def label_to_text(value: object) -> str:
     return text if plain and text.lower() not in UNKNOWN_LABELS else json.dumps(text)
 
 
-def number_to_text(value: Any) -> str:
+def number_to_text(value: float) -> str:
     """The shortest text that reads back as the same number; whole numbers without a fraction."""
     number = value
     if isinstance(number, float) and number.is_integer() and abs(number) <= EXACT_INTEGER:
@@ -100,18 +102,25 @@ def number_to_text(value: Any) -> str:
     return repr(number) if isinstance(number, float) else str(number)
 
 
-def tidy_column(values: Sequence[Any]) -> pd.Series:
+def to_float(value: Cell) -> float:
+    """The float behind a cell that is a number, or the text of one. Raises `TypeError` or `ValueError` if it is none."""
+    if not isinstance(value, (str, SupportsFloat)):
+        raise TypeError(f"{type(value).__name__} is no number")
+    return float(value)
+
+
+def tidy_column(values: Sequence[Cell]) -> pd.Series:
     """A foreign column: float64 if every known value is a number that float64 holds exactly, else objects and None."""
     known = [value for value in values if not (is_unknown(value) and not isinstance(value, str))]
     if known and all(_is_exact_number(value) for value in known):
-        return pd.Series([math.nan if is_unknown(value) else float(value) for value in values], dtype="float64")
+        return pd.Series([math.nan if is_unknown(value) else to_float(value) for value in values], dtype="float64")
     cells = [None if is_unknown(value) and not isinstance(value, str) else value for value in values]
     column = pd.Series([None] * len(cells), dtype=object)
     column[:] = cells
     return column
 
 
-def option_to_cell(value: Any) -> Any:
+def option_to_cell(value: Json) -> Json:
     """The cell for an option's JSON value: scalars as they are, lists and mappings as JSON text."""
     if isinstance(value, str):
         return json.dumps(value) if isinstance(_json(value), (str, list, dict)) else value
@@ -120,7 +129,7 @@ def option_to_cell(value: Any) -> Any:
     return json.dumps(value, sort_keys=True)
 
 
-def cell_to_option(value: Any) -> Any:
+def cell_to_option(value: Json) -> Json:
     """The JSON value behind `option_to_cell`'s cell; None is unknown."""
     if isinstance(value, str):
         parsed = _json(value)
@@ -140,20 +149,20 @@ def _is_exact_number(value: object) -> bool:
     return math.isfinite(value)
 
 
-def _scalar_of_json(text: str) -> Any:
+def _scalar_of_json(text: str) -> Json:
     value = _json(text)
     return value if isinstance(value, (str, bool, int, float)) else None
 
 
-def _json(text: str) -> Any:
+def _json(text: str) -> Json:
     """The finite JSON value of a text, or None if it has none."""
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        value: Json = json.loads(text, parse_constant=_refuse)
         json.dumps(value, allow_nan=False)
     except (ValueError, RecursionError):
         return None
     return value
 
 
-def _refuse(name: str) -> Any:
+def _refuse(name: str) -> Json:
     raise ValueError(name)

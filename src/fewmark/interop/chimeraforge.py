@@ -6,13 +6,14 @@ are those of decoding. Lengths of the prompts and the load are not in the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Row
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.json_text import read_json
 from fewmark.interop.lookups import has_keys, items, label, mapping
 from fewmark.interop.request_records import RequestRecords
@@ -37,15 +38,15 @@ class Chimeraforge:
         return rows_to_frame(rows)
 
 
-def _agents(data: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _agents(data: Json) -> Iterator[tuple[str, JsonObject]]:
     if "aggregate_metrics" in mapping(data):
-        yield "", data
+        yield "", mapping(data)
     for name, agent in mapping(data).items():
         if "aggregate_metrics" in mapping(agent):
-            yield name, agent
+            yield name, mapping(agent)
 
 
-def _row(name: str, agent: Mapping[str, Any]) -> dict[str, Any]:
+def _row(name: str, agent: JsonObject) -> Row:
     told = mapping(agent.get("aggregate_metrics"))
     row = RunRow("chimeraforge", "requests")
     row.say("engine", "ollama")

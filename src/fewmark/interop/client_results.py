@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
+from fewmark.core.json_types import JsonObject
 from fewmark.interop.request_records import RequestRecords
 from fewmark.interop.run_rows import PERCENTS, RunRow, positive
 
@@ -13,7 +14,7 @@ ALL_AT_END: Final = 0.98  # TTFT over the whole latency from which
 NO_TIME_S: Final = 1e-4  # together with a TPOT below this, nothing was streamed
 
 
-def put_statistics(row: RunRow, result: Mapping[str, Any], metrics: Sequence[tuple[str, str]]) -> None:
+def put_statistics(row: RunRow, result: JsonObject, metrics: Sequence[tuple[str, str]]) -> None:
     """Means and percentiles, by pairs of the client's name and ours; a median stands for the 50th percentile.
 
     Gaps far above TPOT are gaps between events of several tokens, which keep the tool's own name.
@@ -25,7 +26,7 @@ def put_statistics(row: RunRow, result: Mapping[str, Any], metrics: Sequence[tup
             if value is None and percent == 50:
                 value = result.get(f"median_{theirs}_ms")
             row.put(f"{ours}_p{percent}_s", value, 1e-3)
-    itl, tpot = row.cells.get("itl_s"), row.cells.get("tpot_s")
+    itl, tpot = row.known("itl_s"), row.known("tpot_s")
     if itl and tpot and itl / tpot > BUNDLED:
         keep_events_apart(row, f"events hold about {itl / tpot:.1f} tokens")
 
@@ -41,14 +42,20 @@ def drop_unstreamed(row: RunRow) -> None:
     """Forget times of tokens where nothing was streamed, so that the first token seems to come at the end."""
     cells = row.cells
     for end in ("_s", "_p50_s"):
-        ttft, e2e, tpot = (cells.get(f"{name}{end}") for name in ("ttft", "e2e_latency", "tpot"))
-        if ttft and e2e and cells.get("output_tokens", 0) > 1 and ttft > ALL_AT_END * e2e and (tpot or 0) < NO_TIME_S:
+        ttft, e2e, tpot = (row.known(f"{name}{end}") for name in ("ttft", "e2e_latency", "tpot"))
+        if (
+            ttft
+            and e2e
+            and (row.known("output_tokens") or 0) > 1
+            and ttft > ALL_AT_END * e2e
+            and (tpot or 0) < NO_TIME_S
+        ):
             row.drop(*[name for name in cells if name.startswith(("ttft_", "tpot_", "itl_"))])
             row.note("answers were not streamed: TTFT is the whole latency, so no times of tokens are known")
             return
 
 
-def put_requests(row: RunRow, result: Mapping[str, Any], done: int, duration: float | None) -> None:
+def put_requests(row: RunRow, result: JsonObject, done: int, duration: float | None) -> None:
     """Make the statistics anew from lists of single requests, in seconds, where they are there and agree in number."""
     lists = {key: result.get(key) for key in ("ttfts", "itls", "output_lens", "input_lens", "errors", "latencies")}
     found = {key: value for key, value in lists.items() if isinstance(value, list) and value}
@@ -81,7 +88,7 @@ def put_requests(row: RunRow, result: Mapping[str, Any], done: int, duration: fl
         records.add(latency, ttft, positive(found["input_lens"][i]) if "input_lens" in found else None, output)
     if empty and len(records) and len(records) + empty == done:
         row.note(f"{empty} requests counted as completed brought no token, with a TTFT of 0.0; taken as failed")
-        row.counts(len(records), empty + int(row.cells.get("n_failed", 0)))
+        row.counts(len(records), empty + int(row.known("n_failed") or 0))
     elif len(records) != done:
         row.note(f"{len(records)} single requests are told to have succeeded, {done} in all; they are not used")
         return

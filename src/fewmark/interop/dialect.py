@@ -10,13 +10,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from fewmark.core import FormatError, Status
+from fewmark.core.cells import Cell, Columns
 from fewmark.core.columns import LOAD_COLUMNS, NUMERIC_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
-from fewmark.interop.cells import UNKNOWN_LABELS, is_unknown, text_to_cell
+from fewmark.core.json_types import Json
+from fewmark.interop.cells import UNKNOWN_LABELS, is_unknown, text_to_cell, to_float
 from fewmark.interop.headers import (
     COUNT,
     LABEL,
@@ -61,12 +63,12 @@ class Understanding:
 
 
 def normalise(
-    columns: Mapping[str, Sequence[Any]],
+    columns: Columns,
     *,
     separator: str = ",",
     typed: bool = False,
     meanings: Mapping[str, Meaning | None] | None = None,
-) -> tuple[dict[str, Sequence[Any]], Understanding]:
+) -> tuple[dict[str, Sequence[Cell]], Understanding]:
     """The columns under canonical names and in canonical units, ready for `fewmark.interop.frame.build_frame`.
 
     Parameters
@@ -87,7 +89,7 @@ def normalise(
     statuses: list[Status | None] = [None] * n_rows
     notes: list[list[str]] = [[] for _ in range(n_rows)]
     notation = _notation(columns, chosen, separator)
-    out: dict[str, Sequence[Any]] = {}
+    out: dict[str, Sequence[Cell]] = {}
     open_units: dict[str, list[bool]] = {}
     for own, meaning in chosen.items():
         cells = columns[own]
@@ -112,9 +114,7 @@ def normalise(
     return out, told
 
 
-def _choose(
-    columns: Mapping[str, Sequence[Any]], given: Mapping[str, Meaning | None], told: Understanding
-) -> dict[str, Meaning | None]:
+def _choose(columns: Columns, given: Mapping[str, Meaning | None], told: Understanding) -> dict[str, Meaning | None]:
     """Which column stands for what: exact names first, then the surest spelling; the rest is kept as it is."""
     meanings = {own: given[own] if own in given else meaning_of(own) for own in columns}
     best: dict[str, str] = {}
@@ -136,7 +136,7 @@ def _choose(
     return chosen
 
 
-def _notation(columns: Mapping[str, Sequence[Any]], chosen: Mapping[str, Meaning | None], separator: str) -> Notation:
+def _notation(columns: Columns, chosen: Mapping[str, Meaning | None], separator: str) -> Notation:
     numeric = (own for own, m in chosen.items() if m is not None and m.kind not in (LABEL, STATUS))
     texts = (cell for own in numeric for cell in columns[own] if isinstance(cell, str))
     return find_notation(texts, separator)
@@ -145,7 +145,7 @@ def _notation(columns: Mapping[str, Sequence[Any]], chosen: Mapping[str, Meaning
 def _numbers(
     own: str,
     meaning: Meaning,
-    cells: Sequence[Any],
+    cells: Sequence[Cell],
     notation: Notation,
     statuses: list[Status | None],
     notes: list[list[str]],
@@ -177,9 +177,9 @@ def _numbers(
     return values, named
 
 
-def _number(cell: Any, own: str, row: int, meaning: Meaning) -> float | None:
+def _number(cell: Json, own: str, row: int, meaning: Meaning) -> float | None:
     try:
-        value = float(cell)
+        value = to_float(cell)
     except OverflowError:
         value = math.inf
     if math.isnan(value):
@@ -189,14 +189,14 @@ def _number(cell: Any, own: str, row: int, meaning: Meaning) -> float | None:
     return scaled(value, meaning.factor)
 
 
-def _label(cell: Any, typed: bool) -> Any:
+def _label(cell: Json, typed: bool) -> Json:
     if is_unknown(cell):
         return None
     is_word = isinstance(cell, str) and not typed and cell.strip().lower() in UNKNOWN_LABELS
     return None if is_word else cell
 
 
-def _status(cell: Any, name: str, row: int) -> str | None:
+def _status(cell: Json, name: str, row: int) -> str | None:
     if is_unknown(cell) or (isinstance(cell, str) and is_unknown_word(cell)):
         return None
     if isinstance(cell, (bool, np.bool_)):
@@ -214,13 +214,13 @@ def _status(cell: Any, name: str, row: int) -> str | None:
     return str(found)
 
 
-def _array(out: Mapping[str, Sequence[Any]], name: str) -> FloatArray | None:
+def _array(out: Columns, name: str) -> FloatArray | None:
     if name not in out:
         return None
     return np.array([math.nan if is_unknown(cell) else cell for cell in out[name]], dtype=np.float64)
 
 
-def _arrays(out: Mapping[str, Sequence[Any]]) -> dict[str, FloatArray]:
+def _arrays(out: Columns) -> dict[str, FloatArray]:
     """The table's numbers, failed values and zeros unknown, with the load that each row has."""
     names = [name for name in out if name in NUMERIC_COLUMNS]
     arrays = {}
@@ -239,7 +239,7 @@ def _arrays(out: Mapping[str, Sequence[Any]]) -> dict[str, FloatArray]:
     return arrays
 
 
-def _load_of_rates(out: dict[str, Sequence[Any]], chosen: dict[str, Meaning | None], told: Understanding) -> None:
+def _load_of_rates(out: dict[str, Sequence[Cell]], chosen: dict[str, Meaning | None], told: Understanding) -> None:
     """A rate of requests beside a batch size or a concurrency is what was reached, not what was asked for."""
     for own, meaning in chosen.items():
         if meaning is None or meaning.column != "request_rate" or fold(own) not in ("qps", "rps"):
@@ -254,8 +254,8 @@ def _load_of_rates(out: dict[str, Sequence[Any]], chosen: dict[str, Meaning | No
 
 
 def _one_load(
-    out: dict[str, Sequence[Any]],
-    columns: Mapping[str, Sequence[Any]],
+    out: dict[str, Sequence[Cell]],
+    columns: Columns,
     chosen: Mapping[str, Meaning | None],
     told: Understanding,
 ) -> None:
@@ -274,7 +274,7 @@ def _one_load(
 
 
 def _decide_units(
-    out: dict[str, Sequence[Any]],
+    out: dict[str, Sequence[Cell]],
     chosen: dict[str, Meaning | None],
     open_units: Mapping[str, list[bool]],
     told: Understanding,
@@ -308,12 +308,12 @@ def _decide_units(
         if factor != 1.0:
             cells = out[name]
             out[name] = [
-                cell if is_unknown(cell) or has else cell / round(1 / factor)
+                cell if is_unknown(cell) or has else to_float(cell) / round(1 / factor)
                 for cell, has in zip(cells, named, strict=True)
             ]
 
 
-def _decide_throughput(out: dict[str, Sequence[Any]], chosen: dict[str, Meaning | None], told: Understanding) -> None:
+def _decide_throughput(out: dict[str, Sequence[Cell]], chosen: dict[str, Meaning | None], told: Understanding) -> None:
     """Output tokens, all tokens, or output tokens while decoding: by the identities, where the name leaves it open."""
     own = told.taken.get("throughput_tok_s")
     meaning = chosen.get(own) if own is not None else None
@@ -330,7 +330,7 @@ def _decide_throughput(out: dict[str, Sequence[Any]], chosen: dict[str, Meaning 
         tokens = arrays["output_tokens"]
         share = (tokens - 1) / tokens
         out[kind] = [
-            None if is_unknown(cell) else float(cell) * float(part)
+            None if is_unknown(cell) else to_float(cell) * float(part)
             for cell, part in zip(out["throughput_tok_s"], share, strict=True)
         ]
         _rename(out, told, own, kind)
@@ -343,13 +343,13 @@ def _decide_throughput(out: dict[str, Sequence[Any]], chosen: dict[str, Meaning 
         told.notes.append(f"{own} taken as output tokens a second: {reason}")
 
 
-def _rename(out: dict[str, Sequence[Any]], told: Understanding, own: str, column: str) -> None:
+def _rename(out: dict[str, Sequence[Cell]], told: Understanding, own: str, column: str) -> None:
     del out["throughput_tok_s"]
     del told.taken["throughput_tok_s"]
     told.taken[column] = own
 
 
-def _whole_system(out: dict[str, Sequence[Any]], chosen: Mapping[str, Meaning | None], told: Understanding) -> None:
+def _whole_system(out: dict[str, Sequence[Cell]], chosen: Mapping[str, Meaning | None], told: Understanding) -> None:
     """Values per accelerator times the accelerators; where their number is unknown, so is the value."""
     for own, meaning in chosen.items():
         if meaning is None or not meaning.per_accelerator or meaning.column not in out:
@@ -363,13 +363,13 @@ def _whole_system(out: dict[str, Sequence[Any]], chosen: Mapping[str, Meaning | 
             told.notes.append(f"{own}: per accelerator, and nothing says how many there are (accelerator_count)")
             continue
         out[meaning.column] = [
-            None if is_unknown(cell) or is_unknown(count) else float(cell) * float(count)
+            None if is_unknown(cell) or is_unknown(count) else to_float(cell) * to_float(count)
             for cell, count in zip(cells, counts, strict=True)
         ]
         told.notes.append(f"{own}: times accelerator_count")
 
 
-def _merge_status(out: dict[str, Sequence[Any]], statuses: list[Status | None], notes: list[list[str]]) -> None:
+def _merge_status(out: dict[str, Sequence[Cell]], statuses: list[Status | None], notes: list[list[str]]) -> None:
     """A failure that a value's cell tells is the row's, whatever its status says."""
     if not any(statuses):
         return
@@ -383,7 +383,7 @@ def _merge_status(out: dict[str, Sequence[Any]], statuses: list[Status | None], 
 
 
 def _write_notes(
-    out: dict[str, Sequence[Any]],
+    out: dict[str, Sequence[Cell]],
     chosen: Mapping[str, Meaning | None],
     notes: list[list[str]],
     told: Understanding,

@@ -18,11 +18,13 @@ import re
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError, Status
+from fewmark.core.cells import Row
+from fewmark.core.json_types import JsonObject
 from fewmark.interop.json_text import head_text, read_json
 from fewmark.interop.lookups import has_keys, is_object, items, label, mapping, sibling, truth
 from fewmark.interop.request_records import RequestRecords
@@ -107,7 +109,7 @@ class Evalscope:
         return rows_to_frame([_row(path, data, _requests(path.parent / "benchmark_data.db"))])
 
 
-def _row(path: Path, data: Mapping[str, Any], records: RequestRecords | None) -> dict[str, Any]:
+def _row(path: Path, data: JsonObject, records: RequestRecords | None) -> Row:
     arguments = sibling(path, "benchmark_args.json")
     row = RunRow("evalscope", "requests" if records is not None else "summary")
     fields = _fields(data)
@@ -145,9 +147,7 @@ def _row(path: Path, data: Mapping[str, Any], records: RequestRecords | None) ->
     return row.finish()
 
 
-def _values(
-    row: RunRow, fields: Mapping[str, float], data: Mapping[str, Any], arguments: Mapping[str, Any]
-) -> dict[str, float]:
+def _values(row: RunRow, fields: Mapping[str, float], data: JsonObject, arguments: JsonObject) -> dict[str, float]:
     """The metrics of a summary by canonical name; what is none of ours is put into the row under evalscope's."""
     names = ("input_tokens", "output_tokens", "e2e_latency_s", "ttft_s", "tpot_s", "itl_s")
     rates = ("throughput_tok_s", "total_throughput_tok_s", "request_throughput_req_s")
@@ -178,8 +178,8 @@ def _values(
     return out
 
 
-def _add_percentiles(row: RunRow, table: list[Mapping[str, Any]]) -> None:
-    by_level: dict[str, Mapping[str, Any]] = {}
+def _add_percentiles(row: RunRow, table: list[JsonObject]) -> None:
+    by_level: dict[str, JsonObject] = {}
     for line in table:
         level = str(line.get("Percentiles", line.get("Percentile", ""))).strip().lower()
         by_level[level] = line
@@ -220,7 +220,7 @@ def _requests(path: Path) -> RequestRecords | None:
     return records if len(records) else None
 
 
-def _web_rows(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _web_rows(data: JsonObject) -> list[Row]:
     units = {
         str(mapping(column).get("key")): mapping(mapping(column).get("semantics")).get("raw_unit")
         for column in items(data.get("summary_columns"))
@@ -254,7 +254,7 @@ def _web_rows(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     return out
 
 
-def sibling_list(path: Path, name: str) -> list[Mapping[str, Any]]:
+def sibling_list(path: Path, name: str) -> list[JsonObject]:
     """The objects of a JSON list in another file of the same folder; empty if there is none that can be read."""
     other = path.parent / name
     try:
@@ -264,7 +264,7 @@ def sibling_list(path: Path, name: str) -> list[Mapping[str, Any]]:
     return [line for line in found if isinstance(line, Mapping)] if isinstance(found, list) else []
 
 
-def _fields(data: Mapping[str, Any]) -> dict[str, float]:
+def _fields(data: JsonObject) -> dict[str, float]:
     """The numbers of a summary by field, times in seconds."""
     out: dict[str, float] = {}
     for key, value in data.items():

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Row
+from fewmark.core.json_types import JsonObject
 from fewmark.interop.json_text import read_json
 from fewmark.interop.lookups import has_keys, mapping
 from fewmark.interop.request_records import RequestRecords
@@ -39,7 +41,7 @@ class Fmperf:
         records = mapping(data).get("results") if isinstance(data, Mapping) else data
         if not isinstance(records, list) or not records:
             raise FormatError("fmperf's results are a list of records", got=type(data).__name__)
-        levels: dict[tuple[float | None, float | None], dict[tuple[Any, ...], list[Mapping[str, Any]]]] = {}
+        levels: dict[tuple[float | None, float | None], dict[tuple[str, ...], list[JsonObject]]] = {}
         for place, record in enumerate(records, start=1):
             if not isinstance(record, Mapping) or number(record.get("duration_ms")) is None:
                 raise FormatError(f"record {place}: a record has duration_ms", got=record)
@@ -49,9 +51,7 @@ class Fmperf:
         return rows_to_frame([_row(*level, requests) for level, requests in levels.items()])
 
 
-def _row(
-    users: float | None, seconds: float | None, requests: Mapping[tuple[Any, ...], list[Mapping[str, Any]]]
-) -> dict[str, Any]:
+def _row(users: float | None, seconds: float | None, requests: Mapping[tuple[str, ...], list[JsonObject]]) -> Row:
     records, errors, excluded, tokens_inside = RequestRecords(), [], 0, 0
     for steps in requests.values():
         tokens_inside += sum(count(step.get("n_tokens")) or 0 for step in steps if not step.get("exclude"))
@@ -89,7 +89,7 @@ def _row(
     return row.finish()
 
 
-def _token_times(steps: list[Mapping[str, Any]]) -> Iterator[float]:
+def _token_times(steps: list[JsonObject]) -> Iterator[float]:
     """Seconds from sending to each token of one request."""
     at = 0.0
     for step in sorted(steps, key=lambda step: number(step.get("response_idx")) or 0):

@@ -15,11 +15,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError, Status
+from fewmark.core.cells import Row
+from fewmark.core.json_types import JsonObject
 from fewmark.interop.cells import text_to_cell
 from fewmark.interop.csv_text import header_of, read_columns
 from fewmark.interop.json_text import head_text, read_objects, read_text
@@ -74,7 +76,7 @@ class Fmwork:
         return rows_to_frame([_of_csv(line) for line in lines])
 
 
-def _of_log(text: str) -> list[dict[str, Any]]:
+def _of_log(text: str) -> list[Row]:
     repeats, found = 0, []
     for place, line in enumerate(text.splitlines(), start=1):
         if (rep := _REPEAT.search(line)) is not None:
@@ -99,7 +101,7 @@ def _of_log(text: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _of_csv(line: Mapping[str, str]) -> dict[str, Any]:
+def _of_csv(line: Mapping[str, str]) -> Row:
     row = _row(
         line, "ttft" in line and number(line["ttft"]) is not None, number(line.get("ttft")), number(line.get("gen"))
     )
@@ -117,7 +119,7 @@ def _of_csv(line: Mapping[str, str]) -> dict[str, Any]:
     return row.finish()
 
 
-def _of_json(data: Mapping[str, Any]) -> dict[str, Any]:
+def _of_json(data: JsonObject) -> Row:
     output, gap, first = (positive(data.get(name)) for name in ("output", "itl", "ttft"))
     cells = {"ii": data.get("input"), "oo": data.get("output"), "bb": data.get("batch"), "tp": data.get("tp")}
     if data.get("mode") in (None, "direct") and output and gap and first:
@@ -138,7 +140,7 @@ def _of_json(data: Mapping[str, Any]) -> dict[str, Any]:
     return row.finish()
 
 
-def _row(cells: Mapping[str, Any], with_first: bool, a: float | None, b: float | None) -> RunRow:
+def _row(cells: JsonObject, with_first: bool, a: float | None, b: float | None) -> RunRow:
     row = RunRow("fmwork")
     output, batch = count(cells.get("oo")), count(cells.get("bb"))
     row.say("model", label(cells.get("model")))

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import CANONICAL_COLUMNS, FormatError, Status
-from fewmark.core.columns import COUNT_COLUMNS, LOAD_COLUMNS, NUMERIC_COLUMNS, OPTIONAL_COLUMNS, STATISTICS
+from fewmark.core.cells import Cell, Columns
+from fewmark.core.columns import (
+    COUNT_COLUMNS,
+    LOAD_COLUMNS,
+    NUMERIC_COLUMNS,
+    OPTIONAL_COLUMNS,
+    STATISTICS,
+)
 from fewmark.interop.cells import EXACT_INTEGER, is_unknown, label_to_cell, parse_number, tidy_column
 
 _WHOLE: Final = frozenset(
@@ -21,7 +28,7 @@ _POSITIVE: Final = frozenset(
 _STATUSES: Final = tuple(str(status) for status in Status)
 
 
-def build_frame(columns: Mapping[str, Sequence[Any]], *, verbatim: bool = False) -> pd.DataFrame:
+def build_frame(columns: Columns, *, verbatim: bool = False) -> pd.DataFrame:
     """The canonical table: every canonical column, optional ones that are given, then the foreign ones in their order.
 
     The index is the 0-based data row.
@@ -65,7 +72,7 @@ def build_frame(columns: Mapping[str, Sequence[Any]], *, verbatim: bool = False)
     return frame
 
 
-def _numbers(name: str, cells: Sequence[Any]) -> pd.Series:
+def _numbers(name: str, cells: Sequence[Cell]) -> pd.Series:
     out = [parse_number(cell, name, row) for row, cell in enumerate(cells, start=1)]
     if name in _WHOLE or name in _POSITIVE:
         for row, value in enumerate(out, start=1):
@@ -78,7 +85,7 @@ def _numbers(name: str, cells: Sequence[Any]) -> pd.Series:
     return pd.Series(out, dtype="float64")
 
 
-def _labels(name: str, cells: Sequence[Any], verbatim: bool) -> pd.Series:
+def _labels(name: str, cells: Sequence[Cell], verbatim: bool) -> pd.Series:
     out = [None if is_unknown(cell) else str(cell) for cell in cells]
     if not verbatim:
         out = [None if text is None else label_to_cell(text) for text in out]

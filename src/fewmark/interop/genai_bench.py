@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError, Status
+from fewmark.core.cells import Row
+from fewmark.core.json_types import JsonObject
 from fewmark.interop.json_text import read_objects
 from fewmark.interop.lookups import accelerator_name, has_keys, items, label, mapping, sibling
 from fewmark.interop.request_records import RequestRecords
@@ -50,7 +52,7 @@ class GenaiBench:
         return rows_to_frame(rows)
 
 
-def _row(data: Mapping[str, Any], aggregate: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _row(data: JsonObject, aggregate: JsonObject, metadata: JsonObject) -> Row:
     unit = str(data.get("_time_unit", "s"))
     if unit not in _UNITS:
         raise FormatError("unknown time unit", got=unit, hint=f"one of {', '.join(_UNITS)}")
@@ -85,7 +87,7 @@ def _row(data: Mapping[str, Any], aggregate: Mapping[str, Any], metadata: Mappin
     return row.finish()
 
 
-def _told(row: RunRow, aggregate: Mapping[str, Any], scale: float) -> dict[str, float]:
+def _told(row: RunRow, aggregate: JsonObject, scale: float) -> dict[str, float]:
     out: dict[str, float] = {}
     for key, metric in _METRICS.items():
         stats = mapping(nested(aggregate, "stats", key))
@@ -109,10 +111,10 @@ def _told(row: RunRow, aggregate: Mapping[str, Any], scale: float) -> dict[str, 
     return out
 
 
-def _convert_tpot(row: RunRow, aggregate: Mapping[str, Any]) -> None:
+def _convert_tpot(row: RunRow, aggregate: JsonObject) -> None:
     """Where requests are missing: tell by the mean decode time which number of tokens the tool divided by."""
-    own, tokens = row.cells.get("tpot_s"), row.cells.get("output_tokens")
-    first, latency = row.cells.get("ttft_s"), row.cells.get("e2e_latency_s")
+    own, tokens = row.known("tpot_s"), row.known("output_tokens")
+    first, latency = row.known("ttft_s"), row.known("e2e_latency_s")
     if not (own and tokens and tokens > 1 and first and latency):
         return
     same_length = number(nested(aggregate, "stats", "num_output_tokens", "stddev")) == 0
@@ -120,8 +122,9 @@ def _convert_tpot(row: RunRow, aggregate: Mapping[str, Any]) -> None:
     if abs(own / by_all - 1) < 0.25 * (by_less / by_all - 1):
         names = [name for name in row.cells if re.fullmatch(r"tpot(_p\d+)?_s", name)]
         for name in names:
-            value = row.cells.pop(name)
-            if same_length:
+            value = row.known(name)
+            row.drop(name)
+            if same_length and value is not None:
                 row.cells[name] = value * tokens / (tokens - 1)
             else:
                 row.own(name, value)
@@ -131,7 +134,7 @@ def _convert_tpot(row: RunRow, aggregate: Mapping[str, Any]) -> None:
         )
 
 
-def _records(requests: Sequence[Mapping[str, Any]], scale: float) -> RequestRecords:
+def _records(requests: Sequence[JsonObject], scale: float) -> RequestRecords:
     records = RequestRecords()
     for request in requests:
         latency = positive(request.get("e2e_latency"))
@@ -142,7 +145,7 @@ def _records(requests: Sequence[Mapping[str, Any]], scale: float) -> RequestReco
     return records
 
 
-def _deployment(row: RunRow, metadata: Mapping[str, Any]) -> None:
+def _deployment(row: RunRow, metadata: JsonObject) -> None:
     row.say("engine", label(metadata.get("server_engine")))
     row.say("engine_version", label(metadata.get("server_version")))
     row.say("model", label(metadata.get("api_model_name")) or label(metadata.get("model")))

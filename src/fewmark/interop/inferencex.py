@@ -10,15 +10,16 @@ version 2; rows without a version are ambiguous. Rows of one curve may be of dif
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError, Status
+from fewmark.core.cells import Row
 from fewmark.core.columns import OPTION_PREFIX
+from fewmark.core.json_types import JsonObject
 from fewmark.interop.json_text import read_objects
 from fewmark.interop.lookups import first_known, has_keys, label, mapping, truth
 from fewmark.interop.run_rows import PERCENTS, RunRow, count, number, positive, rows_to_frame, run_id
@@ -65,7 +66,7 @@ class Inferencex:
         return rows_to_frame(rows)
 
 
-def _aggregate(data: Mapping[str, Any]) -> dict[str, Any]:
+def _aggregate(data: JsonObject) -> Row:
     row = RunRow("inferencex")
     row.say("engine", label(data.get("framework")))
     row.say("model", label(data.get("model")))
@@ -96,7 +97,7 @@ def _aggregate(data: Mapping[str, Any]) -> dict[str, Any]:
     return row.finish()
 
 
-def _single(data: Mapping[str, Any]) -> dict[str, Any]:
+def _single(data: JsonObject) -> Row:
     row = RunRow("inferencex")
     row.say("model", label(data.get("model_id")))
     row.put("concurrency", data.get("max_concurrency"))
@@ -128,7 +129,7 @@ class _Gpus:
     prefilling: float | None
 
 
-def _gpus(row: RunRow, data: Mapping[str, Any]) -> _Gpus:
+def _gpus(row: RunRow, data: JsonObject) -> _Gpus:
     apart = truth(data.get("disagg")) is True
     prefill, decode = positive(data.get("num_prefill_gpu")), positive(data.get("num_decode_gpu"))
     if apart:
@@ -151,7 +152,7 @@ def _gpus(row: RunRow, data: Mapping[str, Any]) -> _Gpus:
     return found
 
 
-def _throughputs(row: RunRow, data: Mapping[str, Any], gpus: _Gpus) -> None:
+def _throughputs(row: RunRow, data: JsonObject, gpus: _Gpus) -> None:
     """Whole throughputs from those per GPU, each with the number of GPUs that it is per."""
     if gpus.all is None:
         for key in ("tput_per_gpu", "output_tput_per_gpu", "input_tput_per_gpu"):
@@ -179,7 +180,7 @@ def _throughputs(row: RunRow, data: Mapping[str, Any], gpus: _Gpus) -> None:
     )
 
 
-def _latencies(row: RunRow, data: Mapping[str, Any]) -> dict[str, float]:
+def _latencies(row: RunRow, data: JsonObject) -> dict[str, float]:
     out: dict[str, float] = {}
     for key, metric in _METRICS.items():
         names = {"mean": f"{metric}_s", "median": f"{metric}_p50_s", **{f"p{p}": f"{metric}_p{p}_s" for p in PERCENTS}}
@@ -199,7 +200,7 @@ def _latencies(row: RunRow, data: Mapping[str, Any]) -> dict[str, float]:
     return out
 
 
-def _power(row: RunRow, data: Mapping[str, Any]) -> None:
+def _power(row: RunRow, data: JsonObject) -> None:
     names = [
         name for name in ("avg_total_gpu_power_w", "avg_power_w", "total_gpu_energy_j") if positive(data.get(name))
     ]
@@ -218,7 +219,7 @@ def _power(row: RunRow, data: Mapping[str, Any]) -> None:
         row.own("total_gpu_energy_j", data.get("total_gpu_energy_j"))
 
 
-def _version(row: RunRow, data: Mapping[str, Any]) -> None:
+def _version(row: RunRow, data: JsonObject) -> None:
     image = label(data.get("image"))
     row.say("image", image)
     found = re.search(r"[:#]v?(\d+\.\d+[\w.]*)", image or "")
@@ -226,13 +227,13 @@ def _version(row: RunRow, data: Mapping[str, Any]) -> None:
         row.say("engine_version", found[1])
 
 
-def _failed(row: RunRow, data: Mapping[str, Any]) -> None:
+def _failed(row: RunRow, data: JsonObject) -> None:
     done = count(data.get("completed"))
     if done == 0:
         row.fail(Status.CRASHED, "no request succeeded")
 
 
-def _identity(data: Mapping[str, Any], row: RunRow) -> str:
+def _identity(data: JsonObject, row: RunRow) -> str:
     origin = text_of_run(data)
     if origin:
         row.say("curve_run", origin)
@@ -240,6 +241,6 @@ def _identity(data: Mapping[str, Any], row: RunRow) -> str:
     return run_id("inferencex", data.get("model", data.get("model_id")), *facts)
 
 
-def text_of_run(data: Mapping[str, Any]) -> str | None:
+def text_of_run(data: JsonObject) -> str | None:
     """What says which run a row is of; rows of different runs do not make one curve."""
     return label(first_known(data, *_RUNS))

@@ -10,9 +10,10 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fewmark.core import FormatError
+from fewmark.core.json_types import Json
 
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -55,20 +56,21 @@ def read_text(path: Path) -> str:
     return text
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> Json:
     """The one JSON value of a file. Raises `FormatError` with the line where it breaks."""
     return parse_json(read_text(path))
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str) -> Json:
     """The JSON value of a text. Raises `FormatError` with the line where it breaks."""
     try:
-        return json.loads(text)
+        value: Json = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _broken(error, text) from None
+    return value
 
 
-def read_documents(path: Path) -> list[tuple[int, Any]]:
+def read_documents(path: Path) -> list[tuple[int, Json]]:
     """Every JSON object or list of a file with its 1-based line: one document, JSON lines, or objects run together.
 
     Lines that do not begin one (headings, log lines) are passed over.
@@ -85,9 +87,9 @@ def read_documents(path: Path) -> list[tuple[int, Any]]:
     return found
 
 
-def read_objects(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def read_objects(path: Path) -> list[tuple[int, dict[str, Json]]]:
     """The JSON objects of a file with their lines, those within a top-level list too. Raises `FormatError`."""
-    found: list[tuple[int, dict[str, Any]]] = []
+    found: list[tuple[int, dict[str, Json]]] = []
     for line, value in read_documents(path):
         items = value if isinstance(value, list) else [value]
         for position, item in enumerate(items, start=1):
@@ -99,7 +101,7 @@ def read_objects(path: Path) -> list[tuple[int, dict[str, Any]]]:
     return found
 
 
-def _documents(text: str) -> Iterator[tuple[int, Any]]:
+def _documents(text: str) -> Iterator[tuple[int, Json]]:
     position, line, counted = 0, 1, 0
     while True:
         position = _BLANKS.match(text, position).end()  # type: ignore[union-attr]

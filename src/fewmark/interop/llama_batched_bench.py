@@ -7,13 +7,14 @@ done; then come ``tg`` passes of one token for each sequence (``t_tg``). ``speed
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Row
+from fewmark.core.json_types import JsonObject
 from fewmark.interop.json_text import head_text, read_objects, read_text
 from fewmark.interop.lookups import has_keys, truth
 from fewmark.interop.run_rows import RunRow, count, number, positive, rows_to_frame, run_id
@@ -46,7 +47,7 @@ class LlamaBatchedBench:
         return rows_to_frame([_row(line, data) for line, data in read_objects(path)])
 
 
-def _row(place: int, data: Mapping[str, Any]) -> dict[str, Any]:
+def _row(place: int, data: JsonObject) -> Row:
     prompt, generated, batch = (count(data.get(name)) for name in ("pp", "tg", "pl"))
     prefill_s, decode_s = positive(data.get("t_pp")), positive(data.get("t_tg"))
     if not (batch and prompt is not None and generated is not None and (prefill_s or decode_s)):
@@ -76,7 +77,7 @@ def _row(place: int, data: Mapping[str, Any]) -> dict[str, Any]:
     return row.finish()
 
 
-def _table(text: str) -> list[dict[str, Any]]:
+def _table(text: str) -> list[dict[str, str]]:
     names: list[str] = []
     out = []
     for line in text.splitlines():

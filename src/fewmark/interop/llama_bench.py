@@ -17,11 +17,13 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Row
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.cells import text_to_cell
 from fewmark.interop.json_text import head_text, parse_json, read_objects, read_text
 from fewmark.interop.lookups import first_known, has_keys, label
@@ -66,7 +68,7 @@ class LlamaBench:
         text = read_text(path)
         first = text.lstrip()[:1]
         if first in ("{", "["):
-            found: Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]] = _json_tests(path)
+            found: Iterator[tuple[JsonObject, JsonObject]] = _json_tests(path)
         elif _INSERT.search(text):
             found = ((test, {}) for test in _sql_tests(text))
         elif re.search(r"(?m)^\|", text):
@@ -76,7 +78,7 @@ class LlamaBench:
         return rows_to_frame([_row(number, test, around) for number, (test, around) in enumerate(found, start=1)])
 
 
-def _row(place: int, test: Mapping[str, Any], around: Mapping[str, Any]) -> dict[str, Any]:
+def _row(place: int, test: JsonObject, around: JsonObject) -> Row:
     prompt, generated, depth = (count(test.get(name, 0)) for name in ("n_prompt", "n_gen", "n_depth"))
     rate = positive(test.get("avg_ts"))
     if prompt is None or generated is None or not prompt + generated:
@@ -120,7 +122,7 @@ def _row(place: int, test: Mapping[str, Any], around: Mapping[str, Any]) -> dict
     return row.finish()
 
 
-def _deployment(row: RunRow, test: Mapping[str, Any]) -> None:
+def _deployment(row: RunRow, test: JsonObject) -> None:
     row.say("engine", "llama.cpp")
     build = label(test.get("build_number"))
     row.say("engine_version", f"b{build}" if build and build != "0" else label(test.get("build_commit")))
@@ -151,12 +153,12 @@ def _deployment(row: RunRow, test: Mapping[str, Any]) -> None:
             row.cells[f"option.{name}"] = text_to_cell(value) if isinstance(value, str) else value
 
 
-def _seconds(test: Mapping[str, Any], rate: float | None, tokens: int) -> float | None:
+def _seconds(test: JsonObject, rate: float | None, tokens: int) -> float | None:
     mean_ns = positive(test.get("avg_ns"))
     return mean_ns / 1e9 if mean_ns else tokens / rate if rate else None
 
 
-def _json_tests(path: Path) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+def _json_tests(path: Path) -> Iterator[tuple[JsonObject, JsonObject]]:
     for line, value in read_objects(path):
         inner = [item for item in value.values() if isinstance(item, Mapping) and "n_prompt" in item]
         if "n_prompt" not in value and not inner:
@@ -164,7 +166,7 @@ def _json_tests(path: Path) -> Iterator[tuple[Mapping[str, Any], Mapping[str, An
         yield (value, {}) if "n_prompt" in value else (inner[0], value)
 
 
-def _csv_tests(text: str) -> Iterator[Mapping[str, Any]]:
+def _csv_tests(text: str) -> Iterator[JsonObject]:
     lines = text.splitlines()
     start = next((i for i, line in enumerate(lines) if "avg_ts" in line and "," in line), None)
     if start is None:
@@ -183,7 +185,7 @@ def _csv_tests(text: str) -> Iterator[Mapping[str, Any]]:
         yield dict(zip(names, cells, strict=True))
 
 
-def _sql_tests(text: str) -> Iterator[Mapping[str, Any]]:
+def _sql_tests(text: str) -> Iterator[JsonObject]:
     for found in _INSERT.finditer(text):
         names = [name.strip() for name in found[1].split(",")]
         quote = '"' if found[2].lstrip().startswith('"') else "'"
@@ -193,7 +195,7 @@ def _sql_tests(text: str) -> Iterator[Mapping[str, Any]]:
         yield dict(zip(names, values, strict=True))
 
 
-def _markdown_tests(text: str) -> Iterator[Mapping[str, Any]]:
+def _markdown_tests(text: str) -> Iterator[JsonObject]:
     names: list[str] = []
     build = re.search(r"(?m)^build:\s*(\w+)\s*\((\d+)\)", text)
     devices = [found.strip() for found in re.findall(r"(?m)^\s*(?:Device \d+|\w+\d+)\s*[:=]\s*([^,|(]+)", text)]
@@ -208,12 +210,17 @@ def _markdown_tests(text: str) -> Iterator[Mapping[str, Any]]:
             continue
         if len(cells) != len(names):
             raise FormatError("a row of the table must have a cell for each column", got=line)
-        data: dict[str, Any] = dict(zip(names, cells, strict=True))
-        test = _TEST.match(data["test"])
+        told = dict(zip(names, cells, strict=True))
+        test = _TEST.match(told["test"])
         if test is None or not (test["pp"] or test["tg"]):
-            raise FormatError("unknown test", got=data["test"], hint="pp512, tg128, pp512+tg128, pp512 @ d4096")
-        data |= {"n_prompt": test["pp"] or 0, "n_gen": test["tg"] or 0, "n_depth": test["depth"] or 0}
-        data["avg_ts"] = data["t/s"].split("±")[0].strip()
+            raise FormatError("unknown test", got=told["test"], hint="pp512, tg128, pp512+tg128, pp512 @ d4096")
+        data: dict[str, Json] = {
+            **told,
+            "n_prompt": test["pp"] or 0,
+            "n_gen": test["tg"] or 0,
+            "n_depth": test["depth"] or 0,
+        }
+        data["avg_ts"] = told["t/s"].split("±")[0].strip()
         if build:
             data |= {"build_commit": build[1], "build_number": build[2]}
         if devices:
@@ -221,7 +228,7 @@ def _markdown_tests(text: str) -> Iterator[Mapping[str, Any]]:
         yield data
 
 
-def _list(value: object) -> list[Any]:
+def _list(value: object) -> list[Json]:
     if isinstance(value, str) and value.strip().startswith("["):
         value = parse_json(value)
     return value if isinstance(value, list) else []

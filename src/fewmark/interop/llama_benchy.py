@@ -10,13 +10,15 @@ followed by its answer's; a context that is loaded ("ctx_pp") has no length of i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Row
+from fewmark.core.json_types import JsonObject
 from fewmark.interop.csv_text import header_of, read_columns
 from fewmark.interop.json_text import head_text, parse_json, read_text
 from fewmark.interop.lookups import has_keys, label, mapping, truth
@@ -66,7 +68,7 @@ class LlamaBenchy:
         return rows_to_frame([_row(data, mapping(benchmark), place) for place, benchmark in enumerate(benchmarks, 1)])
 
 
-def _row(data: Mapping[str, Any], benchmark: Mapping[str, Any], place: int) -> dict[str, Any]:
+def _row(data: JsonObject, benchmark: JsonObject, place: int) -> Row:
     prompt, answer = count(benchmark.get("prompt_size")), count(benchmark.get("response_size"))
     depth = count(benchmark.get("context_size")) or 0
     if prompt is None or answer is None:
@@ -111,7 +113,7 @@ def _row(data: Mapping[str, Any], benchmark: Mapping[str, Any], place: int) -> d
     return row.finish()
 
 
-def _values(benchmark: Mapping[str, Any], key: str) -> list[float]:
+def _values(benchmark: JsonObject, key: str) -> list[float]:
     values = mapping(benchmark.get(key)).get("values")
     return [found for value in values if (found := positive(value))] if isinstance(values, list) else []
 
@@ -159,7 +161,7 @@ def _pairs(lines: Iterator[dict[str, str]]) -> Iterator[tuple[dict[str, str], re
         yield (*held, None)
 
 
-def _line_row(prompt: dict[str, str], test: re.Match[str], answer: dict[str, str] | None) -> dict[str, Any]:
+def _line_row(prompt: dict[str, str], test: re.Match[str], answer: dict[str, str] | None) -> Row:
     row = RunRow("llama-benchy")
     depth, tokens = int(test["depth"] or 0), int(test["tokens"] or 0)
     row.say("model", label(prompt.get("model")))

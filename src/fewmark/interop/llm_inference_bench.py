@@ -14,12 +14,13 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Cell
 from fewmark.interop.cells import parse_number, text_to_cell
 from fewmark.interop.csv_text import header_of, read_columns, unique_names
 from fewmark.interop.frame import build_frame
@@ -81,7 +82,7 @@ class LlmInferenceBench:
                 "an LLM-Inference-Bench file needs Model, Batch Size, Latency and Input Output Length",
                 got=list(columns),
             )
-        data: dict[str, Sequence[Any]] = {renamed[name]: cells for name, cells in columns.items()}
+        data: dict[str, Sequence[Cell]] = {renamed[name]: cells for name, cells in columns.items()}
         n_rows = len(next(iter(columns.values())))
         data["source"] = [self.name] * n_rows
         if "length" in data:
@@ -101,15 +102,15 @@ class LlmInferenceBench:
         frame = build_frame(data)
         fill_output_rate(frame)
         if "note" not in frame:
-            frame["note"] = [_note(row) for row in frame[list(_SAID)].itertuples(index=False)]
+            frame["note"] = [_note(total, rate) for total, rate in frame[list(_SAID)].itertuples(index=False)]
         return frame
 
 
-def _note(row: Any) -> str | None:
+def _note(total_tok_s: float, output_tok_s: float) -> str | None:
     """What was made of a row's throughput."""
-    if row.total_throughput_tok_s != row.total_throughput_tok_s:
+    if math.isnan(total_tok_s):
         return None
-    if row.throughput_tok_s != row.throughput_tok_s:
+    if math.isnan(output_tok_s):
         return "Throughput and Latency contradict each other: no output rate"
     return "Throughput counts input and output tokens; the output rate is made from the latency"
 
@@ -128,7 +129,7 @@ def fill_output_rate(frame: pd.DataFrame) -> None:
     frame.loc[fill, "throughput_tok_s"] = rate[fill]
 
 
-def _parallelism(texts: Sequence[Any], counts: Sequence[Any]) -> dict[str, list[float | None]]:
+def _parallelism(texts: Sequence[Cell], counts: Sequence[Cell]) -> dict[str, list[float | None]]:
     """The degrees behind texts such as "Tensor Parallelism", "PP" or "Hybrid TP = 2 and EP = 2".
 
     A degree of 1 is no parallelism, whatever its name, and stays unknown but for tensor parallelism.

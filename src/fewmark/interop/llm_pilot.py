@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Row
 from fewmark.interop.csv_text import header_of, read_columns
 from fewmark.interop.json_text import parse_json
 from fewmark.interop.lookups import label
@@ -48,7 +49,7 @@ class LlmPilot:
         )
 
 
-def _row(what: dict[str, str], columns: dict[str, list[str]], places: Sequence[int]) -> dict[str, Any]:
+def _row(what: dict[str, str], columns: dict[str, list[str]], places: Sequence[int]) -> Row:
     records, errors = RequestRecords(), []
     for place in places:
         latency, first = positive(columns["latency_ms"][place]), None

@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Row
+from fewmark.core.json_types import JsonObject
 from fewmark.interop.foreign_predictions import predicted_row
 from fewmark.interop.json_text import read_json
 from fewmark.interop.lookups import first_known, has_keys, label, mapping, truth
@@ -49,7 +51,7 @@ class LlmdPlanner:
         return rows_to_frame(rows)
 
 
-def _row(entry: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _row(entry: JsonObject, metadata: JsonObject) -> Row:
     guessed = not is_measured(entry, metadata)
     row = predicted_row("llm-d-planner", None) if guessed else RunRow("llm-d-planner")
     row.say("engine", label(first_known(entry, "framework", "engine")))
@@ -80,7 +82,7 @@ def _row(entry: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any
     return row.finish()
 
 
-def is_measured(entry: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:
+def is_measured(entry: JsonObject, metadata: JsonObject) -> bool:
     """Whether nothing says that an entry was made up."""
     if truth(entry.get("estimated")) is True or truth(entry.get("synthetic")) is True:
         return False

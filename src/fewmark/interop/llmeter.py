@@ -7,13 +7,15 @@ run's duration; the file's requests and input tokens per minute divide by the ti
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError, Status
+from fewmark.core.cells import Row
+from fewmark.core.json_types import JsonObject
 from fewmark.interop.json_text import read_json, read_objects
 from fewmark.interop.lookups import has_keys, label, mapping, sibling
 from fewmark.interop.request_records import RequestRecords
@@ -59,12 +61,12 @@ class Llmeter:
         data = read_json(path)
         if "total_test_time" not in mapping(data):
             raise FormatError("a summary of llmeter has a key total_test_time", got=list(mapping(data))[:8])
-        stats = {**sibling(path, "stats.json"), **data}
+        stats = {**sibling(path, "stats.json"), **mapping(data)}
         responses = _responses(path.parent / "responses.jsonl")
         return rows_to_frame([_row(stats, responses, sibling(path, "run_config.json"))])
 
 
-def _row(stats: Mapping[str, Any], responses: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> dict[str, Any]:
+def _row(stats: JsonObject, responses: Sequence[JsonObject], config: JsonObject) -> Row:
     total, failed = count(stats.get("total_requests")), count(stats.get("failed_requests"))
     used, why = _of_last_level(responses, stats, total)
     row = RunRow("llmeter", "requests" if used else "summary")
@@ -107,7 +109,7 @@ def _row(stats: Mapping[str, Any], responses: Sequence[Mapping[str, Any]], confi
     return row.finish()
 
 
-def _told(stats: Mapping[str, Any]) -> dict[str, float]:
+def _told(stats: JsonObject) -> dict[str, float]:
     out: dict[str, float] = {}
     for key, metric in _METRICS.items():
         names = {"average": f"{metric}_s", **{f"p{percent}": f"{metric}_p{percent}_s" for percent in PERCENTS}}
@@ -120,15 +122,15 @@ def _told(stats: Mapping[str, Any]) -> dict[str, float]:
     return out
 
 
-def _responses(path: Path) -> list[Mapping[str, Any]]:
+def _responses(path: Path) -> list[JsonObject]:
     if not path.is_file():
         return []
     return [response for _, response in read_objects(path) if "time_to_last_token" in response]
 
 
 def _of_last_level(
-    responses: Sequence[Mapping[str, Any]], stats: Mapping[str, Any], total: int | None
-) -> tuple[Sequence[Mapping[str, Any]], str]:
+    responses: Sequence[JsonObject], stats: JsonObject, total: int | None
+) -> tuple[Sequence[JsonObject], str]:
     """The responses that the summary is about, and what to say of the others."""
     if total is None or len(responses) == total or not responses:
         return responses, ""
@@ -144,7 +146,7 @@ def _of_last_level(
     return last, f"{rest} responses of earlier levels are left out: their load is not recorded"
 
 
-def _records(responses: Sequence[Mapping[str, Any]]) -> tuple[RequestRecords, list[str]]:
+def _records(responses: Sequence[JsonObject]) -> tuple[RequestRecords, list[str]]:
     records, errors = RequestRecords(), []
     for response in responses:
         last = positive(response.get("time_to_last_token"))

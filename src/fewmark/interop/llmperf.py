@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError, Status
+from fewmark.core.cells import Row
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.json_text import read_json
 from fewmark.interop.lookups import first_known, has_keys, label, mapping, sibling
 from fewmark.interop.request_records import RequestRecords
@@ -48,7 +50,7 @@ class Llmperf:
         return rows_to_frame([_summary_row(flat)])
 
 
-def _summary_row(data: Mapping[str, Any]) -> dict[str, Any]:
+def _summary_row(data: JsonObject) -> Row:
     row = RunRow("llmperf")
     _what(row, data)
     done, failed = count(data.get("results_num_completed_requests")), count(data.get("results_number_errors"))
@@ -71,7 +73,7 @@ def _summary_row(data: Mapping[str, Any]) -> dict[str, Any]:
     return row.finish()
 
 
-def _responses_row(data: list[Any], summary: Mapping[str, Any]) -> dict[str, Any]:
+def _responses_row(data: list[Json], summary: JsonObject) -> Row:
     records, errors, own = RequestRecords(), [], []
     for place, response in enumerate(data, start=1):
         if not isinstance(response, Mapping):
@@ -106,25 +108,25 @@ def _responses_row(data: list[Any], summary: Mapping[str, Any]) -> dict[str, Any
     return row.finish()
 
 
-def _what(row: RunRow, data: Mapping[str, Any]) -> None:
+def _what(row: RunRow, data: JsonObject) -> None:
     row.say("model", label(data.get("model")))
     row.say("engine", label(first_known(data, "framework", "llm_api")))
     row.put("concurrency", data.get("num_concurrent_requests"))
 
 
-def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(data: JsonObject) -> dict[str, Json]:
     """Older files nest the results under one key."""
     nested = mapping(data.get("results"))
     return {**data, **_joined("results", nested)} if nested else dict(data)
 
 
-def _joined(prefix: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    out: dict[str, Any] = {}
+def _joined(prefix: str, data: JsonObject) -> dict[str, Json]:
+    out: dict[str, Json] = {}
     for key, value in data.items():
         name = f"{prefix}_{key}"
         out |= _joined(name, value) if isinstance(value, Mapping) else {name: value}
     return out
 
 
-def _run_id(done: int | None, latency: Any, first: Any) -> str:
+def _run_id(done: int | None, latency: Json, first: Json) -> str:
     return run_id("llmperf", done, f"{latency or 0:.6g}", f"{first or 0:.6g}")

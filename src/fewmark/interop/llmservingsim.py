@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError, Status
+from fewmark.core.cells import Row
+from fewmark.core.json_types import JsonObject
 from fewmark.interop.csv_text import header_of, read_columns
 from fewmark.interop.foreign_predictions import predicted_row
 from fewmark.interop.json_text import read_objects
@@ -46,7 +48,7 @@ class Llmservingsim:
         return rows_to_frame([_measured(read_objects(path), sibling(path, "meta.json"))])
 
 
-def _measured(requests: Sequence[tuple[int, Mapping[str, Any]]], meta: Mapping[str, Any]) -> dict[str, Any]:
+def _measured(requests: Sequence[tuple[int, JsonObject]], meta: JsonObject) -> Row:
     records, arrivals, begin, end, failed = RequestRecords(), [], float("inf"), 0.0, 0
     for line, request in requests:
         if "output_toks" not in request:
@@ -87,7 +89,7 @@ def _measured(requests: Sequence[tuple[int, Mapping[str, Any]]], meta: Mapping[s
     return row.finish()
 
 
-def _simulated(columns: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+def _simulated(columns: Mapping[str, Sequence[str]]) -> list[Row]:
     by_model: dict[str, list[int]] = {}
     for place, model in enumerate(columns.get("model", [""] * len(columns["input"]))):
         by_model.setdefault(model, []).append(place)

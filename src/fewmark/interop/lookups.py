@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fewmark.core import FormatError
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.json_text import head_text, read_json
 from fewmark.interop.run_rows import nested, number, text
 
@@ -27,7 +28,7 @@ def is_object(head: bytes) -> bool:
     return re.match(r"[\s\ufeff]*(\[\s*)?\{", head_text(head)) is not None
 
 
-def first_known(data: Mapping[str, Any], *names: str) -> Any:
+def first_known(data: JsonObject, *names: str) -> Json:
     """The value of the first of the names that says something."""
     return next((value for name in names if (value := data.get(name)) not in (None, "")), None)
 
@@ -38,17 +39,17 @@ def label(value: object) -> str | None:
     return None if found is None or found.lower() in UNKNOWN_WORDS else found
 
 
-def mapping(value: object) -> Mapping[str, Any]:
+def mapping(value: object) -> JsonObject:
     """The value if it is a JSON object, else an empty one."""
     return value if isinstance(value, Mapping) else {}
 
 
-def items(value: object) -> list[Any]:
+def items(value: object) -> list[Json]:
     """The value if it is a JSON list, else an empty one."""
     return value if isinstance(value, list) else []
 
 
-def sibling(path: Path, name: str) -> Mapping[str, Any]:
+def sibling(path: Path, name: str) -> JsonObject:
     """The JSON object of another file of the same folder; empty if there is none that can be read."""
     other = path.parent / name
     try:
@@ -72,6 +73,6 @@ def accelerator_name(value: object) -> str | None:
     return None if found is None else _COUNTED.sub("", found)
 
 
-def value_at(data: object, *path: str | int) -> float | None:
+def value_at(data: Json, *path: str | int) -> float | None:
     """The number at a path of keys, or nothing."""
     return number(nested(data, *path))

@@ -16,19 +16,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 import yaml
 
 from fewmark.core import KNOWN_COLUMNS, FormatError, InputError
+from fewmark.core.cells import Cell, Columns
 from fewmark.core.columns import LOAD_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
 from fewmark.core.files import read_text
+from fewmark.core.json_types import Json
 from fewmark.interop.base import HEAD_BYTES
 from fewmark.interop.canonical_csv import table_of_columns
 from fewmark.interop.canonical_json import read_json_columns
-from fewmark.interop.cells import is_unknown
+from fewmark.interop.cells import is_unknown, to_float
 from fewmark.interop.csv_text import read_text_table
 from fewmark.interop.dialect import normalise
 from fewmark.interop.headers import COUNT, LABEL, STATUS, TIME, UNITS, Meaning, fold, kind_of, meaning_of, near_names
@@ -111,7 +113,7 @@ def read_mapped(path: Path, table_map: TableMap) -> pd.DataFrame:
     return frame
 
 
-def raw_columns(path: Path) -> tuple[dict[str, list[Any]], str, bool]:
+def raw_columns(path: Path) -> tuple[Columns, str, bool]:
     """A table's columns by their own names, what separates them, and whether they are JSON's values.
 
     Raises
@@ -130,7 +132,7 @@ def raw_columns(path: Path) -> tuple[dict[str, list[Any]], str, bool]:
     return columns, separator, False
 
 
-def mapped(columns: Mapping[str, Sequence[Any]], table_map: TableMap) -> dict[str, Sequence[Any]]:
+def mapped(columns: Columns, table_map: TableMap) -> dict[str, Sequence[Cell]]:
     """The columns with the map's constants added where the table leaves them out. Raises `InputError`."""
     missing = [own for own in table_map.columns if own not in columns]
     if missing:
@@ -140,7 +142,7 @@ def mapped(columns: Mapping[str, Sequence[Any]], table_map: TableMap) -> dict[st
     return {**columns, **constants}
 
 
-def guess_map(columns: Mapping[str, Sequence[Any]], *, separator: str = ",") -> TableMap:
+def guess_map(columns: Columns, *, separator: str = ",") -> TableMap:
     """What the columns of a table seem to be, with the reasons. Raises `FormatError` if nothing is understood."""
     found: dict[str, Meaning | None] = {own: meaning_of(own) for own in columns}
     reasons = {own: "its name" for own, meaning in found.items() if meaning is not None}
@@ -169,7 +171,7 @@ def guess_map(columns: Mapping[str, Sequence[Any]], *, separator: str = ",") -> 
 
 
 def _settled(
-    own: str, meaning: Meaning, cells: Sequence[Any], out: Mapping[str, Sequence[Any]], taken: Mapping[str, str]
+    own: str, meaning: Meaning, cells: Sequence[Cell], out: Columns, taken: Mapping[str, str]
 ) -> Meaning | None:
     """The meaning with what the values settled: the column, where the name left it open, and the unit."""
     column = next((name for name, theirs in taken.items() if theirs == own), meaning.column)
@@ -227,19 +229,19 @@ def _agree(x: FloatArray, value: FloatArray) -> bool:
     return off.size >= MIN_ROWS and float(np.quantile(off, 0.8)) <= SURE and np.unique(value).size > 1
 
 
-def _numbers(cells: Sequence[Any]) -> FloatArray | None:
+def _numbers(cells: Sequence[Cell]) -> FloatArray | None:
     out = np.full(len(cells), math.nan)
     for i, cell in enumerate(cells):
         if is_unknown(cell):
             continue
         try:
-            out[i] = float(cell)
+            out[i] = to_float(cell)
         except (TypeError, ValueError, OverflowError):
             return None
     return np.where(out > 0, out, np.nan) if np.isfinite(out).any() else None
 
 
-def _meaning(key: str, item: Any) -> Meaning | None:
+def _meaning(key: str, item: Json) -> Meaning | None:
     if item is None:
         return None
     said = {"column": item} if isinstance(item, str) else item

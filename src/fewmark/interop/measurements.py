@@ -5,12 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import (
     CANONICAL_COLUMNS,
+    DEPLOYMENT_COLUMNS,
     KNOWN_COLUMNS,
     WORKLOAD_COLUMNS,
     Case,
@@ -19,8 +20,10 @@ from fewmark.core import (
     Measurement,
     Projection,
     Sample,
+    Status,
     Workload,
 )
+from fewmark.core.cells import Row
 from fewmark.core.columns import (
     FLAG_SEPARATOR,
     LOAD_COLUMNS,
@@ -30,6 +33,8 @@ from fewmark.core.columns import (
     WORKLOAD_PREFIX,
 )
 from fewmark.core.frozen import FrozenMap, thaw
+from fewmark.core.json_types import Json
+from fewmark.core.samples import number
 from fewmark.core.serving import STATISTIC_COLUMNS, serving_columns
 from fewmark.core.text import masked
 from fewmark.core.values import MEASUREMENT_PROVENANCES
@@ -101,31 +106,39 @@ def from_measurements(measurements: Iterable[Measurement], withdrawn: Mapping[st
     return build_frame(columns, verbatim=True)
 
 
-def _measurement(cells: dict[str, Any], row: int) -> Measurement:
-    def known(name: str) -> Any:
+def _measurement(cells: dict[str, Json], row: int) -> Measurement:
+    def known(name: str) -> Json:
         value = cells.get(name)
         return None if is_unknown(value) else value
 
-    def prefixed(prefix: str) -> dict[str, Any]:
+    def measured(name: str) -> float | None:
+        value = known(name)
+        return None if value is None else number(name, value)
+
+    def words(name: str) -> str | None:
+        value = known(name)
+        return None if value is None else str(value)
+
+    def prefixed(prefix: str) -> dict[str, Json]:
         found = {name.removeprefix(prefix): cell_to_option(cell) for name, cell in cells.items() if _is(name, prefix)}
         return dict(masked({name: value for name, value in found.items() if value is not None}))
 
     placement = cell_to_option(known("placement"))
-    deployment = Deployment(
-        engine=known("engine") or UNKNOWN,
-        model=known("model") or UNKNOWN,
-        **{name: known(name) for name in ("engine_version", "precision", "accelerator")},
-        **{name: known(name) for name in ("accelerator_count", "tensor_parallel_size")},
-        placement=FrozenMap(placement) if isinstance(placement, dict) else placement and str(placement),
-        engine_options=prefixed(OPTION_PREFIX),  # type: ignore[arg-type]
+    deployment = Deployment.from_dict(
+        {name: known(name) for name in DEPLOYMENT_COLUMNS}
+        | {
+            "engine": known("engine") or UNKNOWN,
+            "model": known("model") or UNKNOWN,
+            "placement": placement if isinstance(placement, dict) else placement and str(placement),
+            "engine_options": prefixed(OPTION_PREFIX),
+        }
     )
-    workload = Workload(
-        **{name: known(name) for name in WORKLOAD_COLUMNS},
-        options=prefixed(WORKLOAD_PREFIX),  # type: ignore[arg-type]
+    workload = Workload.from_dict(
+        {name: known(name) for name in WORKLOAD_COLUMNS} | {"options": prefixed(WORKLOAD_PREFIX)}
     )
-    metrics = {name: known(name) for name in METRIC_COLUMNS}
-    stated = {name: value for name in STATISTIC_COLUMNS if (value := known(name)) is not None}
-    foreign = {
+    metrics = {name: measured(name) for name in METRIC_COLUMNS}
+    stated = {name: found for name in STATISTIC_COLUMNS if (found := measured(name)) is not None}
+    foreign: dict[str, Json] = {
         name: value
         for name, cell in cells.items()
         if name not in KNOWN_COLUMNS and not _is(name, OPTION_PREFIX) and not _is(name, WORKLOAD_PREFIX)
@@ -139,25 +152,28 @@ def _measurement(cells: dict[str, Any], row: int) -> Measurement:
         foreign["provenance"], provenance = provenance, "imported"
     projection = Projection.of_columns(foreign, metrics["e2e_latency_s"]) if provenance == "projected" else None
     flags = str(known("flag") or "").split(FLAG_SEPARATOR)
-    n_repeats = known("n_repeats")
+    n_repeats = measured("n_repeats")
+    status = words("status")
+    if status not in list(Status):
+        raise InputError("unknown status", got=status, hint=f"one of {', '.join(Status)}")
     return Measurement(
         case=Case(deployment, workload),
-        status=cells["status"],
+        status=Status(status),
         samples=(_sample(metrics, stated),) if stated or any(value is not None for value in metrics.values()) else (),
-        provenance=provenance,
+        provenance=str(provenance),
         flags=tuple(flag.strip() for flag in flags if flag.strip()),
-        source=known("source"),
+        source=words("source"),
         row=row,
         n_repeats=None if n_repeats is None else int(n_repeats),
         extra=FrozenMap(foreign),
         projection=projection,
-        statistic=known("statistic"),
+        statistic=words("statistic"),
     )
 
 
-def _row(measurement: Measurement, marks: tuple[str, ...] = ()) -> dict[str, Any]:
+def _row(measurement: Measurement, marks: tuple[str, ...] = ()) -> Row:
     deployment, workload = measurement.case.deployment, measurement.case.workload
-    row: dict[str, Any] = {"source": measurement.source, "status": str(measurement.status)}
+    row: dict[str, Json] = {"source": measurement.source, "status": str(measurement.status)}
     for name in ("engine", "model"):
         value = getattr(deployment, name)
         row[name] = None if value == UNKNOWN else value

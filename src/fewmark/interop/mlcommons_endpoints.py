@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError, Status
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.json_text import head_text, opens_json, read_json
 from fewmark.interop.run_rows import (
     PERCENTS,
@@ -53,7 +54,7 @@ class MlcommonsEndpoints:
         return rows_to_frame([_row(report, read_settings(path.with_name("config.yaml"))).finish()])
 
 
-def _row(report: Mapping[str, Any], settings: Mapping[str, Any]) -> RunRow:
+def _row(report: JsonObject, settings: JsonObject) -> RunRow:
     row = RunRow(TOOL)
     row.say("tool_version", report.get("version"))
     row.say("model", nested(settings, "model_params", "name"))
@@ -95,7 +96,7 @@ def _row(report: Mapping[str, Any], settings: Mapping[str, Any]) -> RunRow:
     return row
 
 
-def _load(row: RunRow, pattern: object, n: int) -> None:
+def _load(row: RunRow, pattern: Json, n: int) -> None:
     kind = (text(nested(pattern, "type")) or text(pattern) or "").lower()
     rate, level = nested(pattern, "target_qps"), nested(pattern, "target_concurrency")
     if kind in ("concurrency", "multi_turn") or (positive(level) and not positive(rate)):
@@ -110,7 +111,7 @@ def _load(row: RunRow, pattern: object, n: int) -> None:
         row.note("conversations of several turns; a request is a turn")
 
 
-def _percentile(series: object, percent: int) -> Any:
+def _percentile(series: Json, percent: int) -> Json:
     for key in (f"{percent}.0", f"{percent}", f"p{percent}"):
         value = nested(series, "percentiles", key)
         if value is not None:

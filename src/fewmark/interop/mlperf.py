@@ -12,11 +12,12 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Row
 from fewmark.interop.json_text import head_text
 from fewmark.interop.lookups import accelerator_name, label
 from fewmark.interop.run_rows import RunRow, number, rows_to_frame, run_id
@@ -62,7 +63,7 @@ def _text(raw: bytes) -> str:
         raise FormatError("the file is no UTF-16 or UTF-8 text", got=str(error)) from None
 
 
-def _row(names: Sequence[str], line: Sequence[str], place: int) -> dict[str, Any]:
+def _row(names: Sequence[str], line: Sequence[str], place: int) -> Row:
     if len(line) != len(names):
         raise FormatError(
             f"row {place}: {len(names)} fields are needed, not {len(line)}", got=line, hint="the file was cut short"

@@ -7,13 +7,14 @@ of 0 from a single value says nothing; both are left out. A report with ``forwar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Row
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.cells import text_to_cell
 from fewmark.interop.csv_text import header_of, read_columns
 from fewmark.interop.json_text import read_json
@@ -51,7 +52,7 @@ class OptimumBenchmark:
         return rows_to_frame([_row(config, report)])
 
 
-def _row(config: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
+def _row(config: JsonObject, report: JsonObject) -> Row:
     backend, environment = mapping(config.get("backend")), mapping(config.get("environment"))
     scenario = mapping(first_known(config, "scenario", "benchmark"))
     shapes = mapping(scenario.get("input_shapes"))
@@ -89,8 +90,8 @@ def _row(config: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]
 
 def _generation(
     row: RunRow,
-    config: Mapping[str, Any],
-    report: Mapping[str, Any],
+    config: JsonObject,
+    report: JsonObject,
     prefill: float,
     decode: float | None,
     runs: int | None,
@@ -99,7 +100,7 @@ def _generation(
     options = mapping(scenario.get("generate_kwargs"))
     tokens = positive(first_known({**scenario, **options}, "max_new_tokens", "new_tokens"))
     least = positive(options.get("min_new_tokens"))
-    batch = row.cells.get("batch_size")
+    batch = row.known("batch_size")
     row.put("n_repeats", runs)
     row.put("ttft_s", prefill)
     rate = positive(nested(report, "decode", "throughput", "value"))
@@ -124,7 +125,7 @@ def _generation(
     row.note("e2e is prefill and decode added; decode throughput leaves the first token out")
 
 
-def _hardware(row: RunRow, backend: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+def _hardware(row: RunRow, backend: JsonObject, environment: JsonObject) -> None:
     device = str(backend.get("device") or "").lower()
     gpus = environment.get("gpu")
     if device in ("cuda", "gpu", "rocm") and isinstance(gpus, list) and gpus:
@@ -140,7 +141,7 @@ def _hardware(row: RunRow, backend: Mapping[str, Any], environment: Mapping[str,
         row.say("accelerator", device)
 
 
-def _median_s(report: Mapping[str, Any], part: str) -> tuple[float | None, int | None]:
+def _median_s(report: JsonObject, part: str) -> tuple[float | None, int | None]:
     latency = mapping(nested(report, part, _LATENCY))
     scale = 1e-3 if latency.get("unit") == "ms" else 1.0
     values = latency.get("values")
@@ -156,15 +157,16 @@ def _n_rows(path: Path) -> int:
     return len(next(iter(read_columns(path).values())))
 
 
-def _unflattened(path: Path, place: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def _unflattened(path: Path, place: int) -> tuple[JsonObject, JsonObject]:
     """The configuration and report behind a row of columns such as ``report.prefill.latency.mean``."""
-    tree: dict[str, Any] = {}
+    tree: dict[str, Json] = {}
     for name, cells in read_columns(path).items():
         value = text_to_cell(cells[place])
-        at, *rest = tree, *name.split(".")
-        for key in rest[:-1]:
-            at = at.setdefault(key, {})
-            if not isinstance(at, dict):
+        at, keys = tree, name.split(".")
+        for key in keys[:-1]:
+            under = at.setdefault(key, {})
+            if not isinstance(under, dict):
                 raise FormatError(f"the column {name} contradicts another", got=name)
-        at[rest[-1]] = value
-    return tree.get("config", {}), tree.get("report", {})
+            at = under
+        at[keys[-1]] = value
+    return mapping(tree.get("config")), mapping(tree.get("report"))

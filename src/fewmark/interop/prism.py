@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Row
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.json_text import read_json
 from fewmark.interop.lookups import first_known, has_keys, label, mapping, value_at
 from fewmark.interop.run_rows import RunRow, count, nested, positive, rows_to_frame, run_id
@@ -48,7 +50,7 @@ class Prism:
         return rows_to_frame(rows)
 
 
-def _entries(data: Any) -> Iterator[Mapping[str, Any]]:
+def _entries(data: Json) -> Iterator[JsonObject]:
     if isinstance(data, Mapping) and "metrics" not in data:
         data = next((data[name] for name in _LISTS if isinstance(data.get(name), list)), [])
     for entry in data if isinstance(data, list) else [data]:
@@ -56,7 +58,7 @@ def _entries(data: Any) -> Iterator[Mapping[str, Any]]:
             yield entry
 
 
-def _entry_row(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _entry_row(entry: JsonObject) -> Row:
     known, work, metrics = (mapping(entry.get(name)) for name in ("metadata", "workload", "metrics"))
     row = RunRow("prism")
     row.say("engine", label(first_known(known, "backend")) or label(entry.get("backend")))
@@ -101,16 +103,16 @@ def _entry_row(entry: Mapping[str, Any]) -> dict[str, Any]:
 _IDENTITY: Final = (("ttft", "mean"), ("latency", "mean"), ("throughput",), ("output_tput",))
 
 
-def _profiles(data: Any) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    found = next((data[name] for name in _PROFILES if isinstance(mapping(data).get(name), list)), None)
+def _profiles(data: Json) -> Iterator[tuple[JsonObject, JsonObject]]:
+    found = next((under for name in _PROFILES if isinstance(under := mapping(data).get(name), list)), None)
     profiles = found if found is not None else data if isinstance(data, list) else [data]
     for profile in profiles:
         stats = mapping(profile).get("performanceStats")
         for each in stats if isinstance(stats, list) else [stats] if isinstance(stats, Mapping) else []:
-            yield profile, mapping(each)
+            yield mapping(profile), mapping(each)
 
 
-def _profile_row(profile: Mapping[str, Any], each: Mapping[str, Any]) -> dict[str, Any]:
+def _profile_row(profile: JsonObject, each: JsonObject) -> Row:
     stats = mapping(each.get("performanceMetrics")) or each
     used = mapping(each.get("resources")) or mapping(profile.get("resourcesUsed"))
     row = RunRow("prism")

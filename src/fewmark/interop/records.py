@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Cell
+from fewmark.core.cells import Columns as CellColumns
+from fewmark.core.json_types import Json
 from fewmark.core.text import masked
 from fewmark.interop.csv_text import read_text_table
 from fewmark.interop.json_text import opens_json, read_documents
@@ -26,14 +29,14 @@ AS_STORED: Final = "as stored"
 class Columns:
     """Records of a text table: the cells of a row by the columns' own names. Copied by no copy of a frame."""
 
-    def __init__(self, columns: Mapping[str, Sequence[Any]], places: Sequence[str] | None = None) -> None:
+    def __init__(self, columns: CellColumns, places: Sequence[str] | None = None) -> None:
         self._columns = columns
         self._places = places
 
     def __deepcopy__(self, memo: object) -> Columns:
         return self
 
-    def __getitem__(self, row: int) -> dict[str, Any]:
+    def __getitem__(self, row: int) -> dict[str, Cell]:
         known = {name: cells[row] for name, cells in self._columns.items() if cells[row] not in ("", None)}
         return known if self._places is None else {"place": self._places[row], **known}
 
@@ -67,14 +70,14 @@ def records_of(path: Path, frame: pd.DataFrame) -> list[str | None]:
     return [_text(rows[int(label)]) for label in frame.index]
 
 
-def _of_json(values: list[Any], n_rows: int) -> list[str | None]:
+def _of_json(values: list[Json], n_rows: int) -> list[str | None]:
     items = values[0] if len(values) == 1 and isinstance(values[0], list) else values
     if len(items) == n_rows:
         return [_text(item) for item in items]
     return [_text(values[0] if len(values) == 1 else values)] * n_rows
 
 
-def _text(record: Any) -> str | None:
+def _text(record: Json) -> str | None:
     if record is None:
         return None
     for items, text in ((MAX_ITEMS, MAX_TEXT), (3, 100), (1, 40)):
@@ -84,7 +87,7 @@ def _text(record: Any) -> str | None:
     return json.dumps({"omitted": f"a record of {len(out)} characters"})
 
 
-def _short(value: Any, items: int, text: int, depth: int = 0) -> Any:
+def _short(value: Json, items: int, text: int, depth: int = 0) -> Json:
     """The value with long lists and texts cut; what was cut is said."""
     if isinstance(value, str):
         return value if len(value) <= text else f"{value[:text]}… ({len(value)} characters)"

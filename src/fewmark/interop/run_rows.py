@@ -23,12 +23,14 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError, Status
+from fewmark.core.cells import Row
 from fewmark.core.columns import CASE_COLUMNS
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.frame import build_frame
 
 DETAILS: Final = ("requests", "summary", "console", "aggregate", "mixed")  # the richest first
@@ -83,11 +85,11 @@ def text(value: object) -> str | None:
     return str(value).strip() or None
 
 
-def nested(value: object, *path: str | int) -> Any:
+def nested(value: Json, *path: str | int) -> Json:
     """What lies at the path of keys and positions in nested JSON; None where it ends early."""
     for key in path:
         if isinstance(value, Mapping):
-            value = value.get(key)
+            value = value.get(key) if isinstance(key, str) else None
         elif isinstance(value, list) and isinstance(key, int):
             value = value[key] if -len(value) <= key < len(value) else None
         else:
@@ -95,7 +97,7 @@ def nested(value: object, *path: str | int) -> Any:
     return value
 
 
-def listed(value: object) -> list[Any]:
+def listed(value: object) -> list[Json]:
     """A JSON list; empty for anything else."""
     return value if isinstance(value, list) else []
 
@@ -127,7 +129,7 @@ class RunRow:
 
     def __init__(self, tool: str, detail: str = "summary") -> None:
         self.tool = tool
-        self.cells: dict[str, Any] = {"source": tool, "tool": tool, "detail": detail}
+        self.cells: Row = {"source": tool, "tool": tool, "detail": detail}
         self.notes: list[str] = []
 
     def put(self, name: str, value: object, scale: float = 1.0) -> float | None:
@@ -141,6 +143,11 @@ class RunRow:
     def own(self, name: str, value: object, scale: float = 1.0) -> float | None:
         """As `put`, under the tool's own prefix: a value whose definition is not ours."""
         return self.put(f"{self.tool}.{name}", value, scale)
+
+    def known(self, name: str) -> float | None:
+        """The number in a column; None where nothing was put."""
+        found = self.cells.get(name)
+        return found if isinstance(found, (int, float)) else None
 
     def put_goodput(self, value: object) -> None:
         """Set the goodput, of which zero is a measurement: no request met the objectives."""
@@ -205,7 +212,7 @@ class RunRow:
         if percentiles:
             self.note("percentiles are values of requests, not between two: " + ", ".join(percentiles))
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> Row:
         """The cells, with what a mean is said and the notes joined."""
         if self.cells.get("status") is None and self.cells.get("statistic") is None:
             self.cells["statistic"] = "mean"
@@ -214,7 +221,7 @@ class RunRow:
         return self.cells
 
 
-def rows_to_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def rows_to_frame(rows: Sequence[JsonObject]) -> pd.DataFrame:
     """The canonical table of rows. Raises `FormatError` if there are none."""
     if not rows:
         raise FormatError("the file holds no result")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Row
+from fewmark.core.json_types import Json
 from fewmark.interop import sglang_bench
 from fewmark.interop.json_text import head_text, opens_json, read_text
 from fewmark.interop.run_rows import number, rows_to_frame
@@ -81,7 +83,7 @@ class ServingConsole:
         return rows_to_frame(rows)
 
 
-def _row(block: dict[str, Any], whole: bool) -> dict[str, Any]:
+def _row(block: dict[str, Json], whole: bool) -> Row:
     of_sglang = "total_output_tokens_retokenized" in block or "mean_e2e_latency_ms" in block or "concurrency" in block
     if block["mode"] == "Offline Throughput":
         block |= {"successful_requests": block["completed"], "total_latency": block["duration"]}
@@ -91,16 +93,16 @@ def _row(block: dict[str, Any], whole: bool) -> dict[str, Any]:
     else:
         block["total_token_throughput"] = block.pop("total_throughput", None)
         made = vllm_serving.serving_row(block, "console")
-    notes = [made["note"]] if "note" in made else []
+    notes = [str(made["note"])] if "note" in made else []
     notes.append("read from rounded text" + ("" if whole else ", which breaks off"))
     return made | {"note": "; ".join(notes)}
 
 
-def _blocks(text: str) -> list[tuple[int, dict[str, Any], bool]]:
+def _blocks(text: str) -> list[tuple[int, dict[str, Json], bool]]:
     """Line, keys and values, and whether it is whole, of each block; what stands above one belongs to it."""
-    found: list[tuple[int, dict[str, Any], bool]] = []
-    above: dict[str, Any] = {}
-    block: dict[str, Any] | None = None
+    found: list[tuple[int, dict[str, Json], bool]] = []
+    above: dict[str, Json] = {}
+    block: dict[str, Json] | None = None
     start = 0
     for position, raw in enumerate(re.split(r"\r?\n|\r", text), start=1):
         line = _ESCAPES.sub("", raw).rstrip()
@@ -137,7 +139,7 @@ def _blocks(text: str) -> list[tuple[int, dict[str, Any], bool]]:
     return found
 
 
-def _pair(line: str) -> tuple[str | None, Any]:
+def _pair(line: str) -> tuple[str | None, Json]:
     found = _PAIR.search(line)
     if found is None:
         return (None, None)
@@ -152,7 +154,7 @@ def _pair(line: str) -> tuple[str | None, Any]:
     return (key, None if value in ("set", "None", "N/A") else value)
 
 
-def _arguments(line: str, above: dict[str, Any]) -> None:
+def _arguments(line: str, above: dict[str, Json]) -> None:
     """The model, the backend and the load as a command line or a printed Namespace has them."""
     if "Namespace(" not in line and "--" not in line:
         return

@@ -8,13 +8,14 @@ out. ``bench_offline_throughput`` hands all requests to the engine at once. Time
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Row
+from fewmark.core.json_types import JsonObject
 from fewmark.interop.client_results import drop_unstreamed, put_requests, put_statistics
 from fewmark.interop.json_text import head_text, opens_json, read_objects
 from fewmark.interop.run_rows import (
@@ -67,7 +68,7 @@ class SglangBench:
         return rows_to_frame([_row(line, result) for line, result in read_objects(path)])
 
 
-def _row(line: int, result: Mapping[str, Any]) -> dict[str, Any]:
+def _row(line: int, result: JsonObject) -> Row:
     if "completed" in result and "duration" in result:
         return serving_row(result)
     if "batch_size" in result and ("total_latency" in result or "latency" in result):
@@ -81,7 +82,7 @@ def _row(line: int, result: Mapping[str, Any]) -> dict[str, Any]:
     raise FormatError(f"line {line}: of none of SGLang's benchmarks", got=sorted(result)[:12])
 
 
-def serving_row(result: Mapping[str, Any], detail: str = "summary") -> dict[str, Any]:
+def serving_row(result: JsonObject, detail: str = "summary") -> Row:
     """One row of the canonical table from one result of ``bench_serving``, or from a console block read into one."""
     row = RunRow(TOOL, detail)
     done = count(result.get("completed")) or 0
@@ -120,7 +121,7 @@ def serving_row(result: Mapping[str, Any], detail: str = "summary") -> dict[str,
     return row.finish()
 
 
-def _batch(line: int, result: Mapping[str, Any]) -> dict[str, Any]:
+def _batch(line: int, result: JsonObject) -> Row:
     row = RunRow(TOOL)
     row.say("engine", "sglang")
     _deployment(row, result)
@@ -149,12 +150,13 @@ def _batch(line: int, result: Mapping[str, Any]) -> dict[str, Any]:
         row.note("output_throughput leaves the prefill out, so throughput is batch × output / latency")
         row.note("TTFT is that of the batch's last sequence")
     told = positive(result.get("overall_throughput"))
-    if told and abs(told / row.cells["total_throughput_tok_s"] - 1) > TOLERANCE:
+    total = row.known("total_throughput_tok_s")
+    if told and total and abs(told / total - 1) > TOLERANCE:
         row.note(f"overall_throughput {told:.4g} contradicts batch × (input + output) / latency")
     return row.finish()
 
 
-def offline_row(result: Mapping[str, Any], detail: str = "summary") -> dict[str, Any]:
+def offline_row(result: JsonObject, detail: str = "summary") -> Row:
     """One row from one result of ``bench_offline_throughput``, or from a console block read into one."""
     row = RunRow(TOOL, detail)
     row.say("engine", "sglang")
@@ -179,7 +181,7 @@ def offline_row(result: Mapping[str, Any], detail: str = "summary") -> dict[str,
     return row.finish()
 
 
-def _deployment(row: RunRow, result: Mapping[str, Any]) -> None:
+def _deployment(row: RunRow, result: JsonObject) -> None:
     backend = str(result.get("backend") or "")
     engine = next((name for name in _ENGINES if backend.startswith(name)), None)
     if engine:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Cell
 from fewmark.interop.cells import parse_number, text_to_cell
 from fewmark.interop.csv_text import header_of, read_columns
 from fewmark.interop.frame import build_frame
@@ -46,7 +47,7 @@ class Splitwise:
         if missing:
             raise FormatError(f"a Splitwise file needs {', '.join(missing)}", got=list(columns))
         n_rows = len(columns["model"])
-        data: dict[str, Sequence[Any]] = {"source": [self.name] * n_rows}
+        data: dict[str, Sequence[Cell]] = {"source": [self.name] * n_rows}
         for name, cells in columns.items():
             if name in _TIMES_MS:
                 data[_TIMES_MS[name]] = [_seconds(cell, name, row) for row, cell in enumerate(cells, start=1)]

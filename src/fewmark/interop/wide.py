@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Columns
+from fewmark.core.json_types import Json
 from fewmark.interop.cells import is_unknown
 from fewmark.interop.headers import COUNT, LABEL, STATUS, Meaning, fold, meaning_of
 from fewmark.interop.notation import is_unknown_word
@@ -51,9 +53,7 @@ def bare_loads(names: Sequence[str]) -> list[str]:
     return found if len(found) > 1 else []
 
 
-def melt(
-    columns: Mapping[str, Sequence[Any]], value: Meaning | None = None
-) -> tuple[dict[str, list[Any]], list[str] | None]:
+def melt(columns: Columns, value: Meaning | None = None) -> tuple[dict[str, list[Json]], list[str] | None]:
     """The long table, and where each of its rows stood ("row 1, column batch_size=8"); as it is if it is not wide.
 
     Parameters
@@ -129,15 +129,15 @@ def _require_metric(item: Wide, metric_column: str | None, value: Meaning | None
 
 
 def _rows(
-    columns: Mapping[str, Sequence[Any]],
+    columns: Columns,
     wide: list[Wide],
     kept: list[str],
     metric_column: str | None,
     value: Meaning | None,
     n_rows: int,
-) -> tuple[list[dict[str, Any]], list[str]]:
-    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-    places: dict[tuple[Any, ...], str] = {}
+) -> tuple[list[dict[str, Json]], list[str]]:
+    rows: dict[tuple[object, ...], dict[str, Json]] = {}
+    places: dict[tuple[object, ...], str] = {}
     for position in range(n_rows):
         shared = {name: columns[name][position] for name in kept}
         named = str(columns[metric_column][position]).strip() if metric_column is not None else ""

@@ -7,13 +7,14 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import CANONICAL_COLUMNS, KNOWN_COLUMNS, InputError
 from fewmark.core.columns import NUMERIC_COLUMNS, OPTIONAL_COLUMNS
 from fewmark.core.files import write_file
+from fewmark.core.json_types import Json
 from fewmark.interop.canonical_parquet import ENCODED_KEY
 from fewmark.interop.cells import cell_to_text, is_unknown, label_to_text, number_to_text
 
@@ -93,7 +94,7 @@ def _parquet(frame: pd.DataFrame, names: Sequence[str]) -> bytes:
 
     arrays, encoded = [], []
     for name in names:
-        cells: list[Any] = frame[name].tolist() if name in frame.columns else [None] * len(frame)
+        cells: list[Json] = frame[name].tolist() if name in frame.columns else [None] * len(frame)
         known = [None if is_unknown(cell) and not isinstance(cell, str) else cell for cell in cells]
         if name in NUMERIC_COLUMNS or (name in frame.columns and pd.api.types.is_float_dtype(frame[name])):
             arrays.append(pa.array(known, pa.float64()))

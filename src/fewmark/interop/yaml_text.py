@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
 from fewmark.core import FormatError
+from fewmark.core.json_types import Json
 from fewmark.interop.json_text import read_text
 
 MAX_BYTES: Final = 32 * 2**20  # no report is that long
 MAX_VALUES: Final = 1_000_000
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path) -> Json:
     """The one value of a YAML (or JSON) file. Raises `FormatError` with the line where it breaks."""
     if path.stat().st_size > MAX_BYTES:
         raise FormatError(f"a YAML file of more than {MAX_BYTES >> 20} MB is no report", got=path.name)
     words = read_text(path)
     try:
-        value = yaml.safe_load(words)
+        value: Json = yaml.safe_load(words)
         if _size(value, {}) > MAX_VALUES:
             raise FormatError("the YAML repeats itself by aliases into an endless value", got=path.name)
     except yaml.YAMLError as error:
@@ -35,7 +36,7 @@ def read_yaml(path: Path) -> Any:
     return value
 
 
-def _size(value: Any, known: dict[int, float]) -> float:
+def _size(value: Json, known: dict[int, float]) -> float:
     """How many values there are with aliases written out; infinity if one holds itself."""
     if not isinstance(value, (dict, list)):
         return 1
@@ -46,7 +47,7 @@ def _size(value: Any, known: dict[int, float]) -> float:
     return known[id(value)]
 
 
-def read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Json]:
     """A tool's settings that lie beside a result; empty if there are none or they cannot be read."""
     try:
         found = read_yaml(path)

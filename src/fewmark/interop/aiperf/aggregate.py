@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.aiperf.metrics import run_row
 from fewmark.interop.json_text import head_text, opens_json, read_json
 from fewmark.interop.run_rows import RunRow, count, nested, rows_to_frame, text
@@ -52,7 +53,7 @@ class AiperfAggregate:
         return rows_to_frame([row.finish() for row in rows])
 
 
-def _combination(item: object, report: Mapping[str, Any], trials: int, place: int) -> RunRow:
+def _combination(item: Json, report: JsonObject, trials: int, place: int) -> RunRow:
     metrics = nested(item, "metrics")
     if not isinstance(item, Mapping) or not isinstance(metrics, Mapping):
         raise FormatError(f"combination {place} has no metrics", got=item)
@@ -60,11 +61,11 @@ def _combination(item: object, report: Mapping[str, Any], trials: int, place: in
     return _of_runs(row, trials)
 
 
-def _confidence(report: Mapping[str, Any]) -> RunRow:
+def _confidence(report: JsonObject) -> RunRow:
     flat = report.get("metrics")
     if not isinstance(flat, Mapping):
         raise FormatError("the aggregate has no metrics", got=sorted(report)[:12])
-    metrics: dict[str, dict[str, Any]] = {}
+    metrics: dict[str, dict[str, Json]] = {}
     for name, values in flat.items():
         found = _STATISTIC.fullmatch(str(name))
         if found and isinstance(values, Mapping):

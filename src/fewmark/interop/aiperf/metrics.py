@@ -9,9 +9,10 @@ metric: AIPerf writes milliseconds, genai-perf nanoseconds, at first as text.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from fewmark.core import Status
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.run_rows import (
     PERCENTS,
     TOLERANCE,
@@ -32,7 +33,7 @@ _ONE_EVENT_A_TOKEN: Final = 0.05
 _NOT_PROFILED: Final = ("warmup", "warm-up", "warm_up")
 
 
-def seconds(metric: object, statistic: str = "avg") -> float | None:
+def seconds(metric: Json, statistic: str = "avg") -> float | None:
     """A statistic of a time, in seconds by the metric's unit; None if it is unknown or zero."""
     unit = (text(nested(metric, "unit")) or "ms").lower()
     value = positive(nested(metric, statistic))
@@ -40,7 +41,7 @@ def seconds(metric: object, statistic: str = "avg") -> float | None:
     return None if value is None or scale is None else value * scale
 
 
-def run_row(metrics: Mapping[str, Any], report: Mapping[str, Any], tool: str, detail: str = "summary") -> RunRow:
+def run_row(metrics: JsonObject, report: JsonObject, tool: str, detail: str = "summary") -> RunRow:
     """The row of one run. `report` is the whole file: what was asked for, and how the run ended.
 
     Returns
@@ -80,7 +81,7 @@ def run_row(metrics: Mapping[str, Any], report: Mapping[str, Any], tool: str, de
     return row
 
 
-def identify(row: RunRow, report: Mapping[str, Any]) -> None:
+def identify(row: RunRow, report: JsonObject) -> None:
     """Set the model and the tool's version by whatever version's settings there are."""
     config = settings(report)
     models = (
@@ -97,13 +98,13 @@ def identify(row: RunRow, report: Mapping[str, Any]) -> None:
         row.say("engine", {"vllm": "vllm", "tensorrtllm": "tensorrt-llm"}[str(config["backend"])])
 
 
-def settings(report: Mapping[str, Any]) -> Mapping[str, Any]:
+def settings(report: JsonObject) -> JsonObject:
     """What was asked for: ``input_config``, or a run's ``run_config.json``."""
     found = report.get("input_config") or report.get("cfg") or nested(report, "run", "config")
     return found if isinstance(found, Mapping) else {}
 
 
-def put_aiperf_load(row: RunRow, report: Mapping[str, Any], n_requests: int) -> None:
+def put_aiperf_load(row: RunRow, report: JsonObject, n_requests: int) -> None:
     """Set the load from the places where versions keep it: phases, ``loadgen``, a stimulus, a sweep's values."""
     config = settings(report)
     phases = [
@@ -135,7 +136,7 @@ def put_aiperf_load(row: RunRow, report: Mapping[str, Any], n_requests: int) -> 
     put_load(row, rate=asked, cap=cap, n_requests=n_requests)
 
 
-def ended_early(row: RunRow, report: Mapping[str, Any]) -> bool:
+def ended_early(row: RunRow, report: JsonObject) -> bool:
     """Whether the run was cancelled or is not complete; then the row has a status and no values."""
     cancelled = report.get("was_cancelled") or nested(report, "summary", "was_cancelled")
     if cancelled is not True and report.get("is_complete") is not False:
@@ -146,7 +147,7 @@ def ended_early(row: RunRow, report: Mapping[str, Any]) -> bool:
     return True
 
 
-def _tokens(row: RunRow, metrics: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+def _tokens(row: RunRow, metrics: JsonObject, report: JsonObject) -> None:
     """Set lengths, rates and TPOT by the server's counts of tokens where they are there, else by the client's."""
     told_in = _first(metrics, "input_sequence_length", "num_input_token")
     told_out = _first(metrics, "output_sequence_length", "num_output_token", "output_token_count")
@@ -177,8 +178,8 @@ def _tokens(row: RunRow, metrics: Mapping[str, Any], report: Mapping[str, Any]) 
         row.put(f"tpot_p{percent}_s", seconds(itl, f"p{percent}"))
 
 
-def _tpot_by_usage(row: RunRow, metrics: Mapping[str, Any], tokens: float) -> None:
-    e2e, ttft = row.cells.get("e2e_latency_s"), row.cells.get("ttft_s")
+def _tpot_by_usage(row: RunRow, metrics: JsonObject, tokens: float) -> None:
+    e2e, ttft = row.known("e2e_latency_s"), row.known("ttft_s")
     if e2e is None or ttft is None or tokens <= 1:
         return
     row.put("tpot_s", (e2e - ttft) / (tokens - 1))
@@ -190,14 +191,14 @@ def _tpot_by_usage(row: RunRow, metrics: Mapping[str, Any], tokens: float) -> No
         row.note("TPOT is meaned by tokens and not by requests, since lengths differ")
 
 
-def _gaps(row: RunRow, metrics: Mapping[str, Any], done: int | None) -> None:
+def _gaps(row: RunRow, metrics: JsonObject, done: int | None) -> None:
     chunk = metrics.get("inter_chunk_latency")
     mean, n = seconds(chunk), positive(nested(chunk, "count"))
     if mean is None:
         return
-    tokens = row.cells.get("output_tokens", 0)
+    tokens = row.known("output_tokens") or 0
     after_first = (done or 0) * (tokens - 1)
-    tpot = row.cells.get("tpot_s")
+    tpot = row.known("tpot_s")
     single = (
         abs(n / after_first - 1) <= _ONE_EVENT_A_TOKEN
         if n is not None and after_first > 0
@@ -211,11 +212,11 @@ def _gaps(row: RunRow, metrics: Mapping[str, Any], done: int | None) -> None:
         row.note(f"events are not single tokens, so gaps between events are kept as {row.tool}.itl_s")
 
 
-def _first(metrics: Mapping[str, Any], *names: str) -> Any:
+def _first(metrics: JsonObject, *names: str) -> Json:
     return next((metrics[name] for name in names if metrics.get(name)), None)
 
 
-def _last_words(values: object) -> dict[str, Any]:
+def _last_words(values: Json) -> dict[str, Json]:
     """``phases.profiling.concurrency`` as ``concurrency``."""
     items = values.items() if isinstance(values, Mapping) else ()
     return {str(key).rsplit(".", 1)[-1]: value for key, value in items}

@@ -10,12 +10,13 @@ import json
 from array import array
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.aiperf.metrics import ended_early, identify, put_aiperf_load, run_row
 from fewmark.interop.base import NotAResultError
 from fewmark.interop.client_results import keep_events_apart
@@ -26,7 +27,7 @@ from fewmark.interop.run_rows import RunRow, failure_status, nested, number, pos
 try:  # with the extra `load`, twice as fast
     from msgspec.json import decode as _msgspec_decode
 
-    _decode: Callable[[bytes], Any] = _msgspec_decode
+    _decode: Callable[[bytes], Json] = _msgspec_decode
 except ImportError:
     _decode = json.loads
 
@@ -139,7 +140,7 @@ def _collect(path: Path) -> tuple[RequestRecords, np.ndarray, list[str], bool]:
     return records, np.asarray(ends), errors, by_client
 
 
-def _seconds(metrics: dict[str, Any], name: str) -> float | None:
+def _seconds(metrics: dict[str, Json], name: str) -> float | None:
     metric = metrics.get(name)
     if not isinstance(metric, dict):
         return None
@@ -147,18 +148,18 @@ def _seconds(metrics: dict[str, Any], name: str) -> float | None:
     return None if value is None or scale is None else value * scale
 
 
-def _scale(metric: dict[str, Any]) -> float | None:
+def _scale(metric: dict[str, Json]) -> float | None:
     """Seconds in the metric's unit; milliseconds where it says none, None where it is none of time."""
     unit = metric.get("unit") or "ms"
     return _SCALES.get(unit) if isinstance(unit, str) else None
 
 
-def _count(metrics: dict[str, Any], name: str) -> float | None:
+def _count(metrics: dict[str, Json], name: str) -> float | None:
     metric = metrics.get(name)
     return positive(metric.get("value")) if isinstance(metric, dict) else None
 
 
-def _broken(line: bytes, position: int) -> Any:
+def _broken(line: bytes, position: int) -> Json:
     try:
         return parse_json(line.decode("utf-8-sig", errors="replace"))
     except FormatError as error:
@@ -166,7 +167,7 @@ def _broken(line: bytes, position: int) -> Any:
         raise FormatError(f"line {position}: {what}", got=error.got, hint=error.hint) from None
 
 
-def _summary(path: Path) -> Mapping[str, Any]:
+def _summary(path: Path) -> JsonObject:
     """The run's summary, if it lies there and can be read."""
     try:
         if path.stat().st_size > _MAX_BYTES:

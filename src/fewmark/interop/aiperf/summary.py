@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.aiperf.metrics import run_row
 from fewmark.interop.json_text import head_text, opens_json, read_objects
 from fewmark.interop.run_rows import RunRow, nested, number, rows_to_frame, text
@@ -41,7 +42,7 @@ class AiperfSummary:
         return rows_to_frame([_row(report).finish() for _, report in read_objects(path)])
 
 
-def _row(report: Mapping[str, Any]) -> RunRow:
+def _row(report: JsonObject) -> RunRow:
     version = text(report.get("schema_version"))
     if version is not None and version.split(".")[0] not in ("1", "2"):
         raise FormatError(f"AIPerf's schema_version {version} is unknown", hint="1.0 to 1.4, 2.0 and none are read")
@@ -52,7 +53,7 @@ def _row(report: Mapping[str, Any]) -> RunRow:
     return run_row(metrics, report, "genai-perf" if of_genai else "aiperf")
 
 
-def _metrics(report: Mapping[str, Any]) -> Mapping[str, Any]:
+def _metrics(report: JsonObject) -> JsonObject:
     """The metrics, wherever a version keeps them, each as ``{unit, avg, p50 …}``."""
     nested_ = report.get("metrics")
     if isinstance(nested_, Mapping):
@@ -61,7 +62,7 @@ def _metrics(report: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**report, **records} if isinstance(records, Mapping) else report
 
 
-def _flat(metric: object) -> dict[str, Any]:
+def _flat(metric: object) -> dict[str, Json]:
     """A metric of report 2.0 as one of 1.4: its series' statistics, percentiles beside them.
 
     Of several series, one for each label, the first without labels is the whole.

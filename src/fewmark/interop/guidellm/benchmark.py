@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from fewmark.core import Status
+from fewmark.core.cells import Row
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.request_records import RequestRecords
 from fewmark.interop.run_rows import PERCENTS, RunRow, count, failure_status, nested, number, positive, text
 
@@ -22,7 +24,7 @@ _CLOSED: Final = ("concurrent", "synchronous")
 _OPEN: Final = ("constant", "poisson", "async_constant", "async_poisson", "async")
 
 
-def benchmark_row(benchmark: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
+def benchmark_row(benchmark: JsonObject, report: JsonObject) -> Row:
     """The row of one entry of ``benchmarks``. `report` is the whole file, for what older versions say once."""
     row = RunRow(TOOL)
     metrics = benchmark.get("metrics")
@@ -56,7 +58,7 @@ def fail_without_success(row: RunRow, errored: int | None, cut: int | None, erro
         row.fail(Status.TIMEOUT, f"the run ended before any of its {cut} requests did; zeros in the file are no values")
 
 
-def put_strategy(row: RunRow, strategy: Mapping[str, Any]) -> None:
+def put_strategy(row: RunRow, strategy: JsonObject) -> None:
     """Set the load by the strategy of one benchmark: streams in a closed loop, or a rate."""
     kind = (text(strategy.get("type_") or strategy.get("kind") or strategy.get("type")) or "").lower()
     if kind == "synchronous":
@@ -72,7 +74,7 @@ def put_strategy(row: RunRow, strategy: Mapping[str, Any]) -> None:
     row.say("guidellm.strategy", kind)
 
 
-def put_distributions(row: RunRow, successful: Mapping[str, Any]) -> None:
+def put_distributions(row: RunRow, successful: JsonObject) -> None:
     """Set the metrics from the ``successful`` parts of distributions, by GuideLLM's names of metrics."""
     row.put("input_tokens", nested(successful, "prompt_token_count", "mean"))
     row.put("output_tokens", nested(successful, "output_token_count", "mean"))
@@ -103,18 +105,18 @@ def put_distributions(row: RunRow, successful: Mapping[str, Any]) -> None:
         row.note(f"events hold {bundle:.2f} tokens, so no gaps between tokens are known")
 
 
-def _put(row: RunRow, name: str, part: object, scale: float) -> None:
+def _put(row: RunRow, name: str, part: Json, scale: float) -> None:
     row.put(f"{name}_s", nested(part, "mean"), scale)
     for percent in PERCENTS:
         row.put(f"{name}_p{percent}_s", _percentile(part, percent), scale)
 
 
-def _percentile(part: object, percent: int) -> Any:
+def _percentile(part: Json, percent: int) -> Json:
     value = nested(part, "percentiles", f"p{percent}")
     return nested(part, "median") if value is None and percent == 50 else value
 
 
-def _identity(row: RunRow, benchmark: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+def _identity(row: RunRow, benchmark: JsonObject, report: JsonObject) -> None:
     config = benchmark.get("config")
     row.say("run_id", nested(config, "id_") or benchmark.get("id_"))
     row.say("tool_version", nested(report, "metadata", "guidellm_version"))
@@ -123,7 +125,7 @@ def _identity(row: RunRow, benchmark: Mapping[str, Any], report: Mapping[str, An
         nested(benchmark, "benchmarker", "backend"),
         nested(report, "config", "spec", "backend"),
     )
-    models: list[Any] = [nested(backend, "model") for backend in backends]
+    models: list[Json] = [nested(backend, "model") for backend in backends]
     models += [nested(benchmark, "worker", "backend_model"), nested(report, "args", "model")]
     row.say("model", next((model for model in models if text(model)), None))
     kind = next((text(nested(backend, "kind") or nested(backend, "type_")) for backend in backends if backend), None)
@@ -136,7 +138,7 @@ def _identity(row: RunRow, benchmark: Mapping[str, Any], report: Mapping[str, An
                 row.say(key, value)
 
 
-def _strategy(benchmark: Mapping[str, Any], report: Mapping[str, Any]) -> Mapping[str, Any]:
+def _strategy(benchmark: JsonObject, report: JsonObject) -> JsonObject:
     """The strategy, wherever a version keeps it; else what a profile of one strategy amounts to."""
     for path in (("config", "strategy"), ("scheduler", "strategy"), ("args", "strategy"), ("strategy",)):
         found = nested(benchmark, *path)
@@ -150,23 +152,23 @@ def _strategy(benchmark: Mapping[str, Any], report: Mapping[str, Any]) -> Mappin
     return {}
 
 
-def _made(benchmark: Mapping[str, Any]) -> Any:
+def _made(benchmark: JsonObject) -> Json:
     return nested(benchmark, "run_stats", "requests_made") or nested(benchmark, "scheduler_metrics", "requests_made")
 
 
-def _span(benchmark: Mapping[str, Any]) -> float | None:
+def _span(benchmark: JsonObject) -> float | None:
     start, end = number(benchmark.get("start_time")), number(benchmark.get("end_time"))
     return end - start if start is not None and end is not None else None
 
 
-def _errors(benchmark: Mapping[str, Any]) -> list[str]:
+def _errors(benchmark: JsonObject) -> list[str]:
     failed = nested(benchmark, "requests", "errored")
     if not isinstance(failed, list):
         return []
     return [str(nested(item, "info", "error") or nested(item, "error")) for item in failed[:100]]
 
 
-def _requests(row: RunRow, benchmark: Mapping[str, Any], done: int) -> None:
+def _requests(row: RunRow, benchmark: JsonObject, done: int) -> None:
     """Make the statistics anew where all requests that succeeded are listed; a sample of them says less."""
     listed = nested(benchmark, "requests", "successful")
     if not isinstance(listed, list) or len(listed) != done:
@@ -190,13 +192,13 @@ def _requests(row: RunRow, benchmark: Mapping[str, Any], done: int) -> None:
         if seen and oo and ttft is not None and oo > 1:
             gaps += oo - 1
             events += seen - 1
-    duration = row.cells.get("duration_s")
+    duration = row.known("duration_s")
     recomputed = records.statistics(duration)
     if "throughput_tok_s" in row.cells and "throughput_tok_s" in recomputed:
         del recomputed["throughput_tok_s"]  # the tool's mean counts within the same window, to the token
         recomputed.pop("total_throughput_tok_s", None)
         recomputed.pop("request_throughput_req_s", None)
-    told = {name: value for name, value in row.cells.items() if name in recomputed}
+    told = {name: value for name in row.cells if name in recomputed and (value := row.known(name)) is not None}
     row.compare(recomputed, told)
     row.note(records.bounds())
     row.cells["detail"] = "requests"

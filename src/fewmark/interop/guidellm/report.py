@@ -9,6 +9,7 @@ import pandas as pd
 from fewmark.core import FormatError
 from fewmark.interop.guidellm.benchmark import benchmark_row
 from fewmark.interop.json_text import head_text, opens_json, read_json
+from fewmark.interop.lookups import mapping
 from fewmark.interop.run_rows import nested, rows_to_frame
 from fewmark.interop.yaml_text import read_yaml
 
@@ -48,5 +49,5 @@ class GuidellmReport:
         for position, benchmark in enumerate(benchmarks, start=1):
             if not isinstance(nested(benchmark, "metrics"), dict):
                 raise FormatError(f"benchmark {position} has no metrics", got=benchmark)
-            rows.append(benchmark_row(benchmark, report))
+            rows.append(benchmark_row(benchmark, mapping(report)))
         return rows_to_frame(rows)

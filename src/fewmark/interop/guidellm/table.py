@@ -12,11 +12,13 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Row
+from fewmark.core.json_types import Json
 from fewmark.interop.guidellm.benchmark import TOOL, fail_without_success, put_distributions, put_strategy
 from fewmark.interop.json_text import head_text, read_text
 from fewmark.interop.run_rows import RunRow, count, nested, rows_to_frame
@@ -79,9 +81,9 @@ class GuidellmCsv:
         return rows_to_frame(rows)
 
 
-def _row(names: list[str], line: list[str], position: int) -> dict[str, Any]:
+def _row(names: list[str], line: list[str], position: int) -> Row:
     row = RunRow(TOOL)
-    parts: dict[str, dict[str, Any]] = {}
+    parts: dict[str, dict[str, Json]] = {}
     cells: dict[str, str] = {}
     for name, cell in zip(names, line, strict=True):
         if not cell.strip():
@@ -111,7 +113,7 @@ def _row(names: list[str], line: list[str], position: int) -> dict[str, Any]:
     return row.finish()
 
 
-def _statistic(parts: dict[str, dict[str, Any]], name: str, cell: str, position: int) -> None:
+def _statistic(parts: dict[str, dict[str, Json]], name: str, cell: str, position: int) -> None:
     listed = _LIST.search(name)
     statistic = next((key for words, key in _STATISTICS.items() if name.endswith(f" {words}")), None)
     if not listed and statistic is None:
@@ -134,7 +136,7 @@ def _statistic(parts: dict[str, dict[str, Any]], name: str, cell: str, position:
     part.setdefault("percentiles", dict(zip(_PLACES, values, strict=True)))
 
 
-def _json(cell: str) -> Any:
+def _json(cell: str) -> Json:
     try:
         value = json.loads(cell) if cell else {}
     except (ValueError, RecursionError):

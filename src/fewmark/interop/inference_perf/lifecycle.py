@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.inference_perf.settings import TOOL, put_server, put_stage_load, stage_files, stage_number
 from fewmark.interop.json_text import head_text, opens_json, read_json
+from fewmark.interop.lookups import mapping
 from fewmark.interop.run_rows import PERCENTS, RunRow, count, failure_status, nested, positive, rows_to_frame
 from fewmark.interop.yaml_text import read_settings
 
@@ -37,11 +39,11 @@ class InferencePerf:
 
     def read(self, path: Path) -> pd.DataFrame:
         """The canonical table, one row. Raises `FormatError`."""
-        report = read_json(path)
+        report = mapping(read_json(path))
         if not all(isinstance(nested(report, key), Mapping) for key in ("successes", "load_summary")):
             raise FormatError("inference-perf writes a load_summary and successes", got=report)
         row = lifecycle_row(report, read_settings(path.with_name("config.yaml")), stage_number(path))
-        if stage_number(path) is None and "requested_rate" not in report["load_summary"]:
+        if stage_number(path) is None and "requested_rate" not in mapping(report["load_summary"]):
             n_stages = len(stage_files(path.parent))
             if n_stages > 1:
                 row.cells["detail"] = "mixed"
@@ -49,16 +51,16 @@ class InferencePerf:
         return rows_to_frame([row.finish()])
 
 
-def lifecycle_row(report: Mapping[str, Any], settings: Mapping[str, Any], stage: int | None) -> RunRow:
+def lifecycle_row(report: JsonObject, settings: JsonObject, stage: int | None) -> RunRow:
     """The row of one report; finished by the caller."""
     row = RunRow(TOOL)
     put_server(row, settings)
-    good = report["successes"]
+    good = mapping(report["successes"])
     done, failed = count(good.get("count")) or 0, count(nested(report, "failures", "count"))
     rate = positive(nested(good, "throughput", "requests_per_sec"))
     duration = positive(report.get("benchmark_time_seconds")) or (done / rate if rate else None)
     row.put("duration_s", duration)
-    put_stage_load(row, report["load_summary"], settings, stage)
+    put_stage_load(row, mapping(report["load_summary"]), settings, stage)
     row.counts(done, failed)
     latency = nested(good, "latency")
     e2e = positive(nested(latency, "request_latency", "mean"))
@@ -76,7 +78,7 @@ def lifecycle_row(report: Mapping[str, Any], settings: Mapping[str, Any], stage:
     return row
 
 
-def _tokens(row: RunRow, good: Mapping[str, Any], latency: object) -> None:
+def _tokens(row: RunRow, good: JsonObject, latency: Json) -> None:
     """Set lengths, rates and TPOT by the server's counts where they are there, else by the client's."""
     served_in, served_out = good.get("prompt_tokens"), good.get("output_tokens")
     told_in = nested(good, "prompt_len", "mean")
@@ -100,15 +102,15 @@ def _tokens(row: RunRow, good: Mapping[str, Any], latency: object) -> None:
     else:
         row.own("tpot_s", nested(per_token, "mean"))
         row.note(f"tokens by the server's count ({oo:.4g} each), not by the client's ({used or 0:.4g})")
-        e2e, ttft = row.cells.get("e2e_latency_s"), row.cells.get("ttft_s")
+        e2e, ttft = row.known("e2e_latency_s"), row.known("ttft_s")
         if e2e and ttft and oo > 1:
             row.put("tpot_s", (e2e - ttft) / (oo - 1))
             if nested(served_out, "min") != nested(served_out, "max"):
                 row.note("TPOT is meaned by tokens and not by requests, since lengths differ")
 
 
-def _gaps(row: RunRow, part: object) -> None:
-    mean, median, tpot = positive(nested(part, "mean")), nested(part, "median"), row.cells.get("tpot_s")
+def _gaps(row: RunRow, part: Json) -> None:
+    mean, median, tpot = positive(nested(part, "mean")), nested(part, "median"), row.known("tpot_s")
     if mean is None:
         return
     single = tpot is not None and abs(mean / tpot - 1) <= TPOT_TOLERANCE and (positive(median) or 0) > FLAT * mean
@@ -119,7 +121,7 @@ def _gaps(row: RunRow, part: object) -> None:
         row.note(f"gaps are between the client's tokens, several an event, and kept as {TOOL}.itl_s")
 
 
-def _put(row: RunRow, name: str, part: object) -> None:
+def _put(row: RunRow, name: str, part: Json) -> None:
     row.put(f"{name}_s", nested(part, "mean"))
     for percent in PERCENTS:
         value = nested(part, f"p{percent}")

@@ -7,19 +7,21 @@ end of the stream. A one-token answer's event has its time here, though the repo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.json_types import JsonObject
 from fewmark.interop.client_results import keep_events_apart
 from fewmark.interop.inference_perf.lifecycle import lifecycle_row
 from fewmark.interop.inference_perf.settings import TOOL, put_server, stage_files, stage_number
 from fewmark.interop.json_text import head_text, read_json
+from fewmark.interop.lookups import mapping
 from fewmark.interop.request_records import RequestRecords
 from fewmark.interop.run_rows import RunRow, failure_status, nested, number, positive, rows_to_frame
 from fewmark.interop.yaml_text import read_settings
@@ -49,24 +51,24 @@ class InferencePerfRequests:
         for position, item in enumerate(requests, start=1):
             if number(nested(item, "start_time")) is None or number(nested(item, "end_time")) is None:
                 raise FormatError(f"request {position} has no start_time and end_time", got=item)
-        requests.sort(key=lambda item: float(item["start_time"]))
+        requests.sort(key=lambda item: _moment(item, "start_time"))
         settings = read_settings(path.with_name("config.yaml"))
         stages = _stages(path, requests)
         rows = [_row(part, settings, report, stage).finish() for part, report, stage in stages]
         return rows_to_frame(rows)
 
 
-Stage = tuple[Sequence[Mapping[str, Any]], Mapping[str, Any] | None, int | None]
+Stage = tuple[Sequence[JsonObject], JsonObject | None, int | None]
 
 
-def _stages(path: Path, requests: list[Mapping[str, Any]]) -> list[Stage]:
+def _stages(path: Path, requests: list[JsonObject]) -> list[Stage]:
     """The requests of each stage with its report; all in one where the reports do not fit."""
     whole: list[Stage] = [(requests, None, None)]
     found: list[Stage] = []
     begin = 0
     for file in stage_files(path.parent):
         try:
-            report = read_json(file)
+            report = mapping(read_json(file))
         except (OSError, FormatError):
             return whole
         good, bad = (positive(nested(report, key, "count")) or 0 for key in ("successes", "failures"))
@@ -80,16 +82,23 @@ def _stages(path: Path, requests: list[Mapping[str, Any]]) -> list[Stage]:
     return found if found and begin == len(requests) else whole
 
 
-def _latency(item: Mapping[str, Any]) -> float | None:
+def _moment(item: JsonObject, name: str) -> float:
+    found = number(item[name])
+    if found is None:
+        raise FormatError(f"{name} of a request must be a number", got=item[name])
+    return found
+
+
+def _latency(item: JsonObject) -> float | None:
     """What the tool calls the latency: to the end of the stream."""
     told = positive(nested(item, "computed_metrics", "request_latency"))
-    return told if told is not None else positive(float(item["end_time"]) - float(item["start_time"]))
+    return told if told is not None else positive(_moment(item, "end_time") - _moment(item, "start_time"))
 
 
 def _row(
-    requests: Sequence[Mapping[str, Any]],
-    settings: Mapping[str, Any],
-    report: Mapping[str, Any] | None,
+    requests: Sequence[JsonObject],
+    settings: JsonObject,
+    report: JsonObject | None,
     stage: int | None,
 ) -> RunRow:
     row = RunRow(TOOL, "requests")
@@ -101,7 +110,7 @@ def _row(
             errors.append(str(item["error"])[:500])
             continue
         by_client |= not _add(records, item)
-        ends.append(float(item["end_time"]))
+        ends.append(_moment(item, "end_time"))
         latencies.append(_latency(item) or 0.0)
     n = len(records)
     told = lifecycle_row(report, settings, stage) if report is not None else None
@@ -119,7 +128,7 @@ def _row(
             row.cells["run_id"] = told.cells["run_id"]
         row.fail(failure_status(errors), f"all {len(errors)} requests failed")
         return row
-    window = max(ends) - min(float(item["start_time"]) for item in requests)
+    window = max(ends) - min(_moment(item, "start_time") for item in requests)
     row.put("duration_s", window)
     recomputed = records.statistics(window)
     said = {k: v for k, v in (told.cells if told else {}).items() if k in recomputed and isinstance(v, float)}
@@ -134,13 +143,13 @@ def _row(
     return row
 
 
-def _add(records: RequestRecords, item: Mapping[str, Any]) -> bool:
+def _add(records: RequestRecords, item: JsonObject) -> bool:
     """Add a request that succeeded. Returns whether its tokens are the server's count."""
     info = item.get("info")
     answer = nested(info, "response_metrics") or info
     times = nested(answer, "chunk_times") or nested(answer, "output_token_times") or nested(info, "output_token_times")
     events = [time for time in map(number, times if isinstance(times, list) else []) if time is not None]
-    start, end = float(item["start_time"]), float(item["end_time"])
+    start, end = _moment(item, "start_time"), _moment(item, "end_time")
     usage = positive(nested(answer, "server_usage", "completion_tokens"))
     tokens = usage or positive(nested(answer, "output_tokens"))
     prompt = positive(nested(answer, "server_usage", "prompt_tokens")) or positive(nested(info, "input_tokens"))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from fewmark.core.json_types import JsonObject
 from fewmark.interop.run_rows import RunRow, count, nested, number, positive, text
 
 TOOL: Final = "inference_perf"
@@ -30,7 +30,7 @@ def stage_files(folder: Path, prefix: str = "") -> list[Path]:
     return [path for _, path in sorted(found) if path.name.startswith(prefix)]
 
 
-def put_server(row: RunRow, settings: Mapping[str, Any]) -> None:
+def put_server(row: RunRow, settings: JsonObject) -> None:
     """Set the model and the engine."""
     row.say("model", nested(settings, "server", "model_name"))
     kind = text(nested(settings, "server", "type"))
@@ -38,7 +38,7 @@ def put_server(row: RunRow, settings: Mapping[str, Any]) -> None:
         row.say("engine", _ENGINES[kind])
 
 
-def put_stage_load(row: RunRow, load: Mapping[str, Any], settings: Mapping[str, Any], stage: int | None) -> None:
+def put_stage_load(row: RunRow, load: JsonObject, settings: JsonObject, stage: int | None) -> None:
     """Set the load of one stage.
 
     A concurrent stage also has a ``requested_rate``, which is the number of its requests (all are queued within one

@@ -10,11 +10,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Row
+from fewmark.core.json_types import JsonObject
 from fewmark.interop.json_text import head_text, read_objects
 from fewmark.interop.run_rows import RunRow, count, nested, number, positive, rows_to_frame, run_id
 
@@ -72,7 +74,7 @@ class VllmStartup:
         return rows_to_frame([_startup(line, result) for line, result in read_objects(path)])
 
 
-def _throughput(line: int, result: Mapping[str, Any]) -> dict[str, Any]:
+def _throughput(line: int, result: JsonObject) -> Row:
     row = _engine_row(result)
     elapsed, n, tokens = (positive(result.get(k)) for k in ("elapsed_time", "num_requests", "total_num_tokens"))
     if elapsed is None or n is None:
@@ -97,7 +99,7 @@ def _throughput(line: int, result: Mapping[str, Any]) -> dict[str, Any]:
     return row.finish()
 
 
-def _latency(line: int, result: Mapping[str, Any]) -> dict[str, Any]:
+def _latency(line: int, result: JsonObject) -> Row:
     row = _engine_row(result)
     latencies = result.get("latencies")
     known = [value for value in map(positive, latencies if isinstance(latencies, list) else []) if value is not None]
@@ -113,7 +115,7 @@ def _latency(line: int, result: Mapping[str, Any]) -> dict[str, Any]:
     return row.finish()
 
 
-def _startup(line: int, result: Mapping[str, Any]) -> dict[str, Any]:
+def _startup(line: int, result: JsonObject) -> Row:
     row = _engine_row(result)
     found = dict(_times(result))
     if not found:
@@ -125,7 +127,7 @@ def _startup(line: int, result: Mapping[str, Any]) -> dict[str, Any]:
     return row.finish()
 
 
-def _times(value: Mapping[str, Any], prefix: str = "", depth: int = 0) -> list[tuple[str, float]]:
+def _times(value: JsonObject, prefix: str = "", depth: int = 0) -> list[tuple[str, float]]:
     """Times by their names, those in nested objects prefixed; a list is reduced to its median."""
     found: list[tuple[str, float]] = []
     for key, item in value.items():
@@ -140,7 +142,7 @@ def _times(value: Mapping[str, Any], prefix: str = "", depth: int = 0) -> list[t
     return found
 
 
-def _engine_row(result: Mapping[str, Any]) -> RunRow:
+def _engine_row(result: JsonObject) -> RunRow:
     row = RunRow(TOOL)
     row.say("engine", "vllm")
     row.say("model", result.get("model_id") or nested(result, "args", "model") or result.get("model"))

@@ -12,15 +12,18 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import FormatError
+from fewmark.core.cells import Row
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.base import HEAD_BYTES, NotAResultError
 from fewmark.interop.client_results import drop_unstreamed, put_requests, put_statistics
 from fewmark.interop.csv_text import header_of, read_columns
-from fewmark.interop.json_text import head_text, opens_json, read_objects
+from fewmark.interop.json_text import head_text, opens_json, parse_json, read_objects
+from fewmark.interop.lookups import mapping
 from fewmark.interop.run_rows import (
     SECRET,
     RunRow,
@@ -102,7 +105,7 @@ class VllmServe:
 
     def read(self, path: Path) -> pd.DataFrame:
         """The canonical table, one row a run. Raises `FormatError`; `NotAResultError` for a warm-up's file."""
-        rows: list[dict[str, Any]] = []
+        rows: list[Row] = []
         warm_ups = 0
         for line, result in _results(path):
             if count(result.get("run_number")) is None and number(result.get("run_number")) == -1:
@@ -120,7 +123,7 @@ class VllmServe:
         return rows_to_frame(rows)
 
 
-def _results(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def _results(path: Path) -> list[tuple[int, dict[str, Json]]]:
     with path.open("rb") as stream:
         words = head_text(stream.read(HEAD_BYTES))
     if opens_json(words):
@@ -130,18 +133,18 @@ def _results(path: Path) -> list[tuple[int, dict[str, Any]]]:
     return [(i + 2, {name: _cell(cells[i]) for name, cells in columns.items()}) for i in range(n_rows)]
 
 
-def _cell(cell: str) -> Any:
+def _cell(cell: str) -> Json:
     """A CSV cell's value: a list is written as Python prints it."""
     words = cell.strip()
     if words.startswith("["):
         try:
-            return json.loads(words.replace("'", '"').replace("None", "null"))
-        except ValueError:
+            return parse_json(words.replace("'", '"').replace("None", "null"))
+        except FormatError:
             return words
     return words or None
 
 
-def serving_row(result: Mapping[str, Any], detail: str = "summary") -> dict[str, Any]:
+def serving_row(result: JsonObject, detail: str = "summary") -> Row:
     """One row of the canonical table from one result object, or from a console block read into one."""
     row = RunRow(TOOL, detail)
     done = count(result.get("completed")) or 0
@@ -190,7 +193,7 @@ def serving_row(result: Mapping[str, Any], detail: str = "summary") -> dict[str,
     return row.finish()
 
 
-def _deployment(row: RunRow, result: Mapping[str, Any]) -> None:
+def _deployment(row: RunRow, result: JsonObject) -> None:
     row.say("model", result.get("model_id"))
     backend = text(result.get("backend")) or ""
     if backend in _ENGINES:
@@ -212,7 +215,7 @@ def _deployment(row: RunRow, result: Mapping[str, Any]) -> None:
             row.cells[f"{prefix}.{key}"] = value if isinstance(value, (int, float)) else known
 
 
-def _errors(result: Mapping[str, Any]) -> list[Any]:
+def _errors(result: JsonObject) -> list[Json]:
     errors = result.get("errors")
     return [error for error in errors if error] if isinstance(errors, list) else []
 
@@ -233,13 +236,13 @@ def _steady_state(row: RunRow, block: object) -> None:
     row.say("vllm.steady_state_warning", nested(block, "window", "warning"))
 
 
-def _failed_run(result: Mapping[str, Any]) -> dict[str, Any]:
+def _failed_run(result: JsonObject) -> Row:
     """A sweep's ``run=N.failure.json``: what was asked for, and why it failed."""
     row = RunRow(TOOL)
-    asked: dict[str, Any] = {}
+    asked: dict[str, Json] = {}
     for key in ("serve_overrides", "bench_overrides"):
-        if isinstance(result.get(key), Mapping):
-            asked |= {str(name).replace("-", "_").lstrip("_"): value for name, value in result[key].items()}
+        overrides = mapping(result.get(key))
+        asked |= {str(name).replace("-", "_").lstrip("_"): value for name, value in overrides.items()}
     _deployment(row, asked | {"model_id": asked.get("model")})
     row.drop("option.model")
     put_load(
