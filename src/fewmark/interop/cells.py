@@ -72,7 +72,7 @@ def cell_to_text(value: object) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "true" if value else "false"
     if isinstance(value, (int, float, np.integer, np.floating)):
-        return number_to_text(float(value) if isinstance(value, np.floating) else int(value))
+        return number_to_text(float(value) if isinstance(value, (float, np.floating)) else int(value))
     text = str(value)
     plain = text == text.strip() and text.isprintable() and text and _scalar_of_json(text) is None
     return text if plain else json.dumps(text)

@@ -8,7 +8,6 @@ y (n,) the target's values in the unit of its name.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Final, Protocol, Self, runtime_checkable
 
@@ -17,7 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fewmark.core.metrics import ALL_TARGETS
-from fewmark.tables.arrays import FloatArray
+from fewmark.models.state import Arrays, State
+from fewmark.tables.arrays import AnyArray, FloatArray
 from fewmark.tables.identity import cell_columns
 from fewmark.tables.precision import INTERVAL
 
@@ -45,7 +45,7 @@ class Answers:
     similarity: FloatArray
     abstained: list[str]
 
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> dict[str, AnyArray | list[str]]:
         """The answers by their names, as columns of a table."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
@@ -146,20 +146,20 @@ class Model(ABC):
         """How much of `worked_out` there is."""
         return 0
 
-    def worked_out(self) -> dict[str, NDArray[Any]]:
+    def worked_out(self) -> Arrays:
         """What answering has worked out so far that later answers need again."""
         return {}
 
-    def recall(self, arrays: Mapping[str, NDArray[Any]]) -> None:  # noqa: B027  nothing to recall is fine
+    def recall(self, arrays: Arrays) -> None:  # noqa: B027  nothing to recall is fine
         """Take over what the same fitted model has `worked_out` elsewhere."""
 
     @abstractmethod
-    def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def to_state(self) -> tuple[State, Arrays]:
         """The fitted model as JSON-ready values and arrays (data only, no code)."""
 
     @classmethod
     @abstractmethod
-    def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, state: State, arrays: Arrays) -> Self:
         """The fitted model behind `to_state`. Raises `ModelError` on what it does not know."""
 
 

@@ -14,12 +14,10 @@ import lzma
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 import fewmark
 from fewmark.core.errors import MALFORMED, FewmarkError, InputError, ModelError
@@ -27,6 +25,8 @@ from fewmark.core.files import MAX_DOCUMENT_BYTES, require_regular, write_file
 from fewmark.core.text import brief
 from fewmark.models.base import Model
 from fewmark.models.registry import model_class
+from fewmark.models.state import Arrays, State, part, text
+from fewmark.tables.arrays import AnyArray
 
 FORMAT: Final = "fewmark-model"
 VERSION: Final = 1
@@ -39,9 +39,7 @@ _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the same model gives the same file
 _REFIT: Final = "fit the model again with `fewmark fit`"
 
 
-def save_model(
-    model: Model, path: str | Path, *, extras: Mapping[str, NDArray[Any]] | None = None, compress: bool = True
-) -> None:
+def save_model(model: Model, path: str | Path, *, extras: Arrays | None = None, compress: bool = True) -> None:
     """Write a fitted model; the file is complete or not there.
 
     Parameters
@@ -122,27 +120,27 @@ def load_model(path: str | Path) -> Model:
     return load_with_extras(path)[0]
 
 
-def load_with_extras(path: str | Path) -> tuple[Model, dict[str, NDArray[Any]]]:
+def load_with_extras(path: str | Path) -> tuple[Model, Arrays]:
     """The fitted model of a file and the further arrays in it. Raises as `load_model`."""
     path = Path(path)
     about, every = _read(path)
     arrays = {name: array for name, array in every.items() if not name.startswith(_EXTRA)}
     extras = {name.removeprefix(_EXTRA): array for name, array in every.items() if name.startswith(_EXTRA)}
-    name, target = about["model"], about["target"]
+    name, target, state = text(about, "model"), text(about, "target"), part(about, "state")
     found = model_class(name)
     try:
         if isinstance(found, type) and issubclass(found, Model):
-            return found.from_state(about["state"], arrays), extras
+            return found.from_state(state, arrays), extras
         from fewmark.models.conformal.cross_conformal import CrossConformal
 
-        return CrossConformal(name, found, target=target).restore(about["state"], arrays), extras
+        return CrossConformal(name, found, target=target).restore(state, arrays), extras
     except FewmarkError:
         raise
     except Exception as error:  # libraries raise errors of their own on a state that is none
         raise ModelError(f"the saved {name} is incomplete", got=f"{path}: {brief(error)}", hint=_REFIT) from None
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def _read(path: Path) -> tuple[State, Arrays]:
     try:
         require_regular(path, what="a model")
         with zipfile.ZipFile(path) as archive:
@@ -167,7 +165,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     return about, arrays
 
 
-def _check(about: Any, path: Path) -> None:
+def _check(about: object, path: Path) -> None:
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise ModelError("the file is no fewmark model", got=str(path), hint=_REFIT)
     if about.get("version") != VERSION:
@@ -182,7 +180,7 @@ def _check(about: Any, path: Path) -> None:
         raise ModelError("the model file is incomplete", got=f"{path}: {', '.join(wrong)}", hint=_REFIT)
 
 
-def _array(archive: zipfile.ZipFile, entry: str) -> NDArray[Any]:
+def _array(archive: zipfile.ZipFile, entry: str) -> AnyArray:
     content = archive.read(entry)
     stream = io.BytesIO(content)
     version = np.lib.format.read_magic(stream)
@@ -191,7 +189,7 @@ def _array(archive: zipfile.ZipFile, entry: str) -> NDArray[Any]:
     # A header may claim any size; nothing is allocated for what does not follow.
     if math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
         raise ValueError(f"{entry} holds another number of values than it says")
-    array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    array: AnyArray = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     return array
 
 

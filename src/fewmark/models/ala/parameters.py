@@ -12,7 +12,7 @@ counts as oo = 1 in that ratio, the only feature that would be undefined.
 
 from __future__ import annotations
 
-from typing import Any, Final, Self
+from typing import Final, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,14 +38,26 @@ def pair_features(pairs: FloatArray) -> FloatArray:
     return np.column_stack([ii, oo, np.log1p(ii), np.log1p(oo), np.log1p(ratio), ii / (oo + 1), ii / (ii + 1)])
 
 
-def fit_learner(features: FloatArray, targets: FloatArray, learner: Any = None) -> Any:
+class Learner(Protocol):
+    """A regressor as scikit-learn has them."""
+
+    def fit(self, X: FloatArray, y: FloatArray) -> Self:
+        """Learn from features (k, p) and targets (k, t)."""
+
+    def predict(self, X: FloatArray) -> FloatArray:
+        """Targets (q, t) at features (q, p)."""
+
+
+def fit_learner(features: FloatArray, targets: FloatArray, learner: Learner | None = None) -> Learner:
     """M on targets (k, t): XGBoost with its defaults, one model a target, or clones of another scikit-learn
     regressor."""
     if learner is not None:
-        return MultiOutputRegressor(clone(learner)).fit(features, targets)
+        many: Learner = MultiOutputRegressor(clone(learner)).fit(features, targets)
+        return many
     from xgboost import XGBRegressor
 
-    return XGBRegressor(n_jobs=1).fit(features, targets)
+    boosted: Learner = XGBRegressor(n_jobs=1).fit(features, targets)
+    return boosted
 
 
 def _between(train: FloatArray, features: FloatArray) -> NDArray[np.int16]:
@@ -65,13 +77,13 @@ class ParameterModels:
         None is the paper's choice, XGBoost with its defaults. Any other is cloned for each parameter.
     """
 
-    def __init__(self, learner: Any = None) -> None:
+    def __init__(self, learner: Learner | None = None) -> None:
         self.learner = learner
 
     def fit(self, group: IntArray, pairs: FloatArray, parameters: FloatArray) -> Self:
         """Learn from T: deployments (k,), pairs (k, 2) and parameters (k, 3)."""
         self._group, self._pairs, self._parameters = group, pairs, parameters
-        self._models: dict[int, Any] = {}
+        self._models: dict[int, Learner] = {}
         return self
 
     def predict(self, group: IntArray, pairs: FloatArray) -> FloatArray:

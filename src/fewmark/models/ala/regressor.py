@@ -12,19 +12,21 @@ no successful fit there is no M, and nothing is predicted.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from fewmark.core.errors import ModelError
 from fewmark.models.ala.curve import SaturationFits, fit_saturation, group_rows, saturation
-from fewmark.models.ala.parameters import ParameterModels
+from fewmark.models.ala.parameters import Learner, ParameterModels
 from fewmark.models.ala.validation import AlaInputError, asked_about, learned_from, unique_rows
+from fewmark.models.state import Arrays, State, floats, real, table, text, whole
 from fewmark.tables.arrays import FloatArray, IntArray
 from fewmark.tables.cells import Cells, curve_codes, read_cells
 from fewmark.tables.columns import tidy
@@ -48,7 +50,7 @@ class CurveTable:
         fits = fit_saturation(*group_rows(bb, thpt, curve.ravel(), len(keys)), fitting=fitting)
         return cls(group=keys[:, 0].astype(np.intp), pairs=keys[:, 1:], fits=fits)
 
-    def learn(self, learner: Any) -> ParameterModels:
+    def learn(self, learner: Learner | None) -> ParameterModels:
         """M for every deployment, from T. Source: ALA, Algorithms 3 and 4."""
         good = self.fits.successful
         return ParameterModels(learner).fit(self.group[good], self.pairs[good], self.fits.parameters[good])
@@ -101,7 +103,7 @@ class AlaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     True
     """
 
-    def __init__(self, *, learner: Any = None, fitting: str = "optimum") -> None:
+    def __init__(self, *, learner: Learner | None = None, fitting: str = "optimum") -> None:
         self.learner = learner
         self.fitting = fitting
 
@@ -202,10 +204,10 @@ class AlaModel:
         value = self.database_.predict(self.models_, kind, _pairs(cells), cells.load)
         return self._convert(np.maximum(value, self.floor_), cells)
 
-    def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def to_state(self) -> tuple[State, Arrays]:
         """The database; what is learned from it follows."""
         table = self.deployments_.astype(object).where(self.deployments_.notna(), None)
-        state = {
+        state: State = {
             "target": self.target,
             "random_state": self.random_state,
             "fitting": self.fitting,
@@ -222,17 +224,21 @@ class AlaModel:
         }
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, state: State, arrays: Arrays) -> Self:
         """The model behind `to_state`. Raises `ModelError` if the arrays do not fit together."""
-        model = cls(target=state["target"], random_state=state["random_state"], fitting=state["fitting"])
-        parameters = arrays["parameters"]
-        if parameters.shape != (len(arrays["group"]), 3) or arrays["pairs"].shape != (len(parameters), 2):
+        model = cls(
+            target=text(state, "target"),
+            random_state=whole(state, "random_state"),
+            fitting=None if state["fitting"] is None else text(state, "fitting"),
+        )
+        parameters, pairs = floats(arrays, "parameters"), floats(arrays, "pairs")
+        if parameters.shape != (len(arrays["group"]), 3) or pairs.shape != (len(parameters), 2):
             raise ModelError("the saved ala is damaged", got=f"parameters of shape {parameters.shape}")
-        model.deployments_ = tidy(pd.DataFrame(state["deployments"], index=range(int(state["n_deployments"]))))
-        model.floor_ = float(state["floor"])
+        model.deployments_ = tidy(table(state, "deployments", whole(state, "n_deployments")))
+        model.floor_ = real(state, "floor")
         a, b, c = parameters.T
-        fits = SaturationFits(a=a, b=b, c=c, status=arrays["status"])
-        model.database_ = CurveTable(group=arrays["group"].astype(np.intp), pairs=arrays["pairs"], fits=fits)
+        fits = SaturationFits(a=a, b=b, c=c, status=arrays["status"].astype(np.str_))
+        model.database_ = CurveTable(group=arrays["group"].astype(np.intp), pairs=pairs, fits=fits)
         model.models_ = model.database_.learn(None)
         return model
 
@@ -249,6 +255,6 @@ def _pairs(cells: Cells) -> FloatArray:
     return np.column_stack([cells.input_tokens, cells.output_tokens])
 
 
-def _keys(table: pd.DataFrame) -> list[tuple[Any, ...]]:
+def _keys(table: pd.DataFrame) -> list[tuple[Hashable, ...]]:
     plain = table.astype(object).where(table.notna(), None)
     return list(plain.itertuples(index=False, name=None))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
 from fewmark.core.errors import InputError
-from fewmark.tables.arrays import FloatArray
+from fewmark.tables.arrays import AnyArray, FloatArray
 
 
 class AlaInputError(InputError, ValueError):
@@ -30,7 +30,7 @@ def check_positive(y: FloatArray) -> None:
         )
 
 
-def learned_from(estimator: Any, X: ArrayLike, y: ArrayLike) -> tuple[FloatArray, FloatArray]:
+def learned_from(estimator: BaseEstimator, X: ArrayLike, y: ArrayLike) -> tuple[FloatArray, FloatArray]:
     """X (n, p) and y (n,) as scikit-learn has them checked, none negative and y above 0, for `fit`."""
     with _as_ours():
         features, target = validate_data(estimator, X, y, dtype=np.float64, y_numeric=True)
@@ -39,14 +39,14 @@ def learned_from(estimator: Any, X: ArrayLike, y: ArrayLike) -> tuple[FloatArray
     return _not_negative(features), target
 
 
-def asked_about(estimator: Any, X: ArrayLike) -> FloatArray:
+def asked_about(estimator: BaseEstimator, X: ArrayLike) -> FloatArray:
     """X (n, p) checked against what `estimator` was fitted on, for `predict`."""
     with _as_ours():
-        features: Any = validate_data(estimator, X, reset=False, dtype=np.float64)
+        features: FloatArray = validate_data(estimator, X, reset=False, dtype=np.float64)
     return _not_negative(features)
 
 
-def unique_rows(rows: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def unique_rows(rows: AnyArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The first position of each distinct row, in order of appearance, and which of them each row is; by hashing, which
     is faster than NumPy's sorting."""
     code = np.zeros(len(rows), dtype=np.intp)

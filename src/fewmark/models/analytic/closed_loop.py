@@ -20,9 +20,10 @@ assumed-density filtering, then each deployment's own likelihood under what the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -30,9 +31,11 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.special import logsumexp
 
+from fewmark.core.json_types import Json
 from fewmark.facts.facts import Facts, weight_bytes
 from fewmark.models.analytic.roofline import USABLE_MEMORY
 from fewmark.models.gp.linalg import log_normal
+from fewmark.models.state import Arrays, State, floats, listed
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.columns import numbers_of
 
@@ -189,19 +192,27 @@ class Saturation:
         nothing = np.zeros((len(SEQUENCES), len(TOKENS)))
         return [_curve(nothing, one) for one in prior]
 
-    def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def to_state(self) -> tuple[State, Arrays]:
         """JSON-ready values and arrays."""
-        arrays = {"sites": self.sites, "curves": self.curves, "others": self.others}
-        state = {"keys": [list(key) for key in self.keys], "unloaded": list(self.unloaded)}
+        arrays: Arrays = {"sites": self.sites, "curves": self.curves, "others": self.others}
+        state: State = {"keys": [list(key) for key in self.keys], "unloaded": list(self.unloaded)}
         return state | {"by_engine": self.by_engine, "by_tokens": self.by_tokens}, arrays
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Saturation:
+    def from_state(cls, state: State, arrays: Arrays) -> Saturation:
         """What `to_state` gave."""
-        keys = tuple((str(e), str(m), str(a), float(n), str(p)) for e, m, a, n, p in state["keys"])
-        unloaded = float(state["unloaded"][0]), float(state["unloaded"][1])
+        keys = tuple(map(_key_of, listed(state, "keys")))
+        first, second = np.asarray(listed(state, "unloaded"), dtype=np.float64).tolist()
+        unloaded = first, second
         limits = bool(state["by_engine"]), bool(state["by_tokens"])
-        return cls(keys, arrays["sites"], arrays["curves"], arrays["others"], unloaded, *limits)
+        return cls(keys, floats(arrays, "sites"), floats(arrays, "curves"), floats(arrays, "others"), unloaded, *limits)
+
+
+def _key_of(told: Json) -> tuple[str, str, str, float, str]:
+    if isinstance(told, str) or not isinstance(told, Sequence):
+        raise TypeError("a key is a list")
+    engine, model, accelerator, n_accelerators, precision = (str(item) for item in told)
+    return engine, model, accelerator, float(n_accelerators), precision
 
 
 def log2_users_of_few(told: FloatArray, users: FloatArray, log2_tokens: FloatArray) -> FloatArray:
@@ -331,7 +342,7 @@ def _keys(X: pd.DataFrame) -> list[Key]:
 
 
 def _same(a: tuple[Key, ...], b: tuple[Key, ...], part: int | slice) -> NDArray[np.bool_]:
-    numbers: dict[Any, int] = {}
+    numbers: dict[object, int] = {}
     left, right = (np.array([numbers.setdefault(key[part], len(numbers)) for key in keys]) for keys in (a, b))
     return np.asarray(left[:, None] == right)
 

@@ -14,15 +14,15 @@ the latency that the terms usually have, reading the weights first among them.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final, Self
+from typing import ClassVar, Final, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.core.errors import ModelError
+from fewmark.models.state import Arrays, State, columns, floats, text, whole
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.cells import Cells, read_cells
 from fewmark.tables.columns import tidy
@@ -93,10 +93,10 @@ class Mechanistic:
         seconds = np.where((codes[m:] < m) & (seconds > 0), seconds, np.nan)
         return convert(self.target, seconds, cells)
 
-    def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def to_state(self) -> tuple[State, Arrays]:
         """The coefficients and whose they are."""
         table = self.deployments_.astype(object).where(self.deployments_.notna(), None)
-        state = {
+        state: State = {
             "target": self.target,
             "random_state": self.random_state,
             "deployments": {str(name): table[name].tolist() for name in table},
@@ -104,14 +104,14 @@ class Mechanistic:
         return state, {"coefficients": self.coefficients_}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, state: State, arrays: Arrays) -> Self:
         """The model behind `to_state`."""
-        model = cls(target=state["target"], random_state=state["random_state"])
-        deployments = dict(state["deployments"])
+        model = cls(target=text(state, "target"), random_state=whole(state, "random_state"))
+        deployments = columns(state, "deployments")
         if "online" in deployments:  # models saved before there were open loops
-            deployments["load_kind"] = [LOAD_COLUMNS[int(online)] for online in deployments.pop("online")]
+            deployments["load_kind"] = [LOAD_COLUMNS[bool(online)] for online in deployments.pop("online")]
         model.deployments_ = tidy(pd.DataFrame(deployments))
-        model.coefficients_ = arrays["coefficients"]
+        model.coefficients_ = floats(arrays, "coefficients")
         if model.coefficients_.shape != (len(model.deployments_), N_TERMS):
             raise ModelError("the coefficients do not fit the deployments", got=model.coefficients_.shape)
         return model

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any, ClassVar, Final, Self
+from typing import ClassVar, Final, Self
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ from fewmark.models.auto.percentiles import Percentiles
 from fewmark.models.auto.public_prior import Prior
 from fewmark.models.base import Answers, Model
 from fewmark.models.design import anchors
+from fewmark.models.state import Arrays, State, part, text, whole
 from fewmark.tables.arrays import BoolArray, FloatArray
 from fewmark.tables.cells import check_target
 from fewmark.tables.columns import load_kind_of
@@ -221,7 +222,7 @@ class AutoByLoad(Model):
         mean, covariance, noise = self.closed_.joint(X)
         return np.where(load_kind_of(X) == OPEN, np.nan, mean), covariance, noise
 
-    def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def to_state(self) -> tuple[State, Arrays]:
         if self.percentiles_ is not None:
             state, arrays = self.percentiles_.to_state()
             return {"percentiles": state, "target": self.target}, arrays
@@ -233,10 +234,12 @@ class AutoByLoad(Model):
         return {**state, "open": opened}, arrays | {f"open/{name}": values for name, values in mine.items()}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, state: State, arrays: Arrays) -> Self:
         if "percentiles" in state:
-            model = cls(target=state["target"])
-            model.percentiles_ = Percentiles(model.target, model._of_mean).restore(state["percentiles"], arrays, cls)
+            model = cls(target=text(state, "target"))
+            model.percentiles_ = Percentiles(model.target, model._of_mean).restore(
+                part(state, "percentiles"), arrays, cls
+            )
             return model
         rest = {name: value for name, value in state.items() if name != "open"}
         if rest or "open" not in state:
@@ -244,10 +247,11 @@ class AutoByLoad(Model):
             model = cls(**closed.get_params())
             model.closed_, model.n_public_cells_ = closed, closed.n_public_cells_
         else:
-            model = cls(target=state["open"]["target"], random_state=state["open"]["random_state"])
+            opened = part(state, "open")
+            model = cls(target=text(opened, "target"), random_state=whole(opened, "random_state"))
         if "open" in state:
             model.open_ = OpenLoops(model.target, model.random_state).restore(
-                state["open"], arrays_under("open", arrays)
+                part(state, "open"), arrays_under("open", arrays)
             )
         return model
 
@@ -259,10 +263,10 @@ class AutoByLoad(Model):
     def n_worked_out(self) -> int:
         return self._closed().n_worked_out()
 
-    def worked_out(self) -> dict[str, NDArray[Any]]:
+    def worked_out(self) -> Arrays:
         return self._closed().worked_out()
 
-    def recall(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def recall(self, arrays: Arrays) -> None:
         self._closed().recall(arrays)
 
     # --- inside -------------------------------------------------------------------------------------------------------

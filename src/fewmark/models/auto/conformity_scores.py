@@ -24,14 +24,13 @@ samples of clusters (Kish 1965, section 5.4).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri as normal_quantile
 from scipy.special import stdtrit as student_quantile
 
-from fewmark.tables.arrays import FloatArray, IntArray
+from fewmark.tables.arrays import AnyArray, FloatArray, IntArray
 
 PRIOR_WEIGHT = 10.0  # scores' worth of the Student t
 PRIOR_DEGREES = 4.0
@@ -182,7 +181,7 @@ def left_out_coverage(z: FloatArray, weight: FloatArray, member: NDArray[np.intp
     return covered / float(cumulative[-1])
 
 
-def how_many(weight: NDArray[Any]) -> FloatArray:
+def how_many(weight: AnyArray) -> FloatArray:
     """As how many equal ones the weights (…, k) count."""
     total = np.maximum(weight.sum(-1), np.finfo(float).tiny)
     return np.asarray(total**2 / np.maximum((weight**2).sum(-1), np.finfo(float).tiny))

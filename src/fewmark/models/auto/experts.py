@@ -10,10 +10,10 @@ share an expert, so that little is lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from fewmark.models.gp.kernel import Inputs, Kernel
 from fewmark.models.gp.linalg import cholesky
 from fewmark.models.gp.noise import NOISE_FLOOR, Noise, settle_noise
 from fewmark.models.gp.posterior import Posterior
+from fewmark.models.state import Arrays
 from fewmark.tables.arrays import FloatArray, IntArray
 from fewmark.tables.identity import rows_by_group
 
@@ -132,7 +133,7 @@ class LocalExpert:
         calibrator = self.__dict__.get("calibrator")
         return len(self._inflations) + (0 if calibrator is None else calibrator.n_situations)
 
-    def worked_out(self) -> dict[str, NDArray[Any]]:
+    def worked_out(self) -> Arrays:
         """What was left out so far, and each deployment's inflation, as arrays."""
         calibrator = self.__dict__.get("calibrator")
         arrays = {} if calibrator is None else calibrator.to_arrays()
@@ -140,7 +141,7 @@ class LocalExpert:
         arrays["inflation"] = np.array(list(self._inflations.values()), dtype=np.float64)
         return arrays
 
-    def recall(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def recall(self, arrays: Arrays) -> None:
         """Take over what `worked_out` gave, of the same cells."""
         self._inflations = dict(zip(arrays["deployment"].tolist(), arrays["inflation"].tolist(), strict=True))
         if "situation" in arrays:

@@ -5,9 +5,9 @@ Notation: n cells; values (n, 17) are the columns `COLUMNS`; codes (n, 5) the co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -173,18 +173,18 @@ def _codes(names: Sequence[str], deployments: list[tuple[str, ...]], encoder: En
     return np.column_stack([encoder.codes(name, texts[name]) for name in GROUPS])
 
 
-def _texts(values: Any) -> list[str]:
+def _texts(values: Iterable[object]) -> list[str]:
     return [_text(value) for value in values]
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if _unknown(value):
         return _UNKNOWN
     # one device is "1", whether the column came as integers or as floats
     return f"{float(value):g}" if isinstance(value, (int, float, np.number)) else str(value).strip()
 
 
-def _unknown(value: Any) -> bool:
+def _unknown(value: object) -> bool:
     return (
         value is None
         or value is pd.NA

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from fewmark.core.errors import ModelError
 from fewmark.facts.facts import Facts, load_facts
 from fewmark.models.analytic.closed_loop import Saturation, log_waves
 from fewmark.models.auto.features import COLUMNS, Encoder, Features, featurise
+from fewmark.models.state import Arrays, State, part, real, under
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.cells import check_target
 from fewmark.tables.columns import numbers_of
@@ -121,7 +121,7 @@ class Featuriser:
             table.inputs.values[rows, PRESSURE] = log_waves(users[rows], limit) / np.log(2.0)
             table.loop[rows] = self.saturation.told(X.iloc[rows])
 
-    def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def to_state(self) -> tuple[State, Arrays]:
         """What was learned beside the names, as JSON values and arrays."""
         if self.saturation is None:
             return {"step": self.step}, {}
@@ -135,12 +135,11 @@ class Featuriser:
         target: str,
         facts: Sequence[str],
         encoder: Encoder,
-        state: dict[str, Any],
-        arrays: dict[str, NDArray[Any]],
+        state: State,
+        arrays: Arrays,
     ) -> Self:
         """The featuriser behind `to_state`."""
         saturation = None
         if "saturation" in state:
-            own = {name.removeprefix("saturation/"): a for name, a in arrays.items() if name.startswith("saturation/")}
-            saturation = Saturation.from_state(state["saturation"], own)
-        return cls(target, facts, step=float(state["step"]), encoder=encoder, saturation=saturation)
+            saturation = Saturation.from_state(part(state, "saturation"), under(arrays, "saturation/"))
+        return cls(target, facts, step=real(state, "step"), encoder=encoder, saturation=saturation)

@@ -17,7 +17,7 @@ targets agree with one another exactly.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final, Self
+from typing import ClassVar, Final, Self
 
 import numpy as np
 import pandas as pd
@@ -40,6 +40,7 @@ from fewmark.models.auto.public_prior import Prior
 from fewmark.models.base import Answers, Model
 from fewmark.models.design import anchors, greedy
 from fewmark.models.gp.threads import single_threaded
+from fewmark.models.state import Arrays, State, part, real, whole
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.cells import check_target
 from fewmark.tables.precision import rounding_step
@@ -209,7 +210,7 @@ class LatencyGP(Model):
         log_target = table.sign * (table.log_roofline + mean - table.to_latency)
         return log_target, covariance, self.experts_.noise(table)
 
-    def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def to_state(self) -> tuple[State, Arrays]:
         self._require_fitted()
         parameters = {**self.get_params(), "facts": list(self.facts)}
         del parameters["prior"]  # it is among the cells, if it joined
@@ -220,7 +221,7 @@ class LatencyGP(Model):
         return state, arrays | own
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, state: State, arrays: Arrays) -> Self:
         parameters, names, hypers, experts = saved_state.read(state, arrays)
         try:
             model = cls(**parameters)
@@ -228,10 +229,10 @@ class LatencyGP(Model):
             raise ModelError("a saved auto model has unknown parameters", got=str(error), hint="fit it again") from None
         model.hypers_, model.experts_ = hypers, LocalExperts(experts)
         model.featuriser_ = Featuriser.from_state(
-            model.target, model.facts, Encoder(names), state.get("features", {}), arrays
+            model.target, model.facts, Encoder(names), part(state, "features") if "features" in state else {}, arrays
         )
-        model.own_noise_ = float(state.get("own_noise", 0.0))
-        model.n_public_cells_ = int(state.get("n_public_cells", 0))
+        model.own_noise_ = real(state, "own_noise") if "own_noise" in state else 0.0
+        model.n_public_cells_ = whole(state, "n_public_cells") if "n_public_cells" in state else 0
         return model
 
     @property
@@ -241,10 +242,10 @@ class LatencyGP(Model):
     def n_worked_out(self) -> int:
         return self.experts_.n_worked_out()
 
-    def worked_out(self) -> dict[str, NDArray[Any]]:
+    def worked_out(self) -> Arrays:
         return self.experts_.worked_out()
 
-    def recall(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def recall(self, arrays: Arrays) -> None:
         self.experts_.recall(arrays)
 
     # --- the parts of an answer, which several processes share in `fewmark.models.auto.model` ------------------------

@@ -30,9 +30,8 @@ one pattern, not cells. The inflation: Student-t processes (Shah, Wilson and Gha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +46,7 @@ from fewmark.models.gp.amplitude import amplitude, is_unusual
 from fewmark.models.gp.linalg import cholesky, inverse, solve
 from fewmark.models.gp.noise import NOISE_STEPS, Noise, refresh_noise
 from fewmark.models.gp.posterior import Posterior
+from fewmark.models.state import Arrays, floats
 from fewmark.tables.arrays import FloatArray, IntArray
 from fewmark.tables.identity import rows_by_group
 
@@ -199,7 +199,7 @@ class Calibrator:
         """For how many situations it is known what is left out."""
         return len(self._left_out) + len(self._recalled)
 
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
+    def to_arrays(self) -> Arrays:
         """What was left out for the situations asked so far, as arrays."""
         for key in list(self._recalled):
             self._left_out[key] = self._recalled.pop(key)()
@@ -217,15 +217,16 @@ class Calibrator:
             "foretold": np.hstack([np.stack([left.out_of_fold, left.in_sample, left.sd]) for left in lefts]),
         }
 
-    def recall(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def recall(self, arrays: Arrays) -> None:
         """Take over what `to_arrays` gave, of the same cells under the same hyperparameters."""
         kept_at, at = 0, 0
         for (deployment, accelerator), devices, (n_kept, n_rows, n_foreign), shrinkage in zip(
             arrays["situation"].tolist(), arrays["devices"].tolist(), arrays["count"].tolist(),
             arrays["pull"].tolist(), strict=True,
         ):  # fmt: skip
-            kept = arrays["kept"][kept_at : kept_at + n_kept]
-            rows, foretold = arrays["rows"][at : at + n_rows].astype(np.intp), arrays["foretold"][:, at : at + n_rows]
+            kept = floats(arrays, "kept")[kept_at : kept_at + n_kept]
+            rows = arrays["rows"][at : at + n_rows].astype(np.intp)
+            foretold = floats(arrays, "foretold")[:, at : at + n_rows]
             key = (deployment, accelerator, devices, kept.tobytes())
             self._recalled[key] = partial(self._assemble, key, kept, rows, foretold, n_foreign, shrinkage)
             kept_at, at = kept_at + n_kept, at + n_rows

@@ -5,8 +5,8 @@ Notation: m cells that are asked about, as `fewmark.models.auto.features.Feature
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Self
+from collections.abc import Sequence
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from fewmark.models.auto.features import OWN, Features
 from fewmark.models.auto.hyperparameters import Hyperparameters
 from fewmark.models.auto.leave_out import beyond
 from fewmark.models.gp.kernel import Inputs
+from fewmark.models.state import Arrays
 from fewmark.tables.arrays import FloatArray, IntArray
 from fewmark.tables.identity import numbered, rows_by_group
 
@@ -184,11 +185,11 @@ class LocalExperts:
         """How much of `worked_out` there is."""
         return sum(one.n_worked_out() for one in self.members)
 
-    def worked_out(self) -> dict[str, NDArray[Any]]:
+    def worked_out(self) -> Arrays:
         """What the experts have worked out for answers so far, as arrays."""
         return {f"expert-{i}/{name}": a for i, one in enumerate(self.members) for name, a in one.worked_out().items()}
 
-    def recall(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def recall(self, arrays: Arrays) -> None:
         """Take over what `worked_out` gave, of the same cells."""
         for number, one in enumerate(self.members):
             own = arrays_under(f"expert-{number}", arrays)
@@ -196,7 +197,7 @@ class LocalExperts:
                 one.recall(own)
 
 
-def arrays_under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def arrays_under(prefix: str, arrays: Arrays) -> Arrays:
     """The arrays whose names begin with the prefix and a slash, by the rest of their names."""
     start = f"{prefix}/"
     return {name.removeprefix(start): values for name, values in arrays.items() if name.startswith(start)}

@@ -16,7 +16,7 @@ So it is where part of a batch waits for the rest, of which a request's own late
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final, Self
+from typing import ClassVar, Final, Self
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,7 @@ from fewmark.models.auto.reconciliation import TrustChoice, agree, distrust, sel
 from fewmark.models.base import Answers, Model
 from fewmark.models.design import anchors
 from fewmark.models.gp.threads import single_threaded
+from fewmark.models.state import Arrays, State, part
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.cells import check_target
 from fewmark.tables.columns import numbers_of
@@ -171,22 +172,24 @@ class AutoModel(Model):
         """As `fewmark.models.base.JointModel.joint`."""
         return self._process().joint(X)
 
-    def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def to_state(self) -> tuple[State, Arrays]:
         state, arrays = self._process().to_state()
         if self._has_submodels():
-            state["submodels"] = {}
+            submodels: State = {}
             for name, model in self.submodels_.items():
-                state["submodels"][name], own = model.to_state()
+                submodels[name], own = model.to_state()
                 arrays |= {f"{name}/{key}": values for key, values in own.items()}
+            state["submodels"] = submodels
         return state, arrays
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, state: State, arrays: Arrays) -> Self:
         process = LatencyGP.from_state(state, arrays)
         model = cls(**process.get_params())
         model.process_, model.n_public_cells_ = process, process.n_public_cells_
-        model.known_, model.before_, found = None, {}, state.get("submodels", {})
-        model.submodels_ = {name: LatencyGP.from_state(found[name], arrays_under(name, arrays)) for name in found}
+        model.known_, model.before_ = None, {}
+        found = part(state, "submodels") if "submodels" in state else {}
+        model.submodels_ = {name: LatencyGP.from_state(part(found, name), arrays_under(name, arrays)) for name in found}
         return model
 
     @property
@@ -198,13 +201,13 @@ class AutoModel(Model):
     def n_worked_out(self) -> int:
         return sum(model.n_worked_out() for model in (self._process(), *self.submodels_.values()))
 
-    def worked_out(self) -> dict[str, NDArray[Any]]:
+    def worked_out(self) -> Arrays:
         arrays = self._process().worked_out()
         for name, model in self.submodels_.items():
             arrays |= {f"{name}/{key}": values for key, values in model.worked_out().items()}
         return arrays
 
-    def recall(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def recall(self, arrays: Arrays) -> None:
         self._process().recall(arrays)
         for name, model in self.submodels_.items():
             model.recall(arrays_under(name, arrays))

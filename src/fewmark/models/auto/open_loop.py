@@ -8,15 +8,15 @@ that were not measured in an open loop. In between cells are interpolated log-lo
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from fewmark.models.base import Answers
 from fewmark.models.baselines.loglog import LogLogInterpolation
 from fewmark.models.conformal.cross_conformal import CrossConformal
+from fewmark.models.state import Arrays, State, floats, part, table, under
 from fewmark.tables.arrays import BoolArray, FloatArray
 from fewmark.tables.columns import load_of, tidy
 from fewmark.tables.identity import deployment_columns, group_codes
@@ -66,23 +66,22 @@ class OpenLoops:
             abstained=[str(reason) for reason in reasons],
         )
 
-    def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def to_state(self) -> tuple[State, Arrays]:
         """The learned cells and the scores, as JSON values and arrays."""
         table = self.table.astype(object).where(self.table.notna(), None)
-        state: dict[str, Any] = {"table": {str(name): table[name].tolist() for name in table}}
-        arrays: dict[str, NDArray[Any]] = {"known_y": self.known_y}
+        state: State = {"table": {str(name): table[name].tolist() for name in table}}
+        arrays: Arrays = {"known_y": self.known_y}
         if self.n_cells >= MIN_CELLS:
             state["model"], own = self.model.to_state()
             arrays |= {f"model/{name}": values for name, values in own.items()}
         return state, arrays
 
-    def restore(self, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def restore(self, state: State, arrays: Arrays) -> Self:
         """Take over what `to_state` gave."""
-        self.table, self.known_y = tidy(pd.DataFrame(state["table"])), arrays["known_y"]
+        self.table, self.known_y = tidy(table(state, "table")), floats(arrays, "known_y")
         self.n_cells = len(self.table)
         if "model" in state:
-            own = {name.removeprefix("model/"): a for name, a in arrays.items() if name.startswith("model/")}
-            self.model.restore(state["model"], own)
+            self.model.restore(part(state, "model"), under(arrays, "model/"))
         return self
 
     def _beyond(self, X: pd.DataFrame) -> tuple[BoolArray, BoolArray]:

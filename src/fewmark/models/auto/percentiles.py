@@ -7,7 +7,7 @@ only the mean is known teach the mean; where no percentile is known of a deploym
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from fewmark.core.errors import ModelError
 from fewmark.core.metrics import PERCENTILE_METRICS, PERCENTS
 from fewmark.models.auto.tails import PRIOR_CELLS, Tail, known_of
 from fewmark.models.base import Answers, JointModel, Model
+from fewmark.models.state import Arrays, State, part, under
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.columns import numbers_of
 
@@ -87,21 +88,17 @@ class Percentiles:
         deviation = self.tail.deviation(X, self.place)
         return mean + self.tail.shares(X)[:, self.place], covariance + np.diag(deviation**2), noise
 
-    def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def to_state(self) -> tuple[State, Arrays]:
         """The mean's model and the tail, as JSON values and arrays."""
         mean, arrays = self.mean.to_state()
         tail, own = self.tail.to_state()
         merged = {f"mean/{name}": values for name, values in arrays.items()}
         return {"mean": mean, "tail": tail}, merged | {f"tail/{name}": values for name, values in own.items()}
 
-    def restore(self, state: dict[str, Any], arrays: dict[str, NDArray[Any]], cls: type[Model]) -> Self:
+    def restore(self, state: State, arrays: Arrays, cls: type[Model]) -> Self:
         """Take over what `to_state` gave; `cls` is the class of the mean's model."""
-
-        def under(prefix: str) -> dict[str, NDArray[Any]]:
-            return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
-
-        self.mean = cls.from_state(state["mean"], under("mean/"))
-        self.tail = Tail.from_state(state["tail"], under("tail/"))
+        self.mean = cls.from_state(part(state, "mean"), under(arrays, "mean/"))
+        self.tail = Tail.from_state(part(state, "tail"), under(arrays, "tail/"))
         return self
 
     def _factor(self, X: pd.DataFrame, confidence_level: float) -> FloatArray:

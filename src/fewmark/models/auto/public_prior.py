@@ -19,15 +19,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from fewmark.core.columns import OPTION_PREFIX
-from fewmark.facts.facts import Facts, weight_bytes
+from fewmark.facts.facts import AcceleratorFacts, Facts, ModelFacts, weight_bytes
 from fewmark.models.auto.covariance import components
+from fewmark.models.state import State, listed, part, table
 from fewmark.tables.arrays import FloatArray
 
 VERSION: Final = 1
@@ -84,7 +85,7 @@ class Prior:
         rows = np.sort(np.argsort(-score, kind="stable")[:MAX_PUBLIC_CELLS])
         return out.iloc[rows], rows
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> State:
         """JSON-ready values."""
         cells = self.cells.astype(object).where(self.cells.notna(), None)
         return {
@@ -97,7 +98,9 @@ class Prior:
         }
 
 
-def _renamed(public: Iterable[str], asked: Iterable[str], known: Callable[[str], Any]) -> dict[str, str]:
+def _renamed(
+    public: Iterable[str], asked: Iterable[str], known: Callable[[str], ModelFacts | AcceleratorFacts]
+) -> dict[str, str]:
     """For each public name the one asked for that published facts say is the same, of weights of the same precision."""
 
     def kind(name: str) -> tuple[str, float]:
@@ -126,8 +129,8 @@ def packaged_prior(latency: str) -> Prior | None:
         component.name for component in components()
     ]:
         return None
-    found = document["latencies"].get(latency)
-    return None if found is None else read(found)
+    latencies = part(document, "latencies")
+    return read(part(latencies, latency)) if latency in latencies else None
 
 
 def measured_in_public(X: pd.DataFrame, y: FloatArray, target: str) -> bool:
@@ -159,14 +162,14 @@ def public_relatives(X: pd.DataFrame, target: str) -> pd.DataFrame:
 
 
 @lru_cache(maxsize=1)
-def _document(path: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _document(path: Path) -> State:
+    document: State = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return document
 
 
-def read(found: dict[str, Any]) -> Prior:
+def read(found: State) -> Prior:
     """The prior behind `Prior.to_json`."""
     return Prior(
-        pd.DataFrame(found["cells"]), np.array(found["seconds"]), np.array(found["fold"], dtype=np.int64),
-        np.array(found["theta"]), np.array(found["log_scale"]), frozenset(found["marks"]),
+        table(found, "cells"), np.array(found["seconds"]), np.array(found["fold"], dtype=np.int64),
+        np.array(found["theta"]), np.array(found["log_scale"]), frozenset(map(str, listed(found, "marks"))),
     )  # fmt: skip

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fewmark.core.errors import ModelError
 from fewmark.facts.facts import load_facts
@@ -18,6 +17,7 @@ from fewmark.models.auto.experts import LocalExpert
 from fewmark.models.auto.features import is_whole
 from fewmark.models.auto.hyperparameters import Hyperparameters
 from fewmark.models.gp.kernel import Inputs, Kernel
+from fewmark.models.state import Arrays, State, floats, listed, part, text, whole
 
 VERSION: Final = 5
 _HINT: Final = "fit it again with this version of fewmark"
@@ -27,9 +27,9 @@ Names = dict[str, dict[str, int]]
 
 def write(
     parameters: dict[str, Any], names: Names, hypers: Sequence[Hyperparameters], experts: Sequence[LocalExpert]
-) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+) -> tuple[State, Arrays]:
     """The state of a fitted model."""
-    state = {
+    state: State = {
         "version": VERSION,
         "parameters": parameters,
         "names": names,
@@ -37,7 +37,7 @@ def write(
         "unseen": [sorted(hyper.unseen) for hyper in hypers],
         "components": [component.name for component in components()],
     }
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: Arrays = {
         "theta": np.array([hyper.theta for hyper in hypers]),
         "log_scale": np.array([hyper.log_scale for hyper in hypers]),
         "expert": np.concatenate([np.full(len(one.axes), i) for i, one in enumerate(experts)]),
@@ -58,9 +58,7 @@ def write(
     return state, arrays
 
 
-def read(
-    state: dict[str, Any], arrays: dict[str, NDArray[Any]]
-) -> tuple[dict[str, Any], Names, list[Hyperparameters], list[LocalExpert]]:
+def read(state: State, arrays: Arrays) -> tuple[dict[str, Any], Names, list[Hyperparameters], list[LocalExpert]]:
     """Parameters, names, hyperparameters and experts. Raises `ModelError` on what it does not know."""
     if not isinstance(state, dict) or state.get("version") != VERSION:
         got = state.get("version") if isinstance(state, dict) else state
@@ -68,29 +66,36 @@ def read(
     if state.get("components") != [component.name for component in components()]:
         raise ModelError("a saved auto model has another covariance than this version", hint=_HINT)
     try:
-        parameters = {**state["parameters"], "facts": tuple(state["parameters"]["facts"])}
-        names = {str(c): {str(k): int(v) for k, v in m.items()} for c, m in state["names"].items()}
-        if state["known"] != _known(parameters["facts"], names):
+        held = part(state, "parameters")
+        facts = tuple(map(str, listed(held, "facts")))
+        parameters: dict[str, Any] = {**held, "facts": facts}
+        told = part(state, "names")
+        names = {column: {name: whole(part(told, column), name) for name in part(told, column)} for column in told}
+        if state["known"] != _known(facts, names):
             raise ModelError(
                 "published facts of its models or accelerators are others than when it was fitted", hint=_HINT
             )
         kernel = Kernel(components())
         hypers = [
-            Hyperparameters(np.asarray(theta, dtype=np.float64), float(scale), frozenset(int(d) for d in unseen))
-            for theta, scale, unseen in zip(arrays["theta"], arrays["log_scale"], state["unseen"], strict=True)
+            Hyperparameters(
+                np.asarray(theta, dtype=np.float64),
+                float(scale),
+                frozenset(np.asarray(unseen, dtype=np.int64).tolist()),
+            )
+            for theta, scale, unseen in zip(arrays["theta"], arrays["log_scale"], listed(state, "unseen"), strict=True)
         ]
         if not hypers or any(hyper.theta.shape != (kernel.size,) for hyper in hypers):
             raise ValueError("hyperparameters of another size")
         experts = []
         for number in np.unique(arrays["expert"]):
             rows = np.flatnonzero(arrays["expert"] == number)
-            known_noise = arrays["known_noise"][rows] if "known_noise" in arrays else None
-            inputs = Inputs(arrays["values"][rows], arrays["codes"][rows].astype(np.int64), known_noise)
-            noise = (arrays["variance"][rows], arrays["noise"][rows])
+            known_noise = floats(arrays, "known_noise")[rows] if "known_noise" in arrays else None
+            inputs = Inputs(floats(arrays, "values")[rows], arrays["codes"][rows].astype(np.int64), known_noise)
+            noise = (floats(arrays, "variance")[rows], floats(arrays, "noise")[rows])
             experts.append(
                 LocalExpert(
-                    hypers[0], hypers[1:], inputs, arrays["residual"][rows], arrays["axes"][rows],
-                    arrays["kept"][rows], int(parameters["random_state"]), noise, whole=is_whole(parameters["target"]),
+                    hypers[0], hypers[1:], inputs, floats(arrays, "residual")[rows], floats(arrays, "axes")[rows],
+                    floats(arrays, "kept")[rows], whole(held, "random_state"), noise, whole=is_whole(text(held, "target")),
                 )
             )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:

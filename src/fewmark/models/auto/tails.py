@@ -16,13 +16,13 @@ deployments where it is not.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from fewmark.core.metrics import PERCENTILE_METRICS, PERCENTS
+from fewmark.models.state import Arrays, State, floats, table, text
 from fewmark.tables.arrays import BoolArray, FloatArray, IntArray
 from fewmark.tables.cells import read_cells
 from fewmark.tables.columns import numbers_of, tidy
@@ -110,18 +110,18 @@ class Tail:
         codes, n = cell_codes(both), len(self.table)
         return np.isin(codes[n:], codes[:n][np.isfinite(self.offset) | np.isfinite(self.spread)])
 
-    def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def to_state(self) -> tuple[State, Arrays]:
         """The tail as JSON values and arrays."""
         table = self.table.astype(object).where(self.table.notna(), None)
-        state = {"base": self.base, "table": {str(name): table[name].tolist() for name in table}}
-        arrays = {"offset": self.offset, "spread": self.spread, "levels": self.levels, "sd": self.sd}
+        state: State = {"base": self.base, "table": {str(name): table[name].tolist() for name in table}}
+        arrays: Arrays = {"offset": self.offset, "spread": self.spread, "levels": self.levels, "sd": self.sd}
         return state, arrays
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, state: State, arrays: Arrays) -> Self:
         """The tail behind `to_state`."""
-        table = tidy(pd.DataFrame(state["table"]))
-        return cls(state["base"], table, *(arrays[name] for name in ("offset", "spread", "levels", "sd")))
+        cells = tidy(table(state, "table"))
+        return cls(text(state, "base"), cells, *(floats(arrays, name) for name in ("offset", "spread", "levels", "sd")))
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

@@ -7,11 +7,13 @@ zeros.
 
 from __future__ import annotations
 
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 import pandas as pd
 
+from fewmark.core.json_types import Json
+from fewmark.models.state import State, columns
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.cells import read_cells
 from fewmark.tables.identity import deployment_columns
@@ -53,13 +55,13 @@ class CellEncoder:
         """Columns of the matrix, p."""
         return 4 + len(COUNTS) + sum(map(len, self.vocabulary_.values()))
 
-    def to_state(self) -> dict[str, Any]:
+    def to_state(self) -> dict[str, Json]:
         """The names, as JSON values."""
         return {"vocabulary": self.vocabulary_}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
+    def from_state(cls, state: State) -> Self:
         """The encoder behind `to_state`."""
         encoder = cls()
-        encoder.vocabulary_ = {str(name): [str(v) for v in names] for name, names in state["vocabulary"].items()}
+        encoder.vocabulary_ = {name: list(map(str, names)) for name, names in columns(state, "vocabulary").items()}
         return encoder

@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from fewmark.core.errors import ModelError
 from fewmark.models.baselines.encoding import CellEncoder
 from fewmark.models.baselines.trees import Forest
+from fewmark.models.state import Arrays, State, text, whole
 from fewmark.tables.arrays import FloatArray
 
 
@@ -39,15 +39,15 @@ class _LogTarget:
             return np.empty(0)
         return np.exp(self._answer(self.encoder_.transform(X)))
 
-    def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def to_state(self) -> tuple[State, Arrays]:
         """The encoder's names and the learner's arrays."""
-        state = {"target": self.target, "random_state": self.random_state, **self.encoder_.to_state()}
+        state: State = {"target": self.target, "random_state": self.random_state, **self.encoder_.to_state()}
         return state, self._arrays()
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, state: State, arrays: Arrays) -> Self:
         """The model behind `to_state`."""
-        model = cls(target=state["target"], random_state=state["random_state"])
+        model = cls(target=text(state, "target"), random_state=whole(state, "random_state"))
         model.encoder_ = CellEncoder.from_state(state)
         model.learner_ = model._restore(arrays)
         return model
@@ -58,10 +58,10 @@ class _LogTarget:
     def _answer(self, matrix: FloatArray) -> FloatArray:
         return np.asarray(self.learner_.predict(matrix), float)
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> Arrays:
         return dict(self.learner_.to_arrays())
 
-    def _restore(self, arrays: dict[str, NDArray[Any]]) -> Any:
+    def _restore(self, arrays: Arrays) -> Any:
         return Forest.from_arrays(arrays, n_features=self.encoder_.n_features)
 
 
@@ -100,10 +100,10 @@ class LinearBaseline(_LogTarget):
     def _answer(self, matrix: FloatArray) -> FloatArray:
         return np.asarray(np.c_[np.ones(len(matrix)), matrix] @ self.learner_, float)
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> Arrays:
         return {"coefficients": self.learner_}
 
-    def _restore(self, arrays: dict[str, NDArray[Any]]) -> Any:
+    def _restore(self, arrays: Arrays) -> Any:
         if arrays["coefficients"].shape != (1 + self.encoder_.n_features,):
             raise ModelError("the coefficients do not fit the columns", got=arrays["coefficients"].shape)
         return arrays["coefficients"]

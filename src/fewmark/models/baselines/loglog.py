@@ -9,12 +9,13 @@ loads. One point gives a constant.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fewmark.models.state import Arrays, State, floats, table, text, whole
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.cells import read_cells
 from fewmark.tables.columns import tidy
@@ -74,10 +75,10 @@ class LogLogInterpolation:
                 out[asked - n] = np.exp(_interpolate(length, load, self.log_y_, own, asked))
         return out
 
-    def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def to_state(self) -> tuple[State, Arrays]:
         """The learned cells."""
         table = self.table_.astype(object).where(self.table_.notna(), None)
-        state = {
+        state: State = {
             "target": self.target,
             "random_state": self.random_state,
             "table": {str(name): table[name].tolist() for name in table},
@@ -85,11 +86,11 @@ class LogLogInterpolation:
         return state, {"log_y": self.log_y_}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, state: State, arrays: Arrays) -> Self:
         """The model behind `to_state`."""
-        model = cls(target=state["target"], random_state=state["random_state"])
-        model.table_ = tidy(pd.DataFrame(state["table"]))
-        model.log_y_ = arrays["log_y"]
+        model = cls(target=text(state, "target"), random_state=whole(state, "random_state"))
+        model.table_ = tidy(table(state, "table"))
+        model.log_y_ = floats(arrays, "log_y")
         return model
 
 

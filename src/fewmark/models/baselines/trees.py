@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewmark.core.errors import ModelError
+from fewmark.models.state import Arrays, floats
 from fewmark.tables.arrays import FloatArray
 
 _FIELDS = ("roots", "left", "right", "feature", "threshold", "value")
@@ -98,15 +99,23 @@ class Forest:
             total += self.value[node]
         return self.base + self.scale * total
 
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
+    def to_arrays(self) -> Arrays:
         """The arrays by name."""
         return {name: getattr(self, name) for name in _FIELDS} | {"base_scale": np.array([self.base, self.scale])}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, NDArray[Any]], *, n_features: int) -> Self:
+    def from_arrays(cls, arrays: Arrays, *, n_features: int) -> Self:
         """The forest behind `to_arrays`. Raises `ModelError` if its links do not stay inside or run in a circle."""
+        base, scale = floats(arrays, "base_scale")
         forest = cls(
-            **{name: arrays[name] for name in _FIELDS}, base=arrays["base_scale"][0], scale=arrays["base_scale"][1]
+            roots=arrays["roots"].astype(np.int32, copy=False),
+            left=arrays["left"].astype(np.int32, copy=False),
+            right=arrays["right"].astype(np.int32, copy=False),
+            feature=arrays["feature"].astype(np.int32, copy=False),
+            threshold=floats(arrays, "threshold"),
+            value=floats(arrays, "value"),
+            base=base,
+            scale=scale,
         )
         n = len(forest.value)
         inner = np.flatnonzero(forest.feature >= 0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar, Final, Protocol, Self
+from typing import ClassVar, Final, Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,8 @@ from fewmark.models.base import Model
 from fewmark.models.conformal.splitters import folds, rounds, unseen_accelerators
 from fewmark.models.conformal.support import Domain, Support
 from fewmark.models.design import anchors
-from fewmark.tables.arrays import FloatArray, IntArray
+from fewmark.models.state import Arrays, State, floats, part, table, under, whole
+from fewmark.tables.arrays import AnyArray, FloatArray, IntArray
 from fewmark.tables.cells import read_cells
 from fewmark.tables.columns import tidy
 from fewmark.tables.repeats import median_of_repeats
@@ -51,11 +52,11 @@ class PointModel(Protocol):
     def predict(self, X: pd.DataFrame) -> FloatArray:
         """Values of shape (n,); NaN where there is no answer."""
 
-    def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def to_state(self) -> tuple[State, Arrays]:
         """The fitted model as JSON values and arrays."""
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, state: State, arrays: Arrays) -> Self:
         """The fitted model behind `to_state`."""
 
 
@@ -167,32 +168,31 @@ class CrossConformal(Model):
     def design(self, X: pd.DataFrame, n_cells: int) -> IntArray:
         return anchors(X, n_cells)
 
-    def to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def to_state(self) -> tuple[State, Arrays]:
         state, arrays = self._fitted().to_state()
         table = self.support_.table.astype(object).where(self.support_.table.notna(), None)
-        own = {
+        own: State = {
             "target": self.target,
             "random_state": self.random_state,
             "n_folds": self.n_folds,
             "support": {str(name): table[name].tolist() for name in table},
             "point": state,
         }
-        scores: dict[str, NDArray[Any]] = {"residuals": self.residuals_, "situations": self.situations_}
+        scores: Arrays = {"residuals": self.residuals_, "situations": self.situations_}
         return own, {**scores, **{f"point/{name}": values for name, values in arrays.items()}}
 
-    def restore(self, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def restore(self, state: State, arrays: Arrays) -> Self:
         """Take over what `to_state` gave."""
-        self.random_state, self.n_folds = int(state["random_state"]), int(state["n_folds"])
-        self.support_ = Support(tidy(pd.DataFrame(state["support"])))
-        self.residuals_, self.situations_ = arrays["residuals"], arrays["situations"]
+        self.random_state, self.n_folds = whole(state, "random_state"), whole(state, "n_folds")
+        self.support_ = Support(tidy(table(state, "support")))
+        self.residuals_, self.situations_ = floats(arrays, "residuals"), floats(arrays, "situations")
         if self.situations_.shape != (len(self.residuals_), 3):
             raise ModelError(f"the saved {self.name} is damaged", got=f"situations of shape {self.situations_.shape}")
-        inner = {name.removeprefix("point/"): a for name, a in arrays.items() if name.startswith("point/")}
-        self.point_ = self.point.from_state(state["point"], inner)
+        self.point_ = self.point.from_state(part(state, "point"), under(arrays, "point/"))
         return self
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, state: State, arrays: Arrays) -> Self:
         raise ModelError("a conformal model is restored by its name in the registry")
 
     def _new(self) -> PointModel:
@@ -251,7 +251,7 @@ def quantile(scores: FloatArray, confidence_level: float) -> float:
     return float(np.partition(scores, rank - 1)[rank - 1]) if rank <= len(scores) else math.inf
 
 
-def weighted_median(values: FloatArray, weights: NDArray[Any]) -> float:
+def weighted_median(values: FloatArray, weights: AnyArray) -> float:
     """The value below which half of the weight lies."""
     order = np.argsort(values)
     total = np.cumsum(weights[order])

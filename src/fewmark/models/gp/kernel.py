@@ -19,11 +19,10 @@ additive multi-task structure as in Duvenaud (2014), chapter 2.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from fewmark.tables.arrays import FloatArray, IntArray
+from fewmark.tables.arrays import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.values)
 
-    def take(self, index: Any) -> Inputs:
+    def take(self, index: IntArray | BoolArray | slice) -> Inputs:
         """The cells at these positions."""
         return Inputs(
             self.values[index], self.codes[index], None if self.known_noise is None else self.known_noise[index]
@@ -140,13 +139,13 @@ class Pairs:
         lower_i, lower_j = np.tril_indices(self.n)
         self._flat = lower_i * self.n + lower_j
         self._count = np.where(lower_i == lower_j, 1.0, 2.0)  # how often a pair stands in the matrix
-        self._components: list[tuple[Any, FloatArray]] = []
+        self._components: list[tuple[IntArray | slice, FloatArray]] = []
         for component in kernel.components:
             keep = np.ones(len(lower_i), dtype=bool)
             for column in component.mask:
                 codes = inputs.codes[:, column]
                 keep &= codes[lower_i] == codes[lower_j]
-            where: Any = slice(None) if not component.mask else np.flatnonzero(keep)
+            where: IntArray | slice = slice(None) if not component.mask else np.flatnonzero(keep)
             i, j = lower_i[where], lower_j[where]
             table = np.empty((len(component.columns), len(i)))
             for row, column in enumerate(component.columns):

@@ -28,7 +28,7 @@ import importlib
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -37,6 +37,7 @@ from numpy.typing import ArrayLike, NDArray
 from fewmark.core.errors import InputError, ModelError
 from fewmark.models.ala.annealing.log import AnnealingLog, join
 from fewmark.models.ala.annealing.subsets import Evaluation, Scorer, SubsetSpace
+from fewmark.models.ala.parameters import Learner
 from fewmark.tables.arrays import BoolArray
 
 STATES: Final = ("current", "best")
@@ -77,7 +78,7 @@ def anneal(
     n_jobs: int | None = None,
     backend: str | None = None,
     scoring: str | Scorer = "median_ape",
-    learner: Any = None,
+    learner: Learner | None = None,
     fitting: str = "optimum",
 ) -> AnnealingLog:
     """Walk through the training subsets of a dataset and log every one tried. Source: ALA, Algorithm 6.

@@ -18,15 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fewmark.core.errors import InputError
+from fewmark.core.json_types import Json
 from fewmark.models.ala.batched_trees import MAX_POINTS, boost, distinct_orders
 from fewmark.models.ala.curve import SaturationFits, fit_saturation, group_rows, saturation
-from fewmark.models.ala.parameters import fit_learner, pair_features
+from fewmark.models.ala.parameters import Learner, fit_learner, pair_features
 from fewmark.models.ala.validation import AlaInputError, check_positive
 from fewmark.tables.arrays import BoolArray, FloatArray
 
@@ -69,7 +70,7 @@ def find_scorer(scoring: str | Scorer) -> Scorer:
 class _Loss:
     function: Callable[..., float]
     sign: int
-    options: dict[str, Any]
+    options: dict[str, Json]
 
     def __call__(self, y_true: FloatArray, y_pred: FloatArray) -> float:
         return float(-self.sign * self.function(y_true, y_pred, **self.options))
@@ -124,7 +125,7 @@ class SubsetSpace:
         deployment: NDArray[np.intp] | None = None,
         *,
         scoring: str | Scorer = "median_ape",
-        learner: Any = None,
+        learner: Learner | None = None,
         fitting: str = "optimum",
     ) -> None:
         X, y = np.asarray(X, dtype=float), np.asarray(y, dtype=float)
