@@ -5,12 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from fewmark.core import Advice, Case, Measurement
+from fewmark.core.json_types import Json
 from fewmark.evaluation.meta_metrics import Account, PlanCost
 from fewmark.planning.belief import Forecast
 from fewmark.planning.space import Space
@@ -35,7 +36,7 @@ class Step:
     next_cost_s: float | None
     next_error: float | None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """JSON-ready."""
         return asdict(self)
 
@@ -62,7 +63,7 @@ class LedgerEntry:
         """Whether the measured value lies in the interval."""
         return self.low <= self.measured <= self.high
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """JSON-ready."""
         return {"case_id": self.case.case_id, **{k: v for k, v in asdict(self).items() if k != "case"}, "ape": self.ape}
 
@@ -98,7 +99,7 @@ class Campaign:
         """Whether it did what was asked: the error reached, or the budget used to some purpose."""
         return not any(advice.code in ("nothing-known", "not-reached", "stalled") for advice in self.advice)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """JSON-ready."""
         return {
             "target": self.target,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -122,5 +122,5 @@ def _show(result: Compared) -> None:
     click.echo(result.words)
 
 
-def _values(values: tuple[Any, ...]) -> str:
+def _values(values: tuple[object, ...]) -> str:
     return ", ".join("unknown" if value is None else str(value) for value in values)

@@ -14,7 +14,7 @@ class Table:
 
     title: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
+    rows: tuple[tuple[object, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Series:
     """One series of a chart. `low` and `high`, where given, are the ends of an interval for each point."""
 
     name: str
-    x: tuple[Any, ...]
+    x: tuple[object, ...]
     y: tuple[float | None, ...]
     low: tuple[float | None, ...] = ()
     high: tuple[float | None, ...] = ()

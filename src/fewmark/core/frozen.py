@@ -10,6 +10,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from fewmark.core.errors import InputError
+from fewmark.core.json_types import JsonObject
 
 _SCALARS = (str, int, float)  # asked first: asking a scalar whether it is a Mapping is slow
 
@@ -19,7 +20,7 @@ class FrozenMap(Mapping[str, Any]):
 
     __slots__ = ("_hash", "_items")
 
-    def __init__(self, items: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, items: JsonObject | None = None) -> None:
         frozen = {str(key): freeze(value) for key, value in sorted((items or {}).items())}
         object.__setattr__(self, "_items", frozen)
         object.__setattr__(self, "_hash", hash(canonical_json(thaw(frozen))))
@@ -49,7 +50,7 @@ class FrozenMap(Mapping[str, Any]):
         return (FrozenMap, (thaw(self),))
 
 
-def freeze(value: Any) -> Any:
+def freeze(value: object) -> Any:
     """A deeply immutable copy of a JSON value: mappings to `FrozenMap`, lists to tuples.
 
     Raises
@@ -72,7 +73,7 @@ def freeze(value: Any) -> Any:
     raise InputError("an option must be a JSON value", got=value, hint="use strings, numbers, lists or mappings")
 
 
-def as_number(value: Any) -> int | float | None:
+def as_number(value: object) -> int | float | None:
     """The finite int or float behind a number of any kind, NumPy's scalars included; None for what is none."""
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         value = value.item()
@@ -85,7 +86,7 @@ def as_number(value: Any) -> int | float | None:
         return None
 
 
-def thaw(value: Any) -> Any:
+def thaw(value: object) -> Any:
     """The plain JSON value (dict, list) behind a frozen one."""
     if value is None or isinstance(value, _SCALARS):
         return value
@@ -96,17 +97,17 @@ def thaw(value: Any) -> Any:
     return value
 
 
-def canonical_json(value: Any) -> str:
+def canonical_json(value: object) -> str:
     """JSON with sorted keys, no spaces, and integral floats written as integers."""
     return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def content_hash(value: Any, length: int = 24) -> str:
+def content_hash(value: object, length: int = 24) -> str:
     """The first `length` hex digits of the SHA-256 of the canonical JSON; unknown (None, empty) keys do not count."""
     return hashlib.sha256(canonical_json(_without_unknown(value)).encode("ascii")).hexdigest()[:length]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if value is None or isinstance(value, _SCALARS):
@@ -118,7 +119,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _without_unknown(value: Any) -> Any:
+def _without_unknown(value: object) -> Any:
     if value is None or isinstance(value, _SCALARS):
         return value
     if isinstance(value, Mapping):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from fewmark.core.errors import InputError
 from fewmark.core.frozen import as_number
-
-if TYPE_CHECKING:
-    pass
+from fewmark.core.json_types import Json
 
 PROJECTION_COLUMNS: Final = (
     "projection_rule",
@@ -54,7 +52,7 @@ class Projection:
         if any(as_number(value) is None for value in (*self.e2e_latency_s, *(end for end in ends if end is not None))):
             raise InputError("a projection's latencies are finite numbers", got=(*self.e2e_latency_s, *ends))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """The known fields, JSON-ready."""
         data = {item.name: getattr(self, item.name) for item in fields(self)}
         data["e2e_latency_s"] = list(self.e2e_latency_s)
@@ -69,16 +67,25 @@ class Projection:
             raise InputError("not a projection", got=data, hint=str(error)) from None
 
     @classmethod
-    def of_columns(cls, cells: dict[str, Any], e2e_latency_s: float | None) -> Projection | None:
+    def of_columns(cls, cells: dict[str, Json], e2e_latency_s: float | None) -> Projection | None:
         """What `columns` told of the projection to this latency, taken out of the cells; None if they tell of none."""
-        told = [cells.pop(name, None) for name in PROJECTION_COLUMNS]
-        rule, generated, low_s, high_s, level = told
+        rule, *told = [cells.pop(name, None) for name in PROJECTION_COLUMNS]
+        generated, low_s, high_s, level = map(_float, told)
         if e2e_latency_s is None or rule is None or generated is None:
             return None
-        return cls(str(rule), int(generated), (e2e_latency_s,), low_s, high_s, 0.9 if level is None else float(level))
+        return cls(str(rule), int(generated), (e2e_latency_s,), low_s, high_s, 0.9 if level is None else level)
 
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> dict[str, Json]:
         """What the canonical table says of it, by `PROJECTION_COLUMNS`."""
         values = (self.rule, self.generated_tokens, self.low_s, self.high_s, self.confidence_level)
         known = zip(PROJECTION_COLUMNS, values, strict=True)
         return {name: value for name, value in known if value is not None}
+
+
+def _float(value: Json) -> float | None:
+    if value is None:
+        return None
+    found = as_number(value)
+    if found is None:
+        raise InputError("a projection's columns are finite numbers", got=value)
+    return found

@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from fewmark.core.errors import InputError
+from fewmark.core.json_types import Json
 from fewmark.core.metrics import PERCENTILE_METRICS, PERCENTS, tpot_s
 
 MAX_REQUESTS: Final = 10_000
@@ -90,7 +91,7 @@ class Requests:
         kept = {name: tuple(values[::step]) for name, values in columns.items()}
         return cls(**kept, gaps=gap_bins(gaps), n_all=n if step > 1 else None)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """The known fields, JSON-ready."""
         data = {name: list(getattr(self, name)) for name in _COLUMNS}
         data["gaps"] = [list(pair) for pair in self.gaps]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from typing import Any, Final
+from typing import Final
 
 from fewmark.core.columns import COUNT_COLUMNS, OPTIONAL_COLUMNS, SERVING_COLUMNS
+from fewmark.core.json_types import Json
 from fewmark.core.samples import Sample
 from fewmark.core.values import RUN_PROVENANCES, Measurement
 
@@ -13,13 +14,13 @@ STATISTIC_COLUMNS: Final = (*SERVING_COLUMNS, *COUNT_COLUMNS)
 _NUMERIC: Final = frozenset(STATISTIC_COLUMNS)
 
 
-def serving_columns(measurement: Measurement) -> dict[str, Any]:
+def serving_columns(measurement: Measurement) -> dict[str, Json]:
     """The known ones of `OPTIONAL_COLUMNS`: medians over the samples, of counts the sums; words as they are.
 
     What was measured here says by itself whether its metrics are means over requests or medians over repeats. Where
     requests were too few for a percentile, the note says that it is a bound.
     """
-    out: dict[str, Any] = {}
+    out: dict[str, Json] = {}
     served = [sample for sample in measurement.samples if sample.statistics or sample.requests is not None]
     found = [sample.known() for sample in served]
     for name in STATISTIC_COLUMNS if served else ():
@@ -34,7 +35,7 @@ def serving_columns(measurement: Measurement) -> dict[str, Any]:
         out["statistic"] = measurement.statistic
     elif measurement.provenance in RUN_PROVENANCES and measurement.samples:
         out["statistic"] = "mean" if served else "median"
-    notes = [out["note"]] if "note" in out else []
+    notes = [str(out["note"])] if "note" in out else []
     notes += [note for note in dict.fromkeys(map(_bounds, served)) if note and note not in "; ".join(notes)]
     if notes:
         out["note"] = "; ".join(notes)

@@ -90,7 +90,7 @@ def is_secret_name(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
 
 
-def masked(value: Any) -> Any:
+def masked(value: object) -> Any:
     """A JSON value with secrets masked: texts that look like one, and what stands under a name that says so."""
     if isinstance(value, str):
         return without_secrets(value)

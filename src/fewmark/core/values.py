@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from fewmark.core.columns import LOAD_COLUMNS, STATISTICS
 from fewmark.core.errors import InputError
 from fewmark.core.frozen import FrozenMap, as_number, content_hash, thaw
+from fewmark.core.json_types import Json
 from fewmark.core.metrics import derive_metrics
 from fewmark.core.projection import Projection
 from fewmark.core.samples import Sample, number
@@ -78,7 +79,7 @@ class Deployment:
         if not isinstance(self.engine_options, FrozenMap):
             object.__setattr__(self, "engine_options", FrozenMap(self.engine_options))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """The known fields as a plain dictionary."""
         return _known_fields(self)
 
@@ -137,7 +138,7 @@ class Workload:
         if not isinstance(self.options, FrozenMap):
             object.__setattr__(self, "options", FrozenMap(self.options))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """The known fields as a plain dictionary."""
         return _known_fields(self)
 
@@ -190,7 +191,7 @@ class Case:
         """A content hash (24 hex digits), stable across processes and versions."""
         return content_hash(self.to_dict())
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """The known fields as a plain dictionary."""
         return {"deployment": self.deployment.to_dict(), "workload": self.workload.to_dict()}
 
@@ -220,7 +221,7 @@ class Cost:
                     raise InputError(f"{name} must not be negative", got=value)
                 object.__setattr__(self, name, value)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """The known fields as a plain dictionary."""
         return _known_fields(self)
 
@@ -280,7 +281,7 @@ class Measurement:
         """A content hash over everything that was recorded."""
         return content_hash(self.to_dict(), 32)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """The known fields as a plain dictionary, JSON-ready."""
         return {
             key: value
@@ -375,7 +376,7 @@ class Prediction:
             raise InputError("confidence_level must lie between 0 and 1", got=self.confidence_level)
 
 
-def _known_fields(value: Any) -> dict[str, Any]:
+def _known_fields(value: Any) -> dict[str, Json]:
     out = {}
     for name in _field_names(value.__class__):
         content = getattr(value, name)

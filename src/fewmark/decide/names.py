@@ -70,7 +70,7 @@ def _deployment(row: dict[Any, Any], named: list[str], but: list[str], others: l
     return f"{head} [{detail}]" if head and detail else head or detail
 
 
-def _said(name: str, value: Any) -> str:
+def _said(name: str, value: object) -> str:
     return _text(value) if name in _SPOKEN and not _unknown(value) else f"{_bare(name)} {_text(value)}"
 
 
@@ -78,11 +78,11 @@ def _bare(name: str) -> str:
     return name.removeprefix(OPTION_PREFIX).removeprefix(WORKLOAD_PREFIX)
 
 
-def _unknown(value: Any) -> bool:
+def _unknown(value: object) -> bool:
     return value is None or (isinstance(value, float) and pd.isna(value)) or value is pd.NA
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if _unknown(value):
         return "unknown"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -14,13 +14,14 @@ accelerators:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fewmark.core.errors import MALFORMED, InputError
 from fewmark.core.files import read_text
+from fewmark.core.json_types import Json
 from fewmark.facts.names import words
 
 MAX_PER_HOUR: Final = 10_000  # of one accelerator: dearer than this is a slip of the pen in any currency of today
@@ -103,6 +104,6 @@ def load_prices(path: str | Path) -> Prices:
         raise InputError("the price file is wrong\n  " + "\n  ".join(problems), got=str(path), hint=_HINT) from None
 
 
-def price_schema() -> dict[str, Any]:
+def price_schema() -> dict[str, Json]:
     """The JSON Schema of a price file."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Prices.model_json_schema()

@@ -6,11 +6,11 @@ process, is loaded once for a deployment, and then runs workload after workload.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from fewmark.core import Deployment, Sample, Status, Workload
+from fewmark.core.json_types import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give everything back. Called once, also after a failed `load`."""
 
-    def environment(self) -> Mapping[str, Any]:
+    def environment(self) -> JsonObject:
         """Facts about what was loaded: versions, device, threads, data type. JSON values."""
 
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from fewmark.core.json_types import Json
 from fewmark.engines.base import Availability
 from fewmark.engines.checkpoints.source import unsupported
 from fewmark.engines.environments.recipe import Recipe
@@ -96,13 +97,15 @@ class DeepSpeedEngine(TransformersEngine):
             torch.distributed.destroy_process_group()
 
 
-def zero_settings(weights: str, dtype: str, folder: str | None, *, buffer: int, pinned: bool = False) -> dict[str, Any]:
+def zero_settings(
+    weights: str, dtype: str, folder: str | None, *, buffer: int, pinned: bool = False
+) -> dict[str, Json]:
     """DeepSpeed's configuration of ZeRO stage 3 for inference; `buffer` in parameters, at least the largest tensor."""
-    offload: dict[str, Any] = {"device": "cpu", "pin_memory": pinned}
+    offload: dict[str, Json] = {"device": "cpu", "pin_memory": pinned}
     if weights == "disk":
         offload = {"device": "nvme", "nvme_path": folder, "buffer_count": 5, "buffer_size": buffer}
         offload["pin_memory"] = pinned
-    settings: dict[str, Any] = {
+    settings: dict[str, Json] = {
         "zero_optimization": {
             "stage": 3,
             "offload_param": offload,

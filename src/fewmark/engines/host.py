@@ -7,15 +7,15 @@ import platform
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
+from fewmark.core.json_types import Json
 from fewmark.engines.doctor import examine
 
 CGROUP = Path("/sys/fs/cgroup")
 UNLIMITED = 2**60  # how version 1 of cgroups writes "no limit": a number near 2**63
 
 
-def host_facts() -> dict[str, Any]:
+def host_facts() -> dict[str, Json]:
     """The machine now: JSON values, memory in bytes, the unknown left out; ``doctor`` holds what the checks found."""
     memory = _memory()
     facts = {
@@ -76,10 +76,10 @@ class CpuWatch:
         self._began = time.perf_counter()
         self._busy, self._own = _busy_cpu_s(), _own_cpu_s()
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Json]:
         """``load_average_1m`` and ``other_cpus_busy`` (a mean number of CPUs), where they can be known."""
         elapsed, busy = time.perf_counter() - self._began, _busy_cpu_s()
-        facts: dict[str, Any] = {}
+        facts: dict[str, Json] = {}
         if (load := _load_average()) is not None:
             facts["load_average_1m"] = load
         if busy is not None and self._busy is not None and elapsed > 0.1:  # the counters tick every 10 ms

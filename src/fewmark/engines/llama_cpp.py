@@ -29,14 +29,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from fewmark.core import Deployment, Sample, Status, Workload
 from fewmark.core.frozen import thaw
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.engines.base import Availability, CaseFailure
 from fewmark.engines.checkpoints.gguf import ARCHITECTURES, TYPES, write_random
 from fewmark.engines.checkpoints.source import check_single, check_workload, model_source, unsupported, whole
@@ -85,7 +85,7 @@ class LlamaCppEngine:
         self._folder: Path | None = None
         self._port = self._slots = self._length = 0
         self._vocabulary = 32000
-        self._facts: dict[str, Any] = {}
+        self._facts: dict[str, Json] = {}
 
     @classmethod
     def probe(cls) -> Availability:
@@ -172,11 +172,11 @@ class LlamaCppEngine:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def environment(self) -> Mapping[str, Any]:
+    def environment(self) -> JsonObject:
         """Version, precision, threads, slots."""
         return {key: value for key, value in self._facts.items() if value is not None}
 
-    def _prepare(self, deployment: Deployment, options: Mapping[str, Any]) -> int | None:
+    def _prepare(self, deployment: Deployment, options: JsonObject) -> int | None:
         """Make the model's file ready; the model's context, where it is known."""
         assert self._folder is not None
         self._facts = {"engine_version": self.probe().version, "threads": options.get("threads")}
@@ -207,7 +207,7 @@ class LlamaCppEngine:
         self._facts |= {"weights": "random", "parameters": parameters, "dtype": precision, "device": "cpu"}
         return int(source.fields.get("max_position_embeddings", 4096))
 
-    def _start(self, options: Mapping[str, Any]) -> None:
+    def _start(self, options: JsonObject) -> None:
         program = _program()
         assert program is not None and self._folder is not None
         with socket.socket() as free:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +35,7 @@ from fewmark.core.columns import (
 from fewmark.core.errors import MALFORMED
 from fewmark.core.files import MAX_TABLE_BYTES, require_regular
 from fewmark.core.frozen import FrozenMap, thaw
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.engines.base import Availability, CaseFailure
 
 Row = dict[str, Any]
@@ -47,7 +48,7 @@ class ReplayEngine:
 
     def __init__(self) -> None:
         self._cells: dict[tuple[Any, ...], list[Row]] = {}
-        self._facts: dict[str, Any] = {}
+        self._facts: dict[str, Json] = {}
 
     @classmethod
     def probe(cls) -> Availability:
@@ -109,7 +110,7 @@ class ReplayEngine:
         """Forget the table."""
         self._cells = {}
 
-    def environment(self) -> Mapping[str, Any]:
+    def environment(self) -> JsonObject:
         """The table, and the deployment that it was recorded on."""
         return dict(self._facts)
 
@@ -185,7 +186,7 @@ def _identity(row: Row) -> tuple[tuple[str, Any], ...]:
     return tuple((name, row[name]) for name in sorted(names))
 
 
-def _cell(row: Mapping[str, Any]) -> tuple[Any, ...]:
+def _cell(row: JsonObject) -> tuple[Any, ...]:
     further = sorted((name, str(value)) for name, value in row.items() if name.startswith(WORKLOAD_PREFIX))
     return (*(row.get(name) for name in WORKLOAD_COLUMNS), *further)
 

@@ -21,13 +21,14 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from fewmark.core import Deployment, Sample, Status, Workload
 from fewmark.core.frozen import thaw
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.engines.base import Availability, CaseFailure
+from fewmark.engines.checkpoints.model_config import ModelConfig
 from fewmark.engines.checkpoints.source import check_single, check_workload, model_source, unsupported, whole
 from fewmark.engines.environments.recipe import Recipe
 from fewmark.engines.memory.refusal import require_room_to_load, require_room_to_run
@@ -67,7 +68,7 @@ class VllmEngine:
         self._known: Deployment | None = None
         self._on_cpu = True
         self._length = self._sequences = self._vocabulary = self._batches = 0
-        self._facts: dict[str, Any] = {}
+        self._facts: dict[str, Json] = {}
 
     @classmethod
     def probe(cls) -> Availability:
@@ -190,12 +191,12 @@ class VllmEngine:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def environment(self) -> Mapping[str, Any]:
+    def environment(self) -> JsonObject:
         """Versions, device, data type, limits."""
         return {key: value for key, value in self._facts.items() if value is not None}
 
 
-def kv_bytes(fields: Mapping[str, Any], itemsize: int) -> int:
+def kv_bytes(fields: ModelConfig, itemsize: int) -> int:
     """Bytes of keys and values for each token of each sequence."""
     heads = int(fields["num_attention_heads"])
     width = int(fields.get("head_dim") or fields["hidden_size"] // heads)

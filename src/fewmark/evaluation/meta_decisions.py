@@ -16,13 +16,12 @@ The definitions are fewmark's own.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
-from fewmark.tables.arrays import FloatArray
+from fewmark.core.json_types import Json
+from fewmark.tables.arrays import AnyArray, FloatArray
 
 MIN_LOADS = 3  # fewer leave nothing to decide
 
@@ -36,13 +35,13 @@ class DecisionScores:
     overspend: float | None = None
     regret: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """JSON-ready."""
         return asdict(self)
 
 
 def decision_scores(
-    group: NDArray[Any],
+    group: AnyArray,
     work: FloatArray,
     true_rate: FloatArray,
     predicted_rate: FloatArray,

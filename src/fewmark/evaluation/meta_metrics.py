@@ -18,15 +18,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from fewmark.core.columns import WORKLOAD_COLUMNS
 from fewmark.core.errors import InputError
-from fewmark.tables.arrays import FloatArray
+from fewmark.core.json_types import Json
+from fewmark.tables.arrays import AnyArray, FloatArray
 from fewmark.tables.columns import accelerator_counts
 from fewmark.tables.identity import cell_codes, deployment_codes
 
@@ -77,7 +77,7 @@ class PlanCost:
         """All parts together."""
         return self.loading_s + self.warmup_s + self.repeats_s + self.one_token_s
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """The parts and their sum, JSON-ready."""
         return {**asdict(self), "time_s": self.time_s}
 
@@ -102,7 +102,7 @@ class Accuracy:
         """1 - mean APE."""
         return None if self.mean_ape is None else 1.0 - self.mean_ape
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """Errors and accuracies, JSON-ready."""
         return {
             **asdict(self),
@@ -159,7 +159,7 @@ class Account:
         """Share of the reference's energy that is saved."""
         return _saving(self.plan.energy_j, self.reference.energy_j)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """JSON-ready."""
         return {
             "forecast": self.forecast,
@@ -235,7 +235,7 @@ def price_plan(
     )
 
 
-def accuracy(reference: FloatArray, estimate: FloatArray, kind: NDArray[Any]) -> dict[str, Accuracy]:
+def accuracy(reference: FloatArray, estimate: FloatArray, kind: AnyArray) -> dict[str, Accuracy]:
     """Errors over all cells and by kind (`KINDS`); arrays (n,); cells without an estimate or a reference are left out.
 
     Raises
@@ -257,7 +257,7 @@ def accuracy(reference: FloatArray, estimate: FloatArray, kind: NDArray[Any]) ->
     return out
 
 
-def coverage(cells: pd.DataFrame, kind: NDArray[Any]) -> Coverage:
+def coverage(cells: pd.DataFrame, kind: AnyArray) -> Coverage:
     """How much of a space has a value; `kind` (n,) is one of `KINDS`, or empty for cells without."""
     kind = np.asarray(kind, dtype=str)
     shares = {name: float(np.mean(kind == name)) if len(kind) else 0.0 for name in KINDS}

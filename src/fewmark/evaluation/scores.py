@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fewmark.core.json_types import Json
 
-def scores(details: pd.DataFrame) -> dict[str, Any]:
+
+def scores(details: pd.DataFrame) -> dict[str, Json]:
     """The scores of one model over its hidden cells.
 
     Parameters

@@ -103,7 +103,7 @@ def number_to_text(value: float) -> str:
 
 
 def to_float(value: Cell) -> float:
-    """The float behind a cell that is a number, or the text of one. Raises `TypeError` or `ValueError` if it is none."""
+    """The float behind a cell that is a number or the text of one. Raises `TypeError` or `ValueError` if it is none."""
     if not isinstance(value, (str, SupportsFloat)):
         raise TypeError(f"{type(value).__name__} is no number")
     return float(value)

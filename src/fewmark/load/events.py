@@ -13,6 +13,8 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from fewmark.core.json_types import Json
+
 try:
     from msgspec.json import decode as _msgspec_decode
 
@@ -255,7 +257,7 @@ class Answer:
             if self._keep:
                 self.chunks.append((stamp_ns, "".join(texts)))
 
-    def _read_usage(self, usage: dict[str, Any]) -> bool:
+    def _read_usage(self, usage: dict[str, Json]) -> bool:
         """Keep what the usage says; whether it tells of more tokens than the usage of an event before."""
         self.prompt_tokens = _count(usage.get("prompt_tokens"), self.prompt_tokens)
         self.completion_tokens = _count(usage.get("completion_tokens"), self.completion_tokens)

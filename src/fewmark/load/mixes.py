@@ -10,11 +10,12 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from fewmark.core.errors import InputError
+from fewmark.core.json_types import JsonObject
 from fewmark.load.lengths import FixedLength, Lengths
 from fewmark.load.traces import Trace, TraceRequest
 
@@ -57,7 +58,7 @@ class RequestSpec:
     output_tokens: int
     time_s: float | None = None
     model: str | None = None
-    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    extra_body: JsonObject = field(default_factory=dict)
     session: str | None = None
     think_s: float = 0.0
 
@@ -100,7 +101,7 @@ class RequestClass:
     turns: Lengths = _ONE
     think_s: float = 0.0
     model: str | None = None
-    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    extra_body: JsonObject = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.weight) and self.weight > 0):

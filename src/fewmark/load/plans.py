@@ -6,9 +6,10 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from fewmark.core.errors import InputError
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.load.mixes import RequestSpec
 from fewmark.load.prompts import Prompt, PromptMaker
 from fewmark.load.records import RequestPlan
@@ -45,7 +46,7 @@ class BodyOptions:
     ignore_eos: bool = True
     temperature: float | None = 0.0
     max_tokens_field: str = "max_tokens"
-    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    extra_body: JsonObject = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.route not in PATHS:
@@ -100,7 +101,7 @@ def make_plans(
 
 def encode_body(spec: RequestSpec, prompt: Prompt, options: BodyOptions) -> bytes:
     """The JSON body of a request. Raises `InputError` if it is no JSON, or token ids are to go through a chat route."""
-    body: dict[str, Any] = {"model": spec.model or options.model}
+    body: dict[str, Json] = {"model": spec.model or options.model}
     if options.route == "chat":
         body["messages"] = _messages(prompt)
     else:

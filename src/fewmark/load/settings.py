@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from fewmark.core.errors import InputError
+from fewmark.core.json_types import Json
 
 MAX_WORKERS: Final = 256
 
@@ -70,6 +71,6 @@ class LoadSettings:
         if self.transport not in ("sockets", "aiohttp"):
             raise InputError("unknown transport", got=self.transport, hint="sockets or aiohttp")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """The fields, for a worker process."""
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fewmark.core.errors import InputError
+from fewmark.core.json_types import Json
 from fewmark.evaluation.meta_metrics import Account, accuracy, coverage, price_plan
 from fewmark.planning.belief import Forecast
 from fewmark.planning.planner import Planner
@@ -36,7 +37,7 @@ class PlanAccount:
             f"{self.after.median_ape:.1%} after the plan"
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """JSON-ready."""
         names = ("median_ape", "mean_ape", "p90_ape", "median_ape_bound", "mean_ape_bound", "assurance")
         return {

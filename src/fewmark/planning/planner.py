@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from fewmark.planning.space import Space
 from fewmark.planning.strategies import State, Strategy
 from fewmark.planning.strategies.base import groups
 from fewmark.planning.surrogate import prior_belief
-from fewmark.tables.arrays import BoolArray, FloatArray
+from fewmark.tables.arrays import AnyArray, BoolArray, FloatArray
 
 COST: Final = "e2e_latency_s"
 NEAR_REPEATABILITY: Final = 0.01  # an error this close to what the machine repeats to cannot be brought down further
@@ -283,7 +283,7 @@ class Planner:
         touched = set(self.space.deployment[self.observed]) | set(self.space.deployment[self.failed])
         return touched >= set(self.space.deployment[self.open_positions()])
 
-    def estimate(self) -> tuple[FloatArray, NDArray[Any]]:
+    def estimate(self) -> tuple[FloatArray, AnyArray]:
         """The target of each cell, (n,), and where it comes from: measured, projected, predicted; empty: cannot run."""
         value = np.exp(self.belief.mean)
         silent = self.failed.copy()
@@ -294,7 +294,7 @@ class Planner:
             self._project(value, kind)
         return np.where(kind == "", np.nan, value), kind
 
-    def _project(self, value: FloatArray, kind: NDArray[Any]) -> None:
+    def _project(self, value: FloatArray, kind: AnyArray) -> None:
         """Longer generations from the one measured: TTFT (where known) and then a constant time a token; in place."""
         space = self.space
         alike = groups(space.deployment, space.octaves[:, 0], space.octaves[:, 2], space.kind)

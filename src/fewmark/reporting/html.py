@@ -97,7 +97,7 @@ def _table_view(table: Table) -> dict[str, Any]:
     }
 
 
-def _kind(values: Sequence[Any]) -> str:
+def _kind(values: Sequence[object]) -> str:
     """The class of a column's cells: numbers, short texts that stay on one line, or text."""
     if any(map(is_number, values)):
         return "number"
@@ -132,13 +132,13 @@ def _series_data(series: Series, x: Any, y: Any) -> dict[str, Any]:
     return {key: value for key, value in out.items() if value or key not in ("low", "high", "labels")}
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value if value is None or isinstance(value, int) else str(value)
 
 
-def _script_json(value: Any) -> str:
+def _script_json(value: object) -> str:
     # Inside <script>, HTML ends at "</script" and changes its rules at "<!--", whatever the JSON says.
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":

@@ -62,7 +62,7 @@ def render_csv(cards: Sequence[Card], title: str) -> str:
     return out.getvalue()
 
 
-def _inert(row: Sequence[Any]) -> list[Any]:
+def _inert(row: Sequence[object]) -> list[Any]:
     """The row with an apostrophe before each text that a spreadsheet would take for a formula."""
     return [f"'{cell}" if isinstance(cell, str) and cell[:1] in FORMULA_STARTS else cell for cell in row]
 
@@ -117,7 +117,7 @@ def _escape(text: str, *, keep_lines: bool = False) -> str:
     return escaped if keep_lines else " ".join(escaped.split())
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

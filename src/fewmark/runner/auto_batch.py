@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from fewmark.core import Case, InputError, Measurement, Status
+from fewmark.core.json_types import Json
 from fewmark.engines.memory.footprint import TIERS
 
 RULES: Final = ("throughput", "largest")
@@ -35,7 +36,7 @@ class AutoBatch:
     tried: tuple[Measurement, ...]
     reason: str
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """JSON values."""
         work = self.asked.workload
         return {

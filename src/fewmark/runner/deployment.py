@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
 from fewmark.core import Case, Deployment, EngineError, InputError, Measurement, Status
+from fewmark.core.json_types import JsonObject
 from fewmark.engines.measuring.policy import Outcome, Policy, case_seed
 from fewmark.runner.drift_check import marked, worth_checking
 from fewmark.runner.projection.truncation import Truncation, Truncator
@@ -73,7 +74,7 @@ class RunSettings:
 def measure_deployment(
     cases: Sequence[Case],
     settings: RunSettings,
-    facts: Mapping[str, Any],
+    facts: JsonObject,
     on_start: Callable[[Case], None] = lambda case: None,
 ) -> Generator[CaseResult, None, None]:
     """Measure cases of one deployment, in the order given; each result is yielded when it exists.
@@ -184,7 +185,7 @@ def worth_repeating(measurement: Measurement, settings: RunSettings) -> bool:
     return measurement.status is Status.OK and measurement.provenance == kind
 
 
-def _start(deployment: Deployment, settings: RunSettings) -> tuple[WorkerProcess, Mapping[str, Any] | Outcome]:
+def _start(deployment: Deployment, settings: RunSettings) -> tuple[WorkerProcess, JsonObject | Outcome]:
     """A worker that has loaded the deployment, or the failure that a second attempt met again."""
     for attempt in range(1, LOAD_ATTEMPTS + 1):
         worker = _new_worker(settings)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-from typing import Any
 
 from fewmark import __version__
+from fewmark.core.json_types import Json
 
 
-def run_facts() -> dict[str, Any]:
+def run_facts() -> dict[str, Json]:
     """fewmark's version, and the commit and state of the repository that the run is started in, if it is one."""
     commit = _git("rev-parse", "HEAD")
-    facts: dict[str, Any] = {"fewmark": __version__}
+    facts: dict[str, Json] = {"fewmark": __version__}
     if commit:
         facts |= {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
     return facts

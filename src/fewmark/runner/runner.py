@@ -8,9 +8,10 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol, cast
 
 from fewmark.core import Advice, Case, Deployment, Measurement, Status, content_hash
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.core.values import MEASUREMENT_PROVENANCES
 from fewmark.runner import drift_check
 from fewmark.runner.advice import run_advice
@@ -90,7 +91,7 @@ class RunReport:
         """The measurements of this run that are not ok."""
         return tuple(m for m in self.measurements if m.status is not Status.OK)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """The report as JSON values."""
         return {
             "n_cases": self.n_cases,
@@ -218,7 +219,7 @@ class Runner:
         self,
         groups: Mapping[Deployment, list[Case]],
         settings: RunSettings,
-        facts: Mapping[str, Any],
+        facts: JsonObject,
         progress: RunProgress,
         shared: SharedWork | None,
         limit: int | None,

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from fewmark.core.columns import CASE_COLUMNS, METRIC_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
+from fewmark.core.json_types import Json
 from fewmark.screening.base import Finding
 from fewmark.screening.precise import is_precise, needed_digits
 
@@ -30,7 +31,7 @@ class Copy:
     poorer: int
     richer: int
     more: tuple[str, ...]
-    changes: dict[str, Any]
+    changes: dict[str, Json]
 
 
 def copies(frame: pd.DataFrame) -> list[Copy]:
@@ -74,7 +75,7 @@ class PoorerCopy:
     def find(self, frame: pd.DataFrame) -> Iterable[Finding]:
         """Exclude the poorer rows; correct the richer ones where only the poorer knew something."""
         found = copies(frame)
-        corrected: dict[int, dict[str, Any]] = {}
+        corrected: dict[int, dict[str, Json]] = {}
         sources: dict[int, list[int]] = {}
         for copy in found:
             more = ", ".join(f"{name} {_shown(frame.at[copy.richer, name])}" for name in copy.more)
@@ -97,9 +98,9 @@ def _fit(cells: dict[int, list[Any]], known: dict[int, list[bool]], a: int, b: i
     )
 
 
-def _is_unknown(cell: Any) -> bool:
+def _is_unknown(cell: object) -> bool:
     return cell is None or cell is pd.NA or (isinstance(cell, float) and cell != cell) or cell == ""
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -94,7 +94,7 @@ def _read_columns(
     return out
 
 
-def _is_usual(value: Any) -> bool:
+def _is_usual(value: object) -> bool:
     return type(value) is float and 0.0 <= value <= MAX_SECONDS
 
 
@@ -133,7 +133,7 @@ def _add_serving(
             columns[name] = [blank if value is None else value for value in found]
 
 
-def _typed(name: str, value: Any) -> Any:
+def _typed(name: str, value: object) -> Any:
     if name in NUMERIC_COLUMNS:
         return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
     return None if value is None else str(value)
@@ -152,5 +152,5 @@ def _spread(columns: dict[str, list[Any]], mappings: Sequence[Mapping[str, Any] 
             columns[prefix + name] = [_cell(mapping.get(name)) if mapping else None for mapping in mappings]
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> Any:
     return canonical_json(value) if isinstance(value, (dict, list)) else value

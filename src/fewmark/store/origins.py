@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from fewmark.core.frozen import content_hash
+from fewmark.core.json_types import Json
 from fewmark.store import schema
 from fewmark.store.database import Database
 from fewmark.store.queries import KEYS, batched, now
@@ -32,7 +33,7 @@ def add_origins(database: Database, insert: Any, origins: Iterable[Origin]) -> N
     """Keep these; what is known of a measurement from the same content of a file already stays as it is."""
     moment = now()
     for items in batched(origins, KEYS):
-        records: dict[str, dict[str, Any]] = {}
+        records: dict[str, dict[str, Json]] = {}
         rows = []
         for item in items:
             record_id = None

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from fewmark.core import Deployment, FrozenMap, InputError
 from fewmark.core.columns import DEPLOYMENT_COLUMNS
+from fewmark.core.json_types import JsonObject
 from fewmark.store.database import Database
 from fewmark.store.rows import column_text, deployment_column, reading
 from fewmark.store.schema import deployments, environments, measurements
@@ -19,7 +20,7 @@ from fewmark.store.schema import deployments, environments, measurements
 PAGE: Final = 1_000  # rows read at once
 KEYS: Final = 500  # keys in one query; databases limit them
 
-DeploymentFilter = str | Deployment | Mapping[str, Any]
+DeploymentFilter = str | Deployment | JsonObject
 Condition = sa.ColumnElement[bool]
 _Item = TypeVar("_Item")
 
@@ -103,7 +104,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def _deployment_conditions(wanted: Mapping[str, Any]) -> Iterator[Condition]:
+def _deployment_conditions(wanted: JsonObject) -> Iterator[Condition]:
     for name, value in wanted.items():
         if name not in DEPLOYMENT_COLUMNS:
             raise InputError(

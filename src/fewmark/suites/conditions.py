@@ -9,9 +9,10 @@ from typing import Any, Final, TypeGuard
 
 from fewmark.core.columns import CASE_COLUMNS, DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
 from fewmark.core.frozen import freeze
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.core.values import Case
 
-Fields = Mapping[str, Any]
+Fields = JsonObject
 
 DERIVED_FIELDS: Final[Mapping[str, str]] = {
     "load": "batch_size, concurrency or request_rate, whichever is given",
@@ -71,7 +72,7 @@ def matching(cases: Iterable[Case], conditions: Iterable[object]) -> frozenset[s
 def case_fields(case: Case) -> Fields:
     """A case's fields by their names in a suite."""
     deployment, workload = case.deployment, case.workload
-    cell: dict[str, Any] = {name: getattr(deployment, name) for name in DEPLOYMENT_COLUMNS}
+    cell: dict[str, Json] = {name: getattr(deployment, name) for name in DEPLOYMENT_COLUMNS}
     cell |= {name: getattr(workload, name) for name in WORKLOAD_COLUMNS}
     cell |= {f"{OPTION_PREFIX}{name}": value for name, value in deployment.engine_options.items()}
     return cell | {f"{WORKLOAD_PREFIX}{name}": value for name, value in workload.options.items()}

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from fewmark.core.errors import SuiteError, malformed_as
 from fewmark.core.frozen import FrozenMap
+from fewmark.core.json_types import Json
 from fewmark.core.values import Case
 from fewmark.suites.expand import expand
 from fewmark.suites.schema import PARTS, SUITE_FILE_VERSION, SuiteFile, UnknownFieldError
@@ -97,7 +98,7 @@ def _load(path: Path, including: tuple[Path, ...], loaded: dict[Path, Suite]) ->
     resolved = path.resolve()
     cases: list[Case] = []
     auto: list[Case] = []
-    settings: dict[str, Any] = {}
+    settings: dict[str, Json] = {}
     for index, reference in enumerate(suite.include):
         try:
             target = _resolve(reference, path.parent)

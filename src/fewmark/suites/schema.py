@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 from fewmark.core.columns import CASE_COLUMNS
 from fewmark.core.errors import InputError
 from fewmark.core.frozen import FrozenMap, freeze
+from fewmark.core.json_types import Json
 from fewmark.suites.conditions import COMPARISONS, DERIVED_FIELDS, Condition, is_case_field, parse_condition
 
 SUITE_FILE_VERSION: Final = 1
@@ -289,6 +290,6 @@ PARTS: Final[Mapping[str, type[_Part]]] = {
 }
 
 
-def suite_schema() -> dict[str, Any]:
+def suite_schema() -> dict[str, Json]:
     """The JSON Schema of a suite file."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | SuiteFile.model_json_schema()

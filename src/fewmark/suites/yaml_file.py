@@ -10,6 +10,7 @@ import yaml
 
 from fewmark.core.errors import MALFORMED, InputError, SuiteError
 from fewmark.core.files import read_text
+from fewmark.core.json_types import Json
 
 KeyPath = tuple[str | int, ...]
 MAX_BYTES: Final = 1_000_000
@@ -96,7 +97,7 @@ def _build(loader: yaml.SafeLoader, node: yaml.Node, path: KeyPath, document: Do
     if isinstance(node, yaml.SequenceNode):
         return [_build(loader, item, (*path, index), document) for index, item in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
-        out: dict[str, Any] = {}
+        out: dict[str, Json] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             key = loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else None

@@ -333,7 +333,7 @@ def _words(
     return f"{verdict}: {'. '.join(parts)}."
 
 
-def _json(value: Any) -> Any:
+def _json(value: object) -> Any:
     """Plain values; unknown is null."""
     if isinstance(value, Mapping):
         return {str(key): _json(item) for key, item in value.items()}

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from scipy.stats import binom
 
 from fewmark.core import Advice, Card, Case, FewmarkError, InputError, Measurement, Prediction
 from fewmark.core.files import write_file
+from fewmark.core.json_types import Json
 from fewmark.engines.measuring.policy import Policy
 from fewmark.interop import from_measurements
 from fewmark.models.registry import make_model
@@ -68,7 +69,7 @@ class DemoResult:
         """Whether as many of the unseen cells fell inside their intervals as the intervals promise."""
         return self.n_inside >= self.enough_inside
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """The result as JSON values."""
         return {**asdict(self), "claim_holds": self.claim_holds, "speed_up": self.full_grid_s / self.measured_s}
 

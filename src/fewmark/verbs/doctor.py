@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fewmark.core import EngineError
+from fewmark.core.json_types import Json
 from fewmark.engines.doctor import BAD, Finding, examine, noise
 from fewmark.runner import Launch
 from fewmark.runner.worker.process import WorkerGoneError, WorkerProcess
@@ -19,7 +19,7 @@ class Examination:
     """What was found. `noise` holds the probe's numbers: `scatter`, `lost_fraction`, `steal_s`, `rounds`."""
 
     findings: tuple[Finding, ...]
-    noise: dict[str, Any]
+    noise: dict[str, Json]
 
     def __repr__(self) -> str:
         advised = {found.name: f" → {found.advice}" if found.advice else "" for found in self.findings}
@@ -31,7 +31,7 @@ class Examination:
         """Whether nothing is bad; what merely deserves a warning is ok."""
         return all(finding.verdict != BAD for finding in self.findings)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """JSON values."""
         return {"ok": self.ok, "findings": [found.to_dict() for found in self.findings], "noise": self.noise}
 

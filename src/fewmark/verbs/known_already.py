@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from fewmark.core import Measurement, Status
 from fewmark.core.columns import METRIC_COLUMNS
 from fewmark.core.frozen import content_hash, thaw
+from fewmark.core.json_types import Json
 from fewmark.interop.run_rows import DETAILS
 from fewmark.store import Store
 
@@ -76,7 +77,7 @@ def poorer_records(files: list[dict[int, Measurement]]) -> list[set[int]]:
 def content_of(measurement: Measurement) -> str:
     """What a record says, wherever it stands: equal for copies of one row in two files."""
     extra = {name: value for name, value in measurement.extra.items() if name not in _ASIDE}
-    said: dict[str, Any] = {
+    said: dict[str, Json] = {
         "case": measurement.case.case_id,
         "status": str(measurement.status),
         "samples": [sample.to_dict() for sample in measurement.samples],

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fewmark.core import Card, InputError, Table
+from fewmark.core.json_types import Json
 from fewmark.core.metrics import ALL_TARGETS
 from fewmark.store import Outcome, Store, open_store
 
@@ -41,7 +41,7 @@ class Ledger:
     n_predictions: int
     n_waiting: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """The ledger as JSON values."""
         return asdict(self)
 

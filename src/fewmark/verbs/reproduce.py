@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from fewmark.core.errors import InputError
 from fewmark.core.files import write_file
+from fewmark.core.json_types import Json
 from fewmark.evaluation.reproduction import Question
 
 DATASET = "llm-inference-bench"
@@ -55,7 +55,7 @@ def reproduce(
     return questions
 
 
-def summary(questions: list[Question]) -> list[dict[str, Any]]:
+def summary(questions: list[Question]) -> list[dict[str, Json]]:
     """The claims and verdicts as JSON values."""
     return [
         {

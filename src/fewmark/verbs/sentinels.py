@@ -6,12 +6,13 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from fewmark.core import Case, InputError, Measurement, Status
 from fewmark.core.columns import EXPIRED
+from fewmark.core.json_types import Json
 from fewmark.interop import from_measurements
 from fewmark.planning.sentinels import MEASURED_SD, Drift, detect_drift, sentinels
 from fewmark.planning.space import Space
@@ -49,7 +50,7 @@ class Checked:
     high: float
     expired: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """JSON-ready."""
         return asdict(self)
 

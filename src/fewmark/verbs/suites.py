@@ -11,6 +11,7 @@ from typing import Any, Final
 from fewmark.core import Advice
 from fewmark.core.files import write_file
 from fewmark.core.frozen import thaw
+from fewmark.core.json_types import Json
 from fewmark.engines import engine_names
 from fewmark.engines.checkpoints.shapes import SHAPES
 from fewmark.suites import Suite, load_suite, suite_names, suite_schema
@@ -39,7 +40,7 @@ def list_suites() -> list[Suite]:
     return [load_suite(name) for name in suite_names()]
 
 
-def describe_suite(suite: Suite) -> dict[str, Any]:
+def describe_suite(suite: Suite) -> dict[str, Json]:
     """A suite as JSON: its settings and each case with its `case_id`."""
     return {
         "name": suite.name,

@@ -9,9 +9,11 @@ from __future__ import annotations
 import random
 import struct
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
+
+from fewmark.engines.checkpoints.model_config import ModelConfig
 
 ALIGNMENT: Final = 32
 F32, F16, BF16 = 0, 1, 30  # ggml's types
@@ -23,7 +25,7 @@ BLOCK: Final = 1 << 16  # random values that are drawn; they come again in every
 UINT32, FLOAT32, STRING, ARRAY, INT32 = 4, 6, 8, 9, 5  # types of values
 
 
-def write_random(path: Path, fields: Mapping[str, Any], precision: str, *, byte_level: bool = False) -> int:
+def write_random(path: Path, fields: ModelConfig, precision: str, *, byte_level: bool = False) -> int:
     """Write a model with the dimensions of a configuration; the number of its parameters.
 
     Parameters
@@ -58,7 +60,7 @@ def write_random(path: Path, fields: Mapping[str, Any], precision: str, *, byte_
     return sum(_count(shape) for _, shape in tensors)
 
 
-def _tensors(fields: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _tensors(fields: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     hidden, heads, ffn = fields["hidden_size"], fields["num_attention_heads"], fields["intermediate_size"]
     width = fields.get("head_dim") or hidden // heads
     kv, vocabulary = (fields.get("num_key_value_heads") or heads) * width, fields["vocab_size"]
@@ -80,7 +82,7 @@ def _tensors(fields: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]
         yield "output.weight", (hidden, vocabulary)
 
 
-def _keys(fields: Mapping[str, Any], kind: int) -> Iterator[tuple[str, int, Any]]:
+def _keys(fields: ModelConfig, kind: int) -> Iterator[tuple[str, int, Any]]:
     name, heads = ARCHITECTURES[fields["model_type"]], fields["num_attention_heads"]
     width = fields.get("head_dim") or fields["hidden_size"] // heads
     yield "general.architecture", STRING, name

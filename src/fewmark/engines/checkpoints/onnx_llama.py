@@ -7,13 +7,15 @@ added), as its converter's graphs do. Logits are computed of the last position a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+
+from fewmark.core.json_types import Json
+from fewmark.engines.checkpoints.model_config import ModelConfig
 
 OPSET: Final = 21
 MICROSOFT: Final = "com.microsoft"
@@ -23,7 +25,7 @@ GRAPH: Final = "model.onnx"
 DATA: Final = "model.onnx.data"
 
 
-def write_onnx(folder: Path, fields: Mapping[str, Any], context: int) -> int:
+def write_onnx(folder: Path, fields: ModelConfig, context: int) -> int:
     """Write the model into a folder; the number of its parameters.
 
     Parameters
@@ -55,10 +57,10 @@ def write_onnx(folder: Path, fields: Mapping[str, Any], context: int) -> int:
     return made.parameters
 
 
-def write_settings(folder: Path, fields: Mapping[str, Any], context: int, threads: int | None) -> None:
+def write_settings(folder: Path, fields: ModelConfig, context: int, threads: int | None) -> None:
     """Write GenAI's configuration beside the graph."""
     heads = int(fields["num_attention_heads"])
-    session: dict[str, Any] = {"log_id": "fewmark", "provider_options": []}
+    session: dict[str, Json] = {"log_id": "fewmark", "provider_options": []}
     if threads is not None:
         session |= {"intra_op_num_threads": threads, "inter_op_num_threads": 1}
     decoder = {
@@ -97,7 +99,7 @@ def write_settings(folder: Path, fields: Mapping[str, Any], context: int, thread
 class _Graph:
     """Nodes and tensors as they are made; the tensors' values go to a file at once."""
 
-    def __init__(self, data: Any, fields: Mapping[str, Any], context: int) -> None:
+    def __init__(self, data: Any, fields: ModelConfig, context: int) -> None:
         self._data, self._fields, self._context = data, fields, context
         self.hidden, self.layers = int(fields["hidden_size"]), int(fields["num_hidden_layers"])
         self.heads = int(fields["num_attention_heads"])

@@ -7,10 +7,12 @@ configuration file says where that differs from the defaults of its type.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final, Unpack
+
+from fewmark.engines.checkpoints.model_config import ModelConfig
 
 
-def _llama(hidden: int, layers: int, heads: int, kv_heads: int, ffn: int, **rest: Any) -> dict[str, Any]:
+def _llama(hidden: int, layers: int, heads: int, kv_heads: int, ffn: int, **rest: Unpack[ModelConfig]) -> ModelConfig:
     return {
         "model_type": "llama",
         "hidden_size": hidden,
@@ -23,7 +25,7 @@ def _llama(hidden: int, layers: int, heads: int, kv_heads: int, ffn: int, **rest
     }
 
 
-def _opt(hidden: int, layers: int, heads: int) -> dict[str, Any]:
+def _opt(hidden: int, layers: int, heads: int) -> ModelConfig:
     # Zhang et al. 2022 (arXiv 2205.01068), Table 1; the feed-forward width is four times the hidden one.
     return {
         "model_type": "opt",
@@ -37,7 +39,7 @@ def _opt(hidden: int, layers: int, heads: int) -> dict[str, Any]:
     }
 
 
-SHAPES: Final[Mapping[str, Mapping[str, Any]]] = {
+SHAPES: Final[Mapping[str, ModelConfig]] = {
     "llama-tiny": _llama(256, 4, 8, 4, 688, vocab_size=4096, max_position_embeddings=4096),
     "opt-tiny": {**_opt(256, 4, 8), "vocab_size": 4096},
     "llama-2-7b": _llama(4096, 32, 32, 32, 11008, vocab_size=32000, max_position_embeddings=4096),

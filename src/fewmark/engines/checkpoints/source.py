@@ -10,12 +10,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, cast
 
 from fewmark.core import InputError, Status, Workload
 from fewmark.core.errors import MALFORMED
 from fewmark.core.files import read_text
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.engines.base import CaseFailure
+from fewmark.engines.checkpoints.model_config import ModelConfig
 from fewmark.engines.checkpoints.shapes import SHAPES
 
 MAX_CONFIG_BYTES: Final = 16 * 2**20
@@ -26,11 +28,11 @@ SINGLE: Final = frozenset({"num_nodes", "accelerators_per_node"})
 class ModelSource:
     """The fields of the configuration, and where the weights are to be read; None: they are random."""
 
-    fields: dict[str, Any]
+    fields: ModelConfig
     checkpoint: Path | None = None
 
 
-def model_source(model: str, options: Mapping[str, Any]) -> ModelSource:
+def model_source(model: str, options: JsonObject) -> ModelSource:
     """Find out what `model` is. Raises `CaseFailure` (``unsupported``) for what is none of these."""
     given, weights = options.get("config"), options.get("weights")
     if weights not in (None, "random", "checkpoint"):
@@ -39,9 +41,9 @@ def model_source(model: str, options: Mapping[str, Any]) -> ModelSource:
         raise unsupported(f"config must be a path or a mapping of fields, not {given!r}")
     path = Path(given) if isinstance(given, str) else Path(model)
     if isinstance(given, Mapping):
-        source = ModelSource({**SHAPES.get(model, {}), **given})
+        source = ModelSource(cast(ModelConfig, {**SHAPES.get(model, {}), **given}))
     elif given is None and model in SHAPES:
-        source = ModelSource(dict(SHAPES[model]))
+        source = ModelSource(SHAPES[model].copy())
     elif path.is_dir():
         has_weights = any(path.glob("*.safetensors"))
         source = ModelSource(read_config(path / "config.json"), path if has_weights and weights != "random" else None)
@@ -58,7 +60,7 @@ def model_source(model: str, options: Mapping[str, Any]) -> ModelSource:
     return source
 
 
-def check_single(options: dict[str, Any], engine: str) -> None:
+def check_single(options: dict[str, Json], engine: str) -> None:
     """Take out what suites for clusters say of nodes. Raises `CaseFailure` where it is more than one of them."""
     for name in sorted(SINGLE & set(options)):
         if (count := options.pop(name)) != 1:
@@ -81,7 +83,7 @@ def unsupported(reason: str) -> CaseFailure:
     return CaseFailure(Status.UNSUPPORTED, reason)
 
 
-def whole(options: Mapping[str, Any], name: str, default: int) -> int:
+def whole(options: JsonObject, name: str, default: int) -> int:
     """A positive whole number among the options. Raises `CaseFailure`."""
     value = options.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -89,12 +91,12 @@ def whole(options: Mapping[str, Any], name: str, default: int) -> int:
     return value
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> ModelConfig:
     """The fields of a config.json. Raises `CaseFailure` (``unsupported``) where it is none."""
     try:
-        fields = json.loads(read_text(path, max_bytes=MAX_CONFIG_BYTES, what="a config.json"))
+        fields: object = json.loads(read_text(path, max_bytes=MAX_CONFIG_BYTES, what="a config.json"))
     except (*MALFORMED, InputError) as error:
         raise unsupported(f"{path} is not a readable config.json: {error}") from None
     if not isinstance(fields, dict):
         raise unsupported(f"{path} is not a config.json: it must hold an object")
-    return fields
+    return cast(ModelConfig, fields)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from fewmark.core.json_types import JsonObject
 from fewmark.engines.doctor.finding import WARN, Finding
 
 PREFIX_CACHE_NAMES: Final = ("prefix_caching", "enable_prefix_caching", "prefix_cache", "cache_prompt")
@@ -50,7 +51,7 @@ def _on_disk(placement: object) -> bool:
     return "disk" in (placement.values() if isinstance(placement, Mapping) else (placement,))
 
 
-def _is_hot(engine: Mapping[str, Any], host: Mapping[str, Any]) -> bool:
+def _is_hot(engine: JsonObject, host: JsonObject) -> bool:
     if engine.get("page_cache") in ("dropped", "cold"):
         return False
     size, free = engine.get("weights_bytes"), host.get("memory_available_bytes")

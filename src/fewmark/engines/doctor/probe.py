@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
+from fewmark.core.json_types import Json
 from fewmark.engines.doctor.finding import BAD, OK, WARN, Finding
 from fewmark.engines.doctor.system import System
 
@@ -15,7 +17,7 @@ SCATTER, LARGE_SCATTER = 0.05, 0.25  # (90% − 10% quantile) / median of the ro
 LOST, MUCH_LOST = 0.05, 0.25  # of the wall time in which the loop did not have its CPU
 
 
-def noise(system: System | None = None, *, duration_s: float = PROBE_S) -> tuple[Finding, dict[str, Any]]:
+def noise(system: System | None = None, *, duration_s: float = PROBE_S) -> tuple[Finding, dict[str, Json]]:
     """The finding, and its numbers: `scatter`, `lost_fraction`, `steal_s` (None: unknown), `rounds`.
 
     The scatter is the distance between the 10% and the 90% quantile of the rounds' times over their median; what is
@@ -32,7 +34,7 @@ def noise(system: System | None = None, *, duration_s: float = PROBE_S) -> tuple
     wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
     after = _steal_s(system or System())
     deciles = statistics.quantiles(times, n=10)
-    facts: dict[str, Any] = {
+    facts: dict[str, Json] = {
         "rounds": len(times),
         "scatter": (deciles[-1] - deciles[0]) / statistics.median(times),
         "lost_fraction": max(0.0, 1.0 - cpu / wall),
@@ -41,7 +43,7 @@ def noise(system: System | None = None, *, duration_s: float = PROBE_S) -> tuple
     return judge(facts), facts
 
 
-def judge(facts: dict[str, Any]) -> Finding:
+def judge(facts: Mapping[str, Any]) -> Finding:
     """The verdict on the probe's numbers."""
     scatter, lost, stolen = facts["scatter"], facts["lost_fraction"], facts["steal_s"]
     seen = f"equal work scatters by {scatter:.1%}; {lost:.1%} of the time the CPU was elsewhere"

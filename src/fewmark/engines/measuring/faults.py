@@ -6,7 +6,9 @@ import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
+
+from fewmark.core.json_types import Json
 
 PROC: Final = Path("/proc")
 FLAG: Final = "page-faults"
@@ -49,7 +51,7 @@ def use_so_far(pid: int | None = None, proc: Path = PROC) -> Use | None:
     return total if found else None
 
 
-def facts(repeats: Sequence[Use]) -> dict[str, Any]:
+def facts(repeats: Sequence[Use]) -> dict[str, Json]:
     """What is kept of the repeats: ``page_faults``, ``kernel_s`` and ``cpu_s`` (the kernel's part included) of each."""
     if not repeats:
         return {}

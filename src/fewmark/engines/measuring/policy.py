@@ -36,6 +36,7 @@ from fewmark.core import (
 )
 from fewmark.core.errors import MALFORMED
 from fewmark.core.frozen import thaw
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.core.text import brief, masked, printable, without_secrets
 from fewmark.core.validity import reason_unlike
 from fewmark.core.values import MEASUREMENT_PROVENANCES
@@ -124,9 +125,9 @@ class Outcome:
     flags: list[str] = field(default_factory=list)
     error: str | None = None
     energy_j: float | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Json] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """The known fields, JSON-ready."""
         data = {item.name: getattr(self, item.name) for item in fields(self)}
         data |= {"status": str(self.status), "samples": [sample.to_dict() for sample in self.samples]}
@@ -167,7 +168,7 @@ class Outcome:
             raise InputError("what was found beside is a mapping", got=self.extra)
         self.extra = masked(thaw(FrozenMap(self.extra)))
 
-    def to_measurement(self, case: Case, *, startup_s: float | None, environment: Mapping[str, Any]) -> Measurement:
+    def to_measurement(self, case: Case, *, startup_s: float | None, environment: JsonObject) -> Measurement:
         """The measurement of `case`, as of now. `startup_s` is its share of the engine's start."""
         accelerators = case.deployment.accelerator_count or 1
         return Measurement(
@@ -286,15 +287,15 @@ def _repeat(
         outcome.flags.append("imprecise")
 
 
-def _failed(status: Any) -> Status:
+def _failed(status: object) -> Status:
     """The status of a failure; one that is none, or says ok, is a crash."""
     try:
-        return Status.CRASHED if Status(status) is Status.OK else Status(status)
+        return Status.CRASHED if Status(str(status)) is Status.OK else Status(str(status))
     except ValueError:
         return Status.CRASHED
 
 
-def _checked(sample: Any, workload: Workload) -> float:
+def _checked(sample: object, workload: Workload) -> float:
     if not isinstance(sample, Sample):
         raise CaseFailure(Status.INVALID, f"the engine gave no sample but {brief(sample)}")
     if sample.output_tokens != workload.output_tokens:

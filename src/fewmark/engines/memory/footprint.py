@@ -24,6 +24,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from fewmark.core.json_types import Json
+from fewmark.engines.checkpoints.model_config import ModelConfig
+
 TIERS: Final = ("accelerator", "cpu", "disk")  # the lowest first: nearest to the arithmetic
 MIB, GIB = 2**20, 2**30
 # Interpreter, libraries and runtime, read on CPU builds.
@@ -98,7 +101,7 @@ class Footprint:
         parts = [f"{part.name} {gib(part.n_bytes)}" for part in self.parts if part.tier == tier and part.n_bytes]
         return " + ".join(parts) + (f" = {gib(self.total(tier))}" if len(parts) > 1 else "")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """Bytes by tier and part."""
         return {
             tier: {part.name: part.n_bytes for part in self.parts if part.tier == tier}
@@ -115,7 +118,7 @@ def gib(n_bytes: float) -> str:
     return f"{n_bytes / GIB:.1f} GiB" if n_bytes >= GIB / 10 else f"{n_bytes / MIB:.1f} MiB"
 
 
-def shape_of(config: Mapping[str, Any], parameters: int | None = None) -> Shape | None:
+def shape_of(config: ModelConfig, parameters: int | None = None) -> Shape | None:
     """The shape behind a model's configuration fields; None where they do not tell.
 
     Parameters
@@ -156,7 +159,7 @@ def shape_of(config: Mapping[str, Any], parameters: int | None = None) -> Shape 
     )
 
 
-def is_tied(config: Mapping[str, Any]) -> bool:
+def is_tied(config: ModelConfig) -> bool:
     """Whether input and output embeddings are the same weights."""
     return bool(config.get("tie_word_embeddings", config.get("model_type") == "opt"))
 

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from fewmark.core.json_types import Json
+
 STATUS: Final = Path("/proc/self/status")
 CLEAR_REFS: Final = Path("/proc/self/clear_refs")
 
@@ -23,12 +25,12 @@ class PeakMemory:
         if (cuda := _cuda()) is not None:
             cuda.reset_peak_memory_stats()
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Json]:
         """``peak_memory_bytes``, ``resident_before_bytes``, ``peak_device_memory_bytes``; JSON values.
 
         Where the mark could not be reset, the peak is that of the process's life and says so.
         """
-        facts: dict[str, Any] = {}
+        facts: dict[str, Json] = {}
         if (peak := resident_bytes("VmHWM")) is not None:
             facts["peak_memory_bytes"] = peak
             if not self.reset:

@@ -32,6 +32,7 @@ from typing import Any, ClassVar, Final
 
 from fewmark.core import Deployment, Sample, Status, Workload
 from fewmark.core.frozen import thaw
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.engines.base import Availability, CaseFailure
 from fewmark.engines.checkpoints.source import check_single, unsupported
 from fewmark.engines.host import available_memory_bytes
@@ -68,7 +69,7 @@ class TransformersEngine:
 
     def __init__(self) -> None:
         self._model: Any = None
-        self._facts: dict[str, Any] = {}
+        self._facts: dict[str, Json] = {}
         self._text: Any = None
         self._device: Any = None
         self._shape: Shape | None = None
@@ -196,7 +197,7 @@ class TransformersEngine:
             self._folder = None
             keep_again()
 
-    def environment(self) -> Mapping[str, Any]:
+    def environment(self) -> JsonObject:
         """Versions, device, data type, threads, number of parameters; the page cache where weights are on disk."""
         cache = {} if self._folder is None else {"page_cache": self._folder.page_cache}
         return {key: value for key, value in (self._facts | cache).items() if value is not None}

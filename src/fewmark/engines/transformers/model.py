@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from fewmark.core.json_types import JsonObject
 from fewmark.engines.checkpoints.shapes import SHAPES
 from fewmark.engines.checkpoints.source import read_config, unsupported
 
@@ -39,7 +40,7 @@ def clock(device: Any, on_step: Callable[[], None] | None = None) -> Any:
                 torch.cuda.synchronize(device)
             return time.perf_counter()
 
-        def put(self, value: Any) -> None:
+        def put(self, value: object) -> None:
             if self.prompted:
                 self.steps.append(self.now())
                 if on_step is not None:
@@ -52,7 +53,7 @@ def clock(device: Any, on_step: Callable[[], None] | None = None) -> Any:
     return Clock()
 
 
-def resolve(model: str, options: Mapping[str, Any]) -> tuple[Any, Path | None]:
+def resolve(model: str, options: JsonObject) -> tuple[Any, Path | None]:
     """The configuration, and the checkpoint's directory where its weights are to be used."""
     from transformers import AutoConfig
 
@@ -60,13 +61,13 @@ def resolve(model: str, options: Mapping[str, Any]) -> tuple[Any, Path | None]:
     if weights not in (None, "random", "checkpoint"):
         raise unsupported(f"weights must be 'random' or 'checkpoint', not {weights!r}")
     path = Path(given) if isinstance(given, str) else Path(model)
-    fields: dict[str, Any] | None = None
+    fields: dict[str, object] | None = None
     if isinstance(given, Mapping):
         fields = {**SHAPES.get(model, {}), **given}
     elif given is None and model in SHAPES:
         fields = dict(SHAPES[model])
     elif path.is_file():
-        fields = read_config(path)
+        fields = dict(read_config(path))
     if fields is not None:
         if weights == "checkpoint":
             raise unsupported("weights 'checkpoint' needs the directory of a checkpoint as model or config")

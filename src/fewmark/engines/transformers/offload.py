@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
+from fewmark.core.json_types import Json
 from fewmark.engines.checkpoints.source import unsupported
 from fewmark.engines.memory.footprint import tiers_of
 from fewmark.engines.worker.scratch import temporary_folder
@@ -77,7 +78,7 @@ def free_disk_bytes(parent: str | None) -> int | None:
         return None
 
 
-def placed(placement: Any) -> tuple[str, str]:
+def placed(placement: object) -> tuple[str, str]:
     """The tiers of weights and cache. Raises `CaseFailure` for what no placement can be."""
     try:
         weights, cache = tiers_of(placement)
@@ -105,7 +106,7 @@ def to_disk(model: Any, folder: DiskFolder, device: Any) -> Any:
     if any(parameter.is_meta for parameter in model.parameters()):
         from accelerate.utils import offload_weight, save_offload_index
 
-        index: dict[str, Any] = {}
+        index: dict[str, Json] = {}
         draw = torch.Generator().manual_seed(0)
         for name, value in model.state_dict(keep_vars=True).items():
             # The scale keeps activations finite over many layers, also in half precision.

@@ -17,11 +17,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from fewmark.core import Case, Deployment, InputError, Measurement
 from fewmark.core.errors import MALFORMED
 from fewmark.core.files import read_text, require_regular
+from fewmark.core.json_types import Json
 from fewmark.engines.host import host_facts
 from fewmark.engines.measuring.policy import Outcome, Policy, case_seed, measure
 from fewmark.engines.measuring.spread import in_full_as_well
@@ -92,7 +93,7 @@ def _tasks(
 
 
 def _measure_deployment(
-    deployment: Deployment, tasks: list[tuple[Case, Policy]], seed: int, host: dict[str, Any]
+    deployment: Deployment, tasks: list[tuple[Case, Policy]], seed: int, host: dict[str, Json]
 ) -> Iterator[Measurement]:
     began = time.perf_counter()
     engine = ready_engine(deployment.engine)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 from dataclasses import replace
-from typing import Any
 
 from fewmark.core import Deployment, EngineError, FrozenMap, Status
 from fewmark.core.frozen import thaw
+from fewmark.core.json_types import Json
 from fewmark.core.text import brief
 from fewmark.engines.base import CaseFailure, Engine
 from fewmark.engines.memory import allocator
@@ -65,10 +65,10 @@ def _settled(deployment: Deployment) -> Deployment:
     return replace(deployment, engine_options=FrozenMap(options))
 
 
-def engine_facts(engine: Engine) -> dict[str, Any]:
+def engine_facts(engine: Engine) -> dict[str, Json]:
     """The engine's environment as JSON values; where it cannot tell, why not."""
     try:
-        facts: dict[str, Any] = {"allocator": allocator.in_force()} | thaw(FrozenMap(engine.environment()))
+        facts: dict[str, Json] = {"allocator": allocator.in_force()} | thaw(FrozenMap(engine.environment()))
     except Exception as error:  # facts that cannot be told are no reason not to measure
         return {"unknown": f"{type(error).__name__}: {error}"}
     return facts

@@ -40,6 +40,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from fewmark.core import Deployment, EngineError, FewmarkError, Status, Workload
+from fewmark.core.json_types import Json
 from fewmark.engines.base import Engine
 from fewmark.engines.doctor import examine, noise
 from fewmark.engines.host import host_facts, limit_memory
@@ -71,12 +72,12 @@ def serve(lease_s: float | None = None) -> int:
     # A stream of its own: Python cannot end in good order while another thread waits on `sys.stdin`.
     threading.Thread(target=_read, args=(os.fdopen(os.dup(0), "rb"), requests), daemon=True).start()
 
-    def send(event: str, **content: Any) -> None:
+    def send(event: str, **content: Json) -> None:
         line = json.dumps({"fewmark": PROTOCOL, "event": event, **content})
         answers.write(line.encode() + b"\n")
         answers.flush()
 
-    send("hello", pid=os.getpid(), environment=host_facts(), scratch=scratch and str(scratch))
+    send("hello", pid=os.getpid(), environment=host_facts(), scratch=str(scratch) if scratch else None)
     engine: Engine | None = None
     while (request := requests.get())["op"] != "close":
         if request["op"] == "load":

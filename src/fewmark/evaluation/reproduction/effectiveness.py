@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -20,6 +20,7 @@ from sklearn.linear_model import LinearRegression
 from xgboost import XGBRegressor
 
 from fewmark.core.errors import ModelError
+from fewmark.core.json_types import Json
 from fewmark.evaluation.reproduction.claims import (
     CANNOT_BE_TOLD,
     CONFIRMED,
@@ -43,7 +44,7 @@ _LONG: Final = 60
 _ITERATIONS: Final = 200
 
 
-def methods(seed: int) -> dict[str, Any]:
+def methods(seed: int) -> dict[str, Json]:
     """Every method, unfitted. "ALA as published" is the same with SciPy's search and an XGBoost model a parameter."""
     return {
         ALA: AlaRegressor(),

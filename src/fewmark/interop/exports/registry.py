@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from typing import Any, Final
 
 from fewmark.core import InputError
+from fewmark.core.json_types import Json
 from fewmark.interop.exports.base import Exporter
 
 GROUP: Final = "fewmark.exporters"
@@ -45,7 +46,7 @@ def make_exporter(name: str, settings: Mapping[str, str] | None = None) -> Expor
     """
     kind = _kind(name)
     known = {item.name: item for item in fields(kind) if item.init} if hasattr(kind, "__dataclass_fields__") else {}
-    values: dict[str, Any] = {}
+    values: dict[str, Json] = {}
     for key, text in (settings or {}).items():
         if key not in known:
             hint = f"known: {', '.join(known)}" if known else "it has none"

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from fewmark.core import InputError
 from fewmark.core.files import write_file
+from fewmark.core.json_types import Json
 from fewmark.interop.exports.base import CELLS, Row, deployment_of, known_rows, options_of, require, shell_line
 
 PORT: Final = 8000
@@ -162,5 +163,5 @@ def _with_options(
     return words, comments
 
 
-def _identity(row: Row) -> dict[str, Any]:
+def _identity(row: Row) -> dict[str, Json]:
     return dict(deployment_of(row))

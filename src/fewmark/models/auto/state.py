@@ -95,7 +95,8 @@ def read(state: State, arrays: Arrays) -> tuple[dict[str, Any], Names, list[Hype
             experts.append(
                 LocalExpert(
                     hypers[0], hypers[1:], inputs, floats(arrays, "residual")[rows], floats(arrays, "axes")[rows],
-                    floats(arrays, "kept")[rows], whole(held, "random_state"), noise, whole=is_whole(text(held, "target")),
+                    floats(arrays, "kept")[rows], whole(held, "random_state"), noise,
+                    whole=is_whole(text(held, "target")),
                 )
             )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:

@@ -185,7 +185,8 @@ class CrossConformal(Model):
         """Take over what `to_state` gave."""
         self.random_state, self.n_folds = whole(state, "random_state"), whole(state, "n_folds")
         self.support_ = Support(tidy(table(state, "support")))
-        self.residuals_, self.situations_ = floats(arrays, "residuals"), floats(arrays, "situations")
+        self.residuals_ = floats(arrays, "residuals")
+        self.situations_ = arrays["situations"].astype(np.intp, copy=False)
         if self.situations_.shape != (len(self.residuals_), 3):
             raise ModelError(f"the saved {self.name} is damaged", got=f"situations of shape {self.situations_.shape}")
         self.point_ = self.point.from_state(part(state, "point"), under(arrays, "point/"))

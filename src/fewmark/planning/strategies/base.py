@@ -5,14 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fewmark.planning.belief import Belief
 from fewmark.planning.space import Space
-from fewmark.tables.arrays import BoolArray, FloatArray, IntArray
+from fewmark.tables.arrays import AnyArray, BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Pipeline(Strategy):
         return candidates
 
 
-def groups(*columns: NDArray[Any]) -> IntArray:
+def groups(*columns: AnyArray) -> IntArray:
     """One integer for each distinct combination of the columns' values, (n,)."""
     table = np.column_stack([np.round(column.astype(float), 6) for column in columns])
     return np.asarray(np.unique(table, axis=0, return_inverse=True)[1]).ravel()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from fewmark.core import Case, Deployment
+from fewmark.core.json_types import JsonObject
 from fewmark.runner.deployment import RunSettings
 from fewmark.runner.results import Result
 
@@ -19,7 +20,7 @@ class Executor(Protocol):
         self,
         groups: Mapping[Deployment, Sequence[Case]],
         settings: RunSettings,
-        facts: Mapping[str, Any],
+        facts: JsonObject,
         on_start: Callable[[Case], None],
     ) -> Results:
         """Yield each result when it exists, and each deployment that cannot be measured.

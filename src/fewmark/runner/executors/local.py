@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from fewmark.core import Case, Deployment, EngineError
+from fewmark.core.json_types import JsonObject
 from fewmark.runner.deployment import RunSettings, measure_deployment
 from fewmark.runner.executors.base import Results
 from fewmark.runner.results import Unavailable
@@ -19,7 +19,7 @@ class LocalExecutor:
         self,
         groups: Mapping[Deployment, Sequence[Case]],
         settings: RunSettings,
-        facts: Mapping[str, Any],
+        facts: JsonObject,
         on_start: Callable[[Case], None],
     ) -> Results:
         """See `Executor`."""

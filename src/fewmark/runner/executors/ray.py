@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from fewmark.core import Case, Deployment, EngineError, Measurement, Status
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.engines.base import Recorded
 from fewmark.engines.registry import engine_class
 from fewmark.runner.deployment import RunSettings, measure_deployment
@@ -51,7 +52,7 @@ class RayExecutor:
         self,
         groups: Mapping[Deployment, Sequence[Case]],
         settings: RunSettings,
-        facts: Mapping[str, Any],
+        facts: JsonObject,
         on_start: Callable[[Case], None],
     ) -> Results:
         """See `Executor`."""
@@ -79,7 +80,7 @@ class RayExecutor:
                 ray.shutdown()
 
     def _begin(
-        self, ray: Any, job: _Job, running: dict[Any, _Job], settings: RunSettings, facts: Mapping[str, Any]
+        self, ray: Any, job: _Job, running: dict[Any, _Job], settings: RunSettings, facts: JsonObject
     ) -> Iterator[Unavailable]:
         try:
             needs = resources_of(job.deployment, _living(ray))
@@ -111,7 +112,7 @@ class RayExecutor:
         results: Any,
         running: dict[Any, _Job],
         settings: RunSettings,
-        facts: Mapping[str, Any],
+        facts: JsonObject,
         on_start: Callable[[Case], None],
     ) -> Results:
         """What one task has to say: a case begun, a measurement, its end, or that it is gone with its node."""
@@ -147,7 +148,7 @@ class RayExecutor:
         job: _Job,
         running: dict[Any, _Job],
         settings: RunSettings,
-        facts: Mapping[str, Any],
+        facts: JsonObject,
         reason: str,
     ) -> Results:
         reason = " ".join(reason.split())
@@ -250,7 +251,7 @@ def _is_recorded(engine: str) -> bool:
         return False  # the node may know it
 
 
-def _measure(cases: list[dict[str, Any]], settings: RunSettings, facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _measure(cases: list[dict[str, Json]], settings: RunSettings, facts: dict[str, Json]) -> Iterator[tuple[str, Any]]:
     """The task: measure on this node, and say each thing when it is so."""
     results = measure_deployment([Case.from_dict(case) for case in cases], settings, facts)
     with contextlib.closing(results):

@@ -10,9 +10,9 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from fewmark.core import Case, Deployment, EngineError, InputError
+from fewmark.core.json_types import JsonObject
 from fewmark.runner.deployment import RunSettings, measure_deployment
 from fewmark.runner.executors.base import Results
 from fewmark.runner.results import Result, Unavailable
@@ -36,7 +36,7 @@ class SideBySide:
         self,
         groups: Mapping[Deployment, Sequence[Case]],
         settings: RunSettings,
-        facts: Mapping[str, Any],
+        facts: JsonObject,
         on_start: Callable[[Case], None],
     ) -> Results:
         """See `fewmark.runner.Executor`."""
@@ -77,7 +77,7 @@ class SideBySide:
         deployment: Deployment,
         group: Sequence[Case],
         settings: RunSettings,
-        facts: Mapping[str, Any],
+        facts: JsonObject,
         on_start: Callable[[Case], None],
         put: Callable[[Result], None],
         stopped: threading.Event,

@@ -11,9 +11,10 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 from fewmark.core import Case, Cost, InputError, Measurement, Projection, Status
+from fewmark.core.json_types import Json
 from fewmark.engines.measuring.spread import in_full_as_well
 from fewmark.runner.projection.projector import RULES, Pair, Projector
 
@@ -227,7 +228,7 @@ class Validation:
             full_s=sum(pair.full_wall_s or 0.0 for pair in pairs),
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """JSON-ready."""
         return {name: getattr(self, name) for name in self.__slots__}
 

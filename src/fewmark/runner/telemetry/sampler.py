@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
+from fewmark.core.json_types import Json
 from fewmark.runner.telemetry import processes
 from fewmark.runner.telemetry.nvml import Devices
 from fewmark.runner.telemetry.rapl import POWERCAP, CpuEnergy
@@ -49,7 +50,7 @@ class Usage:
         known = [value for value in (self.cpu_energy_j, self.accelerator_energy_j) if value is not None]
         return sum(known) if known else None
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Json]:
         """What is known, by name; `energy_of` says what `energy_j` covers."""
         known = {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
         parts = [name for name in ("cpu", "accelerator") if f"{name}_energy_j" in known]

@@ -6,10 +6,8 @@ machine's memory; one of another deployment is closed before a new one starts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from fewmark.core import Deployment
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.runner.worker.process import WorkerProcess
 
 
@@ -19,9 +17,9 @@ class WarmWorker:
     def __init__(self) -> None:
         self.deployment: Deployment | None = None
         self._worker: WorkerProcess | None = None
-        self._environment: dict[str, Any] = {}
+        self._environment: dict[str, Json] = {}
 
-    def take(self, deployment: Deployment) -> tuple[WorkerProcess, dict[str, Any]] | None:
+    def take(self, deployment: Deployment) -> tuple[WorkerProcess, dict[str, Json]] | None:
         """The worker that has this deployment loaded, given away; one of another deployment is closed."""
         worker, held = self._worker, self.deployment
         if worker is None or held != deployment or not worker.alive:
@@ -30,7 +28,7 @@ class WarmWorker:
         self._worker = self.deployment = None
         return worker, dict(self._environment)
 
-    def keep(self, deployment: Deployment, worker: WorkerProcess, environment: Mapping[str, Any]) -> None:
+    def keep(self, deployment: Deployment, worker: WorkerProcess, environment: JsonObject) -> None:
         """Hold this worker from now on."""
         self.close()
         self.deployment, self._worker, self._environment = deployment, worker, dict(environment)

@@ -62,9 +62,9 @@ def _label(record: dict[Any, Any], varying: list[Any]) -> str:
     return ", ".join([*texts, load_label(record)])
 
 
-def _values(values: tuple[Any, ...]) -> str:
+def _values(values: tuple[object, ...]) -> str:
     return ", ".join("unknown" if value is None else str(value) for value in values)
 
 
-def _known(value: Any) -> Any:
+def _known(value: object) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value

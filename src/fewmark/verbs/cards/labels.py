@@ -45,15 +45,15 @@ def _label(row: Mapping[Hashable, Any]) -> str:
     return " ".join(parts)
 
 
-def _known(value: Any) -> bool:
+def _known(value: object) -> bool:
     return value is not None and not (isinstance(value, float) and pd.isna(value))
 
 
-def _key(values: Any) -> tuple[Any, ...]:
+def _key(values: Any) -> tuple[object, ...]:
     return tuple(value if _known(value) else None for value in values)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if value is None:
         return "unknown"
     return f"{value:g}" if isinstance(value, float) else str(value)

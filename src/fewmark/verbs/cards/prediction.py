@@ -255,5 +255,5 @@ def _values(column: pd.Series) -> tuple[float | None, ...]:
     return tuple(None if pd.isna(value) else float(value) for value in column)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return None if isinstance(value, float) and pd.isna(value) else value
