@@ -65,7 +65,7 @@ def test_results_can_be_read(table: pd.DataFrame) -> None:
     assert repr(plan).startswith("Plan: 2 cells to measure next") and "24 cells, 8 measured" in repr(planner)
     assert len(json.loads(json.dumps(plan.to_dict()))["cells"]) == 2
     answer = fewmark.recommend({"throughput_tok_s": 200}, data=table, model="mechanistic")
-    assert repr(answer).startswith("Answer: candidate ") and "llama-3.1-8b" in repr(answer)
+    assert repr(answer).startswith("Answer: llama-3.1-8b · vllm on H100, batch ")
     account = fewmark.assess_plan(table, data=table.iloc[::3], model="none")
     assert repr(account).startswith("PlanAccount: 8 of 24 cells")
     replayed = fewmark.assess_strategies(table, strategies=["random"], model="none")
@@ -95,3 +95,15 @@ def test_json_is_printed_and_nothing_else(
             assert main([*command, "--json", out]) == 0
             assert set(json.loads(Path(out).read_text())) == set(printed)
             assert not capsys.readouterr().out.lstrip().startswith("{")
+
+
+def test_screen_and_report_take_rows_and_columns_in_memory(tmp_path: Path) -> None:
+    rows = [
+        {"engine": "e", "model": "m", "input_tokens": 8, "output_tokens": 4, "batch_size": load, "e2e_latency_s": load}
+        for load in (1, 2, 4)
+    ]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    assert fewmark.screen(rows).n_rows == fewmark.screen(columns).n_rows == 3
+    cards = fewmark.report(tmp_path / "r.md", data=rows, model="loglog")
+    assert "the table" in (tmp_path / "r.md").read_text(encoding="utf-8")
+    assert cards[0].kind == "summary"

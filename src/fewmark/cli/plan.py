@@ -117,7 +117,7 @@ def command(
         why = next(iter(planner.infeasible.values()))
         click.echo(f"{len(planner.infeasible)} more cannot run and are not asked: {why}", err=True)
     forecast = planner.forecast()
-    guess = "" if planner.observed.any() else "; none of it is measured: a guess from published facts and relatives"
+    guess = "; nothing was measured here: a guess from published facts and relatives" if planner.is_guess else ""
     click.echo(
         f"forecast median error over the space: {error_text(forecast.median_ape)} "
         f"(below {error_text(forecast.median_ape_bound)} with probability {forecast.assurance:.0%}){guess}",

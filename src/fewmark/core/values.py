@@ -176,7 +176,9 @@ class Workload:
         """The load for people: ``batch 8``, ``8 users``, ``2.5 req/s``."""
         if self.batch_size is not None:
             return f"batch {self.batch_size}"
-        return f"{self.concurrency} users" if self.concurrency is not None else f"{self.request_rate:g} req/s"
+        if self.concurrency is not None:
+            return f"{self.concurrency} user{'s' if self.concurrency > 1 else ''}"
+        return f"{self.request_rate:g} req/s"
 
 
 @dataclass(frozen=True)

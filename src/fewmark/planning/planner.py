@@ -106,6 +106,7 @@ class Planner:
         self.passed = np.zeros(n, dtype=bool)
         self.loaded: set[int] = set()
         self.n_relatives = n_relatives
+        self.is_guess = False  # nothing that was measured here is known yet
 
     def __repr__(self) -> str:
         return (

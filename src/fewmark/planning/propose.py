@@ -96,6 +96,7 @@ def make_planner(
         n_relatives=n_relatives or getattr(fitted, "n_public_cells_", 0),
         random_state=random_state,
     )
+    planner.is_guess = not planner.observed.any() and (fitted is None or n_relatives > 0)
     for position in _failed(space, known):
         planner.failed[position] = not planner.observed[position]
     open_ = ~planner.observed & ~planner.failed & cannot.infeasible

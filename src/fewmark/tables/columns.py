@@ -63,7 +63,7 @@ def load_label(row: Mapping[Any, Any]) -> str:
     """A row's load for people: ``batch 8``, ``8 users``, ``2.5 req/s``; empty where it is unknown."""
     for name, form in zip(LOAD_COLUMNS, ("batch {:g}", "{:g} users", "{:g} req/s"), strict=True):
         if name in row and not pd.isna(row[name]):
-            return form.format(row[name])
+            return "1 user" if form.endswith("users") and row[name] == 1 else form.format(row[name])
     return ""
 
 

@@ -15,7 +15,7 @@ from fewmark.core import Advice, InputError, ModelError
 from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.decide.cost import hourly_cost, power_w, replicas, token_costs
 from fewmark.decide.prices import Prices, load_prices
-from fewmark.decide.recommend import Recommendation
+from fewmark.decide.recommend import Recommendation, percent
 from fewmark.decide.recommend import recommend as rank
 from fewmark.decide.slo import Distribution, Objective, distribution, parse_objectives
 from fewmark.models.cache import FittedModels, cache_folder
@@ -63,9 +63,9 @@ class Answer:
         if chosen is None:
             head = "Answer: no candidate meets the objectives with the assurance asked for"
         else:
-            sure = f"meets all with {float(table['probability'].loc[chosen]):.0%}"
+            sure = f"meets all with {percent(table['probability'].loc[chosen])}"
             money = "" if self.currency is None else f", costs in {self.currency}"
-            head = f"Answer: candidate {chosen} of {len(table)}, {sure}{money}"
+            head = f"Answer: {self.recommendation.names[chosen]}, {sure}{money}"
         rest = f"\n… and {len(table) - SHOWN} more in .table" if len(table) > SHOWN else ""
         return f"{head}\n{shown.to_string(float_format=lambda value: f'{value:.4g}')}{rest}"
 

@@ -30,8 +30,10 @@ from fewmark.verbs.cards.overview import cost_card, environment_card, faults_car
 from fewmark.verbs.cards.prediction import accuracy_card, curves_card, has_load_curves
 from fewmark.verbs.ledger import Ledger, read_ledger
 from fewmark.verbs.results import read_results
+from fewmark.verbs.source import Tabular, in_memory
 
 DEFAULT_MODEL: Final = "auto"
+MAX_GOT: Final = 200  # characters of a wrong request that are repeated
 QUICK_MODEL: Final = "mechanistic"
 MAX_DEFAULT_CELLS: Final = 500
 """The most cells of which a report fits `auto` six times, once for its curves and five times for its check."""
@@ -55,7 +57,7 @@ def report(
     out: str | Path,
     *,
     store: str | None = None,
-    data: str | None = None,
+    data: Tabular | None = None,
     model: str | None = None,
     target: str | None = None,
     confidence_level: float = 0.9,
@@ -72,8 +74,8 @@ def report(
         Its suffix says the format: .html, .md, .json or .csv.
     store : str, optional
         URL of the store; by default `FEWMARK_STORE` or ``sqlite:///fewmark.db``.
-    data : str, optional
-        Instead of a store: a file that `import_files` reads, or a packaged dataset's name.
+    data : table or str, optional
+        Instead of a store: rows or columns in memory, a file that `import_files` reads, or a packaged dataset's name.
     model : str, optional
         The model that predicts; by default `auto`, and `mechanistic` where there are more than `MAX_DEFAULT_CELLS`
         cells: the report says so.
@@ -289,13 +291,19 @@ def _forecasts(source: _Source) -> pd.DataFrame:
     )
 
 
-def _read(store: str | None, data: str | None, target: str | None) -> _Source:
+def _read(store: str | None, data: Tabular | None, target: str | None) -> _Source:
     if data is not None:
         if store is not None:
-            raise InputError("a report is about a store or about a file, not both", got={"store": store, "data": data})
-        packaged = data in datasets.names()
-        frame = datasets.load(data) if packaged else read_results(data)
-        name = frame.attrs["title"] if packaged else Path(data).name
+            got = {"store": store, "data": str(data)[:MAX_GOT]}
+            raise InputError("a report is about a store or about a file, not both", got=got)
+        table = in_memory(data)
+        packaged = isinstance(data, str) and data in datasets.names()
+        if table is not None:
+            frame, name = table, "the table"
+        else:
+            assert isinstance(data, (str, Path))
+            frame = datasets.load(str(data)) if packaged else read_results(data)
+            name = frame.attrs["title"] if packaged else Path(data).name
         return _Source(name, frame, tuple(to_measurements(frame[is_complete(frame)])), _target(frame, target))
     with open_store(store, create=False) as opened:
         measurements = tuple(opened.measurements())

@@ -17,6 +17,7 @@ from fewmark.screening import screen as find_faults
 from fewmark.store import Annotation, open_store
 from fewmark.verbs.import_files import mark
 from fewmark.verbs.results import read_results
+from fewmark.verbs.source import Tabular, in_memory
 
 SHOWN = 10  # findings in a repr
 
@@ -69,15 +70,16 @@ class Screened:
         }
 
 
-def screen(data: str | Path | None = None, *, store: str | None = None) -> Screened:
+def screen(data: Tabular | None = None, *, store: str | None = None) -> Screened:
     """Screen a table for faulty or suspect rows.
 
     A store's marks are brought up to date; nothing is changed or deleted.
 
     Parameters
     ----------
-    data : path or str, optional
-        A file that `import_files` reads, or a packaged dataset's name. By default, what the store holds.
+    data : table, path or str, optional
+        Rows or columns in memory, a file that `import_files` reads, or a packaged dataset's name. By default, what the
+        store holds.
     store : str, optional
         URL of the store; by default `FEWMARK_STORE` or ``sqlite:///fewmark.db``.
 
@@ -101,6 +103,10 @@ def screen(data: str | Path | None = None, *, store: str | None = None) -> Scree
     False
     """
     if data is not None:
+        table = in_memory(data)
+        if table is not None:
+            return Screened("the table", len(table), tuple(find_faults(table)))
+        assert isinstance(data, (str, Path))
         if not Path(data).exists() and str(data) in datasets.names():
             frame = datasets.load(str(data))
         else:
