@@ -123,7 +123,7 @@ def test_objectives_have_a_direction_and_one_limit_a_metric() -> None:
     below, above = parse_objectives(["ttft_s=0.5", "throughput_tok_s=100"])
     assert list(below.met(np.array([0.4, 0.6]))) == [True, False]
     assert list(above.met(np.array([90.0, 110.0]))) == [False, True]
-    with pytest.raises(InputError, match="one limit"):
+    with pytest.raises(InputError, match="only one limit"):
         parse_objectives(["ttft_s=0.5", "ttft_s=0.4"])
 
 

@@ -73,7 +73,7 @@ def test_zero_width_intervals_of_one_trial_are_no_certainty() -> None:
     assert table["concurrency"].tolist() == [1, 4, 16]
     assert table["n_repeats"].tolist() == [1, 1, 1]
     assert not [name for name in table.columns if "ci_" in name or "std" in name or "_cv" in name]
-    assert "no certainty" in table.at[0, "note"]
+    assert "does not mean certainty" in table.at[0, "note"]
     assert table.at[1, "run_id"] == one(SWEEP / "concurrency_4" / "profile_export_aiperf.json")["run_id"]
 
 

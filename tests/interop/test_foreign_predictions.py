@@ -145,7 +145,7 @@ def test_nothing_is_learned_from_forecasts(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="forecasts, not measurements") as raised:
         read_results(path)
     assert "fewmark import" in (raised.value.hint or "")
-    with pytest.raises(InputError, match="row 1: a forecast is no measurement"):
+    with pytest.raises(InputError, match="row 1: a forecast is not a measurement"):
         list(to_measurements(read_table(path)))
 
 

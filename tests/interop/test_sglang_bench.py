@@ -112,7 +112,7 @@ def test_trace_and_rates(tmp_path: Path) -> None:
     burst = SERVING | {"max_concurrency": None}
     frame = read(tmp_path, trace, rate, burst)
     assert unknown(frame.iloc[0], "request_rate", "concurrency")
-    assert "no rate" in frame.at[0, "note"]
+    assert "not a rate" in frame.at[0, "note"]
     assert frame.at[1, "request_rate"] == 2
     assert frame.at[2, "concurrency"] == 40
 

@@ -59,7 +59,7 @@ def test_a_wide_table_gets_its_metric_from_the_map() -> None:
         ("colums: {}", "keys columns, values and constants"),
         ("columns: [", "well-formed YAML"),
         ("!!python/object:os.system {}", "well-formed YAML"),
-        ("columns: {nowhere: ttft_s}", "the table has not: nowhere"),
+        ("columns: {nowhere: ttft_s}", "the table lacks: nowhere"),
     ],
 )
 def test_a_wrong_map_is_refused_by_its_key(text: str, message: str) -> None:

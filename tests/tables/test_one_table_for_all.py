@@ -134,5 +134,5 @@ def test_one_row_is_a_mapping_and_what_is_no_table_is_refused():
     asked = {**BASE, "input_tokens": 128, "output_tokens": 64, "batch_size": 4}
     answered = fewmark.predict(asked, data=grid(), model="mechanistic", screened=False)
     assert len(answered) == 1 and answered["abstained"].iloc[0] == ""
-    with pytest.raises(FewmarkError, match="no table"):
+    with pytest.raises(FewmarkError, match="not a table"):
         fewmark.predict(3, data=grid(), model="mechanistic", screened=False)

@@ -418,7 +418,7 @@ def _positive(name: str, value: Any, *, whole: bool = False) -> Any:
     if found is None or found <= 0:
         raise InputError(f"{name} must be a positive number", got=value)
     if found > MAX_TOKENS:
-        raise InputError(f"{name} is beyond all measure", got=value, hint=f"at most {MAX_TOKENS:g}")
+        raise InputError(f"{name} is implausibly large", got=value, hint=f"at most {MAX_TOKENS:g}")
     value = found
     if float(value).is_integer():
         return int(value)

@@ -89,7 +89,7 @@ def parse_objectives(slo: str | Iterable[str] | Mapping[str, float]) -> list[Obj
         out = [Objective.parse(text) for text in ([slo] if isinstance(slo, str) else slo)]
     twice = {o.metric for o in out if sum(other.metric == o.metric for other in out) > 1}
     if twice:
-        raise InputError("a metric has one limit", got=sorted(twice))
+        raise InputError("a metric can have only one limit", got=sorted(twice))
     return out
 
 

@@ -33,7 +33,7 @@ class CanonicalParquet:
         try:
             table = pq.read_table(path)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise FormatError("the file is no readable Parquet", got=f"{path}: {error}") from None
+            raise FormatError("the file is not readable Parquet", got=f"{path}: {error}") from None
         names = list(table.column_names)
         if len(set(names)) != len(names):
             raise FormatError("a column appears twice", got=names, hint="remove or rename one of the two")

@@ -65,7 +65,7 @@ def read_text_table(path: Path) -> tuple[dict[str, list[str]], str]:
         lines, separator = _lines(text)
         rows = [row for row in csv.reader(lines, delimiter=separator, strict=True) if row]
     except csv.Error as error:
-        raise FormatError("the file is no well-formed CSV", got=f"{path.name}: {error}") from None
+        raise FormatError("the file is not well-formed CSV", got=f"{path.name}: {error}") from None
     if not rows:
         raise FormatError("the file is empty", got=path.name)
     names, rows = _header([name.strip() for name in rows[0]], rows[1:])

@@ -270,7 +270,7 @@ def _one_load(
             own = named[second]
             cells = columns[own]
             out[own] = [text_to_cell(cell) if isinstance(cell, str) else cell for cell in cells]
-            told.notes.append(f"{own} is no load where {first} is given")
+            told.notes.append(f"{own} is not a load where {first} is given")
 
 
 def _decide_units(

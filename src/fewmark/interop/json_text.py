@@ -48,11 +48,11 @@ def read_text(path: Path) -> str:
     try:
         text = raw.decode(encoding_of(raw))
     except UnicodeDecodeError as error:
-        raise FormatError("the file is no UTF-8 or UTF-16 text", got=str(error)) from None
+        raise FormatError("the file is not UTF-8 or UTF-16 text", got=str(error)) from None
     if not text.strip():
         raise FormatError("the file is empty", got=path.name)
     if "\x00" in text:
-        raise FormatError("the file is no text: it holds zero bytes", got=path.name)
+        raise FormatError("the file is not text: it holds zero bytes", got=path.name)
     return text
 
 

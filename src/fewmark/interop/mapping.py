@@ -81,7 +81,7 @@ def read_map(path: str | Path) -> TableMap:
     try:
         said = yaml.safe_load(read_text(path, max_bytes=MAX_BYTES, what="the map"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError("the map is no well-formed YAML", got=f"{path}: {error}") from None
+        raise InputError("the map is not well-formed YAML", got=f"{path}: {error}") from None
     if not isinstance(said, dict) or not set(said) <= {"columns", "values", "constants"}:
         raise InputError("a map has the keys columns, values and constants", got=said)
     columns = said.get("columns") or {}
@@ -136,7 +136,7 @@ def mapped(columns: Columns, table_map: TableMap) -> dict[str, Sequence[Cell]]:
     """The columns with the map's constants added where the table leaves them out. Raises `InputError`."""
     missing = [own for own in table_map.columns if own not in columns]
     if missing:
-        raise InputError(f"the map names a column that the table has not: {missing[0]}", got=list(columns)[:50])
+        raise InputError(f"the map names a column that the table lacks: {missing[0]}", got=list(columns)[:50])
     n_rows = max((len(cells) for cells in columns.values()), default=0)
     constants = {name: [value] * n_rows for name, value in table_map.constants.items() if name not in columns}
     return {**columns, **constants}
@@ -249,7 +249,7 @@ def _meaning(key: str, item: Json) -> Meaning | None:
         raise InputError(f"{key}: a column has the keys column, unit and per", got=item)
     column = str(said["column"])
     if column not in KNOWN_COLUMNS and not column.startswith((OPTION_PREFIX, WORKLOAD_PREFIX)):
-        raise InputError(f"{key}: {column} is no column of the table", hint=_near(column))
+        raise InputError(f"{key}: {column} is not a column of the table", hint=_near(column))
     kind = kind_of(column)
     factor = 1.0
     if said.get("unit") is not None:

@@ -80,7 +80,7 @@ def to_measurements(frame: pd.DataFrame) -> Iterator[Measurement]:
         data = dict(zip(names, cells, strict=True))
         if data.get("provenance") == PREDICTED:
             raise InputError(
-                f"row {row}: a forecast is no measurement",
+                f"row {row}: a forecast is not a measurement",
                 got=data.get("predicted_by"),
                 hint="fewmark import keeps it among the store's predictions",
             )

@@ -60,7 +60,7 @@ def _text(raw: bytes) -> str:
     try:
         return raw.decode(encoding).lstrip("\ufeff")
     except UnicodeDecodeError as error:
-        raise FormatError("the file is no UTF-16 or UTF-8 text", got=str(error)) from None
+        raise FormatError("the file is not UTF-16 or UTF-8 text", got=str(error)) from None
 
 
 def _row(names: Sequence[str], line: Sequence[str], place: int) -> Row:

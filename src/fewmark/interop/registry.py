@@ -96,7 +96,7 @@ def get_format(name: str) -> Format:
         except Exception as error:  # whatever a third party's code raises
             raise InputError(f"the format {name} cannot be loaded", got=error, hint=points[0].value) from error
     if not isinstance(made, Format):
-        raise InputError(f"the format {name} has not what a format needs", got=type(made).__name__)
+        raise InputError(f"the format {name} lacks what a format needs", got=type(made).__name__)
     return made
 
 

@@ -44,7 +44,7 @@ def put_load(
     words = (text(rate) or "").lower()
     endless = words in ("inf", "infinity", "+inf", "-1", "-1.0") or (isinstance(rate, float) and math.isinf(rate))
     if words and not endless:
-        row.note(f"the request rate is {words!r}, which is no rate")
+        row.note(f"the request rate is {words!r}, which is not a rate")
         return
     if not endless and not words and most is None:
         return

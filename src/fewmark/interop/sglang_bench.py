@@ -98,7 +98,7 @@ def serving_row(result: JsonObject, detail: str = "summary") -> Row:
     row.own("mean_concurrency", result.get("concurrency"))
     row.counts(done, failed)
     if not done:
-        row.fail(failure_status(errors), "no request succeeded; zeros in the file are no values")
+        row.fail(failure_status(errors), "no request succeeded; zeros in the file are not data")
         return row.finish()
     row.put("input_tokens", (ii or 0) / done)
     row.put("output_tokens", (oo or 0) / done)

@@ -117,7 +117,7 @@ def _require_metric(item: Wide, metric_column: str | None, value: Meaning | None
     if item.metric:
         if not _is_metric(meaning_of(item.metric)):
             raise FormatError(
-                f"{item.own}: {item.metric!r} is no metric that is known",
+                f"{item.own}: {item.metric!r} is not a known metric",
                 hint=f"such as throughput_tok_s {item.load}={item.value}, ttft_ms {item.load}={item.value}",
             )
     elif metric_column is None and value is None:
@@ -142,7 +142,7 @@ def _rows(
         shared = {name: columns[name][position] for name in kept}
         named = str(columns[metric_column][position]).strip() if metric_column is not None else ""
         if metric_column is not None and not _is_metric(meaning_of(named)):
-            raise FormatError(f"row {position + 1}: {metric_column} is no metric that is known", got=named)
+            raise FormatError(f"row {position + 1}: {metric_column} is not a known metric", got=named)
         for item in wide:
             cell = columns[item.own][position]
             if is_unknown(cell) or (isinstance(cell, str) and is_unknown_word(cell)):

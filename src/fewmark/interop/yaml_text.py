@@ -19,7 +19,7 @@ MAX_VALUES: Final = 1_000_000
 def read_yaml(path: Path) -> Json:
     """The one value of a YAML (or JSON) file. Raises `FormatError` with the line where it breaks."""
     if path.stat().st_size > MAX_BYTES:
-        raise FormatError(f"a YAML file of more than {MAX_BYTES >> 20} MB is no report", got=path.name)
+        raise FormatError(f"a YAML file of more than {MAX_BYTES >> 20} MB is too large for a report", got=path.name)
     words = read_text(path)
     try:
         value: Json = yaml.safe_load(words)

@@ -231,12 +231,12 @@ class Answer:
         if choices is None:
             choices = []
         if not isinstance(choices, list):
-            raise EventError(f"choices are no list: {_excerpt(data)}")
+            raise EventError(f"choices are not a list: {_excerpt(data)}")
         has_output = has_reasoning = False
         texts = []
         for choice in choices:
             if not isinstance(choice, dict):
-                raise EventError(f"a choice is no object: {_excerpt(data)}")
+                raise EventError(f"a choice is not an object: {_excerpt(data)}")
             self.has_choices = True
             reason = choice.get("finish_reason")
             if isinstance(reason, str) and reason:

@@ -271,7 +271,7 @@ def _rows(file: IO[str], path: Path, columns: tuple[str, ...]) -> Iterator[tuple
                 raise FormatError(f"a row has {len(header)} cells", got=f"{where}: {len(cells)}")
             yield dict(zip(header, (cell.strip() for cell in cells), strict=True)), where
     except csv.Error as error:
-        raise FormatError("the trace is no CSV", got=f"{path}, line {reader.line_num}: {error}") from error
+        raise FormatError("the trace is not CSV", got=f"{path}, line {reader.line_num}: {error}") from error
 
 
 def _seconds(value: object, name: str, where: str) -> float:

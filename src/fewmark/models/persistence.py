@@ -146,7 +146,7 @@ def _read(path: Path) -> tuple[State, Arrays]:
         with zipfile.ZipFile(path) as archive:
             expanded = sum(entry.file_size for entry in archive.infolist())
             if expanded > min(MAX_BYTES, MAX_RATIO * path.stat().st_size + MAX_DOCUMENT_BYTES):
-                raise ModelError("the model file expands beyond all measure", got=f"{path}: {expanded:,} bytes")
+                raise ModelError("the model file expands too much", got=f"{path}: {expanded:,} bytes")
             about = json.loads(archive.read(_ENTRY))
             _check(about, path)
             arrays = {name: _array(archive, entry) for name, entry in about["arrays"].items()}
@@ -159,7 +159,7 @@ def _read(path: Path) -> tuple[State, Arrays]:
     except OSError as error:
         raise ModelError("the model file cannot be read", got=f"{path}: {error.strerror or error}") from None
     except KeyError as error:
-        raise ModelError("the file is no fewmark model", got=f"{path}: {error.args[0]}", hint=_REFIT) from None
+        raise ModelError("the file is not a fewmark model", got=f"{path}: {error.args[0]}", hint=_REFIT) from None
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, MemoryError, *MALFORMED) as error:
         raise ModelError("the model file is damaged", got=f"{path}: {error}", hint=_REFIT) from None
     return about, arrays
@@ -167,7 +167,7 @@ def _read(path: Path) -> tuple[State, Arrays]:
 
 def _check(about: object, path: Path) -> None:
     if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise ModelError("the file is no fewmark model", got=str(path), hint=_REFIT)
+        raise ModelError("the file is not a fewmark model", got=str(path), hint=_REFIT)
     if about.get("version") != VERSION:
         raise ModelError(
             f"model files of version {VERSION} can be read",

@@ -77,7 +77,7 @@ def account_for(
         if (planned < 0).any():
             row = int(np.argmax(planned < 0))
             raise InputError(
-                f"row {row + 1} of the plan is no cell of the space", got=plan.iloc[row].dropna().to_dict()
+                f"row {row + 1} of the plan is not a cell of the space", got=plan.iloc[row].dropna().to_dict()
             )
     measured = np.flatnonzero(planner.observed)
     every = np.union1d(measured, planned).astype(np.intp)

@@ -56,7 +56,7 @@ class BatchNotBatch:
             for label, batch in _values(frame.loc[rows, "batch_size"]):
                 reason = (
                     f"at every length the largest batch takes less time than the smallest (median {np.exp(fall):.2f} "
-                    f"times): {batch:g} is no number of sequences"
+                    f"times): {batch:g} is not a number of sequences"
                 )
                 yield Finding(int(label) + 1, self.name, reason, "exclude")
 

@@ -211,7 +211,7 @@ def _refuse(common: CommonCells, metric: str) -> None:
     raise InputError(
         "A and B have no cell in common",
         got=mismatch(common),
-        hint="--ignore COLUMN passes over a column that is no matter, --length-tolerance over token counts",
+        hint="--ignore COLUMN ignores a column; --length-tolerance matches token counts that differ a little",
     )
 
 

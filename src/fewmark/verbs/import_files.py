@@ -239,7 +239,7 @@ def _read(source: SourceFile, name: str, table_map: TableMap | None) -> _File:
     if not complete.any():
         raise _NoCellError(
             f"{source.shown}: no row says input_tokens, output_tokens, and batch_size, concurrency or request_rate",
-            hint="such rows are no cells of a benchmark, and cannot be stored",
+            hint="such rows are not cells of a benchmark, and cannot be stored",
         )
     forecasts = predicted_rows(frame)
     kept = frame[complete & ~forecasts]

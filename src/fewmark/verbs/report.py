@@ -239,7 +239,7 @@ def _prediction_cards(
 ) -> list[Card]:
     target = source.target
     if cells.empty:
-        raise ModelError("no sound row says enough to learn from", got=target)
+        raise ModelError("no valid row holds enough to learn from", got=target)
     unfitted = make_model(model, target=target, random_state=random_state, prior=prior)
     intervals = [name for name in INTERVAL if name in cells]
     fitted = models.fit(unfitted, cells[[*cell_columns(cells), *intervals]], cells[target].to_numpy(float))

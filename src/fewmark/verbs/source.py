@@ -45,7 +45,7 @@ def in_memory(data: Tabular) -> pd.DataFrame | None:
         frame = data if isinstance(data, pd.DataFrame) else pd.DataFrame(data)
     except (ValueError, TypeError) as error:
         hint = "a data frame, a list of rows as mappings, a mapping of columns, or a file's name"
-        raise InputError("that is no table", got=type(data).__name__, hint=f"{hint}; {error}") from None
+        raise InputError("that is not a table", got=type(data).__name__, hint=f"{hint}; {error}") from None
     frame = frame.astype(object).where(frame.notna(), None)
     made = build_frame({str(name): frame[name].tolist() for name in frame}, verbatim=True)
     made.attrs["format"] = "memory"

@@ -84,5 +84,5 @@ def _of_runs(row: RunRow, n_runs: int) -> RunRow:
         row.note(f"means over {n_runs} runs; the run's own files stand beside this one")
         row.cells["run_id"] = text(f"{row.cells.get('run_id')}x{n_runs}")
     else:
-        row.note("one run: a spread of 0 in the file is no certainty")
+        row.note("one run: a spread of 0 in the file does not mean certainty")
     return row

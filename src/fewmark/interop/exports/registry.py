@@ -54,7 +54,7 @@ def make_exporter(name: str, settings: Mapping[str, str] | None = None) -> Expor
         values[key] = _typed(key, text, str(known[key].type))
     made = kind(**values)
     if not isinstance(made, Exporter):
-        raise InputError(f"the exporter {name} has not what an exporter needs", got=type(made).__name__)
+        raise InputError(f"the exporter {name} lacks what an exporter needs", got=type(made).__name__)
     return made
 
 

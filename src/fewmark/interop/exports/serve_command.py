@@ -155,7 +155,7 @@ def _with_options(
         if flag in skip:
             continue
         if flag is None:
-            comments.append(f"measured with {name} = {value}, which is no flag that is known here")
+            comments.append(f"measured with {name} = {value}, which is not a known flag")
         elif isinstance(value, bool):
             words += [f"--{flag}"] if value else [f"--no-{flag}"] if negatable else []
         else:

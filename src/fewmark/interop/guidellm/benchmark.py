@@ -53,9 +53,9 @@ def benchmark_row(benchmark: JsonObject, report: JsonObject) -> Row:
 def fail_without_success(row: RunRow, errored: int | None, cut: int | None, errors: list[str]) -> None:
     """A status instead of the zeros of a run in which no request finished."""
     if errored or not cut:
-        row.fail(failure_status(errors), f"all {errored or 0} requests failed; zeros in the file are no values")
+        row.fail(failure_status(errors), f"all {errored or 0} requests failed; its zeros are not data")
     else:
-        row.fail(Status.TIMEOUT, f"the run ended before any of its {cut} requests did; zeros in the file are no values")
+        row.fail(Status.TIMEOUT, f"the run ended before any of its {cut} requests did; its zeros are not data")
 
 
 def put_strategy(row: RunRow, strategy: JsonObject) -> None:

@@ -65,7 +65,7 @@ class GuidellmCsv:
         try:
             lines = [line for line in csv.reader(io.StringIO(read_text(path), newline=""), strict=True) if line]
         except csv.Error as error:
-            raise FormatError("the file is no well-formed CSV", got=str(error)) from None
+            raise FormatError("the file is not well-formed CSV", got=str(error)) from None
         n_headers = 3 if lines[0][0].strip().lower() == "run info" and len(lines) > 2 else 1
         if len({len(line) for line in lines[:n_headers]}) != 1:
             raise FormatError("the headers of GuideLLM's CSV differ in length", hint=_CUT)

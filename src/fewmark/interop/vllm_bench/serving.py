@@ -119,7 +119,7 @@ class VllmServe:
                 raise FormatError(f"line {line}: vllm bench serve writes {missing[0]}", got=sorted(result)[:12])
             rows.append(serving_row(result))
         if not rows and warm_ups:
-            raise NotAResultError("the file holds a warm-up, which is no result", got=path.name)
+            raise NotAResultError("the file holds a warm-up, which is not a result", got=path.name)
         return rows_to_frame(rows)
 
 
@@ -172,7 +172,7 @@ def serving_row(result: JsonObject, detail: str = "summary") -> Row:
     row.counts(done, failed)
     if not done:
         errors = [*_errors(result), *(nested(item, "error") for item in listed(result.get("failed_requests")))]
-        row.fail(failure_status(errors), f"all {failed or asked or 0} requests failed; zeros in the file are no values")
+        row.fail(failure_status(errors), f"all {failed or asked or 0} requests failed; its zeros are not data")
         return row.finish()
     row.put("input_tokens", (ii or 0) / done)
     row.put("output_tokens", (oo or 0) / done)

@@ -57,7 +57,7 @@ def _make(text: str) -> Strategy:
     except TypeError as error:
         raise InputError(f"{name} has no such parameter", got=text, hint=str(error)) from None
     if not isinstance(made, Strategy):
-        raise InputError(f"the strategy {name} has not what a strategy needs", got=type(made).__name__)
+        raise InputError(f"the strategy {name} lacks what a strategy needs", got=type(made).__name__)
     return made
 
 
