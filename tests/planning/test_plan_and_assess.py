@@ -180,3 +180,13 @@ def test_a_plan_is_forecast_before_it_runs_and_reported_after(tmp_path: Path, gr
     write_table(table.assign(input_tokens=77.0).iloc[:1], tmp_path / "plan.csv")
     with pytest.raises(InputError, match="row 1 of the plan"):
         assess_plan(**request, plan=tmp_path / "plan.csv")
+
+
+def test_a_forecast_is_called_a_guess_only_where_nothing_was_measured(make_grid: Any) -> None:
+    table = make_grid().table
+    rows = table.iloc[:6]
+    space = table.iloc[6:10]
+    own = plan(space, data=rows, model="none", prior=False, screened=False)
+    assert own.planner.is_guess  # without a model, other cells say nothing of these
+    learned = plan(space, data=rows, model="mechanistic", prior=False, screened=False)
+    assert not learned.planner.is_guess
