@@ -39,6 +39,7 @@ def server(source: str, *options: str, **environment: str) -> Iterator[tuple[str
         process.stderr.close()
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_when_the_server_is_killed(
     tmp_path: Path, measured: list[dict[str, Any]], case: dict[str, Any]
 ) -> None:
