@@ -12,7 +12,7 @@ ANCHOR_LOAD = 16.0  # one cell alone teaches most at a middle length and a middl
 
 
 def anchors(X: pd.DataFrame, n_cells: int) -> IntArray:
-    """Positions of `n_cells` rows of X for each deployment in it, to be measured first; spread, cheap ones before dear.
+    """Positions of `n_cells` rows of X for each deployment in it, to be measured first: space-filling, cheapest first.
 
     One cell: a middle length at a load near 16. Two: add the smallest load. Then whichever cell is farthest from
     those taken, so that the largest is never taken alone.

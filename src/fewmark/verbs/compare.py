@@ -275,7 +275,7 @@ def _notes(common: CommonCells, both: IntArray, metric: str, found: Comparison |
         )
     elif found is not None:
         if not found.alike:
-            out.append("cells are not equally noisy: each is judged by its own noise, drawn towards that of all")
+            out.append("cells are not equally noisy: each is judged by its own noise, shrunk towards that of all")
         if np.isnan(found.cv_a) or np.isnan(found.cv_b):
             side = "A" if np.isnan(found.cv_a) else "B"
             out.append(f"{side} has no repeats that differ: it is taken to be as noisy as the other side")

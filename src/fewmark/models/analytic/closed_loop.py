@@ -1,7 +1,7 @@
 """How many users an engine really serves at once, learned from what is known of its cells.
 
 In a closed loop an engine takes in as many requests as its batch holds; the others queue. Where the batch is full
-no published fact tells: engines set limits of their own, of sequences and of the tokens that their cache may hold. But
+is not published: engines set limits of their own, of sequences and of the tokens that their cache may hold. But
 any cell whose first token and TPOT are known shows it:
 
     g = log(e2e / decoding), the share of a request's time that is not decoding, e2e = ttft + (oo - 1) · tpot
