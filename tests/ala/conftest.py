@@ -29,7 +29,7 @@ def curve() -> Callable[[FloatArray], FloatArray]:
 
 
 @pytest.fixture
-def table(grid, curve) -> tuple[FloatArray, FloatArray]:
+def table(grid: Callable[..., FloatArray], curve: Callable[[FloatArray], FloatArray]) -> tuple[FloatArray, FloatArray]:
     """A 3 x 3 x 5 grid with 5% noise."""
     X = grid([128, 512, 2048], [128, 512, 2048], [1, 8, 16, 32, 64])
     return X, curve(X) * np.random.default_rng(7).lognormal(0, 0.05, len(X))

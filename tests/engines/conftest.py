@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ PLUGIN = Path(__file__).parents[1] / "runner" / "plugin"
 
 
 @pytest.fixture
-def plugin(monkeypatch):
+def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of a third party's engine, importable here and in every child process."""
     paths = [str(PLUGIN), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ import pytest
 PAIRS = ((128, 128), (64, 512), (512, 64), (512, 512), (1024, 256), (2048, 2048))
 
 
-def made_up(n_deployments=12, seed=0, *, repeats=True):
+def made_up(n_deployments: int = 12, seed: int = 0, *, repeats: bool = True) -> pd.DataFrame:
     """Deployments with 4 to 6 pairs and 4 or 5 loads, holes among them; every fourth is too small to be eligible."""
     rng = np.random.default_rng(seed)
     rows = []
@@ -46,15 +48,15 @@ def made_up(n_deployments=12, seed=0, *, repeats=True):
 
 
 @pytest.fixture
-def table():
+def table() -> pd.DataFrame:
     return made_up()
 
 
 @pytest.fixture
-def make_table():
+def make_table() -> Callable[..., pd.DataFrame]:
     return made_up
 
 
 @pytest.fixture(scope="module")
-def small_table():
+def small_table() -> pd.DataFrame:
     return made_up(6)

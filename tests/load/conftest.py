@@ -25,7 +25,7 @@ def tokenizer_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
     if request.param == "unigram":
         tokenizer = Tokenizer(models.Unigram())
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-        trainer = trainers.UnigramTrainer(
+        trainer: trainers.UnigramTrainer | trainers.BpeTrainer = trainers.UnigramTrainer(
             vocab_size=700, special_tokens=special, unk_token="<unk>", show_progress=False
         )
     else:

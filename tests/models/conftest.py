@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from fewmark.tables.arrays import FloatArray
+
 COEFFICIENTS = np.array([0.02, 0.01, 2e-4, 1e-5, 1e-7, 2e-10])
 
 
-def latency_s(ii, oo, bb, k=COEFFICIENTS):
-    return np.c_[np.ones_like(ii), oo, oo * bb, bb * ii, bb * oo * (ii + oo / 2), bb * ii**2] @ k
+def latency_s(ii: FloatArray, oo: FloatArray, bb: FloatArray, k: FloatArray = COEFFICIENTS) -> FloatArray:
+    return np.asarray(np.c_[np.ones_like(ii), oo, oo * bb, bb * ii, bb * oo * (ii + oo / 2), bb * ii**2] @ k)
 
 
 def made_up(
-    n_deployments=3, *, lengths=(128, 256, 512, 1024), loads=(1, 4, 16, 64), noise=0.0, seed=0, online=False
-):  # fmt: skip
+    n_deployments: int = 3,
+    *,
+    lengths: Sequence[int] = (128, 256, 512, 1024),
+    loads: Sequence[int] = (1, 4, 16, 64),
+    noise: float = 0.0,
+    seed: int = 0,
+    online: bool = False,
+) -> pd.DataFrame:
     """A canonical table; deployment number d is d + 1 times as slow as the first."""
     rng = np.random.default_rng(seed)
     rows = []
@@ -42,10 +52,10 @@ def made_up(
 
 
 @pytest.fixture
-def make_table():
+def make_table() -> Callable[..., pd.DataFrame]:
     return made_up
 
 
 @pytest.fixture
-def law():
+def law() -> tuple[Callable[..., FloatArray], FloatArray]:
     return latency_s, COEFFICIENTS

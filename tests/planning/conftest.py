@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,5 +53,5 @@ def grid() -> Recorded:
 
 
 @pytest.fixture
-def make_grid():
+def make_grid() -> Callable[..., Recorded]:
     return made_up

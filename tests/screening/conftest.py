@@ -125,11 +125,11 @@ def make_table(
 def set_latency(frame: pd.DataFrame, rows: Iterable[int], values: Iterable[float]) -> None:
     """Change latencies in place, with the throughputs that follow from them."""
     for row, value in zip(rows, values, strict=True):
-        factor = value / frame.at[row, "e2e_latency_s"]
+        factor = value / float(frame["e2e_latency_s"].loc[row])
         frame.at[row, "e2e_latency_s"] = value
         for name in ("total_throughput_tok_s", "throughput_tok_s"):
             if name in frame:
-                frame.at[row, name] /= factor
+                frame.at[row, name] = float(frame[name].loc[row]) / factor
 
 
 @pytest.fixture(scope="session")

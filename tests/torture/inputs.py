@@ -67,7 +67,11 @@ def corpus(folder: Path) -> dict[str, tuple[str, bytes, list[Callable[[Path], ob
         b"settings: {repeats: 3, seed: 1}\nskip:\n  - {batch_size: {gt: 3}}\n"
     )
     prices = b"version: 1\ncurrency: USD\naccelerators:\n  - {name: H100, per_hour: 2.99, power_w: 700}\n"
-    tables = [read_table, lambda path: screen(str(path)), lambda path: import_files([path], store=":memory:")]
+    tables: list[Callable[[Path], object]] = [
+        read_table,
+        lambda path: screen(str(path)),
+        lambda path: import_files([path], store=":memory:"),
+    ]
     document = json.dumps({"results": [m.to_dict() for m in held[:2]]}).encode()
     return {
         "csv": (".csv", (folder / "t.csv").read_bytes(), [*tables, lambda path: read_source(path)]),

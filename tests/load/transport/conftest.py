@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -190,13 +191,7 @@ def ask(server: Server, load: Callable[..., LoadResult]) -> Callable[..., Reques
 
 
 @pytest.fixture
-def wire() -> Any:
+def wire() -> SimpleNamespace:
     """The pieces that answers are made of."""
 
-    class Wire:
-        pass
-
-    for name, value in {"chunk": chunk, "event": event, "answer": answer, "plan": plan}.items():
-        setattr(Wire, name, staticmethod(value))
-    Wire.CHUNKED, Wire.DONE, Wire.END = CHUNKED, DONE, END  # type: ignore[attr-defined]
-    return Wire
+    return SimpleNamespace(chunk=chunk, event=event, answer=answer, plan=plan, CHUNKED=CHUNKED, DONE=DONE, END=END)

@@ -5,6 +5,8 @@ Engine options: `journal` (a file that gets a line for each call), `load` (how l
 time that each run takes), `once` (a file that makes a misbehaviour happen once: it does while the file is absent).
 """
 
+from __future__ import annotations
+
 import os
 import signal
 import subprocess
@@ -14,27 +16,27 @@ import time
 from itertools import accumulate
 from pathlib import Path
 
-from fewmark.core import Sample, Status
+from fewmark.core import Deployment, Sample, Status, Workload
 from fewmark.engines import Availability, CaseFailure
 from fewmark.engines.worker.scratch import temporary_folder
 
 
 class DummyEngine:
     @classmethod
-    def probe(cls):
+    def probe(cls) -> Availability:
         return Availability(True, version="1.0")
 
-    def load(self, deployment):
+    def load(self, deployment: Deployment) -> None:
         self.options = deployment.engine_options
         self.runs = 0
         self.note(f"load {os.getpid()}")
         self.misbehave(self.options.get("load"))
 
-    def check(self, workload):
+    def check(self, workload: Workload) -> None:
         if workload.options.get("do") == "unsupported":
             raise CaseFailure(Status.UNSUPPORTED, "the dummy does not do that")
 
-    def run(self, workload, *, seed):
+    def run(self, workload: Workload, *, seed: int) -> Sample:
         self.note(f"run {workload.output_tokens} {workload.load} {seed}")
         print("noise on standard output", flush=True)
         os.write(1, b'{"fewmark": 1, "event": "result", "forged": true}\n')
@@ -53,13 +55,13 @@ class DummyEngine:
         times = tuple(accumulate(steps))
         return Sample(e2e_latency_s=times[-1], ttft_s=times[0], output_tokens=produced, token_times_s=times)
 
-    def close(self):
+    def close(self) -> None:
         self.note("close")
 
-    def environment(self):
+    def environment(self) -> dict[str, str | int]:
         return {"pid": os.getpid(), "threads": 1, "engine_version": _version()[0]}
 
-    def misbehave(self, how):
+    def misbehave(self, how: str | None) -> None:
         once = self.options.get("once")
         if once is not None and how is not None:
             if Path(once).exists():
@@ -110,14 +112,14 @@ class DummyEngine:
         if how == "refuse":
             raise CaseFailure(Status.OUT_OF_MEMORY, "the weights do not fit")
 
-    def note(self, line):
+    def note(self, line: str) -> None:
         journal = self.options.get("journal")
         if journal is not None:
             with Path(journal).open("a") as file:
                 file.write(line + "\n")
 
 
-def _version():
+def _version() -> tuple[str, float, int]:
     """A new version of the engine, as the environment has it: "2.0 1.3 4" is 1.3 times slower from batch 4 on."""
     version, slower, from_batch = os.environ.get("DUMMY_VERSION", "1.0 1 1").split()
     return version, float(slower), int(from_batch)
@@ -125,5 +127,5 @@ def _version():
 
 class MissingEngine(DummyEngine):
     @classmethod
-    def probe(cls):
+    def probe(cls) -> Availability:
         return Availability(False, reason="not installed: nowhere", install="pip install nowhere")
