@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fewmark.models.auto.block_forecasts import Block, foretell
-from fewmark.models.auto.leave_out import DEGREES, inflation
+from fewmark.models.auto.inflation import DEGREES, inflation
 from fewmark.models.gp.amplitude import amplitude, is_unusual
 from fewmark.models.gp.linalg import cholesky, solve
 from fewmark.models.gp.noise import NOISE_STEPS, Noise, refresh_noise, settle_noise

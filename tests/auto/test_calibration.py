@@ -10,7 +10,7 @@ from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from fewmark.models.auto.conformity_scores import Scores, left_out_coverage
-from fewmark.models.auto.leave_out import DEGREES, inflation
+from fewmark.models.auto.inflation import DEGREES, inflation
 from fewmark.models.gp.kernel import Component, Inputs, Kernel
 from fewmark.models.gp.posterior import Posterior
 

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from functools import cache, cached_property
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any
 
 from fewmark.core.columns import LOAD_COLUMNS, STATISTICS
 from fewmark.core.errors import InputError
-from fewmark.core.frozen import FrozenMap, as_number, content_hash, thaw
+from fewmark.core.fields import build, field_names, known_fields, positive, require_text
+from fewmark.core.frozen import FrozenMap, content_hash, thaw
 from fewmark.core.json_types import Json
 from fewmark.core.metrics import derive_metrics
 from fewmark.core.projection import Projection
 from fewmark.core.samples import Sample, number
-from fewmark.core.validity import MAX_TOKENS, reason_invalid
+from fewmark.core.validity import reason_invalid
 
 
 class Status(StrEnum):
@@ -33,8 +34,6 @@ class Status(StrEnum):
     UNSUPPORTED = "unsupported"
     INVALID = "invalid"
 
-
-_Value = TypeVar("_Value")
 
 RUN_PROVENANCES = ("measured", "projected")  # of what a runner ran, whole or cut short
 MEASUREMENT_PROVENANCES = (*RUN_PROVENANCES, "imported")
@@ -66,14 +65,14 @@ class Deployment:
 
     def __post_init__(self) -> None:
         for name in ("engine", "model"):
-            _require_text(name, getattr(self, name))
+            require_text(name, getattr(self, name))
         for name in ("engine_version", "precision", "accelerator"):
             if getattr(self, name) is not None:
-                _require_text(name, getattr(self, name))
+                require_text(name, getattr(self, name))
         for name in ("accelerator_count", "tensor_parallel_size"):
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, _positive(name, value, whole=True))
+                object.__setattr__(self, name, positive(name, value, whole=True))
         if isinstance(self.placement, Mapping) and not isinstance(self.placement, FrozenMap):
             object.__setattr__(self, "placement", FrozenMap(self.placement))
         if not isinstance(self.engine_options, FrozenMap):
@@ -81,12 +80,12 @@ class Deployment:
 
     def to_dict(self) -> dict[str, Json]:
         """The known fields as a plain dictionary."""
-        return _known_fields(self)
+        return known_fields(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Deployment:
         """The deployment behind `to_dict`. Raises `InputError` on unknown or invalid fields."""
-        return _build(cls, data)
+        return build(cls, data)
 
     @cached_property
     def deployment_id(self) -> str:
@@ -123,11 +122,11 @@ class Workload:
     def __post_init__(self) -> None:
         for name in ("input_tokens", "output_tokens", "request_rate"):
             if name != "request_rate" or self.request_rate is not None:
-                object.__setattr__(self, name, _positive(name, getattr(self, name)))
+                object.__setattr__(self, name, positive(name, getattr(self, name)))
         for name in ("batch_size", "concurrency"):
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, _positive(name, value, whole=True))
+                object.__setattr__(self, name, positive(name, value, whole=True))
         given = [name for name in LOAD_COLUMNS if getattr(self, name) is not None]
         if len(given) != 1:
             raise InputError(
@@ -140,12 +139,12 @@ class Workload:
 
     def to_dict(self) -> dict[str, Json]:
         """The known fields as a plain dictionary."""
-        return _known_fields(self)
+        return known_fields(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Workload:
         """The workload behind `to_dict`. Raises `InputError` on unknown or invalid fields."""
-        return _build(cls, data)
+        return build(cls, data)
 
     @property
     def load_kind(self) -> str:
@@ -215,7 +214,7 @@ class Cost:
     startup_s: float | None = None
 
     def __post_init__(self) -> None:
-        for name in _field_names(Cost):
+        for name in field_names(Cost):
             value = getattr(self, name)
             if value is not None:
                 value = number(name, value)
@@ -225,7 +224,7 @@ class Cost:
 
     def to_dict(self) -> dict[str, Json]:
         """The known fields as a plain dictionary."""
-        return _known_fields(self)
+        return known_fields(self)
 
 
 @dataclass(frozen=True)
@@ -315,8 +314,8 @@ class Measurement:
             raise InputError("a measurement needs a case and only known fields", got=sorted(data))
         rest = dict(data)
         case = Case.from_dict(rest.pop("case"))
-        samples = tuple(_build(Sample, sample) for sample in rest.pop("samples", ()))
-        return cls(case=case, samples=samples, cost=_build(Cost, rest.pop("cost", {})), **rest)
+        samples = tuple(build(Sample, sample) for sample in rest.pop("samples", ()))
+        return cls(case=case, samples=samples, cost=build(Cost, rest.pop("cost", {})), **rest)
 
     def values(self, metric: str) -> tuple[float, ...]:
         """The metric's value in every sample that has or implies it; of a projection, for the full output length."""
@@ -376,55 +375,6 @@ class Prediction:
             )
         if not 0 < self.confidence_level < 1:
             raise InputError("confidence_level must lie between 0 and 1", got=self.confidence_level)
-
-
-def _known_fields(value: Any) -> dict[str, Json]:
-    out = {}
-    for name in _field_names(value.__class__):
-        content = getattr(value, name)
-        if content is not None and content != () and content != {}:
-            out[name] = thaw(content)
-    return out
-
-
-@cache
-def _field_names(cls: Hashable) -> tuple[str, ...]:
-    return tuple(item.name for item in fields(cls))  # type: ignore[arg-type]
-
-
-def _build(cls: type[_Value], data: Mapping[str, Any]) -> _Value:
-    known = {item.name for item in fields(cls)}  # type: ignore[arg-type]
-    if not isinstance(data, Mapping):
-        raise InputError(f"a {cls.__name__.lower()} must be a mapping", got=data)
-    unknown = set(data) - known
-    if unknown:
-        raise InputError(
-            f"a {cls.__name__.lower()} has no field {', '.join(sorted(map(repr, unknown)))}",
-            hint=f"known: {', '.join(sorted(known))}",
-        )
-    try:
-        return cls(**data)
-    except TypeError as error:
-        raise InputError(f"a {cls.__name__.lower()} is incomplete", got=dict(data), hint=str(error)) from None
-
-
-def _require_text(name: str, value: object) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{name} must be a non-empty string", got=value)
-
-
-def _positive(name: str, value: Any, *, whole: bool = False) -> Any:
-    found = as_number(value)
-    if found is None or found <= 0:
-        raise InputError(f"{name} must be a positive number", got=value)
-    if found > MAX_TOKENS:
-        raise InputError(f"{name} is implausibly large", got=value, hint=f"at most {MAX_TOKENS:g}")
-    value = found
-    if float(value).is_integer():
-        return int(value)
-    if whole:
-        raise InputError(f"{name} must be a whole number", got=value)
-    return float(value)
 
 
 def whole(workload: Workload, e2e_latency_s: float | None, ttft_s: float | None) -> dict[str, float | None]:

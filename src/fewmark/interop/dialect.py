@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Final
 
@@ -42,24 +41,9 @@ from fewmark.interop.notation import (
     scaled,
     status_of,
 )
+from fewmark.interop.understanding import Understanding
 
 _UNLIMITED: Final = frozenset(("inf", "infinity", "+inf", "unlimited", "max"))
-
-
-@dataclass
-class Understanding:
-    """What became of a table's columns.
-
-    Attributes
-    ----------
-    taken : canonical name → the column's own name, where they differ
-    unknown : own names of the columns that are kept as they are → known names that look like them
-    notes : what was decided from the values, a sentence each
-    """
-
-    taken: dict[str, str] = field(default_factory=dict)
-    unknown: dict[str, list[str]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
 
 
 def normalise(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fewmark.core import FormatError, Status
 from fewmark.core.columns import METRIC_COLUMNS, SERVING_COLUMNS
-from fewmark.interop.dialect import Understanding
+from fewmark.interop.understanding import Understanding
 
 NOTE: Final = "no value in the row"
 _SUFFIXES: Final = ("_s", "_w")  # of every metric's name, which ends in its unit

@@ -22,9 +22,12 @@ from fewmark.models.auto import extrapolation
 from fewmark.models.auto.conformity_scores import LeftOut
 from fewmark.models.auto.covariance import components
 from fewmark.models.auto.covariance import own as own_covariance
+from fewmark.models.auto.extrapolation import beyond, parametric_at
 from fewmark.models.auto.features import ACCELERATOR, DEPLOYMENT, OWN
+from fewmark.models.auto.fold import Fold
 from fewmark.models.auto.hyperparameters import Hyperparameters
-from fewmark.models.auto.leave_out import DEVICES, Calibrator, Fold, beyond, inflation, parametric_at
+from fewmark.models.auto.inflation import inflation
+from fewmark.models.auto.leave_out import DEVICES, Calibrator
 from fewmark.models.gp.amplitude import amplitude, is_unusual
 from fewmark.models.gp.kernel import Inputs, Kernel
 from fewmark.models.gp.linalg import cholesky

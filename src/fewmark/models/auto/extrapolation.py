@@ -21,9 +21,12 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fewmark.models.analytic.mechanistic import N_TERMS, solve, work
 from fewmark.models.auto.conformity_scores import LeftOut, how_many
+from fewmark.models.auto.features import COLUMNS
+from fewmark.models.gp.posterior import Posterior
 from fewmark.tables.arrays import FloatArray
 
 MAX_SHIFT_SD: Final = 2.0
@@ -31,6 +34,7 @@ DEFAULT_WEIGHT: Final = 4.0
 DEFAULT_SHARE: Final = 0.5
 ERROR_FLOOR: Final = 0.01  # log error below which nothing is much better than anything else
 SHARES: Final = np.linspace(0.0, 1.0, 21)
+_ONLINE: Final = COLUMNS.index("online")
 
 
 def parametric(known: FloatArray, log_seconds: FloatArray, asked: FloatArray) -> FloatArray:
@@ -74,3 +78,29 @@ def learn(left: LeftOut, parametric: FloatArray) -> LeftOut:
         shrunk(each, parametric, left.sd, octaves, share) for each in (left.out_of_fold, left.in_sample)
     )
     return replace(left, out_of_fold=out_of_fold, in_sample=in_sample, shrinkage=share)
+
+
+def beyond(axes: FloatArray, known: FloatArray) -> FloatArray:
+    """Octaves by which cells lie outside the range of the known ones, in length and in load, (m, 2)."""
+    if not len(known):
+        return np.zeros((len(axes), 2))
+    asked, have = length_load(axes), length_load(known)
+    return np.asarray(np.maximum(0.0, np.maximum(asked - have.max(0), have.min(0) - asked)))
+
+
+def length_load(axes: FloatArray) -> FloatArray:
+    """log2 of the sequence length and of the load of cells, (m, 2)."""
+    return np.column_stack([np.logaddexp2(axes[:, 0], axes[:, 1]), axes[:, 2]])
+
+
+def parametric_at(
+    posterior: Posterior, axes: FloatArray, kept: FloatArray, known: NDArray[np.intp], asked: FloatArray
+) -> FloatArray:
+    """The log latency of a batch deployment's cells at axes `asked` (m, 3 or more), by a parametric model.
+
+    It is fitted to the deployment's known rows. NaN where it has no say, (m,).
+    `axes` and `kept` are those of all cells of the posterior.
+    """
+    if not len(known) or posterior.inputs.values[known[0], _ONLINE]:
+        return np.full(len(asked), np.nan)
+    return parametric(axes[known], posterior.y[known] + kept[known, 0], asked)

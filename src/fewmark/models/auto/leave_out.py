@@ -31,7 +31,7 @@ one pattern, not cells. The inflation: Student-t processes (Shah, Wilson and Gha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,11 @@ from fewmark.models.auto import extrapolation
 from fewmark.models.auto.block_forecasts import Block, foretell
 from fewmark.models.auto.conformity_scores import LeftOut
 from fewmark.models.auto.covariance import own as own_covariance
+from fewmark.models.auto.extrapolation import beyond, length_load, parametric_at
 from fewmark.models.auto.features import COLUMNS, OWN
+from fewmark.models.auto.fold import Fold
+from fewmark.models.auto.inflation import DEGREES, inflation
+from fewmark.models.auto.situations import Situation, situation_of
 from fewmark.models.gp.amplitude import amplitude, is_unusual
 from fewmark.models.gp.linalg import cholesky, inverse, solve
 from fewmark.models.gp.noise import NOISE_STEPS, Noise, refresh_noise
@@ -52,7 +56,6 @@ from fewmark.tables.identity import rows_by_group
 
 ACCELERATOR_WEIGHT = 6.0  # weight of a score from the same accelerator beside one from another
 DEVICES_BANDWIDTH = 1.5  # octaves
-DEGREES = 4.0  # of the common scale of what is not known of a deployment
 MAX_IN_SAMPLE_SHARE = 0.95
 MAX_DECIDING_SHARE = 0.7
 HALF_CELLS = 4.0  # known cells, at which half of that holds
@@ -63,66 +66,13 @@ MAX_REVISED = 1500  # cells; with more, hiding a few changes little and costs mu
 PRESSURE_TOLERANCE = 0.02  # octaves
 PRESSURE = COLUMNS.index("pressure")
 DEVICES = COLUMNS.index("log2_devices")
-ONLINE = COLUMNS.index("online")
 
 WHOLE_INVERSE_SHARE = 0.3  # of the cells, in blocks whose inverse is wanted, from which the whole inverse costs less
-
-
-def inflation(distance: float, n_known: int) -> float:
-    """What to multiply a block's standard deviations with, by how surprising its n known cells are.
-
-    `distance` is the squared Mahalanobis distance of their values from what all other cells foretell of them.
-    """
-    return float(np.sqrt((DEGREES + distance) / (DEGREES + n_known)))
-
-
-def beyond(axes: FloatArray, known: FloatArray) -> FloatArray:
-    """Octaves by which cells lie outside the range of the known ones, in length and in load, (m, 2)."""
-    if not len(known):
-        return np.zeros((len(axes), 2))
-    asked, have = _length_load(axes), _length_load(known)
-    return np.asarray(np.maximum(0.0, np.maximum(asked - have.max(0), have.min(0) - asked)))
-
-
-def _length_load(axes: FloatArray) -> FloatArray:
-    return np.column_stack([np.logaddexp2(axes[:, 0], axes[:, 1]), axes[:, 2]])
 
 
 Asked = tuple[int, int, int, bytes]  # number of the fold, first row and length of a block, which of its cells stay
 
 
-class Fold:
-    """A posterior whose hyperparameters never saw some deployments, so that their scores are out of fold.
-
-    Parameters
-    ----------
-    log_scale : the log of the common noise scale
-    members : the numbers of the deployments it did not see
-    solve : gives the posterior, and each measured cell's noise scale (n,); called when first needed
-    """
-
-    def __init__(
-        self, log_scale: float, members: frozenset[int], solve: Callable[[], tuple[Posterior, FloatArray]]
-    ) -> None:
-        self.log_scale, self.members, self._solve = log_scale, members, solve
-
-    @cached_property
-    def _solved(self) -> tuple[Posterior, FloatArray]:
-        return self._solve()
-
-    @property
-    def posterior(self) -> Posterior:
-        """The posterior."""
-        return self._solved[0]
-
-    @property
-    def noise(self) -> FloatArray:
-        """Each measured cell's noise scale, (n,)."""
-        return self._solved[1]
-
-
-# a deployment's number, its accelerator's, log2 of its devices, the axes of its known cells
-Situation = tuple[int, int, float, bytes]
 Task = tuple[Fold, NDArray[np.intp], NDArray[np.bool_]]  # who foretells, a block's rows, which of them stay
 Plan = tuple[list[Task], int]
 
@@ -172,7 +122,7 @@ class Calibrator:
 
         For a deployment by its number, any other if new, of which these are known.
         """
-        key, kept = _situation(deployment, accelerator, log2_devices, known)
+        key, kept = situation_of(deployment, accelerator, log2_devices, known)
         if key not in self._left_out:
             again = self._recalled.pop(key, None)
             self._left_out[key] = self._leave_out(key, kept) if again is None else again()
@@ -182,7 +132,7 @@ class Calibrator:
         """Foretell at once whatever `left_out` needs for each of these situations, given as its parameters."""
         wanted: dict[Asked, Task] = {}
         for situation in situations:
-            key, kept = _situation(*situation)
+            key, kept = situation_of(*situation)
             if key in self._left_out or key in self._recalled or not len(kept):
                 continue
             for fold, rows, stay in self._plan(key, kept)[0]:
@@ -429,7 +379,7 @@ class Calibrator:
         values = inputs[rows].copy()
         for number in np.unique(self.deployment[rows]):
             own = np.flatnonzero(self.deployment[rows] == number)
-            length, load = _length_load(self.axes[rows[own]]).T
+            length, load = length_load(self.axes[rows[own]]).T
             told, users = self.kept[rows[own], 1:], np.exp2(load)
             if np.isnan(told[:, 1]).any() or np.isnan(told[~stay[own], 0]).all():
                 continue
@@ -454,23 +404,3 @@ class Calibrator:
         values = posterior.inputs.values[rows] if values is None else values
         own = own_covariance(posterior.kernel, posterior.theta, values) * (group[:, None] == group)
         return mean, covariance - (values[:, OWN, None] ** 2 - 1) * own, own
-
-
-def _situation(
-    deployment: int, accelerator: int, log2_devices: float, known: FloatArray
-) -> tuple[Situation, FloatArray]:
-    kept = np.unique(known[:, :3], axis=0)
-    return (deployment, accelerator, log2_devices, kept.tobytes()), kept
-
-
-def parametric_at(
-    posterior: Posterior, axes: FloatArray, kept: FloatArray, known: NDArray[np.intp], asked: FloatArray
-) -> FloatArray:
-    """The log latency of a batch deployment's cells at axes `asked` (m, 3 or more), by a parametric model.
-
-    It is fitted to the deployment's known rows. NaN where it has no say, (m,).
-    `axes` and `kept` are those of all cells of the posterior.
-    """
-    if not len(known) or posterior.inputs.values[known[0], ONLINE]:
-        return np.full(len(asked), np.nan)
-    return extrapolation.parametric(axes[known], posterior.y[known] + kept[known, 0], asked)

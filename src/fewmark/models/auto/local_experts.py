@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from fewmark.models.auto.conformity_scores import LeftOut
 from fewmark.models.auto.experts import LocalExpert, partition
+from fewmark.models.auto.extrapolation import beyond
 from fewmark.models.auto.features import OWN, Features
 from fewmark.models.auto.hyperparameters import Hyperparameters
-from fewmark.models.auto.leave_out import beyond
 from fewmark.models.gp.kernel import Inputs
 from fewmark.models.state import Arrays
 from fewmark.tables.arrays import FloatArray, IntArray
