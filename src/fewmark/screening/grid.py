@@ -6,6 +6,11 @@ batch (or users) × output tokens / throughput implies stands in for it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
+
 import numpy as np
 import pandas as pd
 
@@ -13,6 +18,18 @@ from fewmark.core.columns import WORKLOAD_PREFIX
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.columns import load_kind_of, load_of, sequences_of
 from fewmark.tables.identity import deployment_codes, group_codes, workload_codes
+
+_SEEN: Final[ContextVar[dict[int, tuple[pd.DataFrame, pd.DataFrame]] | None]] = ContextVar("seen", default=None)
+
+
+@contextmanager
+def remembered_cells() -> Iterator[None]:
+    """Within it, the cells of a table that several rules look at are worked out once; no table may be changed."""
+    token = _SEEN.set({})
+    try:
+        yield
+    finally:
+        _SEEN.reset(token)
 
 
 def log_latency(frame: pd.DataFrame) -> FloatArray:
@@ -37,6 +54,28 @@ def cell_table(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a cell with known latency: deployment, ii, oo, bb, online (the kind of load, a position in
     `LOAD_COLUMNS`), l (median over repeats), rows (labels of its rows, in file order).
     """
+    seen = _SEEN.get()
+    if seen is None:
+        return _cell_table(frame)
+    if id(frame) not in seen:
+        seen[id(frame)] = (frame, _cell_table(frame))  # the table is kept, so that its id stays its own
+    out = seen[id(frame)][1].copy(deep=False)
+    out.attrs["cells_of"] = id(frame)
+    return out
+
+
+def remembered(cells: pd.DataFrame, work_out: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
+    """What is worked out of the cells of a table, once where its cells are remembered; not to be changed."""
+    seen, key = _SEEN.get(), cells.attrs.get("cells_of")
+    if seen is None or key not in seen or len(seen[key][1]) != len(cells):
+        return work_out(cells)
+    held = seen[key][1]
+    if -key not in seen:
+        seen[-key] = (held, work_out(held))
+    return seen[-key][1]
+
+
+def _cell_table(frame: pd.DataFrame) -> pd.DataFrame:
     flat = pd.DataFrame(
         {
             "deployment": deployment_codes(frame),
@@ -55,7 +94,10 @@ def cell_table(frame: pd.DataFrame) -> pd.DataFrame:
     grouped = flat.groupby(["deployment", "workload"], sort=False)
     out = grouped.agg({"ii": "first", "oo": "first", "bb": "first", "online": "first", "further": "first"})
     out["l"] = grouped["l"].median()
-    out["rows"] = grouped["label"].agg(list)
+    code = grouped.ngroup().to_numpy()
+    label = flat["label"].to_numpy()[np.argsort(code, kind="stable")]
+    rows = np.split(label, np.bincount(code).cumsum()[:-1])
+    out["rows"] = pd.Series([part.tolist() for part in rows], index=out.index, dtype=object)
     return out.reset_index()
 
 

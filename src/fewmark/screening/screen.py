@@ -16,6 +16,7 @@ from fewmark.screening.contradicting_times import ContradictingTimes
 from fewmark.screening.copied_values import CopiedValues
 from fewmark.screening.duplicate import Duplicate
 from fewmark.screening.expired import Expired, Retracted
+from fewmark.screening.grid import remembered_cells
 from fewmark.screening.impossible_speed import ImpossibleSpeed
 from fewmark.screening.impossible_value import ImpossibleValue
 from fewmark.screening.inconsistent_throughput import InconsistentThroughput
@@ -59,10 +60,12 @@ def screen(frame: pd.DataFrame, rules: Iterable[Rule] = RULES) -> list[Finding]:
     left = _complete(frame)
     left = left.copy(deep=False)
     left.attrs = {}  # or every step would copy them
-    for rule in rules:
-        new = list(rule.find(left))
-        found += new
-        left = apply(left, new)
+    with remembered_cells():
+        for rule in rules:
+            new = list(rule.find(left))
+            found += new
+            if new:
+                left = apply(left, new)
     return sorted(found, key=lambda finding: finding.row)
 
 

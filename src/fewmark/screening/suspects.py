@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from fewmark.screening.grid import remembered
 from fewmark.screening.neighbours import noise, residuals
 
 
@@ -44,7 +45,7 @@ def suspects(cells: pd.DataFrame, *, guarded: Limits, edge: Limits, one_axis: Li
     """
     if cells.empty:
         return []
-    found = residuals(cells)
+    found = remembered(cells, residuals)
     if found.empty:
         return []
     rough = noise(cells, found)[found["cell"].to_numpy()]
@@ -61,7 +62,6 @@ def suspects(cells: pd.DataFrame, *, guarded: Limits, edge: Limits, one_axis: Li
         n_axes=("axis", "size"),
         lighter=("lighter", "any"),
         heavier=("heavier", "any"),
-        axes=("axis", " and ".join),
     )
     safe = np.where(out["sign"] > 0, out["heavier"], out["lighter"])
     several = out["n_axes"] > 1
@@ -74,4 +74,5 @@ def suspects(cells: pd.DataFrame, *, guarded: Limits, edge: Limits, one_axis: Li
         accused |= situation & (out["size"] > limits.far) & (out[limits.spread] > limits.spreads)
     out = out[accused & (out["signs"] == 1)]
     off = out["sign"] * out["size"]
-    return [Suspect(int(c), float(o), str(a)) for c, o, a in zip(out.index, off, out["axes"], strict=True)]
+    named = found[found["cell"].isin(out.index)].groupby("cell")["axis"].agg(" and ".join)
+    return [Suspect(int(c), float(o), str(named[c])) for c, o in zip(out.index, off, strict=True)]
