@@ -104,7 +104,7 @@ def canonical_json(value: object) -> str:
 
 def content_hash(value: object, length: int = 24) -> str:
     """The first `length` hex digits of the SHA-256 of the canonical JSON; unknown (None, empty) keys do not count."""
-    return hashlib.sha256(canonical_json(_without_unknown(value)).encode("ascii")).hexdigest()[:length]
+    return hashlib.sha256(canonical_json(known_only(value)).encode("ascii")).hexdigest()[:length]
 
 
 def _plain(value: object) -> Any:
@@ -119,12 +119,13 @@ def _plain(value: object) -> Any:
     return value
 
 
-def _without_unknown(value: object) -> Any:
+def known_only(value: object) -> Any:
+    """A plain JSON value without keys whose value is unknown: None, or an empty mapping or list."""
     if value is None or isinstance(value, _SCALARS):
         return value
     if isinstance(value, Mapping):
-        kept = {key: _without_unknown(item) for key, item in value.items()}
+        kept = {key: known_only(item) for key, item in value.items()}
         return {key: item for key, item in kept.items() if item is not None and item != {} and item != []}
     if isinstance(value, (list, tuple)):
-        return [_without_unknown(item) for item in value]
+        return [known_only(item) for item in value]
     return value

@@ -78,7 +78,7 @@ def normalise(
     for own, meaning in chosen.items():
         cells = columns[own]
         if meaning is None:
-            out[own] = cells if typed else [text_to_cell(cell) if isinstance(cell, str) else cell for cell in cells]
+            out[own] = cells if typed else _foreign(cells)
         elif meaning.kind == STATUS:
             out["status"] = [_status(cell, fold(own), row) for row, cell in enumerate(cells, start=1)]
         elif meaning.kind == LABEL:
@@ -135,6 +135,8 @@ def _numbers(
     notes: list[list[str]],
 ) -> tuple[list[float | None], list[bool]]:
     """The column's numbers in the canonical unit, and which cells named their unit themselves."""
+    if (plain := _plain_numbers(cells, meaning, notation)) is not None:
+        return plain, [False] * len(cells)
     values: list[float | None] = [None] * len(cells)
     named = [False] * len(cells)
     for position, cell in enumerate(cells):
@@ -159,6 +161,27 @@ def _numbers(
         else:
             values[position] = _number(cell, own, row, meaning)
     return values, named
+
+
+def _foreign(cells: Sequence[Json]) -> list[Json]:
+    """The values of a column that nobody understood; equal texts are read once."""
+    read = {cell: text_to_cell(cell) for cell in {cell for cell in cells if isinstance(cell, str)}}
+    return [read[cell] if isinstance(cell, str) else cell for cell in cells]
+
+
+def _plain_numbers(cells: Sequence[Json], meaning: Meaning, notation: Notation) -> list[float | None] | None:
+    """The numbers of a column whose cells are all plain ones, or empty; None where a cell needs a closer look."""
+    if notation.decimal == "," or set(map(type, cells)) != {str}:
+        return None
+    try:
+        values = [float(cell) if cell else None for cell in cells]
+    except ValueError:
+        return None
+    if any("_" in cell for cell in cells) or not all(value is None or math.isfinite(value) for value in values):
+        return None
+    if meaning.factor is None or meaning.factor == 1.0:
+        return values
+    return [None if value is None else scaled(value, meaning.factor) for value in values]
 
 
 def _number(cell: Json, own: str, row: int, meaning: Meaning) -> float | None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
 import pandas as pd
 
 from fewmark.core import CANONICAL_COLUMNS, FormatError, Status
@@ -18,6 +19,7 @@ from fewmark.core.columns import (
     STATISTICS,
 )
 from fewmark.interop.cells import EXACT_INTEGER, is_unknown, label_to_cell, parse_number, tidy_column
+from fewmark.tables.arrays import FloatArray
 
 _WHOLE: Final = frozenset(
     ("batch_size", "concurrency", "accelerator_count", "tensor_parallel_size", "n_repeats", *COUNT_COLUMNS)
@@ -73,6 +75,8 @@ def build_frame(columns: Columns, *, verbatim: bool = False) -> pd.DataFrame:
 
 
 def _numbers(name: str, cells: Sequence[Cell]) -> pd.Series:
+    if (plain := _plain_numbers(name, cells)) is not None:
+        return pd.Series(plain)
     out = [parse_number(cell, name, row) for row, cell in enumerate(cells, start=1)]
     if name in _WHOLE or name in _POSITIVE:
         for row, value in enumerate(out, start=1):
@@ -85,10 +89,29 @@ def _numbers(name: str, cells: Sequence[Cell]) -> pd.Series:
     return pd.Series(out, dtype="float64")
 
 
+def _plain_numbers(name: str, cells: Sequence[Cell]) -> FloatArray | None:
+    """The numbers of a column that holds nothing else and nothing wrong; None where each cell needs a look."""
+    if not set(map(type, cells)) <= {float, int, type(None)}:
+        return None
+    unknown = np.array([cell is None for cell in cells], dtype=bool)
+    try:
+        values = np.array([math.nan if cell is None else cell for cell in cells], dtype=np.float64)
+    except OverflowError:
+        return None
+    known = values[~unknown]
+    wrong = not np.isfinite(known).all()
+    if name in _WHOLE or name in _POSITIVE:
+        wrong = wrong or bool(((known < 0) | (known > EXACT_INTEGER)).any())
+        wrong = wrong or (name in _POSITIVE and bool((known == 0).any()))
+        wrong = wrong or (name in _WHOLE and bool((known != np.floor(known)).any()))
+    return None if wrong else values
+
+
 def _labels(name: str, cells: Sequence[Cell], verbatim: bool) -> pd.Series:
     out = [None if is_unknown(cell) else str(cell) for cell in cells]
     if not verbatim:
-        out = [None if text is None else label_to_cell(text) for text in out]
+        read = {text: None if text is None else label_to_cell(text) for text in dict.fromkeys(out)}
+        out = [read[text] for text in out]
     if name == "status":
         out = [_status(cell, row) for row, cell in enumerate(out, start=1)]
     if name == "statistic":

@@ -80,6 +80,9 @@ def find_notation(texts: Iterable[str], separator: str = ",") -> Notation:
     `separator` is what stands between the table's columns: a semicolon is what spreadsheets write where the comma is
     the decimal mark.
     """
+    texts = list(texts)
+    if separator == "," and not any("," in text or text.count(".") > 1 for text in texts):
+        return Notation(".")  # whether a number gives the point away or none does
     marks = set()
     for text in texts:
         if ("," not in text and "." not in text) or len(text) > MAX_CELL:

@@ -20,6 +20,7 @@ from fewmark.core import StoreError
 DEFAULT_URL: Final = "sqlite:///fewmark.db"
 ENVIRONMENT_VARIABLE: Final = "FEWMARK_STORE"
 BUSY_TIMEOUT_S: Final = 60.0
+CACHE_KIB: Final = 65_536  # of SQLite's pages: ids are hashes, so that an import touches an index everywhere
 CONNECT_TIMEOUT_S: Final = 10
 LOCK_TIMEOUT_S: Final = 60  # of PostgreSQL, for a writer's turn
 STATEMENT_TIMEOUT_S: Final = 300
@@ -233,6 +234,7 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
     cursor.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -12,8 +12,10 @@ from fewmark.core.frozen import content_hash
 from fewmark.core.json_types import Json
 from fewmark.store import schema
 from fewmark.store.database import Database
-from fewmark.store.queries import KEYS, batched, now
+from fewmark.store.queries import KEYS, batched, insert_new, now
 from fewmark.store.rows import column_text
+
+_BATCH: Final = 25_000  # rows a transaction
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Origin:
 def add_origins(database: Database, insert: Any, origins: Iterable[Origin]) -> None:
     """Keep these; what is known of a measurement from the same content of a file already stays as it is."""
     moment = now()
-    for items in batched(origins, KEYS):
+    for items in batched(origins, _BATCH):
         records: dict[str, dict[str, Json]] = {}
         rows = []
         for item in items:
@@ -53,8 +55,8 @@ def add_origins(database: Database, insert: Any, origins: Iterable[Origin]) -> N
             )
         with database.write() as connection:
             if records:
-                connection.execute(insert(schema.records).on_conflict_do_nothing().inline(), list(records.values()))
-            connection.execute(insert(schema.origins).on_conflict_do_nothing().inline(), rows)
+                insert_new(connection, insert, schema.records, list(records.values()))
+            insert_new(connection, insert, schema.origins, rows)
 
 
 def read_origins(database: Database, measurement_ids: Iterable[str]) -> dict[str, list[Origin]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -18,6 +19,7 @@ from fewmark.store.rows import column_text, deployment_column, reading
 from fewmark.store.schema import deployments, environments, measurements
 
 PAGE: Final = 1_000  # rows read at once
+MANY: Final = 200  # rows, from which on they go to SQLite's driver directly
 KEYS: Final = 500  # keys in one query; databases limit them
 
 DeploymentFilter = str | Deployment | JsonObject
@@ -97,6 +99,18 @@ def batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
     rest = iter(items)
     while batch := list(itertools.islice(rest, size)):
         yield batch
+
+
+def insert_new(connection: sa.Connection, insert: Any, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows that have the same columns, except those that are there already; `insert` is the dialect's own."""
+    statement = insert(table).on_conflict_do_nothing().inline()
+    if connection.dialect.name != "sqlite" or len(rows) < MANY:
+        connection.execute(statement, rows)
+        return
+    # Of many rows most of the time would go into what happens to their parameters on the way to the driver.
+    text = str(statement.compile(dialect=connection.dialect, column_keys=list(rows[0])))
+    names = [column.name for column in table.columns if column.name in rows[0]]
+    connection.exec_driver_sql(text, list(map(operator.itemgetter(*names), rows)))
 
 
 def now() -> str:

@@ -154,20 +154,12 @@ class Batch:
         }
 
     def _add_case(self, case: Case) -> Row:
-        deployment, workload = case.deployment, case.workload
+        deployment = case.deployment
         keys = {"case_id": case.case_id, "deployment_id": deployment.deployment_id}
         if keys["deployment_id"] not in self.deployments:
-            self.deployments[keys["deployment_id"]] = {
-                "deployment_id": keys["deployment_id"],
-                **{name: deployment_column(name, getattr(deployment, name)) for name in DEPLOYMENT_COLUMNS},
-                "body": _dump(deployment.to_dict()),
-            }
+            self.deployments[keys["deployment_id"]] = deployment_row(deployment)
         if keys["case_id"] not in self.cases:
-            self.cases[keys["case_id"]] = {
-                **keys,
-                **{name: _real(getattr(workload, name)) for name in WORKLOAD_COLUMNS},
-                "options": _dump(thaw(workload.options)) if workload.options else None,
-            }
+            self.cases[keys["case_id"]] = case_row(case)
         return keys
 
 
@@ -225,6 +217,26 @@ class Reader:
         case = Case(deployment[1], Workload.from_dict(data["workload"]))
         _remember(self._cases, case_id, (data, case))
         return case
+
+
+def deployment_row(deployment: Deployment) -> Row:
+    """The row of a deployment."""
+    return {
+        "deployment_id": deployment.deployment_id,
+        **{name: deployment_column(name, getattr(deployment, name)) for name in DEPLOYMENT_COLUMNS},
+        "body": _dump(deployment.to_dict()),
+    }
+
+
+def case_row(case: Case) -> Row:
+    """The row of a case."""
+    workload = case.workload
+    return {
+        "case_id": case.case_id,
+        "deployment_id": case.deployment.deployment_id,
+        **{name: _real(getattr(workload, name)) for name in WORKLOAD_COLUMNS},
+        "options": _dump(thaw(workload.options)) if workload.options else None,
+    }
 
 
 def read_prediction(body: str) -> Prediction:

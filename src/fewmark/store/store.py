@@ -25,6 +25,7 @@ from fewmark.store.queries import (
     Condition,
     DeploymentFilter,
     batched,
+    insert_new,
     measurement_conditions,
     now,
     pages,
@@ -140,6 +141,14 @@ class Store:
             batch, moment = Batch(), now()
             for item in items:
                 batch.add_measurement(item, moment)
+            with self._database.write() as connection:
+                added += self._add(connection, batch, schema.measurements)
+        return added
+
+    def add_batches(self, batches: Iterable[Batch]) -> int:
+        """Store rows that were made elsewhere, one transaction a batch. Returns how many measurements were new."""
+        added = 0
+        for batch in batches:
             with self._database.write() as connection:
                 added += self._add(connection, batch, schema.measurements)
         return added
@@ -422,7 +431,7 @@ class Store:
             (schema.serving, batch.serving),
         ):
             if rows:
-                connection.execute(self._insert(table).on_conflict_do_nothing().inline(), list(rows.values()))
+                insert_new(connection, self._insert, table, list(rows.values()))
         # Drivers do not agree on how to count; nobody else writes meanwhile, so the running number tells.
         new = sa.select(sa.func.count()).select_from(facts).where(facts.c.number > before)
         return connection.execute(new).scalar_one()

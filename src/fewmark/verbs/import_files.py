@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,8 @@ from fewmark.runner.projection.projector import RULES
 from fewmark.runner.projection.truncation import awaits_projection, project_all
 from fewmark.screening import Finding, copies, screen
 from fewmark.store import Annotation, Origin, Store, open_store
+from fewmark.store.queries import now
+from fewmark.verbs.columnar_import import ColumnarRows
 from fewmark.verbs.known_already import Known, OtherValue, content_of, poorer_records
 from fewmark.verbs.results import table_of, whole_measurements, with_values
 
@@ -134,6 +136,9 @@ def import_files(
                 "there is no file to import", got=", ".join(map(str, paths)), hint="the folder is empty: name another"
             )
         files = _read_all(gathered.files, gathered.passed_over, (format, table_map), keep_going, progress)
+    if sum(not file.whole for file in files) > 1:
+        for file in files:  # rows of several tables are compared with one another
+            file.one_by_one()
     for file, poorer in zip(files, poorer_records([file.measurements for file in files]), strict=True):
         file.n_poorer = len(poorer)
         for position in poorer:
@@ -142,9 +147,14 @@ def import_files(
     out = ImportedFiles(passed_over=gathered.passed_over)
     with open_store(store) as opened:
         files = _projected(files, opened, rule)
+        held = opened.case_ids() if any(file.columnar for file in files) else set()
+        for file in files:
+            if file.columnar is not None and not held.isdisjoint(file.columnar.case_ids):
+                file.one_by_one()  # rows of known cases are compared with what is known of them
         known = Known.of(opened, (m for file in files for m in file.measurements.values()))
         for file in files:
-            file.findings = [f for f in screen(file.frame) if f.row - 1 in file.measurements or not file.predictions]
+            rows = file.rows()
+            file.findings = [f for f in screen(file.frame) if f.row - 1 in rows or not file.predictions]
             _compare(file, known, supersede=supersede)
         for file in files:  # everything is checked: from here on, things are stored
             progress(f"storing {file.shown}")
@@ -154,14 +164,19 @@ def import_files(
 
 def mark(measurement: Measurement, finding: Finding) -> Annotation:
     """The mark that keeps a finding on its measurement in the store."""
-    return Annotation(
-        measurement.measurement_id, finding.rule, finding.action, finding.reason, FrozenMap(finding.changes)
-    )
+    return _mark(measurement.measurement_id, finding)
+
+
+def _mark(measurement_id: str, finding: Finding) -> Annotation:
+    return Annotation(measurement_id, finding.rule, finding.action, finding.reason, FrozenMap(finding.changes))
 
 
 @dataclass
 class _File:
-    """What was read of a file: the table, and its measurements by position; `whole` where it held them itself."""
+    """What was read of a file: the table, and its measurements by position; `whole` where it held them itself.
+
+    Of a large ordinary table the rows are `columnar` in place of measurements, until `one_by_one` is asked for.
+    """
 
     shown: str
     modified_at: str
@@ -176,6 +191,20 @@ class _File:
     n_copies: int = 0
     other_values: list[OtherValue] = field(default_factory=list)
     superseded: dict[str, str] = field(default_factory=dict)  # measurement → why
+    columnar: ColumnarRows | None = None
+
+    def one_by_one(self) -> None:
+        """Make single measurements of columnar rows."""
+        if self.columnar is not None:
+            self.measurements, self.columnar = self.columnar.measurements(), None
+
+    def rows(self) -> Collection[int]:
+        """The positions of the rows that are to be stored."""
+        return self.measurements if self.columnar is None else set(self.columnar.positions)
+
+    def id_of(self, position: int) -> str:
+        """The id of a row's measurement."""
+        return self.measurements[position].measurement_id if self.columnar is None else self.columnar.id_of(position)
 
 
 def _read_all(
@@ -245,15 +274,19 @@ def _read(source: SourceFile, name: str, table_map: TableMap | None) -> _File:
     kept = frame[complete & ~forecasts]
     # A format that holds whole measurements gives them with every sample; a table's rows become measurements.
     try:
+        columnar = ColumnarRows.of(kept) if whole is None else None
         found = to_measurements(kept) if whole is None else whole
-        measurements = dict(zip(kept.index.tolist(), found, strict=True))
+        measurements = {} if columnar is not None else dict(zip(kept.index.tolist(), found, strict=True))
         predictions = tuple(to_predictions(frame[complete & forecasts])) if forecasts.any() else ()
     except InputError as error:
         raise InputError(f"{source.shown}: {error.what}", got=error.got, hint=error.hint) from None
     records = dict(zip(frame.index.tolist(), records_of(path, frame) if whole is None else [], strict=False))
     left_out = tuple(int(label) + 1 for label in frame.index[~complete])
     modified = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
-    return _File(source.shown, modified, frame, measurements, left_out, whole is not None, records, predictions)
+    return _File(
+        *(source.shown, modified, frame, measurements, left_out, whole is not None, records, predictions),
+        columnar=columnar,
+    )
 
 
 def _drop_copies(files: list[_File]) -> None:
@@ -315,13 +348,19 @@ def _label(measurement: Measurement) -> str:
 def _store(file: _File, opened: Store) -> Imported:
     n_predictions = opened.add_predictions(file.predictions) if file.predictions else 0
     other = _with_origins(file.other_values, opened)
-    added = opened.add(file.measurements.values())
+    if file.columnar is None:
+        added = opened.add(file.measurements.values())
+        places = [(position, _place(position, m)) for position, m in file.measurements.items()]
+    else:
+        added = opened.add_batches(file.columnar.batches(now))
+        places = [(position, f"row {position + 1}") for position in file.columnar.positions]
+    form = file.frame.attrs["format"]
     opened.add_origins(
-        Origin(m.measurement_id, file.shown, file.frame.attrs["format"], _place(position, m), file.modified_at,
-               record=file.records.get(position))
-        for position, m in file.measurements.items()
-    )  # fmt: skip
-    opened.annotate(mark(file.measurements[f.row - 1], f) for f in file.findings if f.row - 1 in file.measurements)
+        Origin(file.id_of(at), file.shown, form, place, file.modified_at, record=file.records.get(at))
+        for at, place in places
+    )
+    rows = file.rows()
+    opened.annotate(_mark(file.id_of(f.row - 1), f) for f in file.findings if f.row - 1 in rows)
     opened.annotate(Annotation(key, EXPIRED, "exclude", why) for key, why in file.superseded.items())
     told = file.frame.attrs.get("understanding", Understanding())
     return Imported(
