@@ -171,13 +171,14 @@ def _foreign(cells: Sequence[Json]) -> list[Json]:
 
 def _plain_numbers(cells: Sequence[Json], meaning: Meaning, notation: Notation) -> list[float | None] | None:
     """The numbers of a column whose cells are all plain ones, or empty; None where a cell needs a closer look."""
-    if notation.decimal == "," or set(map(type, cells)) != {str}:
+    texts = [cell for cell in cells if isinstance(cell, str)]
+    if notation.decimal == "," or len(texts) < len(cells):
         return None
     try:
-        values = [float(cell) if cell else None for cell in cells]
+        values = [float(text) if text else None for text in texts]
     except ValueError:
         return None
-    if any("_" in cell for cell in cells) or not all(value is None or math.isfinite(value) for value in values):
+    if any("_" in text for text in texts) or not all(value is None or math.isfinite(value) for value in values):
         return None
     if meaning.factor is None or meaning.factor == 1.0:
         return values
