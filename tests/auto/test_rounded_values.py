@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewmark.models.auto import model as consistent
+from fewmark.models.auto import latency_gp
 from fewmark.models.auto.model import AutoModel
 from fewmark.models.persistence import load_model, save_model
 from fewmark.tables.identity import cell_columns
@@ -56,14 +56,14 @@ def test_intervals_hold_where_values_have_few_digits(table: pd.DataFrame, monkey
         return float(np.mean((low <= small[TARGET]) & (small[TARGET] <= high)))
 
     told = covered()
-    monkeypatch.setattr(consistent, "rounding_step", lambda values: 0.0)
+    monkeypatch.setattr(latency_gp, "rounding_step", lambda values: 0.0)
     assert told >= 0.85 and told > covered()
 
 
 def test_a_saved_model_remembers_the_step(table: pd.DataFrame, tmp_path: Path) -> None:
     cells = table[cell_columns(table)]
     model = AutoModel(target=TARGET).fit(cells, table[TARGET])
-    assert model.step_ == pytest.approx(1e-3)
+    assert model.process_.featuriser_.step == pytest.approx(1e-3)
     save_model(model, tmp_path / "m.fewmark")
     loaded = load_model(tmp_path / "m.fewmark")
     np.testing.assert_allclose(loaded.predict_interval(cells, 0.8), model.predict_interval(cells, 0.8))

@@ -2,14 +2,14 @@
 
 In a closed loop an engine takes in as many requests as its batch holds; the others queue. Where the batch is full
 is not published: engines set limits of their own, of sequences and of the tokens that their cache may hold. But
-any cell whose first token and TPOT are known shows it:
+any cell whose first token and TPOT are known shows it (`fewmark.models.analytic.queueing`):
 
-    g = log(e2e / decoding), the share of a request's time that is not decoding, e2e = ttft + (oo - 1) · tpot
-    g ≈ g0 + log(1 + (U / B)^3) / 3,   U users, B the most that decode at once
-    B = min(S, K / (ii + oo)),         S sequences, K tokens, both of a deployment
-    g0 = log(1 + (c1 + c2 ii) / (oo - 1)), what few users see: a first token takes as long as some decoding steps
+    ttft / D ≈ x + (1 + x) · max(0, U / B - 1),   D = (oo - 1) · tpot, U users, B the most that are served at once
+    B = min(S, K / (ii + oo)),                    S sequences, K tokens, both of a deployment
+    x = (c1 + c2 ii) / (oo - 1), what few users see: a first token takes as long as some decoding steps
 
-Notation: d deployments; log2 S and log2 K on grids; each deployment's likelihood is a Student t of its cells. Two
+Notation: d deployments; log2 S and log2 K on grids; each deployment's likelihood is a Student t of its cells' log ttft,
+wider above the formula than below it, as prompts also wait for one another where the batch has room. Two
 Gaussian processes over deployments lend what relatives tell: of S those of the same engine, or those alike in
 size, model and accelerator, as the cells have it; of K, beside what the memory that the weights leave free would hold,
 the latter. K is left out where the cells are no likelier with it.
@@ -21,7 +21,7 @@ assumed-density filtering, then each deployment's own likelihood under what the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -33,6 +33,7 @@ from scipy.special import logsumexp
 
 from fewmark.core.json_types import Json
 from fewmark.facts.facts import Facts, weight_bytes
+from fewmark.models.analytic.queueing import log_first_token
 from fewmark.models.analytic.roofline import USABLE_MEMORY
 from fewmark.models.gp.linalg import log_normal
 from fewmark.models.state import Arrays, State, floats, listed
@@ -48,9 +49,12 @@ SD: Final = 2.5
 SURE: Final = 0.5  # standard deviations of log2 K beside what memory says, over those of log2 S
 UNLIMITED: Final = 0.05  # the same, where K is far beyond all requests
 TELLING: Final = 2.0  # log odds from which cells tell of a limit of tokens
-SCALE: Final = 0.25  # of g beside its formula
+SCALE: Final = 0.3  # of log ttft beside its formula
+SCALE_OF_SHARE: Final = 0.25  # of the log of e2e / D
+CONTEST: Final = 64  # deployments by which the shape of knees is decided
+CROWDED: Final = 0.6  # the same of the part without waiting, above it
 DEGREES: Final = 4.0
-MAX_UNQUEUED_USERS: Final = 4.0  # so few never queue: their g is g0
+MAX_UNQUEUED_USERS: Final = 4.0  # so few never queue: their ttft is x D
 SHORTEST: Final = 2.0  # output tokens; a TPOT over fewer says little
 WIDTH: Final = 2.0  # octaves of size over which deployments are alike
 # standard deviations of what deployments share, octaves
@@ -63,6 +67,8 @@ OWN: Final = 0.5
 OWN_OF_ENGINE: Final = 0.25  # where the limit is the engine's
 MIN_PRECISION: Final = 1e-2  # precision of what tells nothing
 
+TOLD: Final = 7  # columns of `Saturation.told`
+
 Key = tuple[str, str, str, float, str]
 
 
@@ -74,40 +80,58 @@ class Saturation:
     ----------
     keys : the d deployments that it was learned from: engine, model, accelerator, devices, precision
     sites : (d, 4) what each says by itself: mean and variance of log2 S, mean and variance of log2 K
-    curves : (d, len(LENGTHS)) the estimate of log2 B by request length, with what its relatives say
+    reach : (d, len(LENGTHS), len(SEQUENCES)) the chance that B is at least each of its grid, by request length, with
+        what its relatives say
     others : (d, 4) as `sites`, what its relatives alone say
     unloaded : c1, c2
     by_engine : whether S goes by the engine alone, as the sites have it, or by sizes, models and accelerators as well
     by_tokens : whether the cells tell of K at all
+    sharp : whether waiting begins at U = B, as it does with requests alike; else little by little before it
     """
 
     keys: tuple[Key, ...]
     sites: FloatArray
-    curves: FloatArray
+    reach: FloatArray
     others: FloatArray
     unloaded: tuple[float, float]
     by_engine: bool
     by_tokens: bool
+    sharp: bool
 
     @classmethod
     def learn(cls, X: pd.DataFrame, facts: Facts) -> Saturation | None:
         """From cells with users, `ttft_s` and `tpot_s`; None where no cell has them."""
         if not _can_tell(X):
             return None
-        users, g = _shares(X)
-        rows = np.flatnonzero(~np.isnan(g))
+        users, first = _shares(X)
+        rows = np.flatnonzero(~np.isnan(first))
         if not len(rows):
             return None
         told = X.iloc[rows]
         unloaded = _calm(told, users[rows])
         length = _log2_tokens(told)
-        each = _likelihood(g[rows] - _at_rest(told, unloaded), users[rows])
+        cells = first[rows], _at_rest(told, unloaded), users[rows]
         names = _keys(told)
         keys = tuple(dict.fromkeys(names))
         members: dict[Key, list[int]] = {key: [] for key in keys}
         for row, key in enumerate(names):
             members[key].append(row)
-        likelihood = np.stack([_together(each[members[key]], length[members[key]]) for key in keys])
+        some = keys[:: len(keys) // CONTEST + 1]
+
+        def of(each: FloatArray, chosen: tuple[Key, ...]) -> tuple[Saturation, float]:
+            likelihood = np.stack([_together(each[members[key]], length[members[key]]) for key in chosen])
+            return cls._best(chosen, likelihood, unloaded, facts)
+
+        evidence = {sharp: of(_likelihood(*cells, sharp=sharp), some)[1] for sharp in (True, False)}
+        if evidence[True] > evidence[False]:
+            return of(_likelihood(*cells, sharp=True), keys)[0]
+        return replace(of(_soft_likelihood(*cells), keys)[0], sharp=False)
+
+    @classmethod
+    def _best(
+        cls, keys: tuple[Key, ...], likelihood: FloatArray, unloaded: tuple[float, float], facts: Facts
+    ) -> tuple[Saturation, float]:
+        """What the likelihoods (d, s, k) say, with a limit of tokens if they tell of one, and how likely they are."""
         covariances = {by_engine: _covariance(keys, keys, facts, by_engine=by_engine) for by_engine in (False, True)}
         plain, bounded = (
             cls._of(
@@ -115,8 +139,8 @@ class Saturation:
             )
             for by_tokens in (False, True)
         )
-        gain = bounded._evidence(likelihood) - plain._evidence(likelihood)
-        return bounded if gain >= TELLING else plain
+        with_tokens, without = bounded._evidence(likelihood), plain._evidence(likelihood)
+        return (bounded, with_tokens) if with_tokens - without >= TELLING else (plain, without)
 
     @classmethod
     def _of(
@@ -138,8 +162,8 @@ class Saturation:
             diagonal = np.diag(precision)
             others[:, at] = sites[:, at] - precision @ (sites[:, at] - mean) / diagonal
             others[:, at + 1] = np.maximum(1 / diagonal - sites[:, at + 1], 0.05)
-        curves = np.stack([_curve(one, prior) for one, prior in zip(likelihood, others, strict=True)])
-        return cls(keys, sites, curves, others, unloaded, by_engine, by_tokens)
+        reach = np.stack([_reach(one, prior) for one, prior in zip(likelihood, others, strict=True)])
+        return cls(keys, sites, reach, others, unloaded, by_engine, by_tokens, sharp=True)
 
     def _evidence(self, likelihood: FloatArray) -> float:
         """The log probability of each deployment's cells by what its relatives say, summed."""
@@ -148,34 +172,38 @@ class Saturation:
         return float(np.sum(each))
 
     def told(self, X: pd.DataFrame) -> FloatArray:
-        """What `log2_users_of_few` needs of each cell: g - g0 and its deployment's `others`, (n, 5); NaN if unknown."""
-        out = np.full((len(X), 5), np.nan)
+        """What `reach_of_few` needs of each cell: log(ttft / D), log x, if sharp, its deployment's `others`, (n, TOLD).
+
+        NaN if unknown.
+        """
+        out = np.full((len(X), TOLD), np.nan)
         if _can_tell(X):
-            out[:, 0] = _shares(X)[1] - _at_rest(X, self.unloaded)
+            out[:, 0] = _shares(X)[1]
+        out[:, 1], out[:, 2] = _at_rest(X, self.unloaded), self.sharp
         at = {key: i for i, key in enumerate(self.keys)}
         for row, key in enumerate(_keys(X)):
             if key in at:
-                out[row, 1:] = self.others[at[key]]
+                out[row, 3:] = self.others[at[key]]
         return out
 
-    def log2_users(self, X: pd.DataFrame, facts: Facts) -> FloatArray:
-        """The estimate of log2 B for each row, (n,)."""
+    def reach_at(self, X: pd.DataFrame, facts: Facts) -> FloatArray:
+        """The chance that B is at least each of its grid, for each row, (n, len(SEQUENCES))."""
         names = _keys(X)
-        known = dict(zip(self.keys, self.curves, strict=True))
+        known = dict(zip(self.keys, self.reach, strict=True))
         strange = tuple(dict.fromkeys(name for name in names if name not in known))
         if strange:
             known |= dict(zip(strange, self._lent(strange, facts), strict=True))
         length = _log2_tokens(X)
-        out = np.empty(len(X))
+        out = np.empty((len(X), len(SEQUENCES)))
         rows: dict[Key, list[int]] = {}
         for row, name in enumerate(names):
             rows.setdefault(name, []).append(row)
         for name, own in rows.items():
-            out[own] = np.interp(length[own], LENGTHS, known[name])
+            out[own] = _between(length[own], known[name])
         return out
 
     def _lent(self, strange: tuple[Key, ...], facts: Facts) -> list[FloatArray]:
-        """The curves of deployments of which no cell is known, by their relatives."""
+        """`reach` of deployments of which no cell is known, by their relatives."""
         prior = np.empty((len(strange), 4))
         blank = np.full(len(self.keys), MEAN), np.full(len(strange), MEAN)
         memory = tuple(_memory(keys, facts, by_tokens=self.by_tokens) for keys in (self.keys, strange))
@@ -190,13 +218,13 @@ class Saturation:
             prior[:, at] = own + weights @ (self.sites[:, at] - mean)
             prior[:, at + 1] = np.maximum(np.diag(every)[n:] - (weights * across).sum(1), 0.05)
         nothing = np.zeros((len(SEQUENCES), len(TOKENS)))
-        return [_curve(nothing, one) for one in prior]
+        return [_reach(nothing, one) for one in prior]
 
     def to_state(self) -> tuple[State, Arrays]:
         """JSON-ready values and arrays."""
-        arrays: Arrays = {"sites": self.sites, "curves": self.curves, "others": self.others}
+        arrays: Arrays = {"sites": self.sites, "reach": self.reach, "others": self.others}
         state: State = {"keys": [list(key) for key in self.keys], "unloaded": list(self.unloaded)}
-        return state | {"by_engine": self.by_engine, "by_tokens": self.by_tokens}, arrays
+        return state | {"by_engine": self.by_engine, "by_tokens": self.by_tokens, "sharp": self.sharp}, arrays
 
     @classmethod
     def from_state(cls, state: State, arrays: Arrays) -> Saturation:
@@ -204,8 +232,8 @@ class Saturation:
         keys = tuple(map(_key_of, listed(state, "keys")))
         first, second = np.asarray(listed(state, "unloaded"), dtype=np.float64).tolist()
         unloaded = first, second
-        limits = bool(state["by_engine"]), bool(state["by_tokens"])
-        return cls(keys, floats(arrays, "sites"), floats(arrays, "curves"), floats(arrays, "others"), unloaded, *limits)
+        limits = bool(state["by_engine"]), bool(state["by_tokens"]), bool(state["sharp"])
+        return cls(keys, floats(arrays, "sites"), floats(arrays, "reach"), floats(arrays, "others"), unloaded, *limits)
 
 
 def _key_of(told: Json) -> tuple[str, str, str, float, str]:
@@ -215,11 +243,17 @@ def _key_of(told: Json) -> tuple[str, str, str, float, str]:
     return engine, model, accelerator, float(n_accelerators), precision
 
 
-def log2_users_of_few(told: FloatArray, users: FloatArray, log2_tokens: FloatArray) -> FloatArray:
-    """The estimate of log2 B at a deployment's cells by those that tell (and its relatives), (n,); see `told`."""
+def reach_of_few(told: FloatArray, users: FloatArray, log2_tokens: FloatArray) -> FloatArray:
+    """`reach_at` for a deployment's cells by those of them that tell (and its relatives), (n, len(SEQUENCES))."""
     use = ~np.isnan(told[:, 0])
-    likelihood = _together(_likelihood(told[use, 0], users[use]), log2_tokens[use])
-    return np.asarray(np.interp(log2_tokens, LENGTHS, _curve(likelihood, told[0, 1:])))
+    cells = told[use, 0], told[use, 1], users[use]
+    each = _likelihood(*cells, sharp=True) if told[0, 2] else _soft_likelihood(*cells)
+    return _between(log2_tokens, _reach(_together(each, log2_tokens[use]), told[0, 3:]))
+
+
+def log2_users(reach: FloatArray) -> FloatArray:
+    """The estimate of log2 B, (n,)."""
+    return np.asarray(STEP * reach[:, 1:].sum(axis=1))
 
 
 def log_waves(users: FloatArray, log2_most: FloatArray) -> FloatArray:
@@ -232,12 +266,12 @@ def _can_tell(X: pd.DataFrame) -> bool:
 
 
 def _shares(X: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
-    """The users of each cell, and g, NaN where it is not known; each (n,)."""
+    """The users of each cell, and log(ttft / D), NaN where it is not known; each (n,)."""
     names = ("concurrency", "input_tokens", "output_tokens", "ttft_s", "tpot_s")
     users, ii, oo, ttft, tpot = (numbers_of(X, name) for name in names)
     with np.errstate(invalid="ignore", divide="ignore"):
         known = (users > 0) & (ii > 0) & (oo > SHORTEST) & (ttft > 0) & (tpot > 0)
-        return users, np.where(known, np.log1p(ttft / ((oo - 1) * tpot)), np.nan)
+        return users, np.where(known, np.log(ttft / ((oo - 1) * tpot)), np.nan)
 
 
 def _log2_tokens(X: pd.DataFrame) -> FloatArray:
@@ -260,15 +294,25 @@ def _calm(X: pd.DataFrame, users: FloatArray) -> tuple[float, float]:
 
 
 def _at_rest(X: pd.DataFrame, unloaded: tuple[float, float]) -> FloatArray:
-    """g0 of each cell, (n,)."""
+    """log x of each cell, (n,)."""
     ii, oo = numbers_of(X, "input_tokens"), numbers_of(X, "output_tokens")
-    return np.asarray(np.log1p((unloaded[0] + unloaded[1] * ii) / np.maximum(oo - 1, 1.0)))
+    return np.asarray(np.log((unloaded[0] + unloaded[1] * ii) / np.maximum(oo - 1, 1.0)))
 
 
-def _likelihood(excess: FloatArray, users: FloatArray) -> FloatArray:
-    """The log likelihood of each B of the grid by each cell, (n, b)."""
+def _likelihood(first: FloatArray, at_rest: FloatArray, users: FloatArray, *, sharp: bool) -> FloatArray:
+    """The log likelihood of each B of the grid by each cell, (n, b), averaged over what lies between its points."""
+    waiting = log_first_token(users, SEQUENCES, STEP, at_rest, sharp=sharp)
+    off = first[:, None, None] - at_rest[:, None, None] - waiting
+    above = np.hypot(SCALE, CROWDED * np.exp(-waiting))
+    each = -0.5 * (DEGREES + 1) * np.log1p((off / np.where(off < 0, SCALE, above)) ** 2 / DEGREES)
+    return np.asarray(logsumexp(each - np.log(SCALE + above), axis=2))
+
+
+def _soft_likelihood(first: FloatArray, at_rest: FloatArray, users: FloatArray) -> FloatArray:
+    """The same where knees are rounded, by the share of a request's time that is not decoding."""
+    excess = np.log1p(np.exp(first)) - np.log1p(np.exp(at_rest))
     off = excess[:, None] - log_waves(users[:, None], SEQUENCES)
-    return np.asarray(-0.5 * (DEGREES + 1) * np.log1p((off / SCALE) ** 2 / DEGREES))
+    return np.asarray(-0.5 * (DEGREES + 1) * np.log1p((off / SCALE_OF_SHARE) ** 2 / DEGREES))
 
 
 @lru_cache(maxsize=128)
@@ -319,16 +363,22 @@ def _site(likelihood: FloatArray, prior: FloatArray) -> FloatArray:
     return out
 
 
-def _curve(likelihood: FloatArray, prior: FloatArray) -> FloatArray:
-    """The mean of log2 B at each of `LENGTHS`."""
-    return np.asarray(_most() @ _weights(likelihood, prior).ravel())
+def _reach(likelihood: FloatArray, prior: FloatArray) -> FloatArray:
+    """The chance that B is at least each of its grid, at each of `LENGTHS`, (l, s)."""
+    both = np.cumsum(np.cumsum(_weights(likelihood, prior)[::-1, ::-1], axis=0), axis=1)[::-1, ::-1]
+    padded = np.pad(both, ((0, 0), (0, 1)))
+    at = np.rint((SEQUENCES + LENGTHS[:, None] - TOKENS[0]) / STEP).astype(np.intp)
+    out = padded[np.arange(len(SEQUENCES)), np.clip(at, 0, len(TOKENS))]
+    out[:, 0] = 1.0  # one is always served
+    return np.asarray(out)
 
 
-@lru_cache(maxsize=1)
-def _most() -> FloatArray:
-    """log2 B for each of `LENGTHS`, S and K, (l, s · k)."""
-    out = [np.minimum(SEQUENCES[:, None], np.maximum(TOKENS - length, 0.0)).ravel() for length in LENGTHS]
-    return np.stack(out)
+def _between(log2_tokens: FloatArray, reach: FloatArray) -> FloatArray:
+    """`reach` (l, s) at these lengths, (n, s)."""
+    at = np.clip(log2_tokens / (LENGTHS[1] - LENGTHS[0]), 0.0, len(LENGTHS) - 1.0)
+    low = np.minimum(at.astype(np.intp), len(LENGTHS) - 2)
+    share = (at - low)[:, None]
+    return np.asarray((1 - share) * reach[low] + share * reach[low + 1])
 
 
 def _keys(X: pd.DataFrame) -> list[Key]:

@@ -116,6 +116,18 @@ def roofline(
     return Roofline(log_latency, features, np.column_stack(parts) / total[:, None])
 
 
+def log_floor(ii: FloatArray, oo: FloatArray, hardware: Hardware, latency: str) -> FloatArray:
+    """The log of the least seconds that a cell of so many tokens can take at the published peaks, (n,).
+
+    A prompt costs its arithmetic and one reading of the weights that a token uses, a decoding step that reading.
+    """
+    h = hardware
+    read = h.weights * (1.0 - h.experts_share * (1.0 - np.minimum(h.expert_ratio, 1.0))) / h.bandwidth
+    prefill = np.maximum(read, 2.0 * h.active_parameters * ii / h.flops)
+    least = {"ttft_s": prefill, "tpot_s": read}.get(latency, prefill + (oo - 1.0) * read)
+    return np.asarray(np.log(least))
+
+
 def _soft_log2(ratio: FloatArray) -> FloatArray:
     """log2(1/16 + ratio): below a sixteenth a part no longer matters."""
     return np.asarray(np.log2(0.0625 + ratio), dtype=np.float64)

@@ -53,12 +53,15 @@ class CalibratedEstimate:
         The log latency, and its standard deviation before the scores' factors.
     silent : (m,) bool
         Where the model abstains.
+    floor : (m,)
+        The log of the least seconds that published facts allow; no end of an interval is below.
     """
 
     features: Features
     mean: FloatArray
     sd: FloatArray
     silent: NDArray[np.bool_]
+    floor: FloatArray
 
     def values(self) -> FloatArray:
         """The target's values, (m,); NaN where the model abstains."""
@@ -75,8 +78,10 @@ class CalibratedEstimate:
         half = np.empty(len(self.sd))
         for rows, scores, outside in scored:
             half[rows] = self.sd[rows] * scores.factor(np.log(self.sd[rows]), outside, confidence_level)
-        half, middle = np.hypot(half, extra), self._log_target()
-        ends = np.exp(np.clip(np.column_stack([middle - half, middle + half]), -LARGEST_LOG, LARGEST_LOG))
+        half, table = np.hypot(half, extra), self.features
+        low, high = np.maximum(self.mean - half, np.minimum(self.floor, self.mean)), self.mean + half
+        ends = np.column_stack([table.sign * (end - table.to_latency) for end in (low, high)])
+        ends = np.exp(np.clip(np.sort(ends, axis=1), -LARGEST_LOG, LARGEST_LOG))
         ends[self.silent] = np.nan
         return ends
 

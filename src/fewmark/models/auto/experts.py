@@ -67,7 +67,8 @@ class LocalExpert:
     hyper : what predicts; folds : what calibrates
     inputs, residual, axes : the cells, as in `features.Features`
     random_state : seed of the calibration's choices
-    kept : the mean function at the cells (n,) and what a closed loop tells (n, 5), side by side, (n, 6); NaN if unknown
+    kept : the mean function at the cells (n,) and what a closed loop tells (n, k), side by side, (n, 1 + k); NaN if
+        unknown
     whole : whether the latency is that of whole requests, from end to end
     noise : ((n,), (n,)), optional
         Each row's noise variance and its deployment's noise scale, where they are known already.

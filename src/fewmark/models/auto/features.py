@@ -17,7 +17,8 @@ from fewmark.core.columns import DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_PRE
 from fewmark.core.errors import ModelError
 from fewmark.core.metrics import METRICS, related_target
 from fewmark.facts.facts import Facts, weight_bytes
-from fewmark.models.analytic.roofline import FEATURES, SHARES, Hardware, roofline
+from fewmark.models.analytic.closed_loop import TOLD
+from fewmark.models.analytic.roofline import FEATURES, SHARES, Hardware, log_floor, roofline
 from fewmark.models.gp.kernel import Inputs
 from fewmark.tables.arrays import FloatArray, IntArray
 from fewmark.tables.columns import numbers_of
@@ -29,6 +30,7 @@ DEPLOYMENT: Final = GROUPS.index("deployment")
 DEPLOYMENT_NUMBERS: Final = ("log2_parameters", "log2_devices", "online", "constant")
 COLUMNS: Final = (*FEATURES, *DEPLOYMENT_NUMBERS, *SHARES, "own")
 OWN: Final = COLUMNS.index("own")  # amplitude multiplier of the deployment's own covariance terms; 1 until known
+WAIT: Final = 1 + TOLD  # column of `Features.kept`
 _VARIANT: Final = ("engine_version", "precision", "tensor_parallel_size", "placement")
 _UNKNOWN: Final = "\x00"
 
@@ -40,6 +42,9 @@ class Features:
     `log_roofline` (n,) is the log latency that the roofline gives; `to_latency` (n,) is the log factor from the target
     to that latency, with sign: log latency = to_latency + sign × log target. `axes` (n, 3 + k) are log2 input, output
     and load and further workload axes' codes: where the cell lies. `unusable` (n,) marks rows that lack a workload.
+    `loop` (n, TOLD + 2) is what a closed loop tells, and what waiting adds to the mean function of a first token, with
+    its variance; NaN where there is none. `floor` (n,) is the log of the least seconds by published peaks, -inf
+    where facts are guessed.
     """
 
     inputs: Inputs
@@ -49,6 +54,7 @@ class Features:
     axes: FloatArray
     unusable: NDArray[np.bool_]
     loop: FloatArray
+    floor: FloatArray
 
     def __len__(self) -> int:
         return len(self.unusable)
@@ -60,8 +66,13 @@ class Features:
 
     @property
     def kept(self) -> FloatArray:
-        """What calibration needs of the cells beside their inputs: the mean function and `loop`, (n, 6)."""
+        """What calibration needs of the cells beside their inputs: the mean function and `loop`, (n, 3 + TOLD)."""
         return np.column_stack([self.log_roofline, self.loop])
+
+    @property
+    def waiting(self) -> FloatArray:
+        """How uncertain the wait for a first token is by itself, a variance of the log, (n,)."""
+        return np.nan_to_num(self.loop[:, -1])
 
     @property
     def accelerator(self) -> IntArray:
@@ -107,11 +118,13 @@ def featurise(X: pd.DataFrame, target: str, facts: Facts, encoder: Encoder) -> F
     options = sorted(str(c) for c in X.columns if str(c).startswith(OPTION_PREFIX))
     names = (*DEPLOYMENT_COLUMNS, *options)
     position, deployments = _deployments(X, names, online)
-    hardware, numbers = _hardware([dict(zip(names, key, strict=False)) for key in deployments], facts)
+    hardware, numbers, known = _hardware([dict(zip(names, key, strict=False)) for key in deployments], facts)
     codes = _codes(names, deployments, encoder)
 
     latency = "e2e_latency_s" if is_whole(target) else related_target(target)
-    roof = roofline(ii, oo, load, hardware.take(position), latency, online)
+    hardware = hardware.take(position)
+    roof = roofline(ii, oo, load, hardware, latency, online)
+    floor = np.where(known[position], log_floor(ii, oo, hardware, latency), -np.inf)
     values = np.column_stack(
         [roof.features, numbers[position], online.astype(np.float64), np.ones(len(X)), roof.shares, np.ones(len(X))]
     )  # fmt: skip
@@ -126,8 +139,9 @@ def featurise(X: pd.DataFrame, target: str, facts: Facts, encoder: Encoder) -> F
         [np.log2(ii), np.log2(oo), np.log2(load), *(encoder.codes(c, _texts(X[c])).astype(np.float64) for c in further)]
     )
     return Features(
-        Inputs(values, codes[position]), roof.log_latency, to_latency, sign, axes, ~usable, np.full((len(X), 5), np.nan)
-    )
+        Inputs(values, codes[position]), roof.log_latency, to_latency, sign, axes, ~usable,
+        np.full((len(X), TOLD + 2), np.nan), floor,
+    )  # fmt: skip
 
 
 def _deployments(
@@ -202,15 +216,18 @@ def _number(text: str, default: float) -> float:
     return value if np.isfinite(value) and value > 0 else default
 
 
-def _hardware(deployments: list[dict[str, str]], facts: Facts) -> tuple[Hardware, NDArray[np.float64]]:
-    """The roofline's view of each deployment, and its numbers (log2 active parameters, log2 devices)."""
-    rows = []
+def _hardware(
+    deployments: list[dict[str, str]], facts: Facts
+) -> tuple[Hardware, NDArray[np.float64], NDArray[np.bool_]]:
+    """The roofline's view of each deployment, its numbers (log2 active parameters, log2 devices), if it is known."""
+    rows, known = [], []
     for row in deployments:
         name = None if row["model"] == _UNKNOWN else row["model"]
         model = facts.model(name)
         device = facts.accelerator(None if row["accelerator"] == _UNKNOWN else row["accelerator"])
         precision = None if row["precision"] == _UNKNOWN else row["precision"]
         devices = _number(row["accelerator_count"], _number(row["tensor_parallel_size"], 1.0))
+        known.append(model.known and device.known and precision is not None)
         expert_ratio = min(1.0, model.experts_per_token / model.experts)
         # active = dense + ratio × experts, total = dense + experts
         share = (1 - model.active_parameters / model.parameters) / (1 - expert_ratio) if expert_ratio < 1 else 0.0
@@ -224,4 +241,4 @@ def _hardware(deployments: list[dict[str, str]], facts: Facts) -> tuple[Hardware
         )  # fmt: skip
     table = np.array(rows, dtype=np.float64).reshape(len(rows), 12)
     numbers = np.log2(table[:, [2, 8]])
-    return Hardware(*table.T), numbers
+    return Hardware(*table.T), numbers, np.array(known, dtype=bool)

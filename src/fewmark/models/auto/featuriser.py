@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from typing import Final, Self
 
@@ -11,15 +11,17 @@ import pandas as pd
 
 from fewmark.core.errors import ModelError
 from fewmark.facts.facts import Facts, load_facts
-from fewmark.models.analytic.closed_loop import Saturation, log_waves
+from fewmark.models.analytic.closed_loop import Saturation
 from fewmark.models.auto.features import COLUMNS, Encoder, Features, featurise
-from fewmark.models.state import Arrays, State, part, real, under
+from fewmark.models.auto.leave_out import queued
+from fewmark.models.state import Arrays, State, floats, part, real, under
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.cells import check_target
 from fewmark.tables.columns import numbers_of
 from fewmark.tables.metrics import E2E, TTFT, latency_of
 from fewmark.tables.precision import log_sd
 
+CHUNK_ROWS: Final = 20_000  # of which the wait is worked out at once
 PRESSURE: Final = COLUMNS.index("pressure")
 MIN_DECODE_SHARE: Final = 0.1  # of a projected latency
 UNUSABLE: Final = "input_tokens, output_tokens and batch_size or concurrency must be known and positive"
@@ -54,6 +56,7 @@ class Featuriser:
         self.target, self.files, self.step = target, tuple(facts), step
         self.encoder = Encoder() if encoder is None else encoder
         self.saturation = saturation
+        self.refuted: frozenset[tuple[int, int]] = frozenset()  # deployments and accelerators faster than facts allow
 
     @property
     def facts(self) -> Facts:
@@ -77,9 +80,13 @@ class Featuriser:
         table = featurise(X, self.target, self.facts, self.encoder)
         if table.unusable.any():
             raise ModelError(f"row {int(np.flatnonzero(table.unusable)[0])} cannot be learned from", got=UNUSABLE)
-        residual = table.to_latency + table.sign * np.log(values) - table.log_roofline
+        log_latency = table.to_latency + table.sign * np.log(values)
+        below = log_latency < table.floor
+        found = zip(table.deployment[below].tolist(), table.accelerator[below].tolist(), strict=True)
+        self.refuted = self.refuted | set(found)
         self._add_queue(table, X)
-        known_noise = self.projected_variance(X) + self.rounded_variance(np.log(values))
+        residual = log_latency - table.log_roofline
+        known_noise = self.projected_variance(X) + self.rounded_variance(np.log(values)) + table.waiting
         if known_noise.any():
             table = replace(table, inputs=replace(table.inputs, known_noise=known_noise))
         return table, residual
@@ -90,7 +97,19 @@ class Featuriser:
         encoder = Encoder({column: dict(known) for column, known in self.encoder.names.items()})
         table = featurise(X, self.target, self.facts, encoder)
         self._add_queue(table, X)
-        return table
+        return replace(table, inputs=replace(table.inputs, known_noise=table.waiting)) if table.waiting.any() else table
+
+    def floor(self, table: Features, measured: Container[int]) -> FloatArray:
+        """The log of the least seconds of cells, (m,); -inf where measurements below it refute the published facts.
+
+        `measured`: the numbers of deployments of which cells are known.
+        """
+        if not self.refuted:
+            return table.floor
+        chips = {chip for _, chip in self.refuted}
+        pairs = zip(table.deployment.tolist(), table.accelerator.tolist(), strict=True)
+        void = [pair in self.refuted or (pair[1] in chips and pair[0] not in measured) for pair in pairs]
+        return np.where(void, -np.inf, table.floor)
 
     def projected_variance(self, X: pd.DataFrame) -> FloatArray:
         """The variance of the log latency where it was projected; 0 elsewhere, (n,)."""
@@ -111,23 +130,33 @@ class Featuriser:
         return np.asarray(np.exp(2 * np.minimum(np.log(self.step) - log_y, 0.0)) / 12.0)
 
     def _add_queue(self, table: Features, X: pd.DataFrame) -> None:
-        """Replace the roofline's estimate of how far the users outnumber the batch by what closed loops have taught."""
+        """Replace the roofline's estimate of how far users outnumber the batch by what closed loops have taught.
+
+        A first token's mean function has the expected wait, too.
+        """
         if self.saturation is None or "concurrency" not in X:
             return
         users = numbers_of(X, "concurrency")
-        rows = np.flatnonzero((users > 0) & ~table.unusable)
-        if len(rows):
-            limit = self.saturation.log2_users(X.iloc[rows], self.facts)
-            table.inputs.values[rows, PRESSURE] = log_waves(users[rows], limit) / np.log(2.0)
-            table.loop[rows] = self.saturation.told(X.iloc[rows])
+        known = np.flatnonzero((users > 0) & ~table.unusable)
+        for rows in np.array_split(known, len(known) // CHUNK_ROWS + 1):
+            if not len(rows):
+                continue
+            told = self.saturation.told(X.iloc[rows])
+            reach = self.saturation.reach_at(X.iloc[rows], self.facts)
+            table.inputs.values[rows, PRESSURE], wait, variance = queued(reach, users[rows], told[:, 1])
+            table.loop[rows, :-2] = told
+            if latency_of(self.target) == TTFT and self.saturation.sharp:
+                table.log_roofline[rows] += wait
+                table.loop[rows, -2], table.loop[rows, -1] = wait, variance
 
     def to_state(self) -> tuple[State, Arrays]:
         """What was learned beside the names, as JSON values and arrays."""
+        own: Arrays = {"refuted": np.array(sorted(self.refuted), dtype=np.int64)} if self.refuted else {}
         if self.saturation is None:
-            return {"step": self.step}, {}
+            return {"step": self.step}, own
         state, arrays = self.saturation.to_state()
         named = {f"saturation/{name}": values for name, values in arrays.items()}
-        return {"step": self.step, "saturation": state}, named
+        return {"step": self.step, "saturation": state}, own | named
 
     @classmethod
     def from_state(
@@ -142,4 +171,7 @@ class Featuriser:
         saturation = None
         if "saturation" in state:
             saturation = Saturation.from_state(part(state, "saturation"), under(arrays, "saturation/"))
-        return cls(target, facts, step=real(state, "step"), encoder=encoder, saturation=saturation)
+        found = cls(target, facts, step=real(state, "step"), encoder=encoder, saturation=saturation)
+        if "refuted" in arrays:
+            found.refuted = frozenset((int(code), int(chip)) for code, chip in floats(arrays, "refuted").tolist())
+        return found

@@ -166,11 +166,15 @@ class LatencyGP(Model):
     @single_threaded
     def forecast_error(self, X: pd.DataFrame) -> float:
         found = self.calibrated(self.estimate(X))
+        return self.forecast(found, self.scored(found.features))
+
+    def forecast(self, found: CalibratedEstimate, scored: list[Scored]) -> float:
+        """The forecast of the median error over estimated cells."""
         errors, weights = [], []
-        for rows, left, outside in self.experts_.situations(found.features):
+        for rows, scores, outside in scored:
             answered = ~found.silent[rows]
             if answered.any():
-                error, weight = left.scores.median_error(np.log(found.sd[rows][answered]), outside[answered])
+                error, weight = scores.median_error(np.log(found.sd[rows][answered]), outside[answered])
                 errors.append(error.ravel())
                 weights.append(weight.ravel())
         if not errors:
@@ -258,12 +262,16 @@ class LatencyGP(Model):
         mean = self.experts_.shrunk(table, mean, sd)
         # what will be measured is rounded as what was
         rounded = self.featuriser_.rounded_variance(table.sign * (mean - table.to_latency))
-        return LatencyEstimate(table, mean, np.sqrt(sd**2 + rounded), variance)
+        return LatencyEstimate(table, mean, np.sqrt(sd**2 + rounded + table.waiting), variance)
 
     def calibrated(self, found: LatencyEstimate) -> CalibratedEstimate:
         """The estimate with standard deviations as wide as each deployment is surprising."""
-        sd = self.experts_.inflated(found.features, found.sd)
-        return CalibratedEstimate(found.features, found.mean, sd, self._silent(found))
+        sd, floor = self.experts_.inflated(found.features, found.sd), self.floor(found.features)
+        return CalibratedEstimate(found.features, np.maximum(found.mean, floor), sd, self.silent(found), floor)
+
+    def floor(self, table: Features) -> FloatArray:
+        """The log of the least seconds of cells, as far as measurements bear published facts out, (m,)."""
+        return self.featuriser_.floor(table, self.experts_.place)
 
     def scored(self, table: Features) -> list[Scored]:
         """For each deployment asked for: the asked rows, the scores that apply, and octaves beyond the known cells."""
@@ -337,7 +345,8 @@ class LatencyGP(Model):
         self._require_fitted()
         return self.experts_.with_amplitudes(self.featuriser_.asked(X))
 
-    def _silent(self, found: LatencyEstimate) -> NDArray[np.bool_]:
+    def silent(self, found: LatencyEstimate) -> NDArray[np.bool_]:
+        """Where the model abstains, (m,)."""
         table = found.features
         return np.asarray(table.unusable | (found.sd > self.max_log_sd) | self.experts_.is_far(table))
 
@@ -353,7 +362,7 @@ class LatencyGP(Model):
             out[rows] = np.where(inside, "interpolated", "extrapolated")
             measured = {tuple(row) for row in known.tolist()}
             out[rows[[tuple(row) in measured for row in axes.tolist()]]] = "measured"
-        out[self._silent(found)] = "abstained"
+        out[self.silent(found)] = "abstained"
         return out
 
     def _abstentions(self, found: LatencyEstimate) -> list[str]:

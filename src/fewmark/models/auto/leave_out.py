@@ -36,13 +36,14 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from fewmark.models.analytic.closed_loop import log2_users_of_few, log_waves
+from fewmark.models.analytic.closed_loop import SEQUENCES, STEP, TOLD, log2_users, log_waves, reach_of_few
+from fewmark.models.analytic.queueing import expected_waiting
 from fewmark.models.auto import extrapolation
 from fewmark.models.auto.block_forecasts import Block, foretell
 from fewmark.models.auto.conformity_scores import LeftOut
 from fewmark.models.auto.covariance import own as own_covariance
 from fewmark.models.auto.extrapolation import beyond, length_load, parametric_at
-from fewmark.models.auto.features import COLUMNS, OWN
+from fewmark.models.auto.features import COLUMNS, OWN, WAIT
 from fewmark.models.auto.fold import Fold
 from fewmark.models.auto.inflation import DEGREES, inflation
 from fewmark.models.auto.situations import Situation, situation_of
@@ -85,7 +86,7 @@ class Calibrator:
     main : the posterior that predicts
     folds : posteriors over the same n cells, each with the deployments that it scores
     axes : (n, 3 or more) log2 input, output and load of the measured cells
-    kept : (n, 6) `features.Features.kept` of the measured cells, NaN where it was not kept
+    kept : `features.Features.kept` of the measured cells, NaN where it was not kept
     deployment, accelerator : (n,) numbers of the groups of the measured cells
     random_state : seed of the choice of deployments where there are very many
     whole : whether the latency is that of whole requests, from end to end
@@ -336,9 +337,11 @@ class Calibrator:
     def _foretell(
         self, fold: Fold, rows: NDArray[np.intp], stay: NDArray[np.bool_], group: IntArray
     ) -> tuple[FloatArray, FloatArray]:
-        values = self._as_known(fold.posterior.inputs.values, rows, stay)
-        if values is not None:
+        revised = self._as_known(fold.posterior.inputs.values, rows, stay)
+        if revised is not None:
+            values, shift, waiting = revised
             mean, covariance, own = self._usual(fold.posterior, rows, group, values)
+            mean, covariance = mean + shift, covariance + np.diag(waiting)  # beside another mean function
         else:
             mean, covariance, own = self._usual_of(fold, rows, group)
         noise = Noise(fold.log_scale, np.ones(int(group.max()) + 1), np.ones(int(stay.sum())))
@@ -369,23 +372,30 @@ class Calibrator:
         variance = np.diag(covariance)[~stay] - explained + scale**2
         return mean[~stay] + across @ weights, np.maximum(variance, 1e-12) * unlike[group[~stay]] ** 2
 
-    def _as_known(self, inputs: FloatArray, rows: NDArray[np.intp], stay: NDArray[np.bool_]) -> FloatArray | None:
+    def _as_known(
+        self, inputs: FloatArray, rows: NDArray[np.intp], stay: NDArray[np.bool_]
+    ) -> tuple[FloatArray, FloatArray, FloatArray] | None:
         """A block's inputs as they would be if only the cells that stay were known; None where that changes nothing.
 
-        How many users a deployment serves at once is learned from its cells, the hidden ones among them.
+        With them by how much the mean function is then another, and the variance of the wait larger, (k,) each. How
+        many users a deployment serves at once is learned from its cells, the hidden ones among them.
         """
         if len(inputs) > MAX_REVISED or np.isnan(self.kept[rows, 1]).all():
             return None
-        values = inputs[rows].copy()
+        values, shift, waiting = inputs[rows].copy(), np.zeros(len(rows)), np.zeros(len(rows))
         for number in np.unique(self.deployment[rows]):
             own = np.flatnonzero(self.deployment[rows] == number)
             length, load = length_load(self.axes[rows[own]]).T
-            told, users = self.kept[rows[own], 1:], np.exp2(load)
+            told, users = self.kept[rows[own], 1 : 1 + TOLD], np.exp2(load)
             if np.isnan(told[:, 1]).any() or np.isnan(told[~stay[own], 0]).all():
                 continue
             told[~stay[own], 0] = np.nan
-            values[own, PRESSURE] = log_waves(users, log2_users_of_few(told, users, length)) / np.log(2.0)
-        return values if np.abs(values - inputs[rows]).max() > PRESSURE_TOLERANCE else None
+            values[own, PRESSURE], wait, variance = queued(reach_of_few(told, users, length), users, told[:, 1])
+            if not np.isnan(self.kept[rows[own], WAIT]).any():
+                shift[own] = wait - self.kept[rows[own], WAIT]
+                waiting[own] = variance - self.kept[rows[own], WAIT + 1]
+        changed = max(np.abs(values - inputs[rows]).max(), np.abs(shift).max())
+        return (values, shift, waiting) if changed > PRESSURE_TOLERANCE else None
 
     def _usual_of(
         self, fold: Fold, rows: NDArray[np.intp], group: IntArray
@@ -404,3 +414,9 @@ class Calibrator:
         values = posterior.inputs.values[rows] if values is None else values
         own = own_covariance(posterior.kernel, posterior.theta, values) * (group[:, None] == group)
         return mean, covariance - (values[:, OWN, None] ** 2 - 1) * own, own
+
+
+def queued(reach: FloatArray, users: FloatArray, log_x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Octaves by which users outnumber the batch; mean and variance of the log of what waiting multiplies, (n,)."""
+    pressure = log_waves(users, log2_users(reach)) / np.log(2.0)
+    return pressure, *expected_waiting(reach, users, SEQUENCES, STEP, log_x)

@@ -16,6 +16,7 @@ So it is where part of a batch waits for the rest, of which a request's own late
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, Final, Self
 
 import numpy as np
@@ -28,9 +29,10 @@ from fewmark.facts.facts import user_files
 from fewmark.models.auto.conformity_scores import LeftOut
 from fewmark.models.auto.estimate import CalibratedEstimate, LatencyEstimate, Scored
 from fewmark.models.auto.latency_gp import LatencyGP, require_level
+from fewmark.models.auto.limits import Order
 from fewmark.models.auto.local_experts import Situation, arrays_under
 from fewmark.models.auto.public_prior import Prior
-from fewmark.models.auto.reconciliation import TrustChoice, agree, distrust, select_trust
+from fewmark.models.auto.reconciliation import TrustChoice, agree, distrust, select_trust, stretched
 from fewmark.models.base import Answers, Model
 from fewmark.models.design import anchors
 from fewmark.models.gp.threads import single_threaded
@@ -71,6 +73,7 @@ class AutoModel(Model):
     pools_deployments: ClassVar[bool] = True
     uses_metrics: ClassVar[bool] = True
     uses_prior: ClassVar[bool] = True
+    order_: Order | None = None
 
     def __init__(
         self,
@@ -95,6 +98,7 @@ class AutoModel(Model):
         self.before_: dict[str, LatencyGP] = {}
         values = self._learned_values(X, y)
         self.process_ = self._make(self.target).fit(X, values)
+        self._put_in_order()
         self.n_public_cells_ = self.process_.n_public_cells_
         return self
 
@@ -103,6 +107,7 @@ class AutoModel(Model):
         process = self._process()
         self.before_ = self.submodels_
         process.refit(X, self._learned_values(X, y))
+        self._put_in_order()
         self.n_public_cells_ = process.n_public_cells_
         return self
 
@@ -132,15 +137,15 @@ class AutoModel(Model):
             return process.answer(X, confidence_level)
         found = self._estimates(X)
         choices = self._choices(found)
-        own = found[latency_of(self.target)]
-        return process.describe(own, self._reconciled(X, found, choices), self._scored(choices), confidence_level)
+        own, calibrated = self._reconciled(X, found, choices)
+        return process.describe(own, calibrated, self._scored(choices), confidence_level)
 
     @single_threaded
     def predict(self, X: pd.DataFrame) -> FloatArray:
         if not self._has_submodels():
             return self._process().predict(X)
         found = self._estimates(X)
-        return self._reconciled(X, found, self._choices(found)).values()
+        return self._reconciled(X, found, self._choices(found))[1].values()
 
     @single_threaded
     def predict_interval(self, X: pd.DataFrame, confidence_level: float = 0.9) -> FloatArray:
@@ -151,19 +156,25 @@ class AutoModel(Model):
         found = self._estimates(X)
         choices = self._choices(found)
         extra = process.extra_width(confidence_level)
-        return self._reconciled(X, found, choices).intervals(self._scored(choices), confidence_level, extra)
+        return self._reconciled(X, found, choices)[1].intervals(self._scored(choices), confidence_level, extra)
 
     def provenance(self, X: pd.DataFrame) -> NDArray[np.str_]:
-        return self._process().provenance(X)
+        return self.answer(X).provenance if self._has_submodels() else self._process().provenance(X)
 
     def similarity(self, X: pd.DataFrame) -> FloatArray:
         return self._process().similarity(X)
 
     def abstentions(self, X: pd.DataFrame) -> list[str]:
-        return self._process().abstentions(X)
+        return self.answer(X).abstained if self._has_submodels() else self._process().abstentions(X)
 
+    @single_threaded
     def forecast_error(self, X: pd.DataFrame) -> float:
-        return self._process().forecast_error(X)
+        process = self._process()
+        if not self.submodels_:
+            return process.forecast_error(X)
+        found = self._estimates(X)
+        choices = self._choices(found)
+        return process.forecast(self._reconciled(X, found, choices)[1], self._scored(choices))
 
     def design(self, X: pd.DataFrame, n_cells: int) -> NDArray[np.intp]:
         return self.process_.design(X, n_cells) if hasattr(self, "process_") else anchors(X, n_cells)
@@ -174,6 +185,9 @@ class AutoModel(Model):
 
     def to_state(self) -> tuple[State, Arrays]:
         state, arrays = self._process().to_state()
+        if self.order_ is not None:
+            state["order"], own = self.order_.to_state()
+            arrays |= {f"order/{name}": values for name, values in own.items()}
         if self._has_submodels():
             submodels: State = {}
             for name, model in self.submodels_.items():
@@ -190,6 +204,8 @@ class AutoModel(Model):
         model.known_, model.before_ = None, {}
         found = part(state, "submodels") if "submodels" in state else {}
         model.submodels_ = {name: LatencyGP.from_state(part(found, name), arrays_under(name, arrays)) for name in found}
+        if "order" in state:
+            model.order_ = Order.from_state(part(state, "order"), arrays_under("order", arrays))
         return model
 
     @property
@@ -247,6 +263,15 @@ class AutoModel(Model):
                 )
         return bool(self.submodels_)
 
+    def _put_in_order(self) -> None:
+        """Learn how well the table's latencies keep the order of their work."""
+        self.order_ = None
+        if self.known_ is not None:
+            X, latencies = self.known_
+            table = self.process_.featuriser_.asked(X)
+            logs = {name: np.log(latencies[name]) for name in (TTFT, TPOT)}
+            self.order_ = Order.learn(table.axes[:, :3], logs, table.deployment)
+
     def _processes(self) -> list[tuple[str, LatencyGP]]:
         own = latency_of(self.target)
         return [(name, self.process_ if name == own else self.submodels_[name]) for name in LATENCIES]
@@ -267,18 +292,30 @@ class AutoModel(Model):
 
     def _reconciled(
         self, X: pd.DataFrame, found: Mapping[str, LatencyEstimate], choices: list[Choice]
-    ) -> CalibratedEstimate:
-        """The target's own latency under the definitions."""
+    ) -> tuple[LatencyEstimate, CalibratedEstimate]:
+        """The target's own latency under the definitions; first with the deviation by which the model abstains."""
         each = {name: model.calibrated(found[name]) for name, model in self._processes()}
-        sds = {name: one.sd for name, one in each.items()}
+        trust = {name: np.ones(len(X)) for name in LATENCIES}
         for (rows, _, _), choice in choices:
             for name, inflation in (distrust(E2E) if choice is None else choice.inflation).items():
-                sds[name][rows] *= inflation
-        variances = {name: sd**2 for name, sd in sds.items()}
-        logs, ratio = agree({name: one.mean for name, one in each.items()}, variances, tokens_and_load(X)[1])
+                trust[name][rows] = inflation
+        sds = stretched({name: one.sd for name, one in each.items()}, trust)
+        variances, output_tokens = {name: sd**2 for name, sd in sds.items()}, tokens_and_load(X)[1]
+        logs, ratio = agree({name: one.mean for name, one in each.items()}, variances, output_tokens)
+        sds = {name: sd * np.sqrt(ratio[name]) for name, sd in sds.items()}
+        # what follows from latencies that are answered is answered
+        doubts = {name: found[name].sd for name in LATENCIES}
+        doubts[E2E] = np.minimum(doubts[E2E], np.maximum(doubts[TTFT], doubts[TPOT]))
         own = latency_of(self.target)
-        sd = sds[own] * np.sqrt(ratio[own])
-        return CalibratedEstimate(each[own].features, logs[own], sd, each[own].silent)
+        table = each[own].features
+        if self.order_ is not None:
+            self.order_.keep(table.axes, table.deployment, {name: logs[name] for name in (TTFT, TPOT)})
+        for name in (TTFT, TPOT):
+            logs[name] = np.maximum(logs[name], each[name].floor)
+        with np.errstate(divide="ignore"):
+            logs[E2E] = np.logaddexp(logs[TTFT], np.log(output_tokens - 1) + logs[TPOT])
+        judged = replace(found[own], sd=doubts[own])
+        return judged, CalibratedEstimate(table, logs[own], sds[own], self.process_.silent(judged), each[own].floor)
 
     def _scored(self, choices: list[Choice]) -> list[Scored]:
         own = latency_of(self.target)

@@ -70,7 +70,7 @@ def join(
         rows = np.arange(len(both))[of]
         part = replace(
             table, inputs=table.inputs.take(rows), log_roofline=table.log_roofline[of], axes=table.axes[of],
-            loop=table.loop[of], to_latency=table.to_latency[of], unusable=table.unusable[of],
+            loop=table.loop[of], floor=table.floor[of], to_latency=table.to_latency[of], unusable=table.unusable[of],
         )  # fmt: skip
         return LocalExperts.condition(
             hypers, part, residual[of], max_cells=max_cells, random_state=random_state, whole=is_whole(target)

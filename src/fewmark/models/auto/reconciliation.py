@@ -35,6 +35,8 @@ STEPS: Final = 12
 DISTRUSTED: Final = 1e3  # times the standard deviation
 ERROR_FLOOR: Final = 3e-3  # log error below which nothing is better than anything else
 MIN_STANDARD_ERRORS: Final = 2.0
+VAGUE: Final = 0.7  # of log T, a standard deviation
+FADING: Final = 6.0
 MAX_INFLATION: Final = 4.0  # times that a standard deviation may be too small or too large
 
 
@@ -83,6 +85,14 @@ def distrust(latency: str | None) -> dict[str, float]:
     return {name: DISTRUSTED if name == latency else 1.0 for name in LATENCIES}
 
 
+def stretched(sds: Mapping[str, FloatArray], inflation: Mapping[str, float | FloatArray]) -> dict[str, FloatArray]:
+    """Standard deviations (m,) as they count: E is not doubted where T itself is vague, as near the knee of a queue."""
+    out = {name: np.asarray(inflation[name] * sd) for name, sd in sds.items()}
+    most = np.maximum(1.0, (VAGUE / out[TTFT]) ** FADING)
+    out[E2E] = sds[E2E] * np.where(inflation[E2E] > MAX_INFLATION, np.minimum(inflation[E2E], most), inflation[E2E])
+    return out
+
+
 def _typical(z: FloatArray) -> float:
     return float(np.clip(np.median(z) / normal_quantile(0.75), 1 / MAX_INFLATION, MAX_INFLATION))
 
@@ -91,7 +101,8 @@ def _reconciled(
     left: Mapping[str, LeftOut], inflation: Mapping[str, float], output_tokens: FloatArray
 ) -> tuple[dict[str, tuple[FloatArray, FloatArray]], dict[str, FloatArray]]:
     """The errors of left-out cells once reconciled, out of fold and in sample, and standard deviations, each (k,)."""
-    variances = {name: (inflation[name] * one.sd) ** 2 for name, one in left.items()}
+    counted = stretched({name: one.sd for name, one in left.items()}, inflation)
+    variances = {name: sd**2 for name, sd in counted.items()}
     out_of_fold, ratio = agree(
         {name: one.offset + one.out_of_fold for name, one in left.items()}, variances, output_tokens
     )

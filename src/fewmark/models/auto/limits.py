@@ -1,0 +1,109 @@
+"""What cannot be, and is not answered: latencies that fall as work grows.
+
+With no fewer users, no shorter prompt and no shorter answer than two measured cells of its deployment, a cell takes no
+less time than the faster of them; with no more of each, no more than the slower. Measured cells that break this rule
+among themselves, as noise and batching let some, say how far it holds: SHARE of all ordered pairs of the table depart
+from it by less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewmark.models.state import Arrays, State, floats, part, real
+from fewmark.tables.arrays import FloatArray, IntArray
+from fewmark.tables.identity import rows_by_group
+from fewmark.tables.metrics import E2E, TPOT
+
+SHARE: Final = 0.98
+LEAST: Final = 0.02  # log: differences that are none
+FEW: Final = 10  # ordered pairs that tell next to nothing
+UNKNOWN: Final = 0.1  # the least tolerance where there are so few
+
+
+@dataclass(frozen=True)
+class Order:
+    """Measured cells of each deployment, and how well their latencies keep the order of their work.
+
+    Attributes
+    ----------
+    axes : (k, 3) log2 input, output and load
+    logs : the log of each latency (k,) by name
+    deployment : (k,) numbers
+    tolerance : by latency, how far cells of the table depart from the order, a log
+    """
+
+    axes: FloatArray
+    logs: Mapping[str, FloatArray]
+    deployment: IntArray
+    tolerance: Mapping[str, float]
+
+    @classmethod
+    def learn(cls, axes: FloatArray, logs: Mapping[str, FloatArray], deployment: IntArray) -> Order:
+        """From cells (k of them)."""
+        broken: dict[str, list[FloatArray]] = {name: [] for name in logs}
+        for rows in rows_by_group(deployment).values():
+            below = _no_more(axes[rows], axes[rows], logs)
+            for name, values in logs.items():
+                lower, upper = np.nonzero(below[name] & ~np.eye(len(rows), dtype=bool))
+                broken[name].append(values[rows][lower] - values[rows][upper])
+        tolerance = {}
+        for name, parts in broken.items():
+            excess = np.maximum(np.concatenate(parts), 0.0) if parts else np.zeros(0)
+            found = float(np.quantile(excess, SHARE)) if len(excess) else UNKNOWN
+            tolerance[name] = max(found, UNKNOWN if len(excess) < FEW else 0.0) + LEAST
+        return cls(axes, logs, deployment, tolerance)
+
+    def keep(self, axes: FloatArray, deployment: IntArray, logs: dict[str, FloatArray]) -> None:
+        """Move the logs (m,) of cells, by name and in place, to where the measured ones allow."""
+        members = rows_by_group(self.deployment)
+        for number, rows in rows_by_group(deployment).items():
+            own = members.get(number)
+            if own is None:
+                continue
+            for start in range(0, len(rows), 4096):
+                part = rows[start : start + 4096]
+                lower = _no_more(self.axes[own], axes[part], self.logs)
+                upper = _no_more(axes[part], self.axes[own], self.logs)
+                for name, values in logs.items():
+                    told = self.logs[name][own]
+                    # the second of them: one alone may be an outlier
+                    least = _second(np.where(lower[name], -told[:, None], np.inf)) * -1 - self.tolerance[name]
+                    most = _second(np.where(upper[name].T, told[:, None], np.inf)) + self.tolerance[name]
+                    kept = np.clip(values[part], least, np.maximum(least, most))
+                    values[part] = np.where(least <= most, kept, values[part])
+
+    def to_state(self) -> tuple[State, Arrays]:
+        """JSON values and arrays."""
+        arrays: Arrays = {"axes": self.axes, "deployment": self.deployment}
+        arrays |= {f"log {name}": values for name, values in self.logs.items()}
+        tolerance: State = dict(self.tolerance)
+        return {"tolerance": tolerance}, arrays
+
+    @classmethod
+    def from_state(cls, state: State, arrays: Arrays) -> Order:
+        """What `to_state` gave."""
+        told = part(state, "tolerance")
+        tolerance = {name: real(told, name) for name in told}
+        logs = {name: floats(arrays, f"log {name}") for name in tolerance}
+        return cls(floats(arrays, "axes"), logs, np.asarray(arrays["deployment"], dtype=np.int64), tolerance)
+
+
+def _second(values: FloatArray) -> FloatArray:
+    """The second smallest of each column; infinite where there is but one row."""
+    if len(values) < 2:
+        return np.full(values.shape[1], np.inf)
+    return np.asarray(np.partition(values, 1, axis=0)[1])
+
+
+def _no_more(few: FloatArray, many: FloatArray, names: Iterable[str]) -> dict[str, NDArray[np.bool_]]:
+    """Whether each of some cells asks no more of each other one, for each latency, (a, b)."""
+    no_more = few[:, None, :3] <= many[None, :, :3] + 1e-9
+    first = no_more[..., 0] & no_more[..., 2]  # a first token does not wait for an answer's length alone
+    whole = first & no_more[..., 1]
+    return {name: whole if name in (E2E, TPOT) else first & (few[:, None, 1] == many[None, :, 1]) for name in names}

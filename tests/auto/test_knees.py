@@ -1,0 +1,127 @@
+"""Closed loops beyond a knee: waiting as queues have it, doubt near the knee, and nothing that cannot be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fewmark.facts.facts import load_facts
+from fewmark.models.analytic.closed_loop import SEQUENCES, STEP
+from fewmark.models.analytic.queueing import expected_waiting
+from fewmark.models.auto.features import Encoder, featurise
+from fewmark.models.auto.limits import Order
+from fewmark.models.auto.model import AutoModel
+
+MODELS = ("llama-2-7b", "mistral-7b")
+USERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+def planted(most: dict[str, float], seed: int = 0) -> pd.DataFrame:
+    """Closed loops in which so many users are served at once and the others wait, by accelerator."""
+    rng = np.random.default_rng(seed)
+    rows: list[dict[str, Any]] = [
+        {"engine": "e", "model": m, "accelerator": a, "accelerator_count": 1.0, "precision": "fp16",
+         "input_tokens": 500.0, "output_tokens": 200.0, "concurrency": float(u)}
+        for m in MODELS for a in most for u in USERS
+    ]  # fmt: skip
+    X = pd.DataFrame(rows)
+    busy = np.minimum(X.concurrency, X.accelerator.map(most))
+    tpot, first = 0.01 * (1 + 0.02 * busy), 0.03 + 0.002 * busy
+    ttft = first + (X.concurrency / busy - 1) * (first + 199 * tpot)
+    X["tpot_s"], X["ttft_s"] = (v * np.exp(0.02 * rng.standard_normal(len(X))) for v in (tpot, ttft))
+    return X
+
+
+CELL = list(planted({"A100-80GB": 8.0}).columns[:8])
+
+
+@pytest.fixture(scope="module")
+def beyond() -> tuple[pd.DataFrame, dict[str, AutoModel]]:
+    """Cells of two deployments, most beyond what was measured, where one has a knee, and models of the rest."""
+    X = planted({"A100-80GB": 40.0, "H100-80GB": 512.0, "L40S-48GB": 24.0})
+    hidden = (X.concurrency.gt(32) | X.concurrency.eq(8)) & X.model.eq("mistral-7b") & X.accelerator.ne("L40S-48GB")
+    known = X[~hidden]
+    assert {"A100-80GB", "H100-80GB"} == set(X[hidden].accelerator)
+    models = {}
+    for target in ("ttft_s", "tpot_s", "e2e_latency_s", "throughput_tok_s"):
+        e2e = known.ttft_s + 199 * known.tpot_s
+        y = {"e2e_latency_s": e2e, "throughput_tok_s": known.concurrency * 200 / e2e}.get(target)
+        models[target] = AutoModel(target=target).fit(known, (known[target] if y is None else y).to_numpy())
+    return X[hidden].reset_index(drop=True), models
+
+
+def test_beyond_a_possible_knee_nothing_is_said_narrowly_and_wrong(
+    beyond: tuple[pd.DataFrame, dict[str, AutoModel]],
+) -> None:
+    asked, models = beyond
+    for target in ("ttft_s", "tpot_s"):
+        answers = models[target].answer(asked[CELL], 0.9)
+        truth = asked[target].to_numpy()
+        answered = np.isfinite(answers.value)
+        off = np.abs(np.log(answers.value / truth)) > np.log(3.0)
+        outside = (truth < answers.low) | (truth > answers.high)
+        assert answered.all() or target == "ttft_s"
+        assert not (answered & off & outside).any()
+
+
+def test_what_follows_from_answers_is_answered_and_agrees(
+    beyond: tuple[pd.DataFrame, dict[str, AutoModel]],
+) -> None:
+    asked, models = beyond
+    told = {target: model.answer(asked[CELL], 0.9).value for target, model in models.items()}
+    both = np.isfinite(told["ttft_s"]) & np.isfinite(told["tpot_s"])
+    for target in ("e2e_latency_s", "throughput_tok_s"):
+        assert np.isfinite(told[target][both]).all()
+    e2e = told["ttft_s"] + 199 * told["tpot_s"]
+    assert both.any()
+    assert told["e2e_latency_s"][both] == pytest.approx(e2e[both], rel=1e-3)
+    product = told["throughput_tok_s"] * told["e2e_latency_s"] / asked.concurrency.to_numpy() / 200
+    assert product[both] == pytest.approx(1.0, rel=1e-3)
+
+
+def test_the_expected_wait_of_a_known_limit_is_that_of_the_queue() -> None:
+    reach = (SEQUENCES <= 5.0).astype(float)[None, :].repeat(3, axis=0)  # 32 at once, for certain
+    users, log_x = np.array([8.0, 64.0, 320.0]), np.log(np.full(3, 0.05))
+    mean, variance = expected_waiting(reach, users, SEQUENCES, STEP, log_x)
+    assert mean == pytest.approx(np.log1p(21.0 * np.array([0.0, 1.0, 9.0])), abs=0.1)
+    assert (variance < 0.05).all()
+    unsure = np.where(SEQUENCES <= 5.0, 1.0, np.where(SEQUENCES <= 7.0, 0.5, 0.0))[None, :]
+    assert expected_waiting(unsure, np.array([64.0]), SEQUENCES, STEP, log_x[:1])[1] > 1.0
+
+
+def test_a_cell_is_no_faster_than_two_that_ask_less() -> None:
+    users = np.log2([1.0, 2.0, 4.0, 8.0])
+    axes = np.column_stack([np.full(4, 9.0), np.full(4, 7.0), users])
+    logs = {"tpot_s": np.log([0.01, 0.012, 0.015, 0.02])}
+    order = Order.learn(axes, logs, np.zeros(4, dtype=np.int64))
+    asked = np.column_stack([np.full(2, 9.0), np.full(2, 7.0), np.log2([32.0, 3.0])])
+    said = {"tpot_s": np.log([0.005, 0.0135])}
+    order.keep(asked, np.zeros(2, dtype=np.int64), said)
+    assert np.exp(said["tpot_s"][0]) > 0.012
+    assert np.exp(said["tpot_s"][1]) == pytest.approx(0.0135)
+    stranger = {"tpot_s": np.log([0.005, 0.0135])}
+    order.keep(asked, np.ones(2, dtype=np.int64), stranger)
+    assert np.exp(stranger["tpot_s"][0]) == pytest.approx(0.005)
+    again = Order.from_state(*order.to_state())
+    assert again.tolerance == order.tolerance
+
+
+def test_a_first_token_is_no_faster_than_its_prompt_can_be_read() -> None:
+    cell = {"model": "llama-2-7b", "accelerator": "A100-80GB", "accelerator_count": 1.0, "precision": "fp16",
+            "input_tokens": 8000.0, "output_tokens": 100.0, "concurrency": 1.0}  # fmt: skip
+    X = pd.DataFrame([cell, cell | {"accelerator": "nobody's"}, cell | {"precision": None}])
+    floor = featurise(X, "ttft_s", load_facts(), Encoder()).floor
+    assert np.exp(floor[0]) == pytest.approx(2 * 6.74e9 * 8000 / 312e12, rel=0.02)
+    assert np.isneginf(floor[1:]).all()
+    known = planted({"A100-80GB": 512.0})
+    told = AutoModel(target="ttft_s").fit(known, known.ttft_s.to_numpy())
+    long = known[CELL].iloc[:4].assign(input_tokens=8000.0)
+    found = told.process_.calibrated(told.process_.estimate(long))
+    assert (found.floor == featurise(long, "ttft_s", load_facts(), Encoder()).floor).all()
+    assert (found.mean >= found.floor).all()
+    cached = AutoModel(target="ttft_s").fit(known, known.ttft_s.to_numpy() / 100)  # a prefix that was not read
+    process = cached.process_
+    assert np.isneginf(process.floor(process.featuriser_.asked(long))).all()
