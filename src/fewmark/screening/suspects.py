@@ -43,7 +43,7 @@ def suspects(cells: pd.DataFrame, *, guarded: Limits, edge: Limits, one_axis: Li
     cells : as `fewmark.screening.grid.cell_table` makes them
     guarded, edge, one_axis : the limits for each of these situations
     """
-    if cells.empty:
+    if len(cells) < 2:  # no neighbours; a folder of single runs is screened file by file
         return []
     found = remembered(cells, residuals)
     if found.empty:
