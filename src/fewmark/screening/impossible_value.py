@@ -1,9 +1,8 @@
-"""Metrics that cannot be: zero or negative times and rates, or a first token after the last one."""
+"""Metrics that cannot be: zero or negative times and rates."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -11,21 +10,19 @@ import pandas as pd
 from fewmark.core.columns import METRIC_COLUMNS
 from fewmark.screening.base import Finding
 
-LATER: Final = 1.05  # the two are often taken from different repeats
-
 
 class ImpossibleValue:
-    """Nothing takes no time, and no first token comes after the last.
+    """Nothing takes no time.
 
     A zero or a negative number stands for "unknown", as many tools write it: it alone is dropped, and the row where
     nothing else is known.
     """
 
     name = "impossible-value"
-    description = "a metric that is zero or negative, or a time to first token above the end-to-end latency"
+    description = "a metric that is zero or negative"
 
     def find(self, frame: pd.DataFrame) -> Iterable[Finding]:
-        """Correct such values to unknown; exclude rows that have no other, or whose times contradict each other."""
+        """Correct such values to unknown; exclude rows that have no other."""
         ok = (frame["status"] == "ok").to_numpy()
         values = frame[[*METRIC_COLUMNS]].to_numpy(dtype=np.float64)
         for position in np.flatnonzero(ok & (values <= 0).any(axis=1)).tolist():
@@ -38,7 +35,3 @@ class ImpossibleValue:
                 yield Finding(row, self.name, reason, "correct", dict.fromkeys(bad))
             else:
                 yield Finding(row, self.name, f"{reason}, and no other value is known", "exclude")
-        late = frame[ok & (frame["e2e_latency_s"] > 0) & (frame["ttft_s"] > LATER * frame["e2e_latency_s"])]
-        for label, ttft, e2e in zip(late.index, late["ttft_s"].tolist(), late["e2e_latency_s"].tolist(), strict=True):
-            reason = f"the first token came after {ttft:.4g} s, the last one after {e2e:.4g} s"
-            yield Finding(int(label) + 1, self.name, reason, "exclude")

@@ -1,0 +1,202 @@
+"""A row that contradicts itself is found however many rows do so alike, and the slip is named and undone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fewmark.interop.frame import build_frame
+from fewmark.screening import Finding, apply, screen
+
+Change = Callable[[pd.DataFrame], None]
+METRICS = ("e2e_latency_s", "ttft_s", "tpot_s", "throughput_tok_s")
+
+
+def table(n: int, *, load: str = "batch_size", noise: float = 0.0, drop: tuple[str, ...] = ()) -> pd.DataFrame:
+    """A 70B model on eight accelerators: n cells that agree with themselves by every definition."""
+    cells = [(ii, oo, bb) for ii in (128, 512, 2048) for oo in (128, 256) for bb in (1, 4, 16, 64)][:n]
+    rng = np.random.default_rng(0)
+    rows: dict[str, list[object]] = {}
+    for ii, oo, bb in cells:
+        ttft = 0.05 + 0.00002 * ii * bb
+        tpot = 0.0185 + 0.00008 * bb
+        e2e = ttft + (oo - 1) * tpot
+        rate = bb * oo / e2e * float(np.exp(rng.normal(0, noise)))
+        row = {
+            "engine": "vllm", "model": "org/m-70b", "accelerator": "H100", "accelerator_count": 8,
+            "tensor_parallel_size": 8, "input_tokens": ii, "output_tokens": oo, load: bb,
+            "e2e_latency_s": e2e, "ttft_s": ttft, "tpot_s": tpot, "throughput_tok_s": rate,
+        }  # fmt: skip
+        for name, value in row.items():
+            rows.setdefault(name, []).append(value if name not in drop else None)
+    return build_frame(rows)
+
+
+def scale(name: str, factor: float | Callable[[pd.DataFrame], pd.Series]) -> Change:
+    def change(frame: pd.DataFrame) -> None:
+        frame[name] *= factor if isinstance(factor, float) else factor(frame)
+
+    return change
+
+
+def together(*changes: Change) -> Change:
+    def change(frame: pd.DataFrame) -> None:
+        for one in changes:
+            one(frame)
+
+    return change
+
+
+def input_share(frame: pd.DataFrame) -> pd.Series:
+    return (frame["input_tokens"] + frame["output_tokens"]) / frame["output_tokens"]
+
+
+def load_of(frame: pd.DataFrame) -> pd.Series:
+    return frame["batch_size"].fillna(frame["concurrency"])
+
+
+SLIPS: dict[str, tuple[Change, str]] = {
+    "per accelerator": (scale("throughput_tok_s", 1 / 8), "throughput_tok_s is that of one accelerator"),
+    "total for output": (scale("throughput_tok_s", input_share), "throughput_tok_s counts input tokens, too"),
+    "thousands": (scale("throughput_tok_s", 1e-3), "throughput_tok_s is in thousands"),
+    "e2e in ms": (scale("e2e_latency_s", 1e3), "e2e_latency_s is in milliseconds"),
+    "tpot in ms": (scale("tpot_s", 1e3), "tpot_s is in milliseconds"),
+    "ttft in ms": (scale("ttft_s", 1e3), "ttft_s is in milliseconds"),
+    "both parts in ms": (
+        together(scale("ttft_s", 1e3), scale("tpot_s", 1e3)), "ttft_s and tpot_s are in milliseconds",
+    ),
+    "all in ms": (
+        together(*(scale(name, 1e3) for name in METRICS[:3])),
+        "e2e_latency_s and ttft_s and tpot_s are in milliseconds",
+    ),
+}  # fmt: skip
+
+
+def check(frame: pd.DataFrame, truth: pd.DataFrame, words: str, rows: list[int]) -> list[Finding]:
+    findings = screen(frame)
+    assert {f.row - 1 for f in findings} == set(rows)
+    assert {f.action for f in findings} == {"correct"}
+    assert all(words in f.reason for f in findings), findings[0].reason
+    seen = apply(frame, findings)
+    pd.testing.assert_frame_equal(seen[[*METRICS]], truth[[*METRICS]], rtol=1e-9)
+    return findings
+
+
+@pytest.mark.parametrize(("n", "load"), [(1, "batch_size"), (24, "batch_size"), (6, "concurrency")])
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_slip_in_every_row_is_named_and_undone(slip: str, n: int, load: str) -> None:
+    truth = table(n, load=load)
+    frame = truth.copy()
+    change, words = SLIPS[slip]
+    change(frame)
+    findings = check(frame, truth, words, list(range(n)))
+    if n > 1:
+        assert f"so in {n} of {n} rows" in findings[0].reason
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_slip_in_half_of_the_rows_does_not_widen_what_is_lawful(slip: str) -> None:
+    truth = table(24)
+    frame, half = truth.copy(), truth.iloc[::2].copy()
+    change, words = SLIPS[slip]
+    change(half)
+    frame.loc[half.index, [*METRICS]] = half[[*METRICS]]
+    check(frame, truth, words, half.index.tolist())
+
+
+def test_a_batch_that_was_left_out_is_found_in_loops_too() -> None:
+    truth = table(8, load="concurrency")
+    frame = truth.copy()
+    frame["throughput_tok_s"] /= load_of(frame)
+    check(frame, truth, "that of one sequence", truth.index[load_of(truth) > 1].tolist())
+
+
+def test_throughput_per_accelerator_shows_without_an_end_to_end_latency() -> None:
+    for drop in (("e2e_latency_s",), ("e2e_latency_s", "ttft_s")):
+        truth = table(4, load="concurrency", drop=drop)
+        assert not screen(truth)
+        frame = truth.copy()
+        frame["throughput_tok_s"] /= 8
+        check(frame, truth, "throughput_tok_s is that of one accelerator", [0, 1, 2, 3])
+
+
+@pytest.mark.parametrize("n", [1, 4, 24])
+def test_generations_that_ended_early_are_excluded_with_their_length(n: int) -> None:
+    frame = table(n, load="concurrency")
+    frame["output_tokens"] *= 4
+    findings = screen(frame)
+    assert {f.row for f in findings if f.action == "exclude"} == set(range(1, n + 1))
+    assert "the generation ended early, after about 128 of 512 tokens" in findings[0].reason
+
+
+def test_early_ends_by_the_rate_of_requests() -> None:
+    frame = table(6, load="request_rate", drop=("e2e_latency_s", "ttft_s", "tpot_s"))
+    frame["request_throughput_req_s"] = frame["request_rate"] * 0.98
+    frame["throughput_tok_s"] = frame["request_throughput_req_s"] * 30
+    findings = screen(frame)
+    assert len({f.row for f in findings if f.action == "exclude"}) == 6
+    assert "after about 30 of 128 tokens" in findings[0].reason
+
+
+def test_a_time_per_token_that_is_a_gap_between_chunks() -> None:
+    truth = table(24)
+    frame = truth.copy()
+    frame["tpot_s"] *= 2.7
+    findings = screen(frame)  # whether the rate counts what was asked or what came, nobody can tell
+    assert {f.action for f in findings} == {"exclude"}
+    assert len(findings) == 24
+    assert "tpot_s is the gap between chunks of 2.7 tokens" in findings[0].reason
+    frame["itl_s"] = frame["tpot_s"]  # but where the gaps have their own column, it is them
+    check(frame, truth, "tpot_s is the gap between chunks (itl_s)", list(range(24)))
+
+
+def test_more_than_the_requests_that_were_sent() -> None:
+    truth = table(4, load="request_rate", drop=("e2e_latency_s", "ttft_s", "tpot_s"))
+    truth["throughput_tok_s"] = 0.97 * truth["request_rate"] * truth["output_tokens"]
+    assert not screen(truth)
+    frame = truth.copy()
+    frame["throughput_tok_s"] *= input_share(frame)
+    findings = screen(frame)
+    assert len({f.row for f in findings}) == 4
+    assert "throughput_tok_s counts input tokens, too" in findings[0].reason
+
+
+def test_a_load_that_is_that_of_one_accelerator_is_another_cell() -> None:
+    frame = table(24)
+    frame["request_throughput_req_s"] = frame["throughput_tok_s"] / frame["output_tokens"]
+    frame["batch_size"] /= 8
+    findings = screen(frame)
+    assert {f.action for f in findings} == {"exclude"}
+    assert "the load is that of one accelerator" in findings[0].reason
+
+
+@pytest.mark.parametrize("n", [1, 3, 24])
+def test_a_throughput_that_nothing_explains_is_excluded_in_every_row(n: int) -> None:
+    frame = table(n)
+    frame["throughput_tok_s"] *= 1.61
+    findings = screen(frame)
+    assert {(f.row, f.action) for f in findings} == {(row, "exclude") for row in range(1, n + 1)}
+
+
+def test_loads_that_were_not_held_are_no_slip() -> None:
+    """A client that ramps up, or ends before its queue is empty, holds less than its limit; nothing holds more."""
+    frame = table(24, load="concurrency")
+    share = 1 - 0.3 * np.minimum(1.0, frame["concurrency"] / 4)
+    frame["throughput_tok_s"] *= share * np.exp(np.random.default_rng(1).normal(0, 0.05, 24))
+    assert not screen(frame)
+    frame.loc[15, "throughput_tok_s"] *= 0.5
+    (finding,) = screen(frame)
+    assert (finding.row, finding.action) == (16, "warn")
+    assert "requests in flight, not 64" in finding.reason
+    frame.loc[15, "throughput_tok_s"] *= 6
+    (finding,) = screen(frame)
+    assert (finding.row, finding.action) == (16, "exclude")
+
+
+@pytest.mark.parametrize("load", ["batch_size", "concurrency"])
+@pytest.mark.parametrize("noise", [0.0, 0.01, 0.03])
+def test_tables_that_agree_but_for_noise_pass(noise: float, load: str) -> None:
+    assert not screen(table(24, load=load, noise=noise))
