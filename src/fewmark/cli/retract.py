@@ -10,7 +10,7 @@ import click
 
 @click.command("retract")
 @click.argument("case")
-@click.option("--why", required=True, metavar="TEXT", help="The reason; it is kept with the mark.")
+@click.option("--why", default="", metavar="TEXT", help="The reason; it is kept with the mark. Not needed to --undo.")
 @click.option("--store", metavar="URL", help="The store.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
 @click.option("--undo", is_flag=True, help="Undo: use the measurements again.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
