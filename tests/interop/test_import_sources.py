@@ -206,7 +206,7 @@ def test_a_corrected_file_is_told_and_supersedes_when_asked(capsys: pytest.Captu
         assert believed == pytest.approx([119.6 * n**0.8 * 8 for n in (1, 8, 32)])
     assert main(["screen"]) == 0
     with open_store() as store:
-        assert {mark.reason for mark in store.annotations() if mark.rule == "expired"} == {"corrected by v2.csv"}
+        assert {mark.reason for mark in store.annotations() if mark.rule == "replaced"} == {"superseded by v2.csv"}
 
 
 def test_an_edit_in_place_is_not_merely_added(capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,7 +148,7 @@ def _tell_other_values(result: Imported) -> None:
     superseded = bool(result.n_superseded)
     click.echo(
         f"  {len(result.other_values)} rows are known already with another value: "
-        + ("the earlier ones are superseded" if superseded else "both are kept, as repeats of one cell")
+        + ("the earlier ones are superseded" if superseded else "both are kept, as contradicting repeats")
     )
     for item in result.other_values[:EXAMPLES]:
         values = f"{item.metric} {item.known:.4g} → {item.new:.4g}" if item.known == item.known else "another status"

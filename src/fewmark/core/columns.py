@@ -62,4 +62,6 @@ OPTION_PREFIX: Final = "option."
 FLAG_SEPARATOR: Final = ";"
 RETRACTED: Final = "retracted"  # the flag of a measurement that somebody took back, and said why
 EXPIRED: Final = "expired"  # the flag of a measurement that no longer holds, since the system has changed
+REPLACED: Final = "replaced"  # the flag of a measurement in whose place a later import was to be believed
+WITHDRAWN: Final = (EXPIRED, RETRACTED, REPLACED)  # flags of what no model learns from
 WORKLOAD_PREFIX: Final = "workload."

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from fewmark.core.columns import EXPIRED, FLAG_SEPARATOR, RETRACTED
+from fewmark.core.columns import EXPIRED, FLAG_SEPARATOR, REPLACED, RETRACTED
 from fewmark.screening.base import Finding
 
 REASON = "the system has changed since: cells measured again later tell so"
@@ -20,7 +20,11 @@ class Retracted:
 
     def find(self, frame: pd.DataFrame) -> Iterable[Finding]:
         """Exclude what carries the flag."""
-        yield from _flagged(frame, RETRACTED, "it was retracted; fewmark retract --undo believes it again")
+        yield from _flagged(
+            frame,
+            RETRACTED,
+            "it was retracted; fewmark retract ID --undo believes it again, fewmark show tells its id and why",
+        )
 
 
 class Expired:
@@ -32,6 +36,17 @@ class Expired:
     def find(self, frame: pd.DataFrame) -> Iterable[Finding]:
         """Exclude what carries the flag."""
         yield from _flagged(frame, EXPIRED, REASON)
+
+
+class Replaced:
+    """What a later import was said to supersede (`fewmark import --supersede`) is not believed any more."""
+
+    name = REPLACED
+    description = "a measurement that a later import of the same cell superseded"
+
+    def find(self, frame: pd.DataFrame) -> Iterable[Finding]:
+        """Exclude what carries the flag."""
+        yield from _flagged(frame, REPLACED, "a later import superseded it; fewmark show tells which file")
 
 
 def _flagged(frame: pd.DataFrame, flag: str, reason: str) -> Iterable[Finding]:

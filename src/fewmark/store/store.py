@@ -13,7 +13,15 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from fewmark.core import Deployment, FrozenMap, InputError, Measurement, Prediction
-from fewmark.core.columns import EXPIRED, FLAG_SEPARATOR, METRIC_COLUMNS, RETRACTED, SERVING_COLUMNS
+from fewmark.core.columns import (
+    EXPIRED,
+    FLAG_SEPARATOR,
+    METRIC_COLUMNS,
+    REPLACED,
+    RETRACTED,
+    SERVING_COLUMNS,
+    WITHDRAWN,
+)
 from fewmark.store import claims, schema
 from fewmark.store.annotations import Annotation
 from fewmark.store.columns import read_columns
@@ -164,13 +172,13 @@ class Store:
     ) -> Iterator[Measurement]:
         """Stream the measurements that pass the filters, in the order they were added. Raises `InputError`.
 
-        `withdrawn` says whether those that no longer hold, expired or retracted, are among them.
+        `withdrawn` says whether those that no longer hold (expired, retracted or replaced) are among them.
         """
         table = schema.measurements
         columns = (table.c.number, table.c.body, table.c.case_id, table.c.deployment_id, table.c.environment_id)
         query = sa.select(*columns).where(*measurement_conditions(deployment, statuses, sources))
         if not withdrawn:
-            query = query.where(*(table.c.measurement_id.not_in(_marked(rule)) for rule in (EXPIRED, RETRACTED)))
+            query = query.where(*(table.c.measurement_id.not_in(_marked(rule)) for rule in WITHDRAWN))
         return self._read_measurements(query, case_ids)
 
     def count(
@@ -219,8 +227,7 @@ class Store:
         Raises `InputError`.
         """
         conditions = measurement_conditions(deployment, statuses, None)
-        conditions.append(schema.measurements.c.measurement_id.not_in(_marked(EXPIRED)))
-        conditions.append(schema.measurements.c.measurement_id.not_in(_marked(RETRACTED)))
+        conditions += [schema.measurements.c.measurement_id.not_in(_marked(rule)) for rule in WITHDRAWN]
         if provenances is not None:
             conditions.append(schema.measurements.c.provenance.in_(list(provenances)))
         query = sa.select(schema.measurements.c.case_id).where(*conditions).distinct()
@@ -350,10 +357,10 @@ class Store:
             return set(connection.execute(_marked(EXPIRED)).scalars())
 
     def withdrawn(self) -> dict[str, str]:
-        """The flag of each measurement, by id, that no longer holds: ``expired``, ``retracted``, or both."""
+        """The flag of each measurement, by id, that no longer holds: those of `WITHDRAWN` that are marked."""
         with self._database.read() as connection:
             flags: dict[str, str] = {}
-            for rule in (EXPIRED, RETRACTED):
+            for rule in WITHDRAWN:
                 for key in connection.execute(_marked(rule)).scalars():
                     flags[key] = FLAG_SEPARATOR.join(filter(None, [flags.get(key), rule]))
         return flags
@@ -408,7 +415,7 @@ class Store:
             sa.select(p.c.number, m.c.measurement_id, actual_value)
             .join_from(p, m, (p.c.case_id == m.c.case_id) & (m.c.number > p.c.known_number))
             .outerjoin(s, s.c.measurement_id == m.c.measurement_id)
-            .where(m.c.measurement_id.not_in(_marked(RETRACTED)))
+            .where(*(m.c.measurement_id.not_in(_marked(rule)) for rule in (RETRACTED, REPLACED)))
             .where(m.c.status == "ok", m.c.provenance != "projected", actual_value.is_not(None))
             .where(*_forecast_conditions(metric, model))
             .order_by(p.c.number, m.c.number)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from fewmark.core import FormatError, FrozenMap, InputError, Measurement, Prediction, Status
-from fewmark.core.columns import EXPIRED
+from fewmark.core.columns import REPLACED
 from fewmark.interop import Understanding, is_complete, read_table, to_measurements
 from fewmark.interop.base import NotAResultError, UnknownFormatError
 from fewmark.interop.foreign_predictions import predicted_rows, to_predictions
@@ -337,7 +337,7 @@ def _compare(file: _File, known: Known, *, supersede: bool) -> None:
                 )
             )
             if supersede:
-                file.superseded[held.measurement_id] = f"corrected by {file.shown}"
+                file.superseded[held.measurement_id] = f"superseded by {file.shown}"
 
 
 def _label(measurement: Measurement) -> str:
@@ -361,7 +361,7 @@ def _store(file: _File, opened: Store) -> Imported:
     )
     rows = file.rows()
     opened.annotate(_mark(file.id_of(f.row - 1), f) for f in file.findings if f.row - 1 in rows)
-    opened.annotate(Annotation(key, EXPIRED, "exclude", why) for key, why in file.superseded.items())
+    opened.annotate(Annotation(key, REPLACED, "exclude", why) for key, why in file.superseded.items())
     told = file.frame.attrs.get("understanding", Understanding())
     return Imported(
         *(Path(file.shown), file.frame.attrs["format"], len(file.frame), added, tuple(file.findings), file.left_out),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fewmark.core import Measurement, Status
-from fewmark.core.columns import METRIC_COLUMNS
+from fewmark.core.columns import METRIC_COLUMNS, RETRACTED
 from fewmark.core.frozen import content_hash, thaw
 from fewmark.core.json_types import Json
 from fewmark.interop.run_rows import DETAILS
@@ -87,9 +87,16 @@ def content_of(measurement: Measurement) -> str:
     return content_hash(said, 32)
 
 
+def _metrics_of(held: Measurement, measurement: Measurement) -> list[str]:
+    """The metrics that both records hold themselves; where there is none, those that follow from them, too."""
+    own = [{name for sample in m.samples for name in sample.to_dict()} for m in (held, measurement)]
+    both = [name for name in METRIC_COLUMNS if name in own[0] and name in own[1]]
+    return both or list(METRIC_COLUMNS)
+
+
 @dataclass(frozen=True)
 class Known:
-    """What the store holds of the cases that an import is about, without what has expired.
+    """What the store holds of the cases that an import is about, without what has expired or was superseded.
 
     `contents` maps what a record says to the id of the measurement that says so, `measurements` ids to measurements,
     `runs` runs to (detail, measurement), `imported` cases to what was imported of them before.
@@ -107,7 +114,7 @@ class Known:
         if not held_cases:
             return cls({}, {}, {}, {})
         case_ids = held_cases & {m.case.case_id for m in new}
-        expired = store.expired()
+        gone = {key for key, flags in store.withdrawn().items() if flags != RETRACTED}
         contents: dict[str, str] = {}
         runs: dict[str, tuple[int, Measurement]] = {}
         imported: dict[str, list[Measurement]] = {}
@@ -119,7 +126,7 @@ class Known:
             held = {m.measurement_id for m in found}
             found += [m for m in store.measurements(sources=sorted(sources)) if m.measurement_id not in held]
         for m in found:
-            if m.measurement_id in expired or m.provenance != "imported":
+            if m.measurement_id in gone or m.provenance != "imported":
                 continue
             measurements[m.measurement_id] = m
             contents.setdefault(content_of(m), m.measurement_id)
@@ -151,11 +158,11 @@ class Known:
                 continue  # two runs that a tool tells apart are repeats
             differing = [
                 (max(new / known, known / new), metric, known, new)
-                for metric in METRIC_COLUMNS
+                for metric in _metrics_of(held, measurement)
                 if (known := held.median(metric)) and (new := measurement.median(metric)) and known > 0 and new > 0
             ]
             if differing and max(differing)[0] > 1 + 1e-9:
-                _, metric, known, new = max(differing)
+                _, metric, known, new = max(differing, key=lambda item: round(item[0], 9))
                 out.append((held, metric, known, new))
             elif not differing and held.status != measurement.status and Status.OK in (held.status, measurement.status):
                 out.append((held, "status", float("nan"), float("nan")))

@@ -10,7 +10,7 @@ from typing import Any
 
 from fewmark import datasets
 from fewmark.core import InputError
-from fewmark.core.columns import EXPIRED, RETRACTED
+from fewmark.core.columns import WITHDRAWN
 from fewmark.interop import from_measurements
 from fewmark.screening import RULES, Finding
 from fewmark.screening import screen as find_faults
@@ -121,10 +121,10 @@ def screen(data: Tabular | None = None, *, store: str | None = None) -> Screened
                 hint="fewmark run, fewmark import, or screen --data FILE",
             )
         findings = find_faults(from_measurements(measurements, opened.withdrawn()))
-        # What has expired or was retracted is marked already, with its own reason.
-        new = (mark(measurements[f.row - 1], f) for f in findings if f.rule not in (EXPIRED, RETRACTED))
+        # What no longer holds is marked already, with its own reason.
+        new = (mark(measurements[f.row - 1], f) for f in findings if f.rule not in WITHDRAWN)
         marks = {(m.measurement_id, m.rule): m for m in new}
-        known = {rule.name for rule in RULES} - {EXPIRED, RETRACTED}
+        known = {rule.name for rule in RULES} - {*WITHDRAWN}
         for old in opened.annotations():
             if old.rule in known and (old.measurement_id, old.rule) not in marks:
                 marks[old.measurement_id, old.rule] = Annotation(old.measurement_id, old.rule, "clear")

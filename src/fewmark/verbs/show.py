@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fewmark.core import Case, InputError, Measurement, Status
-from fewmark.core.columns import EXPIRED
+from fewmark.core.columns import WITHDRAWN
 from fewmark.core.frozen import thaw
 from fewmark.store import Annotation, Origin, Store, open_store
 
@@ -182,7 +182,7 @@ def case_result(measurements: list[Measurement], marks: Mapping[str, list[Annota
         said = marks.get(measurement.measurement_id, [])
         told += [f"{mark.action}: {mark.rule}" for mark in said]
         told += list(measurement.flags)
-        gone = any(mark.action == "exclude" or mark.rule == EXPIRED for mark in said)
+        gone = any(mark.action == "exclude" or mark.rule in WITHDRAWN for mark in said)
         if measurement.status is Status.OK and not gone:
             believed.append(measurement)
     values = {}
