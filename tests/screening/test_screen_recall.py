@@ -48,7 +48,7 @@ def test_a_single_outlier_of_a_single_deployment(room: ModuleType) -> None:
 def test_a_far_repeat_is_told_from_its_siblings(room: ModuleType) -> None:
     frame = room.make_table(room.diagonal(), noise=0.02, seed=1, repeats=5, n_models=1, n_chips=1, counts=(1,))
     room.set_latency(frame, [7], [frame.at[7, "e2e_latency_s"] * 2])
-    assert rows_of(screen(frame), "outlier") == {7}
+    assert rows_of(screen(frame), "contradicting-repeats") == {7}
 
 
 def test_a_context_limit_makes_the_longest_rows_impossibly_fast(room: ModuleType, clean: pd.DataFrame) -> None:

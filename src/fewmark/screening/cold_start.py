@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fewmark.screening.base import Finding
-from fewmark.screening.grid import cell_table, describe_cell
+from fewmark.screening.grid import cell_table, describe_cell, verdict_on
 from fewmark.screening.suspects import Limits, suspects
 
 SLOW: Final = Limits(float(np.log(1.2)), 3.0, "least_spread")
@@ -43,5 +43,6 @@ class ColdStart:
                 f"the deployment's first point, {told}, took {np.exp(row['l']):.4g} s, {np.exp(suspect.off):.2f} times "
                 f"longer than its neighbours along {suspect.axes} imply: it was probably not warmed up"
             )
+            action, reason = verdict_on(row["rows"], confirmed=row["confirmed"], reason=reason)
             for label in row["rows"]:
-                yield Finding(int(label) + 1, self.name, reason, "exclude")
+                yield Finding(int(label) + 1, self.name, reason, action)

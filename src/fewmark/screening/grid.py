@@ -50,9 +50,16 @@ def robust_scale(values: FloatArray) -> float:
     return float(1.4826 * np.median(np.abs(known - np.median(known)))) if len(known) else 0.0
 
 
+CONTESTED: Final = float(np.log(1.5))  # repeats farther apart give no latency to judge by
+CONFIRMING: Final = 3  # so many repeats that agree are evidence, however odd what they say
+
+
 def cell_table(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a cell with known latency: deployment, ii, oo, bb, online (the kind of load, a position in
-    `LOAD_COLUMNS`), l (median over repeats), rows (labels of its rows, in file order).
+    `LOAD_COLUMNS`), l (median over repeats), rows (labels of its rows, in file order), confirmed (whether enough
+    repeats, no copies of each other, agree).
+
+    Cells whose repeats contradict one another are not among them: they accuse nobody, and are not accused.
     """
     seen = _SEEN.get()
     if seen is None:
@@ -90,7 +97,7 @@ def _cell_table(frame: pd.DataFrame) -> pd.DataFrame:
         }
     ).dropna(subset=["ii", "oo", "bb", "l"])
     if flat.empty:
-        return flat.assign(rows=pd.Series(dtype=object))
+        return flat.assign(rows=pd.Series(dtype=object), confirmed=pd.Series(dtype=bool))
     grouped = flat.groupby(["deployment", "workload"], sort=False)
     out = grouped.agg({"ii": "first", "oo": "first", "bb": "first", "online": "first", "further": "first"})
     out["l"] = grouped["l"].median()
@@ -98,7 +105,16 @@ def _cell_table(frame: pd.DataFrame) -> pd.DataFrame:
     label = flat["label"].to_numpy()[np.argsort(code, kind="stable")]
     rows = np.split(label, np.bincount(code).cumsum()[:-1])
     out["rows"] = pd.Series([part.tolist() for part in rows], index=out.index, dtype=object)
-    return out.reset_index()
+    width = grouped["l"].max() - grouped["l"].min()
+    out["confirmed"] = (grouped.size() >= CONFIRMING) & (width > 0)
+    return out[width <= CONTESTED].reset_index()
+
+
+def verdict_on(rows: list[int], *, confirmed: bool, reason: str) -> tuple[str, str]:
+    """The action on a cell that its neighbours accuse, and the reason: repeats that agree are only warned of."""
+    if not confirmed:
+        return "exclude", reason
+    return "warn", f"{reason}; but {len(rows)} repeats agree, so it is believed"
 
 
 def describe_cell(ii: float, oo: float, bb: float, online: int = 0) -> str:

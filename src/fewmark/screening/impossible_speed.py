@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fewmark.screening.base import Finding
-from fewmark.screening.grid import cell_table, describe_cell, robust_scale
+from fewmark.screening.grid import cell_table, describe_cell, robust_scale, verdict_on
 from fewmark.screening.neighbours import residuals
 from fewmark.tables.arrays import BoolArray
 
@@ -65,8 +65,9 @@ class ImpossibleSpeed:
         words = ("less", "more") if fast else ("more", "less")
         reason = f"took {took:.4g} s, {factor:.3g} times {words[0]} than {told}, though it does {words[1]}"
         reason += f"; {count} such contradictions" + (". The tokens were probably not generated" if fast else "")
+        action, reason = verdict_on(row["rows"], confirmed=row["confirmed"], reason=reason)
         for label in row["rows"]:
-            yield Finding(int(label) + 1, self.name, reason, "exclude")
+            yield Finding(int(label) + 1, self.name, reason, action)
 
 
 def _faster(cells: pd.DataFrame) -> BoolArray:

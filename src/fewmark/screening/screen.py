@@ -12,16 +12,18 @@ from fewmark.core.columns import NUMERIC_COLUMNS
 from fewmark.screening.base import Finding, Rule, apply
 from fewmark.screening.batch_not_batch import BatchNotBatch
 from fewmark.screening.cold_start import ColdStart
+from fewmark.screening.contradicting_repeats import ContradictingRepeats
 from fewmark.screening.contradicting_times import ContradictingTimes
 from fewmark.screening.copied_values import CopiedValues
 from fewmark.screening.duplicate import Duplicate
-from fewmark.screening.expired import Expired, Retracted
+from fewmark.screening.expired import Expired, Replaced, Retracted
 from fewmark.screening.grid import remembered_cells
 from fewmark.screening.impossible_speed import ImpossibleSpeed
 from fewmark.screening.impossible_value import ImpossibleValue
 from fewmark.screening.inconsistent_throughput import InconsistentThroughput
 from fewmark.screening.label_conflict import LabelConflict
 from fewmark.screening.outlier import Outlier
+from fewmark.screening.physical_limit import PhysicalLimit
 from fewmark.screening.poorer_copy import PoorerCopy
 from fewmark.screening.superseded import Superseded
 
@@ -29,12 +31,15 @@ RULES: Final[tuple[Rule, ...]] = (
     Superseded(),
     Retracted(),
     Expired(),
+    Replaced(),
     ImpossibleValue(),
     ContradictingTimes(),
     BatchNotBatch(),
     InconsistentThroughput(),
+    PhysicalLimit(),
     PoorerCopy(),
     CopiedValues(),
+    ContradictingRepeats(),
     LabelConflict(),
     ImpossibleSpeed(),
     Outlier(),
