@@ -10,7 +10,7 @@ import pandas as pd
 
 from fewmark.screening.base import Finding
 from fewmark.screening.grid import log_latency, robust_scale
-from fewmark.tables.arrays import FloatArray, IntArray
+from fewmark.tables.arrays import BoolArray, FloatArray, IntArray
 from fewmark.tables.columns import numbers_of
 from fewmark.tables.identity import cell_codes, rows_by_group
 
@@ -48,7 +48,7 @@ class ContradictingRepeats:
                     yield self._finding(frame, name, np.exp(logs), known, position, agreeing)
 
     def _finding(
-        self, frame: pd.DataFrame, name: str, values: FloatArray, known: IntArray, position: int, agreeing: FloatArray
+        self, frame: pd.DataFrame, name: str, values: FloatArray, known: IntArray, position: int, agreeing: BoolArray
     ) -> Finding:
         said = "took" if name == "latency" else f"{name} is"
         rows = {int(frame.index[other]) + 1: values[other] for other in known.tolist() if other != position}
@@ -62,7 +62,7 @@ class ContradictingRepeats:
         return Finding(row, self.name, reason, "warn")
 
 
-def _majority(logs: FloatArray, limit: float) -> FloatArray:
+def _majority(logs: FloatArray, limit: float) -> BoolArray:
     """Which of a cell's values agree with the majority within the limit, (n,); none where there is no majority."""
     order = np.sort(logs)
     need = len(logs) // 2 + 1
@@ -73,7 +73,7 @@ def _majority(logs: FloatArray, limit: float) -> FloatArray:
             best = width, float(np.median(order[start : start + need]))
     if best is None:
         return np.zeros(len(logs), dtype=bool)
-    return np.abs(logs - best[1]) <= limit
+    return np.asarray(np.abs(logs - best[1]) <= limit)
 
 
 def _limit(logs: FloatArray, groups: list[IntArray], limit: float) -> float:

@@ -126,10 +126,12 @@ def _slips(v: Values) -> Iterator[Slip]:
     with np.errstate(divide="ignore", invalid="ignore"):
         inputs = v["output_tokens"] / (v["input_tokens"] + v["output_tokens"])
     x, t = _TOKENS
+    rates: tuple[tuple[str, ...], ...] = (_TOKENS, (x,), (t,))
+    names: tuple[str, ...]
     one = np.ones(len(n))
     yield Slip(f"{x} counts input tokens, too", {x: inputs})
     yield Slip(f"{t} counts output tokens only", {t: 1 / inputs})
-    for names in (_TOKENS, (x,), (t,)):
+    for names in rates:
         told = " and ".join(names) + (" are" if len(names) > 1 else " is")
         yield Slip(f"{told} that of one accelerator", dict.fromkeys(names, count))
         yield Slip(f"{told} that of one sequence: the load was left out", dict.fromkeys(names, n))
@@ -141,7 +143,7 @@ def _slips(v: Values) -> Iterator[Slip]:
                 yield Slip(f"{told} in {unit}", dict.fromkeys(names, one * factor))
     for name in _TIMES:
         yield Slip(f"{name} was divided by 1,000 once too often", {name: one * 1e3})
-    for names in (_TOKENS, (x,), (t,)):
+    for names in rates:
         told = " and ".join(names) + (" are" if len(names) > 1 else " is")
         yield Slip(f"{told} in thousands", dict.fromkeys(names, one * 1e3))
         yield Slip(f"{told} multiplied by the load once too often", dict.fromkeys(names, 1 / n))
