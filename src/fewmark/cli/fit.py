@@ -46,6 +46,8 @@ def command(
         data, store=store, model=model, target=target, out=out, screened=not no_screen, random_state=random_state,
         prior=prior,
     )  # fmt: skip
+    for note in fitted.notes_:
+        click.echo(f"note: {note}", err=True)
     if fitted.n_public_cells_:
         click.echo(JOINED.format(fitted.n_public_cells_), err=True)
     click.echo(f"wrote {out}", err=True)

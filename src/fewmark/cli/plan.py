@@ -106,6 +106,8 @@ def command(
         click.echo(json.dumps(json.loads(chosen.to_json(orient="records")), indent=2))
     elif out is None and len(chosen):
         click.echo(_table(chosen))
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)
     if planner.n_relatives:
         click.echo(
             f"{planner.n_relatives} public measurements of similar deployments were added (--no-prior leaves them out)",

@@ -82,6 +82,8 @@ def command(
         )
     if predicted.attrs["public_cells"]:
         click.echo(JOINED.format(predicted.attrs["public_cells"]), err=True)
+    for note in predicted.attrs["notes"]:
+        click.echo(f"note: {note}", err=True)
     for reason in dict.fromkeys(predicted.attrs["may_not_fit"]):
         click.echo(f"note: {reason}", err=True)
     silent = int((predicted["abstained"] != "").sum())

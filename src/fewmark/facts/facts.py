@@ -120,6 +120,7 @@ class Facts:
     def __init__(self, extra: Sequence[str | Path] = ()) -> None:
         self._models: list[tuple[tuple[str, ...], ModelFacts, bool]] = []  # whether packaged
         self._accelerators: list[tuple[tuple[str, ...], AcceleratorFacts]] = []
+        self._aliases: dict[tuple[str, str], str] = {}  # of a column and a name as plain text
         self._model_of: dict[str | None, ModelFacts] = {}  # what was asked for
         self._accelerator_of: dict[str | None, AcceleratorFacts] = {}
         for path in (PACKAGED, *extra):
@@ -172,6 +173,21 @@ class Facts:
             replace(found, memory_bytes=memory) if memory and memory < MAX_MEMORY_RATIO * found.memory_bytes else found
         )
 
+    def alias(self, column: str, name: str) -> str | None:
+        """What a name of a column is said to be the same as (`aliases` in the files); None where nothing is."""
+        return self._aliases.get((column, _letters(name)))
+
+    def memory_sizes(self, parts: tuple[str, ...]) -> set[float]:
+        """The memory sizes, GB, of the accelerators of exactly this name (words without any memory size)."""
+        out = set()
+        for pattern, device in self._accelerators:
+            told = _memory_bytes(pattern)
+            if told is not None and pattern[-1] in ("gb", "gib", "g"):
+                pattern = pattern[:-2]
+            if pattern == parts:
+                out.add(device.memory_bytes / 1e9)
+        return out
+
     def digest(self, models: Iterable[str], accelerators: Iterable[str]) -> str:
         """What is held for known of models and accelerators, as a text that is another where any of it is."""
         told = [repr(self.model(name)) for name in sorted(models)]
@@ -193,10 +209,17 @@ class Facts:
             for entry in data.get("accelerators") or ():
                 device = _accelerator(entry)
                 self._accelerators += [(words(str(name)), device) for name in entry["names"]]
+            for entry in data.get("aliases") or ():
+                for name in entry["names"]:
+                    self._aliases[str(entry["column"]), _letters(str(name))] = _letters(str(entry["names"][0]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FormatError(
                 "an entry of a file of facts lacks a value or has a wrong one", got=f"{path}: {error!r}", hint=hint
             ) from error
+
+
+def _letters(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def user_files() -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def make_planner(
         charges=charges,
         target_error=target_error,
         latency_s=_latency_s(space, known, target),
-        weights=_priorities(space.cells),
+        weights=_weights(space.cells, cannot.infeasible),
         forbidden=_forbidden(space.cells, forbid) | cannot.infeasible,
         independent_reference=independent_reference,
         n_relatives=n_relatives or getattr(fitted, "n_public_cells_", 0),
@@ -127,6 +127,14 @@ def _failed(space: Space, known: pd.DataFrame) -> list[int]:
     rows = known.loc[known["status"].notna() & (known["status"] != "ok")]
     lengths = np.isfinite(numbers_of(rows, "input_tokens")) & np.isfinite(numbers_of(rows, "output_tokens"))
     return space.find(rows.loc[lengths & (load_kind_of(rows) >= 0)])
+
+
+def _weights(cells: pd.DataFrame, infeasible: BoolArray) -> FloatArray | None:
+    """How much each cell counts in the error, (n,): not at all where it cannot run."""
+    weights = _priorities(cells)
+    if not infeasible.any() or infeasible.all():
+        return weights
+    return np.where(infeasible, 0.0, np.ones(len(cells)) if weights is None else weights)
 
 
 def _priorities(cells: pd.DataFrame) -> FloatArray | None:

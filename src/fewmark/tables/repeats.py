@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -13,7 +15,12 @@ from fewmark.tables.cells import check_target
 from fewmark.tables.columns import load_kind_of, numbers_of
 from fewmark.tables.identity import cell_codes, cell_columns, group_codes, hashable
 from fewmark.tables.metrics import VALUES, derive
-from fewmark.tables.precision import INTERVAL, log_sd
+from fewmark.tables.precision import DEFAULT_CONFIDENCE_LEVEL, INTERVAL, log_sd
+
+CONTESTED: Final = 1.5
+"""Repeats that lie farther apart than this factor contradict one another."""
+MAX_HALF: Final = 2.7
+"""The widest that they are learned with, a factor to either side: wider, a model would learn nothing at all."""
 
 
 def median_of_repeats(X: pd.DataFrame, y: ArrayLike) -> tuple[pd.DataFrame, FloatArray]:
@@ -112,3 +119,43 @@ def reduce_cells(frame: pd.DataFrame, target: str) -> pd.DataFrame:
     )
     cells.loc[cells.pop("measured"), intervals] = None
     return cells.reset_index()
+
+
+def contested(table: pd.DataFrame, target: str) -> pd.DataFrame:
+    """The cells whose repeats contradict one another, one row each: cell columns, `low`, `high` and `n_repeats_apart`.
+
+    `low` and `high` are the least and the most that any repeat says of the target.
+    """
+    rows = hashable(derive(table.loc[is_complete(table)]))
+    rows["_value"] = numbers_of(rows, target)
+    rows = rows.loc[rows["_value"] > 0]
+    columns = cell_columns(rows)
+    codes = cell_codes(rows)
+    grouped = rows["_value"].groupby(codes)
+    low, high, n = (grouped.transform(how) for how in ("min", "max", "size"))
+    apart = (high > CONTESTED * low).to_numpy()
+    out = rows.loc[apart, columns].assign(low=low[apart], high=high[apart], n_repeats_apart=n[apart])
+    return out.drop_duplicates(columns)
+
+
+def with_doubt(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with an interval for the latency of cells whose repeats contradict one another.
+
+    Models then learn their median as something known no better than that.
+    """
+    rows = derive(table.loc[is_complete(table)])
+    latency = numbers_of(rows, "e2e_latency_s")
+    grouped = pd.Series(np.where(latency > 0, latency, np.nan), index=rows.index).groupby(cell_codes(rows))
+    low, high = grouped.transform("min"), grouped.transform("max")
+    apart = rows.index[(high > CONTESTED * low).to_numpy()]
+    if not len(apart):
+        return table
+    out = table.copy()
+    for name in INTERVAL:
+        if name not in out:
+            out[name] = np.nan
+    middle, half = np.sqrt(low * high)[apart], np.sqrt(high / low)[apart].clip(upper=MAX_HALF)
+    out.loc[apart, INTERVAL[0]] = middle / half
+    out.loc[apart, INTERVAL[1]] = middle * half
+    out.loc[apart, INTERVAL[2]] = DEFAULT_CONFIDENCE_LEVEL
+    return out

@@ -72,8 +72,10 @@ def fit(
     [100.0, 391.0]
     """
     unfitted = make_model(model, target=target, random_state=random_state, prior=prior, **parameters)
-    X, y = target_cells(read_source(data, store=store, screened=screened), target, related=unfitted.uses_metrics)
+    table = read_source(data, store=store, screened=screened)
+    X, y = target_cells(table, target, related=unfitted.uses_metrics)
     fitted = unfitted.fit(X[learned_columns(X, unfitted)], y)
+    fitted.notes_ = tuple(table.attrs.get("notes", ()))
     if out is not None:
         save_model(fitted, out)
     return fitted

@@ -23,6 +23,7 @@ from fewmark.runner.projection.truncation import awaits_projection, project_all
 from fewmark.screening import Finding, copies, screen
 from fewmark.store import Annotation, Origin, Store, open_store
 from fewmark.store.queries import now
+from fewmark.tables.spellings import NOTES, one_spelling
 from fewmark.verbs.columnar_import import ColumnarRows
 from fewmark.verbs.known_already import Known, OtherValue, content_of, poorer_records
 from fewmark.verbs.results import table_of, whole_measurements, with_values
@@ -153,8 +154,10 @@ def import_files(
                 file.one_by_one()  # rows of known cases are compared with what is known of them
         known = Known.of(opened, (m for file in files for m in file.measurements.values()))
         for file in files:
+            spelled = one_spelling(file.frame)
+            file.names = list(spelled.attrs.get(NOTES, []))
             rows = file.rows()
-            file.findings = [f for f in screen(file.frame) if f.row - 1 in rows or not file.predictions]
+            file.findings = [f for f in screen(spelled) if f.row - 1 in rows or not file.predictions]
             _compare(file, known, supersede=supersede)
         for file in files:  # everything is checked: from here on, things are stored
             progress(f"storing {file.shown}")
@@ -190,6 +193,7 @@ class _File:
     n_poorer: int = 0
     n_copies: int = 0
     other_values: list[OtherValue] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)  # what was taken for what
     superseded: dict[str, str] = field(default_factory=dict)  # measurement → why
     columnar: ColumnarRows | None = None
 
@@ -366,7 +370,7 @@ def _store(file: _File, opened: Store) -> Imported:
     return Imported(
         *(Path(file.shown), file.frame.attrs["format"], len(file.frame), added, tuple(file.findings), file.left_out),
         n_predictions=n_predictions,
-        notes=tuple(told.notes),
+        notes=(*told.notes, *file.names),
         unknown_columns=told.unknown,
         n_poorer=file.n_poorer,
         n_copies=file.n_copies,

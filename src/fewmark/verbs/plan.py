@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from fewmark.core import FewmarkError, InputError
@@ -20,6 +21,9 @@ from fewmark.models.registry import make_model
 from fewmark.planning.planner import Planner
 from fewmark.planning.propose import COLUMNS, make_planner, propose
 from fewmark.planning.surrogate import joined
+from fewmark.tables.columns import load_label
+from fewmark.tables.identity import cell_columns, group_codes
+from fewmark.tables.spellings import NOTES
 from fewmark.verbs.source import Tabular, named_columns, read_cases, read_source
 
 NO_MODEL = "none"
@@ -37,10 +41,13 @@ class Plan(NamedTuple):
         (fractions); no row where nothing more is needed or nothing is left.
     planner : Planner
         Knows the space, what was measured of it, and what it forecasts.
+    notes : tuple of str
+        What was done to the measurements, and which proposed cells were measured but left out.
     """
 
     cells: pd.DataFrame
     planner: Planner
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; unknown is null."""
@@ -150,6 +157,7 @@ def plan(
     known = read_known(data, store, screened=screened)
     fitted = None if model == NO_MODEL else make_model(model, target=target, random_state=random_state, prior=prior)
     cells = read_cases(space, known)
+    notes, left_out = [*known.attrs.get("notes", []), *cells.attrs.get(NOTES, [])], known.attrs.get("left_out", [])
     n_lent = 0
     if prior and fitted is not None:
         known, n_lent = joined(known, public_relatives(cells, target), target)
@@ -165,7 +173,23 @@ def plan(
     if out is not None:
         own = [name for name in named_columns(space, cells) if name not in COLUMNS]
         write_table(chosen, out, columns=[*own, *COLUMNS])
-    return Plan(chosen, planner)
+    return Plan(chosen, planner, tuple(dict.fromkeys([*notes, *_left_out_before(chosen, left_out)])))
+
+
+def _left_out_before(chosen: pd.DataFrame, left_out: list[dict[Hashable, Any]]) -> list[str]:
+    """Which of the proposed cells were measured, but left out by the screen."""
+    if chosen.empty or not left_out:
+        return []
+    before = pd.DataFrame(left_out)
+    columns = [name for name in cell_columns(chosen) if name in before]
+    both = pd.concat([chosen[columns], before[columns]], ignore_index=True).astype(object)
+    codes, _ = group_codes(both.where(both.notna(), None), columns)
+    again = np.flatnonzero(np.isin(codes[: len(chosen)], codes[len(chosen) :])).tolist()
+    return [
+        f"{row['input_tokens']:g}→{row['output_tokens']:g} tokens at {load_label(row)} was measured, but left out by "
+        "the screen: measured again it is evidence, as repeats that agree are believed"
+        for row in (chosen.iloc[position] for position in again)
+    ]
 
 
 def read_known(data: Tabular | None, store: str | None, *, screened: bool) -> pd.DataFrame:

@@ -11,13 +11,17 @@ import pandas as pd
 
 from fewmark.core import CANONICAL_COLUMNS, InputError, Prediction
 from fewmark.core.fractions import require_fraction
+from fewmark.facts.facts import load_facts, user_files
 from fewmark.interop import to_measurements, write_table
 from fewmark.models.base import ANSWER_COLUMNS, Answers, Model
 from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.models.feasibility import Feasibility, feasibility
 from fewmark.models.gp.threads import single_threaded
 from fewmark.models.persistence import load_model
-from fewmark.tables.identity import cell_columns
+from fewmark.tables.columns import load_label
+from fewmark.tables.identity import cell_columns, group_codes
+from fewmark.tables.repeats import contested
+from fewmark.tables.spellings import NOTES
 from fewmark.verbs.learning import fitted_model
 from fewmark.verbs.source import Tabular, named_columns, read_cases, read_source
 
@@ -119,6 +123,7 @@ def predict(
     if store is not None or (data is None and model_file is None):
         _keep(predicted, store, fitted.name, target, confidence_level)
     predicted = predicted[columns]
+    predicted.attrs["notes"] = notes_of(table, predicted, fitted)
     predicted.attrs["public_cells"] = fitted.n_public_cells_
     predicted.attrs["may_not_fit"] = [
         why for why, silent in zip(found.reason, found.infeasible, strict=True) if why and not silent
@@ -137,11 +142,61 @@ def answer_cases(
     table : every measurement, failed ones too, which tell what cannot run; None: published facts alone
     """
     asked = read_cases(cases, known)
+    notes = list(asked.attrs.get(NOTES, []))
+    given = asked.attrs.get("given", {})
     columns = named_columns(cases, asked)
     columns = [*(name for name in columns if name not in ANSWER_COLUMNS), *ANSWER_COLUMNS]
     X = asked[cell_columns(asked)]
     found = feasibility(X, table)
-    return asked.assign(**silenced(fitted.answer(X, confidence_level), found).columns()), columns, found
+    answered = asked.assign(**silenced(fitted.answer(X, confidence_level), found).columns())
+    if table is not None:
+        answered, apart = holding_repeats(answered, table, fitted.target)
+        notes += apart
+    answered = answered.assign(**{name: values for name, values in given.items() if name in columns})
+    answered.attrs["notes"] = notes
+    return answered, columns, found
+
+
+def notes_of(table: pd.DataFrame | None, asked: pd.DataFrame, fitted: Model | None = None) -> list[str]:
+    """What was done to the measurements and to the names of a question, as sentences."""
+    notes = [*(table.attrs.get("notes", []) if table is not None else []), *asked.attrs.get("notes", [])]
+    if table is not None and fitted is not None and fitted.n_public_cells_ and "model" in table:
+        facts = load_facts(user_files())
+        for name in dict.fromkeys(map(str, table["model"].dropna())):
+            if not facts.model(name).known:
+                size = facts.model(name).parameters / 1e9
+                notes.append(
+                    f"model {name!r} is in no file of facts: its shape is a guess ({size:.3g} billion parameters), and "
+                    f"the public measurements are those of others; FEWMARK_FACTS names files with your own"
+                )
+    return list(dict.fromkeys(notes))
+
+
+def holding_repeats(predicted: pd.DataFrame, table: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
+    """The answers with intervals that hold every repeat of a measured cell whose repeats contradict one another."""
+    apart = contested(table, target)
+    notes: list[str] = []
+    if apart.empty:
+        return predicted, notes
+    columns = [name for name in cell_columns(predicted) if name in apart]
+    both = pd.concat([predicted[columns], apart[columns]], ignore_index=True).astype(object)
+    codes, _ = group_codes(both.where(both.notna(), None), columns)
+    out = predicted.copy()
+    for at, code in enumerate(codes[len(predicted) :].tolist()):
+        row = apart.iloc[at]
+        for position in np.flatnonzero(codes[: len(predicted)] == code).tolist():
+            label = out.index[position]
+            if not np.isfinite(float(out.at[label, "value"])):
+                continue
+            out.at[label, "low"] = min(float(out.at[label, "low"]), float(row["low"]))
+            out.at[label, "high"] = max(float(out.at[label, "high"]), float(row["high"]))
+            spread = f"{target} from {row['low']:.4g} to {row['high']:.4g}"
+            notes.append(
+                f"{row['input_tokens']:g}→{row['output_tokens']:g} tokens at {load_label(row)}: "
+                f"{row['n_repeats_apart']} repeats contradict one another, {spread}; the interval holds all: "
+                "measure again, or retract or supersede what is wrong"
+            )
+    return out, notes
 
 
 def silenced(answers: Answers, found: Feasibility) -> Answers:

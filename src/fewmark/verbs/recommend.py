@@ -26,7 +26,9 @@ from fewmark.planning.space import Space
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.columns import accelerator_counts, load_kind_of, sequences_of
 from fewmark.tables.identity import deployment_codes, is_identity
+from fewmark.tables.precision import log_sd
 from fewmark.tables.repeats import measured_cells
+from fewmark.tables.spellings import NOTES
 from fewmark.verbs.learning import Learner
 from fewmark.verbs.source import Tabular, read_cases, read_source
 
@@ -162,11 +164,13 @@ def recommend(
         raise InputError(
             "nothing is known: no cell with a throughput",
             got=f"{len(known)} rows{' that the screen let pass' if screened else ''}",
-            hint="run or import measurements; fewmark screen shows which rows are left out, and why",
+            hint=next(iter(known.attrs.get("notes", [])), "run or import measurements; fewmark screen shows faults"),
         )
-    advice: list[Advice] = []
+    advice = _advice_on_data(known.attrs.get("notes", []))
     if space is not None:
-        cells = Space.from_table(read_cases(space, known)).cells
+        asked = read_cases(space, known)
+        advice += _advice_on_data(asked.attrs.get(NOTES, []))
+        cells = Space.from_table(asked).cells
     else:
         cells = _candidates(rates, input_tokens, output_tokens, advice)
     for objective in objectives:
@@ -202,6 +206,16 @@ def recommend(
         replace(found, advice=(*advice, *found.advice)), cells, costs,
         priced.currency if priced is not None else None, tuple(objectives),
     )  # fmt: skip
+
+
+def _advice_on_data(notes: Sequence[str]) -> list[Advice]:
+    """What the screen did to the measurements, and which names were taken for which."""
+    screened = [note for note in notes if " rows " in note]
+    names = [note for note in notes if " rows " not in note]
+    out = [Advice("screened", note, "look at them before you decide") for note in screened]
+    if names:
+        out.append(Advice("names", "; ".join(names), "a file of facts with your own aliases: FEWMARK_FACTS"))
+    return out
 
 
 def _candidates(
@@ -255,7 +269,8 @@ def _believe(learner: Learner, target: str, cells: pd.DataFrame) -> tuple[Distri
         raise ModelError(f"{target} cannot be predicted from what is known", got=error.what, hint=error.hint) from None
     where = Space.from_table(cells).locate(rows)
     measured = np.full(len(cells), np.nan)
-    measured[where[where >= 0]] = values[where >= 0]
+    sure = (where >= 0) & (log_sd(rows) == 0)  # not a median of repeats that contradict one another
+    measured[where[sure]] = values[sure]
     provenance = np.where(np.isfinite(measured), "measured", fitted.provenance(cells)).astype(object)
     return distribution(fitted, cells, measured), provenance, fitted.n_public_cells_
 

@@ -25,7 +25,8 @@ from fewmark.screening import apply, screen
 from fewmark.store import Outcome, open_store
 from fewmark.tables.identity import cell_columns, deployment_columns
 from fewmark.tables.precision import INTERVAL
-from fewmark.tables.repeats import reduce_cells
+from fewmark.tables.repeats import reduce_cells, with_doubt
+from fewmark.tables.spellings import one_spelling
 from fewmark.verbs.cards.overview import cost_card, environment_card, faults_card, summary_card
 from fewmark.verbs.cards.prediction import accuracy_card, curves_card, has_load_curves
 from fewmark.verbs.ledger import Ledger, read_ledger
@@ -119,8 +120,9 @@ def report(
     if model is not None:
         make_model(model, target=target)  # a wrong name is told before any work is done
     progress("screening")
+    source = replace(source, frame=one_spelling(source.frame))
     findings = screen(source.frame)
-    sound = apply(source.frame, findings)
+    sound = with_doubt(apply(source.frame, findings))
     cells = reduce_cells(sound[(sound["status"] == Status.OK) & is_complete(sound)], target)
     cards = [summary_card(source.frame, target, source=source.name)]
     models = FittedModels(cache_folder() if cache else None)

@@ -15,6 +15,7 @@ from fewmark.interop import from_measurements
 from fewmark.screening import RULES, Finding
 from fewmark.screening import screen as find_faults
 from fewmark.store import Annotation, open_store
+from fewmark.tables.spellings import one_spelling
 from fewmark.verbs.import_files import mark
 from fewmark.verbs.results import read_results
 from fewmark.verbs.source import Tabular, in_memory
@@ -111,7 +112,7 @@ def screen(data: Tabular | None = None, *, store: str | None = None) -> Screened
             frame = datasets.load(str(data))
         else:
             frame = read_results(data)
-        return Screened(str(data), len(frame), tuple(find_faults(frame)))
+        return Screened(str(data), len(frame), tuple(find_faults(one_spelling(frame))))
     with open_store(store, create=False) as opened:
         measurements = list(opened.measurements())
         if not measurements:
@@ -120,7 +121,7 @@ def screen(data: Tabular | None = None, *, store: str | None = None) -> Screened
                 got=opened.url,
                 hint="fewmark run, fewmark import, or screen --data FILE",
             )
-        findings = find_faults(from_measurements(measurements, opened.withdrawn()))
+        findings = find_faults(one_spelling(from_measurements(measurements, opened.withdrawn())))
         # What no longer holds is marked already, with its own reason.
         new = (mark(measurements[f.row - 1], f) for f in findings if f.rule not in WITHDRAWN)
         marks = {(m.measurement_id, m.rule): m for m in new}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -13,12 +14,15 @@ import pyarrow.parquet as pq
 
 from fewmark import datasets
 from fewmark.core import InputError
+from fewmark.facts.identity import NAMED
 from fewmark.interop import read_table
 from fewmark.interop.base import HEAD_BYTES
 from fewmark.interop.csv_text import canonical_name, header_of
 from fewmark.interop.frame import build_frame
-from fewmark.screening import apply, screen
-from fewmark.tables.identity import deployment_columns, hashable
+from fewmark.screening import Finding, apply, screen
+from fewmark.tables.identity import cell_columns, deployment_columns, hashable
+from fewmark.tables.repeats import with_doubt
+from fewmark.tables.spellings import NOTES, filled_from, one_spelling, spelled_as
 from fewmark.verbs.results import read_results
 
 Tabular: TypeAlias = str | Path | pd.DataFrame | Sequence[Mapping[str, object]] | Mapping[str, Sequence[object]]
@@ -66,7 +70,7 @@ def read_source(data: Tabular | None = None, *, store: str | None = None, screen
             raise InputError("name a file or a store, not both", got={"data": str(data)[:200], "store": store})
         table = in_memory(data)
         if table is not None:
-            return apply(table, screen(table)) if screened and not table.attrs.get(AS_READ) else table
+            return _told(table, screened=screened, name=None) if not table.attrs.get(AS_READ) else table
         assert isinstance(data, (str, Path))
         packaged = datasets.names()
         if str(data) not in packaged and not os.path.exists(data):  # noqa: PTH110  (Path raises on too long names)
@@ -79,7 +83,43 @@ def read_source(data: Tabular | None = None, *, store: str | None = None, screen
             table = pd.DataFrame(opened.table())
             if table.empty:
                 raise InputError("the store has no measurements", got=opened.url, hint="fewmark run, or fewmark import")
-    return apply(table, screen(table)) if screened else table
+    return _told(table, screened=screened, name=None if data is None else str(data))
+
+
+def _told(table: pd.DataFrame, *, screened: bool, name: str | None) -> pd.DataFrame:
+    """The table that models learn from: names in one spelling, screened.
+
+    ``attrs["notes"]`` says what was done to it, ``attrs["left_out"]`` which cells the screen left out.
+    """
+    table = one_spelling(table)
+    notes = list(table.attrs.get(NOTES, []))
+    left_out: list[dict[Hashable, Any]] = []
+    if screened:
+        whole, n_rows = table, len(table)
+        findings = screen(whole)
+        table = apply(whole, findings)
+        notes += screen_notes(findings, n_rows, name)
+        gone = [f.row - 1 for f in findings if f.action == "exclude"]
+        left_out = whole.loc[list(dict.fromkeys(gone)), cell_columns(whole)].to_dict("records")
+    table = with_doubt(table)
+    table.attrs |= {"notes": notes, "left_out": left_out}
+    return table
+
+
+def screen_notes(findings: Sequence[Finding], n_rows: int, name: str | None) -> list[str]:
+    """What the screen did to a table, as sentences: what models do not see, see corrected, or should be looked at."""
+    see = f"fewmark screen --data {name}" if name else "fewmark screen"
+    words = {"exclude": "left out", "correct": "corrected", "warn": "kept with a warning"}
+    notes = []
+    for action, done in words.items():
+        found = [f for f in findings if f.action == action and f.rule != "duplicate"]
+        rows = {f.row for f in found}
+        if not rows:
+            continue
+        rules = ", ".join(f"{rule} {n}" for rule, n in Counter(f.rule for f in found).most_common())
+        hint = f"{see} shows them" + ("" if action == "warn" else ", --no-screen takes all as they are")
+        notes.append(f"{len(rows)} of {n_rows} rows {done} ({rules}), as row {found[0].row}: {found[0].reason}. {hint}")
+    return notes
 
 
 def read_cases(path: Tabular, known: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -90,6 +130,10 @@ def read_cases(path: Tabular, known: pd.DataFrame | None = None) -> pd.DataFrame
     given = in_memory(path)
     cases = read_table(path) if given is None and isinstance(path, (str, Path)) else given
     assert cases is not None
+    if known is not None and len(known):
+        given_names = cases[[name for name in NAMED if name in cases]]
+        cases = filled_from(spelled_as(cases, known), known)
+        cases.attrs["given"] = {name: given_names[name].tolist() for name in given_names}
     for name in deployment_columns(known) if known is not None else ():
         assert known is not None
         if (name not in cases or cases[name].isna().all()) and known[name].nunique(dropna=False) == 1:

@@ -1,0 +1,103 @@
+"""One spelling for what a table names in several: models, accelerators, engines and precisions (`facts.identity`)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from fewmark.facts.facts import Facts, load_facts, user_files
+from fewmark.facts.identity import NAMED, key_of, near_names, same_names, shown
+from fewmark.tables.identity import deployment_columns
+
+NOTES: Final = "names"
+"""The attribute of a table that says what was taken for what."""
+
+
+def one_spelling(table: pd.DataFrame, facts: Facts | None = None) -> pd.DataFrame:
+    """The table with each name in the most common of the spellings that mean the same; rows keep their index.
+
+    ``attrs["names"]`` says what was taken for what.
+    """
+    facts = load_facts(user_files()) if facts is None else facts
+    changes: dict[str, pd.Series] = {}
+    notes: list[str] = []
+    for column in NAMED:
+        if column not in table:
+            continue
+        names = [str(name) for name in table[column].value_counts().index]
+        taken = same_names(column, names, facts)
+        if all(name == other for name, other in taken.items()):
+            continue
+        notes += shown(taken, column)
+        changes[column] = table[column].map(lambda name, taken=taken: taken.get(name, name), na_action="ignore")
+    out = table.assign(**changes) if changes else table
+    if notes:
+        out.attrs[NOTES] = [*table.attrs.get(NOTES, []), *notes]
+    return out
+
+
+def spelled_as(cases: pd.DataFrame, known: pd.DataFrame, facts: Facts | None = None) -> pd.DataFrame:
+    """The cases with names as `known` spells them; ``attrs["names"]`` says what was taken, and what nobody knows."""
+    facts = load_facts(user_files()) if facts is None else facts
+    changes: dict[str, pd.Series] = {}
+    notes: list[str] = []
+    for column in NAMED:
+        if column not in cases or column not in known:
+            continue
+        there = [str(name) for name in known[column].dropna().unique()]
+        asked = [str(name) for name in cases[column].dropna().unique()]
+        taken = same_names(column, [*there, *asked], facts)
+        mine = {name: taken[name] for name in asked}
+        notes += shown(mine, column)
+        for name in asked:
+            if mine[name] not in there and there and not _is_known(column, name, facts):
+                near = near_names(name, there)
+                notes.append(f"{column} {name!r} is not known" + (f"; near: {', '.join(near)}" if near else ""))
+        changes[column] = cases[column].map(lambda name, mine=mine: mine.get(name, name), na_action="ignore")
+    out = cases.assign(**changes)
+    out.attrs |= cases.attrs
+    if notes:
+        out.attrs[NOTES] = notes
+    return out
+
+
+def filled_from(cases: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """The cases with what they do not say of their deployment, where all that is known and agrees with them says it."""
+    columns = deployment_columns(known)
+    own = [name for name in columns if name in cases]
+    if not own or known.empty:
+        return cases
+    deployments = known[columns].drop_duplicates()
+    out = cases.copy()
+    missing = [name for name in columns if name not in cases]
+    for name in missing:
+        out[name] = pd.Series([None] * len(out), index=out.index, dtype=object)
+    for _, rows in out.groupby(own, dropna=False, sort=False):
+        fits = np.ones(len(deployments), dtype=bool)
+        first = rows.iloc[0]
+        said = [name for name in own if not pd.isna(first[name])]
+        for name in said:
+            fits &= (deployments[name] == first[name]).to_numpy()
+        if not fits.any() or "model" not in said:
+            continue
+        for name in columns:
+            if name in said:
+                continue
+            values = deployments.loc[fits, name]
+            if values.nunique(dropna=False) == 1 and not pd.isna(values.iloc[0]):
+                out.loc[rows.index, name] = values.iloc[0]
+    for name in missing:  # as they were where nothing was filled in
+        if out[name].isna().all():
+            out = out.drop(columns=name)
+    out.attrs |= cases.attrs
+    return out
+
+
+def _is_known(column: str, name: str, facts: Facts) -> bool:
+    if column == "model":
+        return facts.model(name).known
+    if column == "accelerator":
+        return facts.accelerator(name).known
+    return key_of(column, name, facts)[0] == "alias"
