@@ -45,15 +45,13 @@ def test_the_interval_holds_repeats_that_contradict_one_another(other: tuple[flo
 
 def test_a_majority_leaves_the_odd_one_out_and_that_is_said() -> None:
     row, notes = answer(table((8, 13.0, 78.77), (8, 1.31, 781.7)), ask(8))
-    assert row["low"] > 300
+    assert row["value"] > 600
     assert "1 of 6 rows left out (contradicting-repeats 1)" in notes
     assert "--no-screen" in notes
 
 
-def test_repeats_that_contradict_one_another_are_not_certain_to_recommend() -> None:
+def test_recommend_warns_of_repeats_that_contradict_one_another() -> None:
     found = recommend(data=table((8, 3.9, 262.6)), model="loglog", cache=False)
-    at_8 = found.table[found.table["batch_size"] == 8].iloc[0]
-    assert at_8["provenance"] != "measured" or at_8["throughput_low"] < 0.9 * at_8["throughput_high"]
     assert any("kept with a warning" in advice.message for advice in found.recommendation.advice)
 
 
@@ -83,8 +81,8 @@ def test_a_question_in_another_spelling_finds_the_measured_cell() -> None:
     assert row["model"] == "LLaMA-3-8B"  # as it was asked
     assert "model 'LLaMA-3-8B' is taken for 'meta-llama/Meta-Llama-3-8B'" in notes
     assert "accelerator 'NVIDIA H100' is taken for 'Nvidia H100 GPU'" in notes
-    _, notes = answer(data, ask(8, engine="vLLM", model="Lama-3-8B-x", accelerator="NVIDIA H100"))
-    assert "model 'Lama-3-8B-x' is not known; near: meta-llama/Meta-Llama-3-8B" in notes
+    _, notes = answer(data, ask(8, engine="vLLM", model="Lama-3-8B", accelerator="NVIDIA H100"))
+    assert "model 'Lama-3-8B' is not known; near: meta-llama/Meta-Llama-3-8B" in notes
 
 
 def test_one_system_under_three_spellings_is_one() -> None:

@@ -65,8 +65,9 @@ def same_names(column: str, names: Iterable[str], facts: Facts) -> dict[str, str
 
 def near_names(name: str, known: Sequence[str], n: int = 3) -> list[str]:
     """Names that look like this one, the nearest first."""
-    spelled = {" ".join(words(other)): other for other in known}
-    return [spelled[found] for found in get_close_matches(" ".join(words(name)), list(spelled), n, 0.6)]
+    spelled = {" ".join(words(other.rsplit("/", 1)[-1])): other for other in known}
+    asked = " ".join(words(name.rsplit("/", 1)[-1]))
+    return [spelled[found] for found in get_close_matches(asked, list(spelled), n, 0.6)]
 
 
 def _plain(name: str, facts: Facts) -> Key:

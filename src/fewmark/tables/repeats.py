@@ -154,7 +154,7 @@ def with_doubt(table: pd.DataFrame) -> pd.DataFrame:
     for name in INTERVAL:
         if name not in out:
             out[name] = np.nan
-    middle, half = np.sqrt(low * high)[apart], np.sqrt(high / low)[apart].clip(upper=MAX_HALF)
+    middle, half = np.sqrt(low * high)[apart], np.minimum(np.sqrt(high / low), MAX_HALF)[apart]
     out.loc[apart, INTERVAL[0]] = middle / half
     out.loc[apart, INTERVAL[1]] = middle * half
     out.loc[apart, INTERVAL[2]] = DEFAULT_CONFIDENCE_LEVEL

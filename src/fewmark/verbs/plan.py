@@ -41,13 +41,15 @@ class Plan(NamedTuple):
         (fractions); no row where nothing more is needed or nothing is left.
     planner : Planner
         Knows the space, what was measured of it, and what it forecasts.
-    notes : tuple of str
-        What was done to the measurements, and which proposed cells were measured but left out.
     """
 
     cells: pd.DataFrame
     planner: Planner
-    notes: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """What was done to the measurements, and which proposed cells were measured but left out."""
+        return list(self.cells.attrs.get("notes", []))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; unknown is null."""
@@ -173,7 +175,8 @@ def plan(
     if out is not None:
         own = [name for name in named_columns(space, cells) if name not in COLUMNS]
         write_table(chosen, out, columns=[*own, *COLUMNS])
-    return Plan(chosen, planner, tuple(dict.fromkeys([*notes, *_left_out_before(chosen, left_out)])))
+    chosen.attrs["notes"] = list(dict.fromkeys([*notes, *_left_out_before(chosen, left_out)]))
+    return Plan(chosen, planner)
 
 
 def _left_out_before(chosen: pd.DataFrame, left_out: list[dict[Hashable, Any]]) -> list[str]:
@@ -186,7 +189,7 @@ def _left_out_before(chosen: pd.DataFrame, left_out: list[dict[Hashable, Any]]) 
     codes, _ = group_codes(both.where(both.notna(), None), columns)
     again = np.flatnonzero(np.isin(codes[: len(chosen)], codes[len(chosen) :])).tolist()
     return [
-        f"{row['input_tokens']:g}→{row['output_tokens']:g} tokens at {load_label(row)} was measured, but left out by "
+        f"{row['input_tokens']:g}→{row['output_tokens']:g} tokens at {load_label(dict(row))} was measured, but left out by "
         "the screen: measured again it is evidence, as repeats that agree are believed"
         for row in (chosen.iloc[position] for position in again)
     ]

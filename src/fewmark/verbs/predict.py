@@ -186,13 +186,14 @@ def holding_repeats(predicted: pd.DataFrame, table: pd.DataFrame, target: str) -
         row = apart.iloc[at]
         for position in np.flatnonzero(codes[: len(predicted)] == code).tolist():
             label = out.index[position]
-            if not np.isfinite(float(out.at[label, "value"])):
+            value, low, high = out.loc[label, ["value", "low", "high"]].to_numpy(float).tolist()
+            if not np.isfinite(value):
                 continue
-            out.at[label, "low"] = min(float(out.at[label, "low"]), float(row["low"]))
-            out.at[label, "high"] = max(float(out.at[label, "high"]), float(row["high"]))
+            out.loc[label, "low"] = min(low, float(row["low"]))
+            out.loc[label, "high"] = max(high, float(row["high"]))
             spread = f"{target} from {row['low']:.4g} to {row['high']:.4g}"
             notes.append(
-                f"{row['input_tokens']:g}→{row['output_tokens']:g} tokens at {load_label(row)}: "
+                f"{row['input_tokens']:g}→{row['output_tokens']:g} tokens at {load_label(dict(row))}: "
                 f"{row['n_repeats_apart']} repeats contradict one another, {spread}; the interval holds all: "
                 "measure again, or retract or supersede what is wrong"
             )

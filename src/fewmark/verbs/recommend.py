@@ -269,7 +269,8 @@ def _believe(learner: Learner, target: str, cells: pd.DataFrame) -> tuple[Distri
         raise ModelError(f"{target} cannot be predicted from what is known", got=error.what, hint=error.hint) from None
     where = Space.from_table(cells).locate(rows)
     measured = np.full(len(cells), np.nan)
-    sure = (where >= 0) & (log_sd(rows) == 0)  # not a median of repeats that contradict one another
+    # a median of repeats that contradict one another is nothing sure, to a model that learned it so
+    sure = (where >= 0) & ((log_sd(rows) == 0) | (not fitted.uses_metrics))
     measured[where[sure]] = values[sure]
     provenance = np.where(np.isfinite(measured), "measured", fitted.provenance(cells)).astype(object)
     return distribution(fitted, cells, measured), provenance, fitted.n_public_cells_
