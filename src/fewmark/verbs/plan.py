@@ -189,8 +189,8 @@ def _left_out_before(chosen: pd.DataFrame, left_out: list[dict[Hashable, Any]]) 
     codes, _ = group_codes(both.where(both.notna(), None), columns)
     again = np.flatnonzero(np.isin(codes[: len(chosen)], codes[len(chosen) :])).tolist()
     return [
-        f"{row['input_tokens']:g}→{row['output_tokens']:g} tokens at {load_label(dict(row))} was measured, but left out by "
-        "the screen: measured again it is evidence, as repeats that agree are believed"
+        f"{row['input_tokens']:g}→{row['output_tokens']:g} tokens at {load_label(dict(row))} was measured, but "
+        "left out by the screen: measured again it is evidence, as repeats that agree are believed"
         for row in (chosen.iloc[position] for position in again)
     ]
 

@@ -106,7 +106,7 @@ def screen(data: Tabular | None = None, *, store: str | None = None) -> Screened
     if data is not None:
         table = in_memory(data)
         if table is not None:
-            return Screened("the table", len(table), tuple(find_faults(table)))
+            return Screened("the table", len(table), tuple(find_faults(one_spelling(table))))
         assert isinstance(data, (str, Path))
         if not Path(data).exists() and str(data) in datasets.names():
             frame = datasets.load(str(data))
