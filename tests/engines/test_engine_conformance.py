@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,10 +12,16 @@ from fewmark.engines.environments.folders import recipe_of
 from fewmark.engines.measuring.policy import Policy, measure
 from fewmark.engines.worker.loading import engine_facts
 
+MOCK_SERVER = Path(__file__).parents[1] / "serving" / "mock_server.py"
 # A deployment of each engine that any machine can run in a moment.
 RUNS_HERE = {
     "transformers": Deployment("transformers", "llama-tiny", precision="float32", engine_options={"threads": 1}),
     "replay": Deployment("replay", "toy", engine_options={"table": "table.csv"}),
+    "openai": Deployment(
+        "openai",
+        "toy",
+        engine_options={"command": f"{{python}} {MOCK_SERVER} --port {{port}} --ttft-ms 30 --gap-ms 30"},
+    ),
     "dummy": Deployment("dummy", "toy"),
 }
 WORK = Workload(8, 6, batch_size=2)
@@ -24,6 +31,7 @@ ENGINES = [pytest.param(n, marks=pytest.mark.engine) if n == "transformers" else
 @pytest.fixture(autouse=True)
 def table(tmp_path, monkeypatch, plugin):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEWMARK_SERVER_LOGS", str(tmp_path / "logs"))
     columns = "engine,model,input_tokens,output_tokens,batch_size,e2e_latency_s,ttft_s"
     (tmp_path / "table.csv").write_text(f"{columns}\nx,toy,8,6,2,1.5,0.25\n")
 

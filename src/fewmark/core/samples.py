@@ -67,8 +67,13 @@ class Sample:
         return out
 
     def known(self) -> dict[str, float]:
-        """Every number of the sample by its column's name; what was stated goes before what its requests say."""
+        """Every number of the sample by its column's name; what was stated goes before what its requests say.
+
+        Who stated statistics knew all requests: a percentile that they left out for want of requests is not known.
+        """
         out: dict[str, float] = {} if self.requests is None else self.requests.statistics()
+        for name in self.requests.bounds() if self.requests is not None and self.statistics else ():
+            out.pop(name, None)
         out |= self.statistics
         return out | {name: value for name in _NUMBERS if (value := getattr(self, name)) is not None}
 

@@ -6,7 +6,9 @@ process, is loaded once for a deployment, and then runs workload after workload.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from fewmark.core import Deployment, Sample, Status, Workload
@@ -81,3 +83,81 @@ class Recorded(Protocol):
 
     def recorded(self, workload: Workload) -> tuple[Sample, ...]:
         """Every recorded repeat of the workload. Raises `CaseFailure` where there is none."""
+
+
+class Remedy(StrEnum):
+    """What another window should have, where one was not valid."""
+
+    MORE_WORKERS = "more workers"
+    LONGER = "longer"
+    REPEAT = "repeat"
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How a window of requests is measured.
+
+    Parameters
+    ----------
+    n_requests : int or None
+        Requests of a window; None: as many as the load needs to be steady.
+    window_s : float or None
+        In their place, seconds of a window.
+    n_workers : int
+        Client processes.
+    stretch : float
+        How many times as long as that.
+    tiers : tuple of mapping of str to float
+        Objectives, a limit in seconds for each metric of a request; goodput is of the first, and told of each.
+    thresholds : mapping of str to float
+        What makes a window invalid, where it is not as `fewmark.load.validity.Thresholds` has it.
+    warm_up : int
+        Rounds of short requests before the window.
+    limit_s : float or None
+        The most seconds that it may take.
+    """
+
+    n_requests: int | None = None
+    window_s: float | None = None
+    n_workers: int = 1
+    stretch: float = 1.0
+    tiers: tuple[Mapping[str, float], ...] = ()
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    warm_up: int = 0
+    limit_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window of requests and what its client says of it.
+
+    Parameters
+    ----------
+    sample : Sample or None
+        None where the load was never steady.
+    is_valid : bool
+        Whether its numbers may be believed.
+    reasons : tuple of str
+        Why not, or what to know.
+    remedies : tuple of Remedy
+        What may help; empty where nothing would, or nothing is wrong.
+    facts : mapping
+        Estimates with intervals, counts, the client's own use, the server's counters: JSON values.
+    costs : mapping of str to float
+        Seconds beside the window itself: ``warm_up_s``, ``cache_reset_s``.
+    """
+
+    sample: Sample | None
+    is_valid: bool
+    reasons: tuple[str, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
+    facts: JsonObject = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Windowed(Protocol):
+    """An engine that measures closed and open loops by windows of many requests, and judges them."""
+
+    def window(self, workload: Workload, effort: Effort, *, seed: int) -> Window:
+        """Measure one window. Raises `CaseFailure` where no request can be answered."""

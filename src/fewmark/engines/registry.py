@@ -18,6 +18,7 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "openvino": "fewmark.engines.openvino:OpenVinoEngine",
     "onnxruntime": "fewmark.engines.onnxruntime:OnnxRuntimeEngine",
     "deepspeed": "fewmark.engines.deepspeed:DeepSpeedEngine",
+    "openai": "fewmark.engines.openai.engine:OpenAIEngine",
     "replay": "fewmark.engines.replay:ReplayEngine",
 }
 

@@ -10,6 +10,7 @@ that no server finds them in its prefix cache. What is to be shared is shared by
 
 from __future__ import annotations
 
+import copy
 import random
 import secrets
 from collections.abc import Sequence
@@ -72,6 +73,10 @@ class PromptMaker(Protocol):
         """The prompt; equal leading segments give equal beginnings."""
         ...
 
+    def fresh(self) -> PromptMaker:
+        """The same with a new salt."""
+        ...
+
 
 class _Ordinals:
     """Numbers the first segments in order of appearance, from a place that the salt decides."""
@@ -120,6 +125,10 @@ class TokenIdPrompts:
                 drawn[: len(first)] = first
             parts.append((segment, tuple(drawn)))
         return Prompt(tuple(parts), sum(segment.tokens for segment in segments))
+
+    def fresh(self) -> TokenIdPrompts:
+        """The same with a new salt, so that its prompts are unlike all those before."""
+        return TokenIdPrompts(self.ids)
 
     def _first(self, name: str, tokens: int) -> list[int]:
         """The segment's number, written in as many digits as it has room for, the fastest first."""
@@ -192,6 +201,13 @@ class TextPrompts:
         raise InputError(
             "no text of exactly this many tokens was found", got=wanted, hint="send token ids, or another tokenizer"
         )
+
+    def fresh(self) -> TextPrompts:
+        """The same with a new salt, so that its prompts are unlike all those before."""
+        made = copy.copy(self)
+        made.salt = _fresh_salt()
+        made._ordinals = _Ordinals(made.salt)
+        return made
 
     def _segment_words(self, segment: Segment, tokens: int, place: int) -> list[str]:
         words = random.Random(f"{self.salt}/{segment.name}").choices(self._words, k=tokens)

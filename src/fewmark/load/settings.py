@@ -10,6 +10,7 @@ from fewmark.core.errors import InputError
 from fewmark.core.json_types import Json
 
 MAX_WORKERS: Final = 256
+Transport = Literal["sockets", "aiohttp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class LoadSettings:
     request_timeout_s: float = 900.0
     max_answer_bytes: int = 1 << 26
     keep_chunks: bool = False
-    transport: Literal["sockets", "aiohttp"] = "sockets"
+    transport: Transport = "sockets"
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "max_in_flight", "max_answer_bytes"):

@@ -236,6 +236,14 @@ class SettingsPart(_Part):
     """Runs that are thrown away before the first repeat of a case, or of each visit."""
     rounds: Count | None = None
     """In how many rounds over the cells of a deployment the repeats are made; one: each cell's one after the other."""
+    n_requests: Count | None = None
+    """Requests of a window of a loop on a server; left out, as many as the load needs to be steady."""
+    window_s: Annotated[float, Field(gt=0, strict=False)] | None = None
+    """In their place, seconds of a window."""
+    slo: list[Annotated[dict[str, Annotated[float, Field(gt=0, strict=False)]], Field(min_length=1)]] | None = None
+    """Tiers of objectives, as in [{ttft_s: 0.5, tpot_s: 0.05}]: how many meet each; goodput is of the first."""
+    validity: dict[str, Annotated[float, Field(ge=0, strict=False)]] | None = None
+    """What makes a window invalid, where it is not the default, as in {lateness_s: 0.05}."""
     timeout_s: Annotated[float, Field(gt=0, strict=False)] | None = None
     """Seconds after which a case is given up."""
     load_timeout_s: Annotated[float, Field(gt=0, strict=False)] | None = None

@@ -6,17 +6,21 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from fewmark.core import EngineError, InputError, Status
 from fewmark.core.frozen import thaw
+from fewmark.core.text import is_secret_name
 from fewmark.engines import engine_names, probe
 from fewmark.engines.environments.folders import environment_python
 from fewmark.engines.measuring.policy import Policy
 from fewmark.engines.replay import TABLES_VARIABLE
+from fewmark.load.goodput import Tier
+from fewmark.load.validity import Thresholds
 from fewmark.runner import Executor, Launch, LocalExecutor, RayExecutor, Runner, RunReport, RunSettings
 from fewmark.runner.auto_batch import auto_batch
 from fewmark.runner.projection.truncation import Truncation, Validation
@@ -174,6 +178,7 @@ def prepare(
 ) -> tuple[Suite, RunSettings]:
     """The suite and the runner's settings behind a request; the parameters and errors are those of `run`."""
     chosen = suite if isinstance(suite, Suite) else load_suite(suite)
+    _require_no_keys(chosen)
     limit_bytes = None if memory_limit is None else n_bytes(memory_limit)
     launch = Launch(engine_python, tuple(worker_prefix), _tables(), limit_bytes)
     settings = run_settings(
@@ -205,6 +210,10 @@ def run_settings(
         max_repeats=most,
         target_half_width=given.get("target_half_width", policy.target_half_width),
         warmup=given.get("warmup", policy.warmup),
+        n_requests=given.get("n_requests"),
+        window_s=given.get("window_s"),
+        slo=_tiers(given.get("slo", ())),
+        validity=_thresholds(given.get("validity", {})),
     )
     settings = RunSettings()
     limit_s = timeout_s if timeout_s is not None else given.get("timeout_s", settings.timeout_s)
@@ -218,6 +227,33 @@ def run_settings(
         seed=order_seed if order_seed is not None else given.get("seed", settings.seed),
         launch=launch or settings.launch,
     )
+
+
+def _tiers(given: Sequence[Mapping[str, float]]) -> tuple[tuple[tuple[str, float], ...], ...]:
+    """Tiers of objectives on the metrics of a request. Raises `InputError`."""
+    return tuple(tuple(Tier(f"tier {n}", thaw(limits)).limits.items()) for n, limits in enumerate(given, 1))
+
+
+def _thresholds(given: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
+    """What makes a window invalid. Raises `InputError`."""
+    known = [item.name for item in fields(Thresholds)]
+    if unknown := [name for name in given if name not in known]:
+        raise InputError("unknown threshold of a window's validity", got=unknown, hint=f"of {', '.join(known)}")
+    return tuple((name, float(limit)) for name, limit in given.items())
+
+
+def _require_no_keys(suite: Suite) -> None:
+    """Refuse options that hold a key, before anything of the suite is kept. Raises `InputError`."""
+    for deployment in {case.deployment for case in (*suite.cases, *suite.auto)}:
+        for name, value in deployment.engine_options.items():
+            secret = isinstance(value, str) and is_secret_name(name.rpartition(".")[2].lstrip("-"))
+            password = isinstance(value, str) and "@" in (urlsplit(value).netloc if "://" in value else "")
+            if secret or password:
+                raise InputError(
+                    "a deployment holds a key or a password, which would be kept with every result",
+                    got=f"the engine option {name}",
+                    hint="name the environment variable (key_env) or the file (key_file) that holds it",
+                )
 
 
 def executor_named(name: str) -> Executor:

@@ -39,28 +39,29 @@ def write_random(path: Path, fields: ModelConfig, precision: str, *, byte_level:
         If the model's type is none of `ARCHITECTURES`, the precision is not of `TYPES`, or a dimension is missing.
     """
     kind = TYPES[precision]
-    tensors = list(_tensors(fields))
+    shapes = list(tensors(fields))
     keys = [*_keys(fields, kind), *(_byte_level if byte_level else _sentence_piece)(fields["vocab_size"])]
     offset, described = 0, []
-    for name, shape in tensors:
+    for name, shape in shapes:
         of = F32 if len(shape) == 1 else kind  # vectors are kept in full precision, as converters do
         described.append((name, shape, of, offset))
         offset += -(-_count(shape) * (4 if of == F32 else 2) // ALIGNMENT) * ALIGNMENT
     with path.open("wb") as file:
-        file.write(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys)))
+        file.write(b"GGUF" + struct.pack("<IQQ", 3, len(shapes), len(keys)))
         for key, kind_of_value, value in keys:
             file.write(_string(key) + struct.pack("<I", kind_of_value) + _value(kind_of_value, value))
         for name, shape, of, start in described:
             sizes = struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
             file.write(_string(name) + sizes + struct.pack("<IQ", of, start))
         file.write(b"\0" * (-file.tell() % ALIGNMENT))
-        block = _random_block(kind)
+        block = random_block(kind)
         for name, shape, of, _ in described:
-            _write_tensor(file, name, _count(shape), of, block)
-    return sum(_count(shape) for _, shape in tensors)
+            write_tensor(file, name, _count(shape), of, block)
+    return sum(_count(shape) for _, shape in shapes)
 
 
-def _tensors(fields: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+def tensors(fields: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The name of each tensor and its dimensions, the fastest first."""
     hidden, heads, ffn = fields["hidden_size"], fields["num_attention_heads"], fields["intermediate_size"]
     width = fields.get("head_dim") or hidden // heads
     kv, vocabulary = (fields.get("num_key_value_heads") or heads) * width, fields["vocab_size"]
@@ -147,7 +148,8 @@ def _string(text: str) -> bytes:
     return struct.pack("<Q", len(encoded)) + encoded
 
 
-def _random_block(kind: int) -> bytes:
+def random_block(kind: int) -> bytes:
+    """`BLOCK` normal values with a standard deviation of 0.02, in a type of ggml."""
     draw = random.Random(0)
     values = [draw.gauss(0.0, 0.02) for _ in range(BLOCK)]
     if kind == F16:
@@ -158,7 +160,8 @@ def _random_block(kind: int) -> bytes:
     return b"".join(full[start + 2 : start + 4] for start in range(0, len(full), 4))  # bf16: the upper half
 
 
-def _write_tensor(file: BinaryIO, name: str, count: int, kind: int, block: bytes) -> None:
+def write_tensor(file: BinaryIO, name: str, count: int, kind: int, block: bytes, alignment: int = ALIGNMENT) -> None:
+    """A tensor of random values; one of a norm holds ones, a bias zeros."""
     if "norm" in name or name.endswith("bias"):
         data = array("f", [1.0 if "norm" in name else 0.0]).tobytes() * count
         file.write(data)
@@ -169,7 +172,7 @@ def _write_tensor(file: BinaryIO, name: str, count: int, kind: int, block: bytes
         while left:
             file.write(block[: min(left, len(block))])
             left -= min(left, len(block))
-    file.write(b"\0" * (-size % ALIGNMENT))
+    file.write(b"\0" * (-size % alignment))
 
 
 def _count(shape: tuple[int, ...]) -> int:

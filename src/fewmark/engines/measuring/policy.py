@@ -40,10 +40,11 @@ from fewmark.core.json_types import Json, JsonObject
 from fewmark.core.text import brief, masked, printable, without_secrets
 from fewmark.core.validity import reason_unlike
 from fewmark.core.values import MEASUREMENT_PROVENANCES
-from fewmark.engines.base import CaseFailure, Engine, Recorded
+from fewmark.engines.base import CaseFailure, Engine, Recorded, Windowed
 from fewmark.engines.host import CpuWatch
 from fewmark.engines.measuring import faults
 from fewmark.engines.measuring.outliers import outliers, quality_flags
+from fewmark.engines.measuring.windows import measure_windows
 from fewmark.engines.memory import allocator
 from fewmark.engines.memory.exhaustion import speaks_of_memory
 from fewmark.engines.memory.peak import PeakMemory
@@ -73,6 +74,13 @@ class Policy:
     truncate : int or None
         Output tokens after which a longer generation of a static batch is cut short, to be projected; at least 2.
         Whether the case fits is judged of the whole generation.
+    n_requests, window_s : int or None, float or None
+        Of a window of a loop on a server: its requests or, in their place, its seconds; by default as many as the load
+        needs to be steady.
+    slo : tuple of tuple of (metric, seconds)
+        Tiers of objectives; goodput is of the first.
+    validity : tuple of (name, number)
+        Thresholds that are not as `fewmark.load.validity.Thresholds` has them.
     """
 
     min_repeats: int = 3
@@ -82,6 +90,10 @@ class Policy:
     warmup: int = 1
     time_limit_s: float | None = None
     truncate: int | None = None
+    n_requests: int | None = None
+    window_s: float | None = None
+    slo: tuple[tuple[tuple[str, float], ...], ...] = ()
+    validity: tuple[tuple[str, float], ...] = ()
 
     @property
     def is_judged(self) -> bool:
@@ -104,8 +116,19 @@ class Policy:
             raise InputError("target_half_width must be a fraction of at least 0", got=self.target_half_width)
         if self.time_limit_s is not None and not self.time_limit_s > 0:
             raise InputError("time_limit_s must be positive", got=self.time_limit_s)
+        self._check_windows()
         if self.truncate is not None and (not isinstance(self.truncate, int) or self.truncate < 2):
             raise InputError("truncate must be a whole number of at least 2 tokens", got=self.truncate)
+
+    def _check_windows(self) -> None:
+        n, window_s = self.n_requests, self.window_s
+        if n is not None and (not isinstance(n, int) or isinstance(n, bool) or n < 1):
+            raise InputError("n_requests must be a whole number of at least 1", got=n)
+        if window_s is not None and not window_s > 0:
+            raise InputError("window_s must be a positive number of seconds", got=window_s)
+        tiers = tuple(tuple((str(name), float(limit)) for name, limit in tier) for tier in self.slo)
+        object.__setattr__(self, "slo", tiers)
+        object.__setattr__(self, "validity", tuple((str(name), limit) for name, limit in self.validity))
 
     def asked(self, workload: Workload) -> Workload:
         """What is really generated of the workload."""
@@ -234,7 +257,13 @@ def measure(
     began = time.perf_counter()
     try:
         engine.check(workload)
-        _repeat(engine, asked, policy, seed, outcome, on_sample, began, uses)
+        if isinstance(engine, Windowed) and workload.batch_size is None:
+            measure_windows(
+                engine, workload, policy, lambda run: _run_seed(seed, run), outcome, on_sample,
+                lambda latencies: _half_width(latencies, policy),
+            )  # fmt: skip
+        else:
+            _repeat(engine, asked, policy, seed, outcome, on_sample, began, uses)
     except CaseFailure as failure:
         outcome.status, outcome.error = _failed(failure.status), str(failure.reason)
     except InputError as error:  # a value that no sample can have

@@ -58,6 +58,8 @@ POLICY_HELP: Final = {
     "confidence_level": "of the median's interval",
     "warmup": "untimed runs before",
     "time_limit_s": "of a case: no run is begun that would end later",
+    "n_requests": "of a window of a loop on a server",
+    "window_s": "seconds of such a window, in their place",
     "truncate": "cut longer generations short after so many output tokens; the import projects the rest",
 }
 
@@ -140,8 +142,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, one measurement a line; appended to")
     parser.add_argument("--path", action="append", default=[], help="a folder to import engines from; repeatable")
     parser.add_argument("--seed", type=int, default=0, help="what the prompts are drawn from")
-    for item in fields(Policy):
-        kind = float if item.name in ("target_half_width", "confidence_level", "time_limit_s") else int
+    scalars = [item for item in fields(Policy) if item.name in POLICY_HELP]
+    for item in scalars:
+        kind = float if item.name in ("target_half_width", "confidence_level", "time_limit_s", "window_s") else int
         parser.add_argument(
             f"--{item.name.replace('_', '-')}", type=kind, default=item.default, help=POLICY_HELP[item.name]
         )
@@ -154,7 +157,7 @@ def main(argv: list[str] | None = None) -> int:
     start_keeper(serving=False)
     _die_with_parent()
     try:
-        policy = Policy(**{item.name: getattr(options, item.name) for item in fields(Policy)})
+        policy = Policy(**{item.name: getattr(options, item.name) for item in scalars})
         cases = read_cases(options.cases)
         results = run_batch(cases, options.out, policy, options.seed, options.validate_cells)
         failed = sum(m.status != Status.OK for m in results)

@@ -1,0 +1,1 @@
+"""Any running server of the OpenAI protocol as an engine, and servers that a deployment starts itself."""

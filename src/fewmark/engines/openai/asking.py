@@ -1,0 +1,102 @@
+"""Small questions to a server beside the load: is it there, what does it serve, what has it counted."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+from fewmark.core.errors import MALFORMED, FormatError
+from fewmark.core.json_types import Json
+from fewmark.load.endpoint import Endpoint
+from fewmark.load.server_metrics import MAX_CHARS, parse_exposition
+
+TIMEOUT_S: Final = 10.0
+MAX_VERSION: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A status and the text behind it; None where there was no answer at all."""
+
+    status: int | None
+    text: str = ""
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether it is a 200."""
+        return self.status == 200
+
+    def value(self) -> Json:
+        """The JSON behind it; None where there is none."""
+        try:
+            return json.loads(self.text) if self.is_ok else None
+        except MALFORMED:
+            return None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A key must not follow a redirect to another host."""
+
+    def redirect_request(self, *args: object, **kwargs: object) -> None:
+        return None
+
+
+def root_url(endpoint: Endpoint) -> str:
+    """The server's URL without the ``/v1`` of the routes."""
+    parts = urlsplit(endpoint.url)
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/").removesuffix("/v1"), "", ""))
+
+
+def authorization(endpoint: Endpoint) -> dict[str, str]:
+    """The headers of a request, the key's among them. Raises `InputError` where the key is missing."""
+    key = endpoint.read_key()
+    return {**endpoint.headers, **({} if key is None else {"Authorization": f"Bearer {key}"})}
+
+
+def ask(endpoint: Endpoint, route: str, timeout_s: float = TIMEOUT_S) -> Answer:
+    """GET a route of the server, straight and without following redirects. Never raises for what the server does."""
+    request = urllib.request.Request(root_url(endpoint) + route, headers=authorization(endpoint))
+    handlers: list[urllib.request.BaseHandler] = [_NoRedirect(), urllib.request.ProxyHandler({})]
+    if (context := endpoint.tls_context()) is not None:
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    try:
+        with urllib.request.build_opener(*handlers).open(request, timeout=timeout_s) as response:
+            return Answer(response.status, response.read(MAX_CHARS).decode("utf-8", "replace"))
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(error.code)
+    except (OSError, ValueError, http.client.HTTPException):
+        return Answer(None)
+
+
+def served_models(endpoint: Endpoint) -> list[str]:
+    """The names of the models that a server lists; empty where it lists none."""
+    value = ask(endpoint, "/v1/models").value()
+    listed = value.get("data") if isinstance(value, Mapping) else None
+    if not isinstance(listed, list):
+        return []
+    return [item["id"] for item in listed if isinstance(item, Mapping) and isinstance(item.get("id"), str)]
+
+
+def server_version(endpoint: Endpoint) -> str | None:
+    """What vLLM, TGI or llama-server say of their version; None where nothing is said."""
+    for route, name in (("/version", "version"), ("/info", "version"), ("/props", "build_info")):
+        value = ask(endpoint, route).value()
+        if isinstance(value, Mapping) and isinstance(value.get(name), str):
+            return str(value[name])[:MAX_VERSION]
+    return None
+
+
+def counters(endpoint: Endpoint, route: str) -> dict[str, float] | None:
+    """What the server has counted so far; None where it does not tell."""
+    answer = ask(endpoint, route)
+    try:
+        return parse_exposition(answer.text) if answer.is_ok else None
+    except FormatError:
+        return None

@@ -1,0 +1,45 @@
+"""What a load that nobody answered makes of its case."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from fewmark.core import Status
+from fewmark.engines.base import CaseFailure
+from fewmark.engines.memory.exhaustion import speaks_of_memory
+from fewmark.load.records import FINISHED, RequestRecord, RequestStatus
+
+MAX_SAID: Final = 300
+BUSY: Final = 429
+
+
+def failure_of(records: Sequence[RequestRecord]) -> CaseFailure | None:
+    """The failure that all requests share; None where any was answered, or none was sent."""
+    ended = [r for r in records if r.status is not RequestStatus.CANCELLED]
+    if any(record.status in FINISHED for record in records):
+        return None
+    if not ended:
+        sent = [record for record in records if record.send_s is not None]
+        if not sent:
+            return None
+        return CaseFailure(Status.TIMEOUT, f"none of {len(sent)} requests was answered in time")
+    status, _ = Counter(record.status for record in ended).most_common(1)[0]
+    like = [record for record in ended if record.status is status]
+    said = next((record.error for record in like if record.error), "")[:MAX_SAID]
+    what = f"all {len(ended)} requests ended as {status}" + (f": {said}" if said else "")
+    return CaseFailure(_status(status, like[0].http_status, said), what)
+
+
+def _status(status: RequestStatus, http_status: int | None, said: str) -> Status:
+    if status is RequestStatus.TIMEOUT:
+        return Status.TIMEOUT
+    if status in (RequestStatus.REFUSED, RequestStatus.CUT):
+        return Status.CRASHED
+    if status is not RequestStatus.HTTP_ERROR:
+        return Status.INVALID
+    if speaks_of_memory(said):
+        return Status.OUT_OF_MEMORY
+    is_refusal = http_status is not None and 400 <= http_status < 500 and http_status != BUSY
+    return Status.UNSUPPORTED if is_refusal else Status.INVALID
