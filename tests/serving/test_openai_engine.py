@@ -29,8 +29,9 @@ def test_a_closed_loop_gives_every_metric_its_interval_and_the_servers_counts(ru
     assert window["valid"] and window["estimates"]["ttft_s"]["low"] < known["ttft_s"]
     assert window["estimates"]["ttft_p99_s"].keys() == {"low", "n", "n_effective"}
     counted = window["server"]["beside_the_client"]
-    assert counted["output_tokens"] == {"client": 46 * 6, "server": 46 * 6, "flagged": False}
-    assert counted["requests"]["client"] == 46
+    tokens = counted["output_tokens"]  # of 46 requests, or of a longer window on a busy machine
+    assert tokens["client"] == tokens["server"] >= 46 * 6 and tokens["client"] % 6 == 0 and not tokens["flagged"]
+    assert counted["requests"]["client"] == tokens["client"] / 6
     assert outcome.extra["costs"]["warm_up_s"] > 0
     assert json.loads(json.dumps(outcome.to_dict()))["extra"]["windows"][0]["client"]["workers"] == 1
 
