@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -156,9 +157,11 @@ class OpenAIEngine:
         )
 
     def close(self) -> None:
-        """Stop the server that was started."""
+        """Stop the server that was started, and remove what was written for it."""
         if self._server is not None:
             self._server.stop()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def environment(self) -> JsonObject:
         """The server, its version, and how it is asked."""
