@@ -35,7 +35,7 @@ test: $(VENV)/.dev ## Run the fast tests (real engine, real PostgreSQL, real bro
 	$(BIN)/python -m pytest -n 2
 
 test-slow: $(VENV)/.dev ## Run the slow tests only
-	$(BIN)/python -m pytest -n 2 -m "slow and not real_engine"
+	$(BIN)/python -m pytest -n 2 -m "slow and not real_engine" -o timeout=1800
 
 test-all: test test-slow ## Run the fast tests, then the slow ones
 
