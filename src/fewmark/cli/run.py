@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -68,6 +68,19 @@ SHOWN_FAILURES = 5
     help="Deployments measured in parallel (with --budget or --target-error).",
 )
 @click.option("--sentinels", type=click.IntRange(min=2), metavar="N", help="Re-measure N cells to detect a change.")
+@click.option(
+    "--find",
+    "find_load",
+    type=click.Choice(["concurrency", "request_rate"]),
+    help="Find the largest load that meets the objectives (--slo), by few probes.",
+)
+@click.option(
+    "--slo",
+    multiple=True,
+    metavar="METRIC=SECONDS",
+    help="Objective of --find: ttft_p99_s=0.5. Repeatable; several joined by commas are a tier of their own.",
+)
+@click.option("--max-load", type=float, metavar="N", help="Upper end of the loads that --find looks at.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
@@ -93,6 +106,9 @@ def command(
     full: bool,
     workers: int,
     sentinels: int | None,
+    find_load: Literal["concurrency", "request_rate"] | None,
+    slo: tuple[str, ...],
+    max_load: float | None,
     quiet: bool,
     as_json: bool,
 ) -> int:
@@ -103,6 +119,8 @@ def command(
     With --budget or --target-error it measures a few of the cases and predicts the others: it shows the forecast error
     after each step and stops by its own estimate.
 
+    With --find it looks for the largest concurrency or request rate at which a server meets the objectives.
+
     With --sentinels it re-measures N cells of each deployment, tests for a change since then (a new version of the
     engine, another driver), and marks results that no longer hold: the next run measures them again.
     """
@@ -112,6 +130,23 @@ def command(
         prefix = shlex.split(worker_prefix)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--worker-prefix") from None
+    if find_load is not None:
+        if budget or target_error or limit or retry or truncate or full or rounds or sentinels or executor != "local":
+            raise click.UsageError("--find goes with no option that says what else to measure, or how")
+        from fewmark.cli.find import read_tiers, show_found, show_probe
+        from fewmark.verbs.find import find
+
+        founds = find(
+            suite, find_load, read_tiers(slo), high=max_load, store=store, timeout_s=timeout_s,
+            random_state=order_seed or 0, quiet=True, on_probe=(lambda found: None) if quiet else show_probe,
+        )  # fmt: skip
+        if as_json:
+            click.echo(json.dumps([found.to_dict() for found in founds], indent=2, allow_nan=False))
+        else:
+            show_found(founds)
+        return 0 if all(found.ok for found in founds) else 1
+    if slo or max_load is not None:
+        raise click.UsageError("--slo and --max-load go with --find")
     if sentinels is not None:
         if budget or target_error or limit or retry or truncate or full or rounds or executor != "local":
             raise click.UsageError("--sentinels goes with no option that says what else to measure, or how")
