@@ -106,6 +106,23 @@ def test_real_lines_with_the_test_nested_in_another_scripts_record() -> None:
             assert unknown(row, "ttft_s")
 
 
+def test_what_a_script_varied_around_the_test_tells_rows_apart(tmp_path: Path) -> None:
+    around = {
+        "mode": "pp",
+        "build": "llama.cpp-hip",
+        "hipblaslt": "",
+        "log": "/tmp/run 1",
+        "at": "2025-08-04T10:37:05Z",
+    }
+    lines = [{"bench_raw": TEST, **around}, {"bench_raw": TEST, **around, "hipblaslt": "1"}]
+    path = tmp_path / "results.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    table = read_table(path)
+    assert list(table["option.build"]) == ["llama.cpp-hip"] * 2
+    assert pd.isna(table["option.hipblaslt"][0]) and table["option.hipblaslt"][1] == "1"
+    assert not {"option.mode", "option.log", "option.at"} & set(table.columns)
+
+
 def test_chunk_size_is_no_batch(tmp_path: Path) -> None:
     row = one(written(tmp_path, [TEST]))
     assert (row["batch_size"], row["option.n_batch"]) == (1, 2048)

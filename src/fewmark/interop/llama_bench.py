@@ -36,6 +36,8 @@ _OPTIONS: Final = (
     "n_batch", "n_ubatch", "n_threads", "type_k", "type_v", "split_mode", "main_gpu", "no_kv_offload", "flash_attn",
     "tensor_split", "use_mmap", "load_mode", "lazy_mode", "repack", "n_cpu_moe", "embeddings", "cpu_mask", "poll",
 )  # fmt: skip
+_NOT_VARIED: Final = frozenset({"mode", "test"})  # named by the test's own numbers
+_WORD: Final = re.compile(r"(?!.*\d{4}-\d\d)(?![0-9a-f]{12,}$)[\w.+-]{1,40}$")  # not a time, a path or a hash
 _LAYERS: Final = ("n_gpu_layers", "ngl")
 _TEST: Final = re.compile(r"^(?:pp\s*(?P<pp>\d+))?\s*\+?\s*(?:tg\s*(?P<tg>\d+))?(?:\s*@\s*d(?P<depth>\d+))?$")
 _INSERT: Final = re.compile(r"INSERT\s+INTO\s+\w+\s*\(([^)]*)\)\s*VALUES\s*\((.*)\)\s*;", re.IGNORECASE)
@@ -96,6 +98,9 @@ def _row(place: int, test: JsonObject, around: JsonObject) -> Row:
         row.cells["workload.cached_tokens"] = depth
         row.note(f"{depth} tokens of the input were in the cache before the test")
     row.put("power_w", around.get("avg_power_w"))
+    for name, said in around.items():  # how a script varied what the test itself does not say: a build, a variable
+        if isinstance(said, str) and name not in _NOT_VARIED and _WORD.match(said):
+            row.cells[f"option.{name}"] = said
     row.cells["test"] = _name(prompt, generated, depth)
     row.cells["run_id"] = run_id(
         "llama-bench", row.cells["test"], test.get("test_time"), test.get("model_filename"), rate
