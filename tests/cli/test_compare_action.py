@@ -51,6 +51,7 @@ def step(runner: dict[str, str], **inputs: str) -> int:
     return done.returncode
 
 
+@pytest.mark.slow
 def test_the_step_fails_on_a_regression_and_says_so(runner: dict[str, str], tmp_path: Path) -> None:
     base, same, slow = (table(tmp_path / f"{n}.csv", s) for n, s in (("base", 1), ("same", 1.001), ("slow", 1.4)))
     assert step(runner, BASELINE=str(base), RESULTS=str(same)) == 0

@@ -290,7 +290,8 @@ def test_the_command_exports_the_store_a_file_and_forecasts(tmp_path: Path, monk
     monkeypatch.setenv("FEWMARK_STORE", "sqlite:///s.db")
     rows = [
         {**LOOP, "input_tokens": i, "concurrency": c, "ttft_s": 1e-4 * i + 1e-3 * c, "tpot_s": 0.01 + 1e-4 * c,
-         "throughput_tok_s": 90.0 * c, "e2e_latency_s": None}
+         "throughput_tok_s": 90.0 * c, "total_throughput_tok_s": None, "request_throughput_req_s": None,
+         "e2e_latency_s": None}
         for i in (256, 512, 1024, 2048)
         for c in (1, 2, 4, 8)
     ]  # fmt: skip

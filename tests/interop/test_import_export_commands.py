@@ -101,10 +101,12 @@ def test_screening_the_store_brings_its_marks_up_to_date(table: Path, capsys: py
     assert main(["screen", "--json", "-"]) == 0
     told = json.loads(capsys.readouterr().out)
     marked = [item for item in told["flagged"] if item["action"] == "exclude"]
-    assert [(item["row"], item["rule"]) for item in marked] == [(13, "outlier")]
+    assert [(item["row"], item["rule"]) for item in marked] == [(13, "contradicting-repeats")]
     with open_store() as store:
         held = [mark for mark in store.annotations() if mark.action == "exclude"]
-        assert [(mark.measurement_id, mark.rule) for mark in held] == [(marked[0]["measurement_id"], "outlier")]
+        assert [(mark.measurement_id, mark.rule) for mark in held] == [
+            (marked[0]["measurement_id"], "contradicting-repeats")
+        ]
         assert {mark.action for mark in store.annotations(history=True)} >= {"exclude", "clear"}
 
 

@@ -94,7 +94,7 @@ def test_intervals_are_positive_and_grow_with_the_level():
 def test_a_level_that_is_none_is_refused(level):
     X = cells(np.random.default_rng(0), 20)
     model = CrossConformal("law", Law).fit(X, Law().predict(X))
-    with pytest.raises(ModelError, match="confidence_level"):
+    with pytest.raises(ModelError, match="confidence level"):
         model.predict_interval(X, level)
 
 

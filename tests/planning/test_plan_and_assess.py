@@ -57,7 +57,7 @@ def test_what_is_forbidden_failed_or_unimportant_is_not_asked(tmp_path: Path, gr
     assert (chosen["batch_size"] <= 16).all()
     assert not (chosen["input_tokens"] == 512).any()
     assert not ((chosen["batch_size"] == 16) & (chosen["input_tokens"] >= 1024)).any()
-    assert chosen["input_tokens"].iloc[0] >= 1024
+    assert chosen["input_tokens"].iloc[:2].max() >= 1024  # a cheap one before it may tell of it
 
 
 @pytest.mark.parametrize(
@@ -129,6 +129,7 @@ def test_the_reference_may_be_a_part_of_the_table(tmp_path: Path, make_grid: Any
     assert len(found.subjects[0].space) == 5 * 4
 
 
+@pytest.mark.slow
 def test_relatives_help_where_a_model_pools(tmp_path: Path, make_grid: Any) -> None:
     recorded = make_grid(tuple("abcdef"), lengths=(128, 512, 2048), loads=(1, 8, 64))
     write_table(recorded.table, tmp_path / "t.csv")

@@ -94,6 +94,7 @@ def test_sobol_and_latin_hypercube_spread(grid: Any) -> None:
         assert len(np.unique(grid.space.input_tokens[first])) >= 4
 
 
+@pytest.mark.slow
 def test_trim_starts_with_18_points_and_ends_by_40(make_grid: Any) -> None:
     smooth = make_grid(("a", "b", "c"), (128, 256, 512, 1024), (1, 2, 4, 8, 16, 64))
     order = run_out(smooth, "trim")
@@ -133,6 +134,7 @@ def test_adaptive_beats_random_at_equal_cost(make_grid: Any) -> None:
     assert np.mean(errors["adaptive"]) < 0.6 * np.mean(errors["random"])
 
 
+@pytest.mark.slow
 def test_it_stops_by_its_own_estimate_and_is_right(make_grid: Any) -> None:
     right, gain = [], []
     for seed in range(8):

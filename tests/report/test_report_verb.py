@@ -68,6 +68,7 @@ def read(path: Path) -> dict[str, Any]:
     return {card["kind"]: card for card in json.loads(path.read_text())["cards"]}
 
 
+@pytest.mark.slow
 def test_a_report_on_a_file(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for suffix in ("html", "json"):
         assert main(["report", str(tmp_path / f"out.{suffix}"), "--data", str(data), "--model", "mechanistic"]) == 0
@@ -177,12 +178,13 @@ def test_public_measurements_join_a_small_table_and_the_report_says_so(tmp_path:
     def told(*options: str) -> bool:
         out = tmp_path / "out.md"
         assert main(["report", str(out), "--data", str(path), "--model", "auto", *options]) == 0
-        return "public measurements joined" in out.read_text(encoding="utf-8")
+        return "public measurements were added" in out.read_text(encoding="utf-8")
 
     assert told()
     assert not told("--no-prior")
 
 
+@pytest.mark.slow
 def test_the_default_model_is_the_one_of_all_verbs_or_the_report_says_why_not(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

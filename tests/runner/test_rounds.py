@@ -97,6 +97,7 @@ def test_a_worker_that_dies_between_visits_costs_nothing_that_was_measured(store
     assert len(loads) == 2 and all(m.n_repeats == 3 for m in report.measurements if m.status is Status.OK)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_visits_that_it_made(plugin, tmp_path):
     (tmp_path / "suite.yaml").write_text(
         "deployments: [{engine: dummy, model: toy, engine_options: {pause_s: 0.1, journal: journal}}]\n"

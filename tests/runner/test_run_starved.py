@@ -116,11 +116,13 @@ def starved_then_fed(folder, starve, feed):
     assert set(before) < set(after) and len(set(after)) == len(after) == N_CASES
 
 
+@pytest.mark.slow
 def test_a_file_that_may_not_grow_stops_the_run_and_it_goes_on_when_it_may(tmp_path):
     (tmp_path / "suite.yaml").write_text(SUITE)
     starved_then_fed(tmp_path, lambda: run_in(tmp_path, limit=340_000), lambda: run_in(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root; the limit on files above does not")
 def test_a_full_disk_stops_the_run_and_it_goes_on_when_there_is_room(tmp_path):
     disk = tmp_path / "disk"

@@ -166,6 +166,7 @@ def test_a_crash_while_loading_is_tried_twice(store, tmp_path, how):
     assert run(store, grid(once)).ok
 
 
+@pytest.mark.slow
 def test_a_load_that_hangs_is_given_up(store):
     settings = dataclasses.replace(QUICK, load_timeout_s=6.0)
     report = run(store, grid(dummy(load="hang")), settings)

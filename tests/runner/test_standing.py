@@ -57,6 +57,7 @@ def test_a_worker_that_died_is_replaced(store, plugin, tmp_path, warm_worker):
     assert came.status is Status.OK and len(loads(tmp_path, "a")) == 2
 
 
+@pytest.mark.slow
 def test_a_campaign_loads_its_engine_once_for_many_steps(plugin, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "suite.yaml").write_text(

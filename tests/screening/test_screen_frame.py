@@ -62,15 +62,18 @@ def test_the_published_faults_are_found_and_no_more() -> None:
     frame = datasets.load("llm-inference-bench")
     found: dict[str, set[int]] = {}
     for finding in screen(frame):
-        assert finding.action == "exclude"
+        if finding.action == "warn":  # what only guessing several tokens at once could do
+            assert finding.rule == "physical-limit"
+            continue
         found.setdefault(finding.rule, set()).add(finding.row - 1)
     chunked = frame.index[(frame["engine"] == "llama.cpp") & (frame["batch_size"] > 1)]
     assert found["batch-not-batch"] == set(chunked)
     nothing_generated = frame["model"].eq("Qwen/Qwen2-7B") & frame["engine"].eq("TensorRT-LLM")
     nothing_generated &= frame["accelerator"].eq("Nvidia H100 GPU") & frame["input_tokens"].eq(2048)
-    assert found["impossible-speed"] == {*frame.index[nothing_generated], 1405}
+    assert found["impossible-speed"] | found["physical-limit"] == {*frame.index[nothing_generated], 1405}
     assert {frame.at[row, "accelerator"] for row in found["label-conflict"]} == {"Intel PVC GPU", "Intel Max 1550"}
     assert len(found["label-conflict"]) == 48
     assert found["copied-values"] == {128, 152}
     assert found["cold-start"] == {0, 153}
-    assert set(found) == {"batch-not-batch", "impossible-speed", "label-conflict", "copied-values", "cold-start"}
+    others = {"batch-not-batch", "label-conflict", "copied-values", "cold-start"}
+    assert set(found) == {"impossible-speed", "physical-limit", *others}

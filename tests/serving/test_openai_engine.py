@@ -200,6 +200,7 @@ def test_a_mix_of_lengths_turns_and_prefixes_is_sent(running, loaded, policy):
     assert len(lengths) > 8 and 2 < outcome.samples[0].output_tokens < 6
 
 
+@pytest.mark.slow
 def test_beyond_a_rate_that_was_too_much_nothing_is_sent(running, loaded, policy):
     server = running("--slots", "1", "--ttft-ms", "40", "--gap-ms", "1")
     engine = loaded(at(server))

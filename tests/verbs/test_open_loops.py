@@ -142,6 +142,7 @@ def test_objectives_on_percentiles_and_rates(path: Path) -> None:
     assert json.dumps(answer.to_dict())
 
 
+@pytest.mark.slow
 def test_a_report_draws_each_kind_by_itself(path: Path, tmp_path: Path) -> None:
     report(tmp_path / "out.html", data=str(path), target="tpot_s")
     text = (tmp_path / "out.html").read_text()

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fewmark.facts.facts import Facts, load_facts, user_files
 from fewmark.facts.identity import NAMED, key_of, near_names, same_names, shown
-from fewmark.tables.identity import deployment_columns
+from fewmark.tables.identity import deployment_columns, hashable
 
 NOTES: Final = "names"
 """The attribute of a table that says what was taken for what."""
@@ -69,12 +69,13 @@ def filled_from(cases: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     own = [name for name in columns if name in cases]
     if not own or known.empty:
         return cases
-    deployments = known[columns].drop_duplicates()
+    known = known.reset_index(drop=True)
+    deployments = hashable(known[columns]).drop_duplicates()
     out = cases.copy()
     missing = [name for name in columns if name not in cases]
     for name in missing:
         out[name] = pd.Series([None] * len(out), index=out.index, dtype=object)
-    for _, rows in out.groupby(own, dropna=False, sort=False):
+    for _, rows in hashable(out[own]).groupby(own, dropna=False, sort=False):
         fits = np.ones(len(deployments), dtype=bool)
         first = rows.iloc[0]
         said = [name for name in own if not pd.isna(first[name])]
@@ -87,7 +88,8 @@ def filled_from(cases: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
                 continue
             values = deployments.loc[fits, name]
             if values.nunique(dropna=False) == 1 and not pd.isna(values.iloc[0]):
-                out.loc[rows.index, name] = values.iloc[0]
+                value = known.at[values.index[0], name]
+                out.loc[rows.index, name] = pd.Series([value] * len(rows), index=rows.index, dtype=object)
     for name in missing:  # as they were where nothing was filled in
         if out[name].isna().all():
             out = out.drop(columns=name)
