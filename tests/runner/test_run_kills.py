@@ -118,6 +118,6 @@ def test_ctrl_c_and_sigterm_stop_cleanly_and_keep_what_there_is(plugin, tmp_path
     for _ in range(times):
         parent.send_signal(number)
     _, said = parent.communicate(timeout=300)
-    assert parent.returncode == 128 + number and "saved" in said and "Traceback" not in said
+    assert parent.returncode == 128 + number and "in the store" in said and "Traceback" not in said
     wait_for(lambda: not running(workers(tmp_path)[-1]))
     assert 2 <= len(stored(tmp_path)) < 6
