@@ -45,6 +45,7 @@ OPTIONS: Final = frozenset({"config", "weights", "threads", "max_model_len", "ma
 PRECISIONS: Final = {
     "fp32": "f32", "float32": "f32", "bf16": "bf16", "bfloat16": "bf16", "fp16": "f16", "float16": "f16",
 }  # fmt: skip
+DTYPES: Final = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 VERSION: Final = "2026.4.1"
 DEFAULT_LENGTH: Final = 4096
 DEFAULT_SEQUENCES: Final = 16
@@ -196,9 +197,9 @@ class OpenVinoEngine:
         self._facts |= {
             "engine_version": installed_version("openvino-genai"),
             "device": "cpu",
-            "dtype": precision,
+            "dtype": DTYPES[precision],
             "weights_dtype": "float16",
-            "kv_cache_dtype": precision,
+            "kv_cache_dtype": DTYPES[precision],
             "threads": options.get("threads"),
             "max_model_len": self._length,
             "max_num_seqs": self._sequences,
