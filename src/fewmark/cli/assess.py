@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewmark.cli.choices import Named, NamedChoices
-from fewmark.cli.options import STDOUT, json_option, print_json, seed_option, write_json
+from fewmark.cli.options import STDOUT, json_option, measurements_options, print_json, seed_option, write_json
 from fewmark.cli.waiting import waiting
 
 if TYPE_CHECKING:
@@ -16,15 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("assess", cls=NamedChoices)
-@click.option(
-    "--data",
-    type=Named("datasets"),
-    metavar="TABLE",
-    help="Measurements: any format, or a packaged dataset.  [default: the store]",
-)
-@click.option(
-    "--store", metavar="URL", help="Store of measurements, without --data.  [default: $FEWMARK_STORE or fewmark.db]"
-)
+@measurements_options()
 @click.option(
     "--space", metavar="TABLE", help="Assess one plan for these cells; measured values in it are the reference."
 )

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from fewmark.cli.choices import Named
 from fewmark.core.files import write_file
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -20,6 +21,18 @@ def seed_option(of: str = "everything random") -> Callable[[F], F]:
     return click.option(
         "--seed", "random_state", type=click.IntRange(0), default=0, show_default=True, help=f"Seed of {of}."
     )
+
+
+def measurements_options() -> Callable[[F], F]:
+    """`--data` and `--store`: the measurements that a command learns from."""
+    data = click.option(
+        "--data", type=Named("datasets"), metavar="TABLE",
+        help="Measurements: any format, or a packaged dataset.  [default: the store]",
+    )  # fmt: skip
+    store = click.option(
+        "--store", metavar="URL", help="Store of measurements, without --data.  [default: $FEWMARK_STORE or fewmark.db]"
+    )
+    return lambda command: data(store(command))
 
 
 def json_option(what: str) -> Callable[[F], F]:

@@ -9,7 +9,7 @@ import click
 
 from fewmark.cli.choices import Named, NamedChoices
 from fewmark.cli.figures import figure, text_table
-from fewmark.cli.options import seed_option
+from fewmark.cli.options import measurements_options, seed_option
 from fewmark.cli.waiting import waiting
 
 if TYPE_CHECKING:
@@ -18,15 +18,7 @@ if TYPE_CHECKING:
 
 @click.command("plan", cls=NamedChoices)
 @click.option("--space", required=True, metavar="TABLE", help="The cells to choose from: a canonical table.")
-@click.option(
-    "--data",
-    type=Named("datasets"),
-    metavar="TABLE",
-    help="Measurements: any format, or a packaged dataset.  [default: the store]",
-)
-@click.option(
-    "--store", metavar="URL", help="Store of measurements, without --data.  [default: $FEWMARK_STORE or fewmark.db]"
-)
+@measurements_options()
 @click.option(
     "--ask", type=click.IntRange(min=1), default=4, show_default=True, metavar="N", help="Number of cells to propose."
 )

@@ -11,7 +11,7 @@ import click
 
 from fewmark.cli.choices import Named, NamedChoices
 from fewmark.cli.figures import UNKNOWN, figure, heading, text_table, with_interval
-from fewmark.cli.options import seed_option
+from fewmark.cli.options import measurements_options, seed_option
 from fewmark.cli.waiting import waiting
 
 if TYPE_CHECKING:
@@ -27,15 +27,7 @@ LEAST_CHANCE: Final = 0.05  # of running, as in `fewmark.models.feasibility`
 @click.option(
     "--prices", metavar="FILE", help="Price file (YAML); without it, accelerators are counted instead of money."
 )
-@click.option(
-    "--data",
-    type=Named("datasets"),
-    metavar="TABLE",
-    help="Measurements: any format, or a packaged dataset.  [default: the store]",
-)
-@click.option(
-    "--store", metavar="URL", help="Store of measurements, without --data.  [default: $FEWMARK_STORE or fewmark.db]"
-)
+@measurements_options()
 @click.option("--space", metavar="TABLE", help="The candidates.  [default: known deployments at known loads]")
 @click.option("--input", "input_tokens", type=float, metavar="TOKENS", help="Input tokens of the workload.")
 @click.option("--output", "output_tokens", type=float, metavar="TOKENS", help="Output tokens of the workload.")

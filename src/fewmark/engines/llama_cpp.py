@@ -39,7 +39,7 @@ from fewmark.core.frozen import thaw
 from fewmark.core.json_types import Json, JsonObject
 from fewmark.engines.base import Availability, CaseFailure
 from fewmark.engines.checkpoints.gguf import ARCHITECTURES, TYPES, write_random
-from fewmark.engines.checkpoints.source import check_single, check_workload, model_source, unsupported, whole
+from fewmark.engines.checkpoints.source import check_options, check_workload, model_source, unsupported, whole
 from fewmark.engines.environments.recipe import Build, Recipe
 from fewmark.engines.memory.exhaustion import speaks_of_memory
 from fewmark.engines.memory.refusal import require_room_for_file, require_room_to_load
@@ -98,9 +98,7 @@ class LlamaCppEngine:
     def load(self, deployment: Deployment) -> None:
         """Write the model where it is random, and start the server. Raises `CaseFailure`."""
         options = thaw(deployment.engine_options)
-        check_single(options, "llama.cpp")
-        if unknown := set(options) - OPTIONS:
-            raise unsupported(f"unknown engine options {sorted(unknown)}; known: {', '.join(sorted(OPTIONS))}")
+        check_options(options, OPTIONS, "llama.cpp")
         if deployment.placement not in (None, "accelerator", "cpu"):
             raise unsupported(f"placement {thaw(deployment.placement)!r} is not available with llama.cpp")
         asked = deployment.accelerator

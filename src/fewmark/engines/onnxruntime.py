@@ -30,7 +30,14 @@ from fewmark.core import Deployment, Sample, Status, Workload
 from fewmark.core.errors import MALFORMED
 from fewmark.core.frozen import thaw
 from fewmark.engines.base import Availability, CaseFailure
-from fewmark.engines.checkpoints.source import check_single, check_workload, model_source, unsupported, whole
+from fewmark.engines.checkpoints.source import (
+    check_on_cpu,
+    check_options,
+    check_workload,
+    model_source,
+    unsupported,
+    whole,
+)
 from fewmark.engines.environments.recipe import Recipe
 from fewmark.engines.memory.exhaustion import speaks_of_memory
 from fewmark.engines.registry import installed_version
@@ -71,13 +78,8 @@ class OnnxRuntimeEngine:
     def load(self, deployment: Deployment) -> None:
         """Write the model where it is random, and load it. Raises `CaseFailure`."""
         options = thaw(deployment.engine_options)
-        check_single(options, "onnxruntime")
-        if unknown := set(options) - OPTIONS:
-            raise unsupported(f"unknown engine options {sorted(unknown)}; known: {', '.join(sorted(OPTIONS))}")
-        if deployment.placement not in (None, "accelerator", "cpu"):
-            raise unsupported(f"placement {thaw(deployment.placement)!r} is not available with onnxruntime")
-        if deployment.accelerator is not None and "cpu" not in deployment.accelerator.lower():
-            raise unsupported(f"onnxruntime is run on the CPU here, not on {deployment.accelerator}")
+        check_options(options, OPTIONS, "onnxruntime")
+        check_on_cpu(deployment, "onnxruntime")
         if "threads" in options:
             whole(options, "threads", 1)
         folder = self._prepare(deployment, options)

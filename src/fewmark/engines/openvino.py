@@ -34,7 +34,14 @@ from fewmark.core import Deployment, Sample, Status, Workload
 from fewmark.core.frozen import thaw
 from fewmark.engines.base import Availability, CaseFailure
 from fewmark.engines.checkpoints.gguf import ARCHITECTURES, write_random
-from fewmark.engines.checkpoints.source import check_single, check_workload, model_source, unsupported, whole
+from fewmark.engines.checkpoints.source import (
+    check_on_cpu,
+    check_options,
+    check_workload,
+    model_source,
+    unsupported,
+    whole,
+)
 from fewmark.engines.environments.recipe import Recipe
 from fewmark.engines.memory.exhaustion import speaks_of_memory
 from fewmark.engines.memory.footprint import shape_of
@@ -81,13 +88,8 @@ class OpenVinoEngine:
     def load(self, deployment: Deployment) -> None:
         """Write the model where it is random, and compile it. Raises `CaseFailure`."""
         options = thaw(deployment.engine_options)
-        check_single(options, "openvino")
-        if unknown := set(options) - OPTIONS:
-            raise unsupported(f"unknown engine options {sorted(unknown)}; known: {', '.join(sorted(OPTIONS))}")
-        if deployment.placement not in (None, "accelerator", "cpu"):
-            raise unsupported(f"placement {thaw(deployment.placement)!r} is not available with openvino")
-        if deployment.accelerator is not None and "cpu" not in deployment.accelerator.lower():
-            raise unsupported(f"openvino is run on the CPU here, not on {deployment.accelerator}")
+        check_options(options, OPTIONS, "openvino")
+        check_on_cpu(deployment, "openvino")
         precision = PRECISIONS.get((deployment.precision or "fp32").lower())
         if precision is None:
             raise unsupported(f"precision {deployment.precision!r} is not available here: fp32, bf16 or fp16")

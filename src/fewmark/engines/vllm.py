@@ -29,7 +29,7 @@ from fewmark.core.frozen import thaw
 from fewmark.core.json_types import Json, JsonObject
 from fewmark.engines.base import Availability, CaseFailure
 from fewmark.engines.checkpoints.model_config import ModelConfig
-from fewmark.engines.checkpoints.source import check_single, check_workload, model_source, unsupported, whole
+from fewmark.engines.checkpoints.source import check_options, check_workload, model_source, unsupported, whole
 from fewmark.engines.environments.recipe import Recipe
 from fewmark.engines.memory.refusal import require_room_to_load, require_room_to_run
 from fewmark.engines.registry import installed_version
@@ -80,9 +80,7 @@ class VllmEngine:
     def load(self, deployment: Deployment) -> None:
         """Start the engine. Raises `CaseFailure` for what it or this machine cannot run."""
         options = thaw(deployment.engine_options)
-        check_single(options, "vllm")
-        if unknown := set(options) - OPTIONS:
-            raise unsupported(f"unknown engine options {sorted(unknown)}; known: {', '.join(sorted(OPTIONS))}")
+        check_options(options, OPTIONS, "vllm")
         source = model_source(deployment.model, options)
         fields = source.fields
         kind = fields["model_type"]

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
-from fewmark.core import InputError, Status, Workload
+from fewmark.core import Deployment, InputError, Status, Workload
 from fewmark.core.errors import MALFORMED
 from fewmark.core.files import read_text
+from fewmark.core.frozen import thaw
 from fewmark.core.json_types import Json, JsonObject
 from fewmark.engines.base import CaseFailure
 from fewmark.engines.checkpoints.model_config import ModelConfig
@@ -65,6 +66,24 @@ def check_single(options: dict[str, Json], engine: str) -> None:
     for name in sorted(SINGLE & set(options)):
         if (count := options.pop(name)) != 1:
             raise unsupported(f"{engine} runs here on one node and one accelerator of it: {name} is {count!r}")
+
+
+def check_options(options: dict[str, Json], known: frozenset[str], engine: str) -> None:
+    """Take out what suites for clusters say of nodes; refuse more than one, and what is not `known`.
+
+    Raises `CaseFailure` (``unsupported``).
+    """
+    check_single(options, engine)
+    if unknown := set(options) - known:
+        raise unsupported(f"unknown engine options {sorted(unknown)}; known: {', '.join(sorted(known))}")
+
+
+def check_on_cpu(deployment: Deployment, engine: str) -> None:
+    """Refuse what an engine that runs on the CPU alone cannot place. Raises `CaseFailure` (``unsupported``)."""
+    if deployment.placement not in (None, "accelerator", "cpu"):
+        raise unsupported(f"placement {thaw(deployment.placement)!r} is not available with {engine}")
+    if deployment.accelerator is not None and "cpu" not in deployment.accelerator.lower():
+        raise unsupported(f"{engine} is run on the CPU here, not on {deployment.accelerator}")
 
 
 def check_workload(workload: Workload, context: int | None, engine: str) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import shutil
 from typing import Final
 
 from fewmark.engines.doctor.finding import BAD, OK, UNKNOWN, WARN, Finding
 from fewmark.engines.doctor.system import System
+from fewmark.engines.memory.allocator import has_glibc, replacement
 
 GIB: Final = 2**30
 SWAPPED_BYTES: Final = 2**28  # swapped out by now, from which pages that are needed may be among them
 LOW_MEMORY: Final = 0.1  # of the machine's memory
-ALLOCATORS: Final = ("jemalloc", "mimalloc", "tcmalloc")
 LOW_DISK_BYTES, NO_DISK_BYTES = GIB, 64 * 2**20
 
 
@@ -53,10 +52,9 @@ def page_cache(system: System) -> Finding:
 
 def allocator(system: System) -> Finding:
     """Which allocator engines run on; glibc's maps large blocks anew at each step until it has freed larger ones."""
-    preloaded = system.environment.get("LD_PRELOAD", "")
-    if (other := next((name for name in ALLOCATORS if name in preloaded), None)) is not None:
+    if (other := replacement(system.environment)) is not None:
         return Finding("allocator", OK, f"{other} is preloaded")
-    if not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):
+    if not has_glibc():
         return Finding("allocator", UNKNOWN, "no glibc: first repeats may be slower than later ones")
     return Finding("allocator", OK, "glibc; engines keep freed memory, unless allocator: system asks otherwise")
 

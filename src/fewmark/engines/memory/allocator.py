@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import os
 import sys
+from collections.abc import Mapping
 from typing import Final
 
 OPTION: Final = "allocator"
@@ -34,12 +35,17 @@ _in_force = SYSTEM
 
 def is_glibc() -> bool:
     """Whether this process allocates through glibc."""
-    return sys.platform == "linux" and replacement() is None and hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
+    return has_glibc() and replacement() is None
 
 
-def replacement() -> str | None:
+def has_glibc() -> bool:
+    """Whether the C library is glibc."""
+    return sys.platform == "linux" and hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
+
+
+def replacement(environment: Mapping[str, str] = os.environ) -> str | None:
     """The allocator that was preloaded in glibc's place, by name; None where there is none."""
-    preloaded = os.environ.get("LD_PRELOAD", "")
+    preloaded = environment.get("LD_PRELOAD", "")
     return next((name for name in OTHERS if name in preloaded), None)
 
 

@@ -34,7 +34,7 @@ from fewmark.core import Deployment, Sample, Status, Workload
 from fewmark.core.frozen import thaw
 from fewmark.core.json_types import Json, JsonObject
 from fewmark.engines.base import Availability, CaseFailure
-from fewmark.engines.checkpoints.source import check_single, unsupported
+from fewmark.engines.checkpoints.source import check_options, unsupported
 from fewmark.engines.host import available_memory_bytes
 from fewmark.engines.memory.allocator import give_back_at_once, keep_again
 from fewmark.engines.memory.footprint import Footprint, Shape, footprint, shape_of
@@ -91,9 +91,7 @@ class TransformersEngine:
 
         options = self._options = thaw(deployment.engine_options)
         self._placement = placed(thaw(deployment.placement))
-        check_single(options, self.name)
-        if unknown := set(options) - self.options:
-            raise unsupported(f"unknown engine options {sorted(unknown)}; known: {', '.join(sorted(self.options))}")
+        check_options(options, self.options, self.name)
         if options.get("page_cache", "cold") not in ("cold", "warm"):
             raise unsupported(f"page_cache must be 'cold' or 'warm', not {options['page_cache']!r}")
         config, checkpoint = resolve(deployment.model, options)
