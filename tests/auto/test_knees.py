@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from fewmark.facts.facts import load_facts
-from fewmark.models.analytic.closed_loop import SEQUENCES, STEP
+from fewmark.models.analytic.batch_limits import SEQUENCES, STEP
 from fewmark.models.analytic.queueing import expected_waiting
 from fewmark.models.auto.features import Encoder, featurise
 from fewmark.models.auto.limits import Order

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 
-from fewmark.core import FormatError, FrozenMap, InputError, Measurement, Prediction, Status
+from fewmark.core import FrozenMap, InputError, Measurement, Status
 from fewmark.core.columns import REPLACED
-from fewmark.interop import Understanding, is_complete, read_table, to_measurements
-from fewmark.interop.base import NotAResultError, UnknownFormatError
-from fewmark.interop.foreign_predictions import predicted_rows, to_predictions
-from fewmark.interop.gather import SourceFile, gather
-from fewmark.interop.mapping import TableMap, read_mapped
-from fewmark.interop.records import records_of
+from fewmark.interop import Understanding
+from fewmark.interop.gather import gather
+from fewmark.interop.mapping import TableMap
 from fewmark.runner.projection.projector import RULES
 from fewmark.runner.projection.truncation import awaits_projection, project_all
 from fewmark.screening import Finding, copies, screen
 from fewmark.store import Annotation, Origin, Store, open_store
 from fewmark.store.queries import now
 from fewmark.tables.spellings import NOTES, one_spelling
-from fewmark.verbs.columnar_import import ColumnarRows
+from fewmark.verbs.files_read import FileRead, read_all
 from fewmark.verbs.known_already import Known, OtherValue, content_of, poorer_records
-from fewmark.verbs.results import table_of, whole_measurements, with_values
-
-_SHOWN_FAILURES = 20
+from fewmark.verbs.results import table_of
 
 
 @dataclass(frozen=True)
@@ -136,7 +130,7 @@ def import_files(
             raise InputError(
                 "there is no file to import", got=", ".join(map(str, paths)), hint="the folder is empty: name another"
             )
-        files = _read_all(gathered.files, gathered.passed_over, (format, table_map), keep_going, progress)
+        files = read_all(gathered.files, gathered.passed_over, (format, table_map), keep_going, progress)
     if sum(not file.whole for file in files) > 1:
         for file in files:  # rows of several tables are compared with one another
             file.one_by_one()
@@ -174,131 +168,12 @@ def _mark(measurement_id: str, finding: Finding) -> Annotation:
     return Annotation(measurement_id, finding.rule, finding.action, finding.reason, FrozenMap(finding.changes))
 
 
-@dataclass
-class _File:
-    """What was read of a file: the table, and its measurements by position; `whole` where it held them itself.
-
-    Of a large ordinary table the rows are `columnar` in place of measurements, until `one_by_one` is asked for.
-    """
-
-    shown: str
-    modified_at: str
-    frame: pd.DataFrame
-    measurements: dict[int, Measurement]
-    left_out: tuple[int, ...]
-    whole: bool
-    records: dict[int, str | None]
-    predictions: tuple[Prediction, ...] = ()
-    findings: list[Finding] = field(default_factory=list)
-    n_poorer: int = 0
-    n_copies: int = 0
-    other_values: list[OtherValue] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)  # what was taken for what
-    superseded: dict[str, str] = field(default_factory=dict)  # measurement → why
-    columnar: ColumnarRows | None = None
-
-    def one_by_one(self) -> None:
-        """Make single measurements of columnar rows."""
-        if self.columnar is not None:
-            self.measurements, self.columnar = self.columnar.measurements(), None
-
-    def rows(self) -> Collection[int]:
-        """The positions of the rows that are to be stored."""
-        return self.measurements if self.columnar is None else set(self.columnar.positions)
-
-    def id_of(self, position: int) -> str:
-        """The id of a row's measurement."""
-        return self.measurements[position].measurement_id if self.columnar is None else self.columnar.id_of(position)
-
-
-def _read_all(
-    sources: list[SourceFile],
-    passed_over: dict[str, str],
-    how: tuple[str, TableMap | None],
-    keep_going: bool,
-    progress: Callable[[str], None],
-) -> list[_File]:
-    """Every file, or one error for all that cannot be read."""
-    files: list[_File] = []
-    broken: list[InputError] = []
-    for source in sources:
-        progress(f"reading {source.shown}")
-        try:
-            files.append(_read(source, *how))
-        except (NotAResultError, UnknownFormatError, _NoCellError) as error:
-            if not source.found:
-                broken.append(error)
-            passed_over[source.shown] = _reason(error, source)
-        except InputError as error:
-            broken.append(error)
-            passed_over[source.shown] = _reason(error, source)
-    if broken and not (keep_going and files):
-        if len(broken) == 1:
-            raise broken[0]
-        told = "\n".join(f"  {error.what}" for error in broken[:_SHOWN_FAILURES])
-        more = f"\n  and {len(broken) - _SHOWN_FAILURES} more" if len(broken) > _SHOWN_FAILURES else ""
-        raise InputError(
-            f"{len(broken)} files cannot be read, and nothing was stored:\n{told}{more}",
-            hint="mend or leave out these files, or import the rest with --keep-going",
-        )
-    if not files:
-        told = "; ".join(f"{name}: {reason}" for name, reason in list(passed_over.items())[:5])
-        raise InputError("there is nothing to import", got=told or "no file", hint="name files with results")
-    return files
-
-
-class _NoCellError(InputError):
-    """A file none of whose rows is a cell."""
-
-
-def _reason(error: InputError, source: SourceFile) -> str:
-    """Why a file was passed over; its name stands before it already."""
-    what = error.what
-    for name in (source.shown, Path(source.shown).name):
-        what = what.removeprefix(f"{name}: ")
-    return what if error.got is None else f"{what} ({error.got})"
-
-
-def _read(source: SourceFile, name: str, table_map: TableMap | None) -> _File:
-    path = source.path
-    try:
-        frame = read_table(path, name) if table_map is None else read_mapped(path, table_map)
-        whole = whole_measurements(path, frame)
-        frame = frame if whole is not None else with_values(path, frame)
-    except FormatError as error:
-        what = f"{source.shown}: {error.what.removeprefix(f'{path.name}: ')}"
-        raise type(error)(what, got=error.got, hint=error.hint) from None
-    complete = is_complete(frame)
-    if not complete.any():
-        raise _NoCellError(
-            f"{source.shown}: no row says input_tokens, output_tokens, and batch_size, concurrency or request_rate",
-            hint="such rows are not cells of a benchmark, and cannot be stored",
-        )
-    forecasts = predicted_rows(frame)
-    kept = frame[complete & ~forecasts]
-    # A format that holds whole measurements gives them with every sample; a table's rows become measurements.
-    try:
-        columnar = ColumnarRows.of(kept) if whole is None else None
-        found = to_measurements(kept) if whole is None else whole
-        measurements = {} if columnar is not None else dict(zip(kept.index.tolist(), found, strict=True))
-        predictions = tuple(to_predictions(frame[complete & forecasts])) if forecasts.any() else ()
-    except InputError as error:
-        raise InputError(f"{source.shown}: {error.what}", got=error.got, hint=error.hint) from None
-    records = dict(zip(frame.index.tolist(), records_of(path, frame) if whole is None else [], strict=False))
-    left_out = tuple(int(label) + 1 for label in frame.index[~complete])
-    modified = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
-    return _File(
-        *(source.shown, modified, frame, measurements, left_out, whole is not None, records, predictions),
-        columnar=columnar,
-    )
-
-
-def _drop_copies(files: list[_File]) -> None:
+def _drop_copies(files: list[FileRead]) -> None:
     """Leave out rows that another file holds as well, with as much or more known."""
     tables = [file for file in files if not file.whole]
     if len(tables) < 2:
         return
-    first: dict[str, _File] = {}
+    first: dict[str, FileRead] = {}
     for file in tables:
         for position, measurement in list(file.measurements.items()):
             if first.setdefault(content_of(measurement), file) is not file:
@@ -314,7 +189,7 @@ def _drop_copies(files: list[_File]) -> None:
             file.n_copies += 1
 
 
-def _compare(file: _File, known: Known, *, supersede: bool) -> None:
+def _compare(file: FileRead, known: Known, *, supersede: bool) -> None:
     """Leave out what the store holds, and tell what it holds with another value."""
     for position, measurement in list(file.measurements.items()):
         if file.whole:
@@ -349,7 +224,7 @@ def _label(measurement: Measurement) -> str:
     return f"{work.input_tokens:g}→{work.output_tokens:g} tokens at {work.load:g}"
 
 
-def _store(file: _File, opened: Store) -> Imported:
+def _store(file: FileRead, opened: Store) -> Imported:
     n_predictions = opened.add_predictions(file.predictions) if file.predictions else 0
     other = _with_origins(file.other_values, opened)
     if file.columnar is None:
@@ -394,7 +269,7 @@ def _with_origins(values: list[OtherValue], opened: Store) -> tuple[OtherValue, 
     return tuple(out)
 
 
-def _projected(files: list[_File], store: Store, rule: str) -> list[_File]:
+def _projected(files: list[FileRead], store: Store, rule: str) -> list[FileRead]:
     """The files with what awaits a projection projected; files are no bounds to what is learned from."""
     read = [(file, position) for file in files if file.whole for position in file.measurements]
     measurements = [file.measurements[position] for file, position in read]

@@ -13,7 +13,7 @@ from fewmark.core.errors import ModelError
 from fewmark.facts.facts import Facts, load_facts
 from fewmark.models.analytic.closed_loop import Saturation
 from fewmark.models.auto.features import COLUMNS, Encoder, Features, featurise
-from fewmark.models.auto.leave_out import queued
+from fewmark.models.auto.hidden_cells import queued
 from fewmark.models.state import Arrays, State, floats, part, real, under
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.cells import check_target
