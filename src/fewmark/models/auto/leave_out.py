@@ -3,8 +3,9 @@
 The process's own standard deviations rank predictions well but not at the right size. So for a deployment of which the
 cells T are measured, every other deployment is looked at as if only cells like T of it were: its other cells are left
 out (all at once, by the block formula of `fewmark.models.gp.posterior`) and predicted
-(`fewmark.models.auto.hidden_cells`). The scores |residual| / standard deviation of those cells say how far off such predictions are. Scores count by how alike the situation is: the same
-accelerator more, and as many devices, a standard deviation of the same size, and equally far beyond what is measured.
+(`fewmark.models.auto.hidden_cells`). The scores |residual| / standard deviation of those cells say how far off such
+predictions are. Scores count by how alike the situation is: the same accelerator more, and as many devices, a standard
+deviation of the same size, and equally far beyond what is measured.
 
 A Gaussian process's standard deviation does not depend on the values that were measured, so a deployment unlike its
 relatives would get the same interval as one like them. How surprising its known cells are given all others tells the
