@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from fewmark.core import Deployment, FrozenMap
+from fewmark.engines.checkpoints.folder import write_folder
+from fewmark.engines.checkpoints.shapes import SHAPES
 from fewmark.engines.measuring.policy import Policy
 from fewmark.engines.openai.engine import OpenAIEngine
 from fewmark.runner import RunSettings
@@ -74,6 +76,13 @@ def loaded() -> Iterator[Callable[[Deployment], OpenAIEngine]]:
     yield load
     for engine in made:
         engine.close()
+
+
+@pytest.fixture
+def words_file(tmp_path: Path) -> Path:
+    """The folder of a tokenizer that knows words."""
+    pytest.importorskip("tokenizers")
+    return write_folder(tmp_path, SHAPES["llama-tiny"], "fp32", weights=False)
 
 
 @pytest.fixture(scope="session")

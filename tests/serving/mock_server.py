@@ -51,7 +51,10 @@ class Handler(BaseHTTPRequestHandler):
             late = time.monotonic() - self.server.born < options.ready_after_s
             self.say(503 if late else 200, b"{}")
         elif self.path == "/v1/models":
-            self.say(200, json.dumps({"data": [{"id": options.model}]}).encode())
+            room = {"max_model_len": options.room} if options.tells == "models" else {}
+            self.say(200, json.dumps({"data": [{"id": options.model, **room}]}).encode())
+        elif self.path == "/props" and options.tells == "props":
+            self.say(200, json.dumps({"default_generation_settings": {"n_ctx": options.room}}).encode())
         elif self.path == "/version":
             self.say(200, b'{"version": "0.0.mock"}')
         elif self.path == "/metrics" and not options.no_metrics:
@@ -64,6 +67,7 @@ class Handler(BaseHTTPRequestHandler):
         return (
             f"vllm:generation_tokens_total {held.tokens_out}\nvllm:prompt_tokens_total {held.tokens_in}\n"
             f"vllm:request_success_total {held.n_done}\n"
+            f"vllm:num_requests_running {held.n_active}\nvllm:num_requests_waiting 0\n"
         )
 
     def do_POST(self) -> None:
@@ -104,6 +108,8 @@ class Handler(BaseHTTPRequestHandler):
         chat = "messages" in body
         n_in = count(body) + (3 if chat else 0)
         n_out = max(int(str(body["max_tokens"])) - options.short, 1)
+        if options.room:  # what does not fit is cut, with a 200
+            n_out = max(min(n_out, options.room - n_in), 1)
         with held.lock:
             held.n_active += 1
         try:
@@ -133,7 +139,8 @@ class Handler(BaseHTTPRequestHandler):
             due += options.gap_ms / 1e3 * (1 + options.growth * held.n_active)
         if not options.no_usage:
             self.event({"choices": [], "usage": {"prompt_tokens": n_in, "completion_tokens": n_out}})
-        self.chunk(b"data: [DONE]\n\n")
+        if not options.no_done:
+            self.chunk(b"data: [DONE]\n\n")
         self.wfile.write(b"0\r\n\r\n")
 
     def whole(self, n_in: int, n_out: int) -> None:
@@ -146,7 +153,11 @@ class Handler(BaseHTTPRequestHandler):
         self.chunk(b"data: " + json.dumps({"object": "chunk", **value}).encode() + b"\n\n")
 
     def chunk(self, data: bytes) -> None:
-        self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+        try:
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+        except OSError:
+            if not self.server.options.deaf:
+                raise
 
     def refuse(self, status: int, says: str) -> None:
         self.say(status, json.dumps({"error": {"message": says}}).encode())
@@ -177,11 +188,11 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=float, default=default)
     for name in ("die-after", "hang-after"):
         parser.add_argument(f"--{name}", type=int)
-    for name, number in (("slots", 64), ("short", 0), ("status", 0), ("good", 0)):
+    for name, number in (("slots", 64), ("short", 0), ("status", 0), ("good", 0), ("room", 0)):
         parser.add_argument(f"--{name}", type=int, default=number)
-    for name in ("refuse", "says", "key-variable", "fail", "child", "once"):
+    for name in ("refuse", "says", "key-variable", "fail", "child", "once", "tells"):
         parser.add_argument(f"--{name}", default="")
-    for name in ("no-usage", "no-metrics"):
+    for name in ("no-usage", "no-metrics", "no-done", "deaf"):
         parser.add_argument(f"--{name}", action="store_true")
     return parser.parse_args(words)
 

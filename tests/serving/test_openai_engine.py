@@ -124,14 +124,6 @@ def test_nobody_there_is_a_failure_to_load():
     assert failure.value.status is Status.CRASHED and "refused" in failure.value.reason
 
 
-def test_what_a_server_refuses_of_every_request_is_left_away(running, loaded, policy, words_file):
-    server = running("--refuse", "ignore_eos,ids")
-    engine = loaded(at(server, tokenizer=str(words_file)))
-    assert measure(engine, LOOP, policy, seed=1).status is Status.OK
-    facts = engine.environment()
-    assert (facts["ignore_eos"], facts["prompts"], facts["prompt_overhead_tokens"]) == (False, "text", 0)
-
-
 def test_what_a_chat_template_adds_is_learned_and_taken_off(running, loaded, policy, words_file):
     server = running()
     engine = loaded(at(server, route="chat", tokenizer=str(words_file)))
@@ -139,15 +131,6 @@ def test_what_a_chat_template_adds_is_learned_and_taken_off(running, loaded, pol
     assert outcome.status is Status.OK, outcome.error
     assert engine.environment()["prompt_overhead_tokens"] == 3
     assert set(outcome.samples[0].requests.input_tokens) == {16}
-
-
-@pytest.fixture
-def words_file(tmp_path):
-    from fewmark.engines.checkpoints.folder import write_folder
-    from fewmark.engines.checkpoints.shapes import SHAPES
-
-    pytest.importorskip("tokenizers")
-    return write_folder(tmp_path, SHAPES["llama-tiny"], "fp32", weights=False)
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ class Window:
     facts : mapping
         Estimates with intervals, counts, the client's own use, the server's counters: JSON values.
     costs : mapping of str to float
-        Seconds beside the window itself: ``warm_up_s``, ``cache_reset_s``.
+        Seconds beside the window itself: ``warm_up_s``, ``cache_reset_s``, ``settle_s``.
     """
 
     sample: Sample | None

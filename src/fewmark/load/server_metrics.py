@@ -45,6 +45,8 @@ class KnownServer:
     requests: tuple[str, ...] = ()
     preemptions: tuple[str, ...] = ()
     decode_seconds: tuple[str, ...] = ()
+    running: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
     input_excludes_cached: bool = False
 
 
@@ -60,6 +62,8 @@ SERVERS: Final[Mapping[str, KnownServer]] = {
         cached_tokens=("vllm:prefix_cache_hits_total", "vllm:prompt_tokens_cached_total"),
         requests=("vllm:request_success_total",),
         preemptions=("vllm:num_preemptions_total",),
+        running=("vllm:num_requests_running",),
+        waiting=("vllm:num_requests_waiting",),
     ),
     "sglang": KnownServer(
         ttft=("sglang:time_to_first_token_seconds", "sglang_time_to_first_token_seconds"),
@@ -71,12 +75,16 @@ SERVERS: Final[Mapping[str, KnownServer]] = {
         cached_tokens=("sglang:cached_tokens_total", "sglang_cached_tokens_total"),
         requests=("sglang:num_requests_total", "sglang_num_requests_total"),
         preemptions=("sglang:num_retracted_requests_total", "sglang_num_retracted_requests_total"),
+        running=("sglang:num_running_reqs", "sglang_num_running_reqs"),
+        waiting=("sglang:num_queue_reqs", "sglang_num_queue_reqs"),
     ),
     "llama-server": KnownServer(
         output_tokens=("llamacpp:tokens_predicted_total",),
         input_tokens=("llamacpp:prompt_tokens_total",),
         cached_tokens=("llamacpp:prompt_tokens_cached_total",),
         decode_seconds=("llamacpp:tokens_predicted_seconds_total",),
+        running=("llamacpp:requests_processing",),
+        waiting=("llamacpp:requests_deferred",),
         input_excludes_cached=True,
     ),
 }
@@ -215,6 +223,15 @@ def compare_with_server(
 _TOKENS: Final = "others use the server, or tokens of cut requests"
 _TTFT: Final = "delay outside the server's own clock: client, network, tokenising, HTTP"
 _GAPS: Final = "tokens are held back on the way, or counted differently"
+
+
+def requests_in_flight(samples: Samples) -> float | None:
+    """Requests that a server works at or holds back, by its own gauges; None where it tells of none."""
+    name = _server_of(samples)
+    known = KnownServer() if name is None else SERVERS[name]
+    found = [next((samples[n] for n in names if n in samples), None) for names in (known.running, known.waiting)]
+    told = [value for value in found if value is not None]
+    return sum(told) if told else None
 
 
 def _server_of(samples: Samples) -> str | None:

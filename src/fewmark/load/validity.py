@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fewmark.load.records import FINISHED, LoadResult, RequestRecord
+from fewmark.load.records import FINISHED, LoadResult, RequestRecord, RequestStatus
 from fewmark.load.statistics import RunStatistics
 
 
@@ -207,6 +207,7 @@ def _tokens(finished: Sequence[RequestRecord], limits: Thresholds) -> Iterator[R
     short = sum(got < asked for got, asked in known)
     if known and (share := short / len(known)) > limits.short_share:
         message = f"{short} of {len(known)} answers have fewer tokens than asked (at most {limits.short_share:.0%})"
+        message += _why_short(finished)
         yield Reason("short_answers", message, Action.CHECK_REQUESTS, True, share, limits.short_share)
     long = sum(got > asked for got, asked in known)
     if known and (share := long / len(known)) > limits.mismatch_share:
@@ -225,6 +226,14 @@ def _tokens(finished: Sequence[RequestRecord], limits: Thresholds) -> Iterator[R
             f"average (at most {limits.mismatch_share:.0%})"
         )
         yield Reason("prompt_mismatch", message, Action.CHECK_REQUESTS, True, share, limits.mismatch_share)
+
+
+def _why_short(finished: Sequence[RequestRecord]) -> str:
+    """What the short answers' own finish reason means, where most of them have it in common."""
+    reasons = [record.finish_reason for record in finished if record.status is RequestStatus.SHORT]
+    if 2 * reasons.count("length") > len(reasons):
+        return ": the server cut them to the room that it had left"
+    return ": the server stopped at a token that ends answers" if 2 * reasons.count("stop") > len(reasons) else ""
 
 
 def _steadiness(statistics: RunStatistics, limits: Thresholds) -> Iterator[Reason]:

@@ -84,6 +84,29 @@ def served_models(endpoint: Endpoint) -> list[str]:
     return [item["id"] for item in listed if isinstance(item, Mapping) and isinstance(item.get("id"), str)]
 
 
+def context_length(endpoint: Endpoint, model: str) -> int | None:
+    """The most tokens, prompt and answer together, that a server says it has room for; None where it says nothing.
+
+    vLLM and SGLang say it of each model, llama-server of each of its slots, TGI of itself. What does not fit they cut
+    short with a 200, so it has to be known beforehand.
+    """
+    listed = _mapping(ask(endpoint, "/v1/models").value()).get("data")
+    cards = [card for card in listed if isinstance(card, Mapping)] if isinstance(listed, list) else []
+    told: list[Json] = [card.get("max_model_len") for card in cards if card.get("id") == model]
+    if not any(map(_is_count, told)):
+        told.append(_mapping(_mapping(ask(endpoint, "/props").value()).get("default_generation_settings")).get("n_ctx"))
+        told.append(_mapping(ask(endpoint, "/info").value()).get("max_total_tokens"))
+    return min((value for value in told if isinstance(value, int) and _is_count(value)), default=None)
+
+
+def _mapping(value: Json) -> Mapping[str, Json]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _is_count(value: Json) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 def server_version(endpoint: Endpoint) -> str | None:
     """What vLLM, TGI or llama-server say of their version; None where nothing is said."""
     for route, name in (("/version", "version"), ("/info", "version"), ("/props", "build_info")):

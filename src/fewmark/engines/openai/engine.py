@@ -18,8 +18,17 @@ from fewmark.core.json_types import Json, JsonObject
 from fewmark.core.text import without_secrets
 from fewmark.engines.base import Availability, CaseFailure, Effort, Window
 from fewmark.engines.checkpoints.source import check_single, unsupported
+from fewmark.engines.openai.abandoned import MAX_SETTLE_S, count_abandoned, wait_until_idle
 from fewmark.engines.openai.account import make_facts, make_sample, remedies
-from fewmark.engines.openai.asking import ask, authorization, counters, root_url, served_models, server_version
+from fewmark.engines.openai.asking import (
+    ask,
+    authorization,
+    context_length,
+    counters,
+    root_url,
+    served_models,
+    server_version,
+)
 from fewmark.engines.openai.batch import run_batch
 from fewmark.engines.openai.failures import failure_of
 from fewmark.engines.openai.options import ClientOptions, Given, default_ids, read_client_options
@@ -36,7 +45,7 @@ from fewmark.load.plans import BodyOptions, make_plans
 from fewmark.load.prompts import Prompt, PromptMaker, TextPrompts, TokenIdPrompts, overhead_from_usage
 from fewmark.load.records import FINISHED, LoadResult, RequestPlan, RequestRecord, RequestStatus
 from fewmark.load.request_metrics import e2e_latency_s
-from fewmark.load.server_metrics import compare_with_server
+from fewmark.load.server_metrics import compare_with_server, requests_in_flight
 from fewmark.load.settings import LoadSettings
 from fewmark.load.statistics import run_statistics
 from fewmark.load.validity import Thresholds, judge
@@ -61,6 +70,7 @@ class OpenAIEngine:
         self._latency_s: dict[tuple[float, float], float] = {}
         self._saturated: dict[tuple[object, ...], float] = {}
         self._reset: str | None = None
+        self._n_abandoned = 0
         self._facts: dict[str, Json] = {}
 
     @classmethod
@@ -86,6 +96,8 @@ class OpenAIEngine:
         self._body = options.body(self._served_model(deployment), self._takes_ignore_eos(), self._extra_body())
         self._prompts = self._prompt_maker()
         self._greet()
+        room = context_length(self._where(), self._body.model)
+        self._context = min((n for n in (self._context, room) if n is not None), default=None)
         self._reset = self._reset_route()
         found = self._server.facts() if self._server is not None else {"url": root_url(self._where())}
         told = {
@@ -104,7 +116,8 @@ class OpenAIEngine:
         n_in, n_out = workload.input_tokens, workload.output_tokens
         if self._context is not None and n_in + n_out > self._context and not workload.options:
             raise unsupported(
-                f"{n_in:g} input and {n_out:g} output tokens exceed the context of {self._context} tokens"
+                f"{n_in:g} input and {n_out:g} output tokens exceed the context of {self._context} tokens; a server "
+                f"cuts such answers short"
             )
         beyond = self._saturated.get(_shape(workload))
         if beyond is not None and workload.request_rate is not None and workload.request_rate >= beyond:
@@ -115,6 +128,7 @@ class OpenAIEngine:
     def run(self, workload: Workload, *, seed: int) -> Sample:
         """A static batch, all of its requests at once; or one window of a loop."""
         if workload.batch_size is not None:
+            self._settle()
             self._require_server()
             return run_batch(workload, self._plans(workload, seed), self._where(), self._options.transport)
         window = self.window(workload, Effort(), seed=seed)
@@ -124,9 +138,11 @@ class OpenAIEngine:
 
     def window(self, workload: Workload, effort: Effort, *, seed: int) -> Window:
         """One window: warmed up, driven, judged, with the server's own counters beside. Raises `CaseFailure`."""
-        began = time.perf_counter()
-        self._require_server()
         costs: dict[str, float] = {}
+        if (took := self._settle()) is not None:
+            costs["settle_s"] = took
+        self._require_server()
+        began = time.perf_counter()
         if effort.warm_up:
             self._warm_up(workload, effort, seed)
             costs["warm_up_s"] = time.perf_counter() - began
@@ -280,13 +296,36 @@ class OpenAIEngine:
         specs = [spec for spec, _ in zip(mix.requests(seed), range(workload.sequences), strict=False)]
         return list(make_plans(specs, self._prompts.fresh(), self._body))
 
+    def _settle(self) -> float | None:
+        """Wait until the server has ended what was abandoned; seconds that it took, None where nothing was."""
+        if not self._n_abandoned:
+            return None
+        began, self._n_abandoned = time.perf_counter(), 0
+        endpoint, route = self._where(), self._options.metrics
+
+        def in_flight() -> float | None:
+            found = counters(endpoint, route)
+            return None if found is None else requests_in_flight(found)
+
+        is_idle = wait_until_idle(in_flight, self._ask_once)
+        if is_idle is None and self._server is None:
+            time.sleep(min(max(self._latency_s.values(), default=0.0), MAX_SETTLE_S))
+            self._facts["abandoned_requests"] = "may run on: the server does not tell what it works at"
+        elif not is_idle and self._server is not None:
+            self._server.stop()  # what it may still work at ends with it
+        elif not is_idle:
+            self._facts["abandoned_requests"] = f"still run after {MAX_SETTLE_S:g} s"
+        return time.perf_counter() - began
+
     def _drive(self, plans: Iterable[RequestPlan], settings: LoadSettings) -> LoadResult:
         try:
-            return run_load(plans, self._where(), settings)
+            result = run_load(plans, self._where(), settings)
         except InputError as error:
             raise unsupported(" ".join(str(error).split())) from None
         except LoadError as error:
             raise CaseFailure(Status.INVALID, " ".join(str(error).split())) from None
+        self._n_abandoned += count_abandoned(result.records)
+        return result
 
     def _require_answers(self, result: LoadResult) -> None:
         """Raise the failure that all requests share, or that the server has gone meanwhile."""

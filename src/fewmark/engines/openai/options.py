@@ -123,6 +123,11 @@ def read_client_options(given: Given) -> ClientOptions:
     for name in ("headers", "extra_body"):
         if not isinstance(given.get(name, {}), Mapping):
             raise unsupported(f"{name} must be a mapping, not {given[name]!r}")
+    if many := [name for name in ("n", "best_of") if given.get("extra_body", {}).get(name) not in (None, 1)]:
+        raise unsupported(
+            f"extra_body.{many[0]} asks for several answers to a request, which servers drop in silence or count as "
+            f"one: give a batch_size or a concurrency"
+        )
     if secret := [name for name in given.get("headers", {}) if is_secret_name(str(name))]:
         raise unsupported(
             f"the header {secret[0]} would be kept with the results: the key comes from key_env or key_file"
