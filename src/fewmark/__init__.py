@@ -18,6 +18,7 @@ _VERBS = {
     "doctor": "fewmark.verbs.doctor",
     "evaluate": "fewmark.verbs.evaluate",
     "export": "fewmark.verbs.export",
+    "find": "fewmark.verbs.find",
     "fit": "fewmark.verbs.fit",
     "import_files": "fewmark.verbs.import_files",
     "ledger": "fewmark.verbs.ledger",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from fewmark.runner import Runner, RunReport
 from fewmark.store import open_store
 from fewmark.suites import Suite
 from fewmark.verbs.find import find
+from fewmark.verbs.find_prior import predicted_curves, probe_seconds
 
 DEPLOYMENT = Deployment("openai", "toy", engine_options=FrozenMap({"url": "http://127.0.0.1:9"}))
 SUITE = Suite("s", "", "", (Case(DEPLOYMENT, Workload(16, 6, concurrency=1)),), FrozenMap({}))
@@ -21,7 +23,7 @@ PLACES = 40
 
 def measured(case: Case) -> Measurement:
     """Answers of a server with so many places: beyond them first tokens wait."""
-    load = case.workload.concurrency or case.workload.request_rate
+    load = case.workload.concurrency or case.workload.request_rate or case.workload.batch_size
     ttft = 0.1 + 0.02 * max(0.0, load - PLACES)
     told = {
         name: {"value": v, "low": v * 0.97, "high": v * 1.03} for name, v in (("ttft_p99_s", ttft), ("tpot_s", 0.01))
@@ -59,6 +61,53 @@ def test_the_limit_is_found_within_its_tolerance_by_few_probes(probes, tmp_path)
     before = len(probes)
     again = find(SUITE, "concurrency", [{"ttft_p99_s": 0.5}, {"ttft_p99_s": 1.0, "tpot_s": 0.05}], store=url)
     assert again[0].limits == found.limits and len(probes) == before  # from the store
+
+
+def test_a_model_of_other_measurements_says_where_to_begin(probes, tmp_path, monkeypatch):
+    """Its curves are off by 10% and say so."""
+
+    def ttft_p99_s(load):
+        return 1.1 * (0.1 + 0.02 * max(0.0, load - PLACES)), 0.1
+
+    asked = {}
+
+    def curves(others, *place):
+        asked["others"] = others
+        return {"ttft_p99_s": ttft_p99_s}
+
+    monkeypatch.setattr("fewmark.verbs.find.predicted_curves", curves)
+    url = f"sqlite:///{tmp_path / 's.db'}"
+    other = Case(
+        Deployment("openai", "other", engine_options=DEPLOYMENT.engine_options), Workload(16, 6, concurrency=8)
+    )
+    with open_store(url) as store:
+        store.add([measured(other), measured(replace(other, workload=Workload(16, 6, batch_size=8)))])
+    (found,) = find(SUITE, "concurrency", [{"ttft_p99_s": 0.5}], store=url)
+    assert [m.case for m in asked["others"]] == [other]  # a static batch tells nothing of a loop
+    assert found.ok and found.limits[0].limit == pytest.approx(PLACES + 20, rel=0.08)
+    assert abs(found.probes[0].load - (PLACES + 20)) < 12 and len(found.probes) <= 4
+
+
+@pytest.mark.slow
+def test_the_model_learns_from_other_deployments_and_lengths(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEWMARK_CACHE", "off")
+    others = [
+        measured(Case(deployment, Workload(n_in, 6, concurrency=load)))
+        for deployment in (DEPLOYMENT, replace(DEPLOYMENT, accelerator="Nvidia A100"))
+        for n_in in (32, 64)
+        for load in (1, 4, 16, 64)
+    ]
+    curves = predicted_curves(others, DEPLOYMENT, Workload(16, 6, batch_size=1), "concurrency", ["ttft_s"], 1.0, 64.0)
+    value, sd = curves["ttft_s"](32.0)
+    assert 0.03 < value < 1.0 and 0.1 <= sd < 2.0
+    assert predicted_curves([], DEPLOYMENT, Workload(16, 6, batch_size=1), "concurrency", ["ttft_s"], 1.0, 64.0) is None
+
+
+def test_a_probe_costs_what_its_requests_take():
+    closed = probe_seconds("concurrency", lambda load: 100, lambda: {8.0: 2.0})
+    assert closed(8.0) == pytest.approx(3 + 100 * 2 / 8) and closed(1.0) > closed(8.0) > closed(64.0)
+    assert probe_seconds("request_rate", lambda load: 100, dict)(4.0) == 3 + 25
+    assert probe_seconds("concurrency", lambda load: 100, dict)(4.0) == 1.0
 
 
 def test_a_limit_beyond_the_range_is_said(probes, tmp_path):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from fewmark.core import Case, Deployment, FewmarkError, InputError, Measurement, Status, Workload
 from fewmark.core.json_types import Json, JsonObject
@@ -18,9 +18,9 @@ from fewmark.runner import Runner
 from fewmark.runner.worker.warm import WarmWorker
 from fewmark.store import open_store
 from fewmark.suites import Suite
+from fewmark.verbs.find_prior import Load, at_load, predicted_curves, probe_seconds, split
 from fewmark.verbs.run import prepare
 
-Load = Literal["concurrency", "request_rate"]
 METRICS: Final = ("ttft_s", "tpot_s", "itl_s", "e2e_latency_s")
 RANGES: Final[Mapping[Load, tuple[float, float, float]]] = {  # low, high and step
     "concurrency": (1.0, 512.0, 1.0),
@@ -99,8 +99,9 @@ def find(
     low: float | None = None,
     high: float | None = None,
     tolerance: float = 0.05,
-    confidence: float = 0.9,
+    confidence_level: float = 0.9,
     max_probes: int = 20,
+    prior: bool = True,
     store: str | None = None,
     timeout_s: float | None = None,
     random_state: int = 0,
@@ -109,8 +110,9 @@ def find(
 ) -> tuple[Found, ...]:
     """The largest load at which each deployment of a suite meets objectives, found by few probes.
 
-    Each probe is a case that is measured and stored like any other; one that the store holds already is not measured
-    again. Where the next one lies is decided by what it is expected to tell.
+    Each probe is a case that is measured and stored like any other; what the store holds of the same deployment and
+    lengths counts as probed already, and a model that is fitted to all else that it holds says where to begin. Where
+    the next probe lies is decided by what it is expected to tell for the seconds that it takes.
 
     Parameters
     ----------
@@ -124,9 +126,13 @@ def find(
     low, high : float, optional
         The range of loads; by default 1 to 512 streams, or 0.25 to 256 requests per second.
     tolerance : float, default 0.05
-        Relative error of the limit that is wanted, with a probability of `confidence`.
+        Relative error of the limit that is wanted.
+    confidence_level : float, default 0.9
+        The probability with which it is wanted; intervals of the limit hold as much.
     max_probes : int, default 20
-        Of one deployment at one pair of lengths.
+        Of one deployment at one pair of lengths, besides what is known already.
+    prior : bool, default True
+        Whether a model of all other measurements says where to begin.
     store, timeout_s, quiet
         As of `run`.
     random_state : int
@@ -173,12 +179,24 @@ def find(
             return report.measurements[-1]
 
         def one(deployment: Deployment, workload: Workload) -> Found:
+            own, others = split(
+                list(opened.measurements(statuses=[Status.OK], withdrawn=False)), deployment, workload, load
+            )
+            ends = (least if low is None else low, most if high is None else high)
+            metrics = list(dict.fromkeys(metric for tier in tiers for metric in tier.limits))
+            curves = (
+                predicted_curves(others, deployment, workload, load, metrics, *ends, random_state) if prior else None
+            )
             search = FrontierSearch(
-                tiers, least if low is None else low, most if high is None else high,
-                "closed" if load == "concurrency" else "open", step, tolerance, confidence, max_probes,
-                random_state=random_state,
+                tiers, *ends, "closed" if load == "concurrency" else "open", step, tolerance, confidence_level,
+                max_probes, prior=curves, random_state=random_state,
             )  # fmt: skip
-            return _search(search, deployment, workload, load, measure, on_probe)
+
+            def n_requests(at: float) -> int:
+                return _n_requests(tiers, at_load(workload, load, at), settings.policy.n_requests)
+
+            search.cost_s = probe_seconds(load, n_requests, lambda: _latencies(search.probes))
+            return _search(search, deployment, workload, load, own, measure, on_probe)
 
         return tuple(one(deployment, workload) for deployment, workload in _places(chosen))
 
@@ -188,13 +206,22 @@ def _search(
     deployment: Deployment,
     workload: Workload,
     load: Load,
+    own: Sequence[Measurement],
     measure: Callable[[Case], Measurement],
     on_probe: Callable[[Found], None],
 ) -> Found:
     found = Found(deployment, workload, load, (), (), ())
+    for earlier in own:  # what does not tell of every metric is measured again where it is asked for
+        with contextlib.suppress(FewmarkError):
+            search.tell(replace(_probe(float(getattr(earlier.case.workload, load)), earlier), cost_s=0.0))
+            workload = earlier.case.workload
+            found = replace(
+                found, workload=workload, limits=tuple(search.limits()), probes=tuple(search.probes),
+                measurements=(*found.measurements, earlier),
+            )  # fmt: skip
+    search.max_probes += len(found.probes)
     while (asked := search.ask()) is not None:
-        streams, rate = (int(asked), None) if load == "concurrency" else (None, asked)
-        workload = replace(workload, batch_size=None, concurrency=streams, request_rate=rate)
+        workload = at_load(workload, load, asked)
         measurement = measure(Case(deployment, workload))
         came = (*found.measurements, measurement)
         try:
@@ -228,6 +255,12 @@ def _probe(load: float, measurement: Measurement) -> Probe:
     if measurement.status is Status.UNSUPPORTED:
         raise InputError("the probe is not supported", got=measurement.error)
     return Probe(load, {}, cost_s, failed=True)
+
+
+def _latencies(probes: Sequence[Probe]) -> dict[float, float]:
+    """End-to-end latency (s) by load, where a probe tells it."""
+    told = ((probe.load, probe.readings.get("e2e_latency_s")) for probe in probes)
+    return {load: reading.value for load, reading in told if reading is not None and reading.value}
 
 
 def _windows(measurement: Measurement) -> list[JsonObject]:
