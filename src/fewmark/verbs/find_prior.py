@@ -19,6 +19,7 @@ from fewmark.core import Case, Deployment, FewmarkError, Measurement, Workload
 from fewmark.interop import from_measurements
 from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.models.gp.threads import single_threaded
+from fewmark.tables.arrays import FloatArray
 from fewmark.verbs.learning import Learner
 from fewmark.verbs.predict import answer_cases
 from fewmark.verbs.source import read_source
@@ -102,7 +103,7 @@ def predicted_curves(
     return curves
 
 
-def _curve(loads: np.ndarray, value: np.ndarray, low: np.ndarray, high: np.ndarray) -> Curve | None:  # type: ignore[type-arg]
+def _curve(loads: FloatArray, value: FloatArray, low: FloatArray, high: FloatArray) -> Curve | None:
     """A prediction between loads, straight in logs; None where there is none at one of them."""
     if not (np.isfinite([value, low, high]).all() and (low > 0).all() and (high > low).all()):
         return None
@@ -137,7 +138,7 @@ def probe_seconds(
         if not e2e:
             return 1.0  # all alike: nothing is known of how long a request takes
         near = min(e2e, key=lambda other: abs(math.log(other / at)))
-        return SETUP_S + n_requests(at) * e2e[near] * max(at / near, 1.0) ** 0.5 / at
+        return SETUP_S + n_requests(at) * e2e[near] * math.sqrt(max(at / near, 1.0)) / at
 
     return seconds
 
