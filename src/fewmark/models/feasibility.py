@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr as normal_cdf
 
 from fewmark.core.columns import LOAD_COLUMNS, OPTION_PREFIX
 from fewmark.core.values import Status
@@ -86,7 +86,7 @@ def _by_memory(X: pd.DataFrame, facts: Facts) -> tuple[FloatArray, list[str]]:
         room = np.maximum(shape.memory - shape.weights, one)
         waves = np.where((kind[rows] == _BATCH) & ~static, held * one / room / MAX_WAVES, 0.0)
         excess = np.log(np.maximum(need / shape.memory, waves))
-        probability[rows] = norm.cdf(-excess / shape.sd)
+        probability[rows] = normal_cdf(-excess / shape.sd)
         queued = waves > need / shape.memory
         for i, at in enumerate(rows.tolist()):
             if probability[at] < LIKELY:

@@ -35,6 +35,9 @@ AXES: Final = {
     "length": (("bb", "ratio"), "ii"),
 }
 
+_NONE_EXPECTED: Final = pd.DataFrame(columns=["cell", "side", "residual", "spread"], dtype=float)
+_NOTHING: Final = pd.DataFrame(columns=["cell", "axis", "lighter", "heavier", "residual", "spread", "least_spread"])
+
 
 def residuals(cells: pd.DataFrame) -> pd.DataFrame:
     """The residual and the usual spread along every axis on which a cell has neighbours.
@@ -54,29 +57,31 @@ def residuals(cells: pd.DataFrame) -> pd.DataFrame:
     for axis, (fixed, moving) in AXES.items():
         line = group_codes(cells, ["deployment", "online", "further", *fixed])[0]
         steps = _steps(cells, line, moving)
+        if steps.empty:
+            continue
         sides = [
             _expected(steps, ["work_i", "work_j"], RELATIVES),
             _expected(steps, ["deployment", "x_i", "x_j"], PARALLELS),
         ]
         both = pd.concat(sides)
-        out = both.groupby("cell").agg(
-            low=("residual", "min"),
-            high=("residual", "max"),
-            spread=("spread", "max"),
-            least_spread=("spread", "min"),
-            lighter=("side", "max"),
-            heavier=("side", "min"),
+        by_cell = both.groupby("cell")
+        least, most = by_cell.min(), by_cell.max()
+        low, high = least["residual"], most["residual"]
+        out = pd.DataFrame(
+            {
+                "lighter": most["side"] > 0,
+                "heavier": least["side"] < 0,
+                "residual": np.where(low > 0, low, np.where(high < 0, high, 0.0)),
+                "spread": most["spread"],
+                "least_spread": least["spread"],
+            }
         )
-        out["lighter"], out["heavier"] = out["lighter"] > 0, out["heavier"] < 0
-        out["residual"] = np.where(out["low"] > 0, out["low"], np.where(out["high"] < 0, out["high"], 0.0))
         chord = _chord(cells, line, moving)
         chord = chord[~chord["cell"].isin(out.index)]
         parts.append(
-            pd.concat(
-                [out.reset_index()[["cell", "lighter", "heavier", "residual", "spread", "least_spread"]], chord]
-            ).assign(axis=axis)
+            pd.concat([part for part in (out.reset_index(), chord) if not part.empty] or [chord]).assign(axis=axis)
         )
-    return pd.concat(parts, ignore_index=True).astype({"cell": np.int64})
+    return pd.concat(parts or [_NOTHING], ignore_index=True).astype({"cell": np.int64})
 
 
 def noise(cells: pd.DataFrame, found: pd.DataFrame) -> FloatArray:
@@ -114,13 +119,13 @@ def _steps(cells: pd.DataFrame, line: IntArray, moving: str) -> pd.DataFrame:
 
 def _expected(steps: pd.DataFrame, key: list[str], enough: int) -> pd.DataFrame:
     """Residuals of the steps against the median of all steps that share `key`, where there are enough of them."""
-    if steps.empty:
-        return pd.DataFrame(columns=["cell", "side", "residual", "spread"], dtype=float)
     grouped = steps.groupby(key, sort=False)["s"]
     median = grouped.transform("median")
     residual = steps["s"] - median
     spread = 1.4826 * residual.abs().groupby([steps[name] for name in key], sort=False).transform("median")
-    usable = grouped.transform("size") >= enough
+    usable = (grouped.transform("size") >= enough).to_numpy()
+    if not usable.any():
+        return _NONE_EXPECTED
     kept = steps[["cell", "side"]].assign(residual=residual, spread=spread)[usable]
     out = kept.groupby(["cell", "side"])[["residual", "spread"]].median().reset_index()
     out["spread"] = out["spread"].clip(lower=MIN_SPREAD)

@@ -53,16 +53,10 @@ def suspects(cells: pd.DataFrame, *, guarded: Limits, edge: Limits, one_axis: Li
     found = found.assign(sign=np.sign(found["residual"]), size=size)
     for kind in ("spread", "least_spread"):
         found[kind] = size / np.maximum(found[kind], rough)
-    out = found.groupby("cell").agg(
-        signs=("sign", "nunique"),
-        sign=("sign", "first"),
-        size=("size", "min"),
-        spread=("spread", "min"),
-        least_spread=("least_spread", "min"),
-        n_axes=("axis", "size"),
-        lighter=("lighter", "any"),
-        heavier=("heavier", "any"),
-    )
+    by_cell = found.groupby("cell")
+    out = by_cell[["size", "spread", "least_spread", "sign"]].min()
+    out[["sides", "lighter", "heavier"]] = by_cell[["sign", "lighter", "heavier"]].max().astype({"sign": float})
+    out["n_axes"] = by_cell.size()
     safe = np.where(out["sign"] > 0, out["heavier"], out["lighter"])
     several = out["n_axes"] > 1
     accused = np.zeros(len(out), dtype=bool)
@@ -72,7 +66,9 @@ def suspects(cells: pd.DataFrame, *, guarded: Limits, edge: Limits, one_axis: Li
         (one_axis, ~several & out["lighter"] & out["heavier"]),
     ):
         accused |= situation & (out["size"] > limits.far) & (out[limits.spread] > limits.spreads)
-    out = out[accused & (out["signs"] == 1)]
+    out = out[accused & (out["sign"] == out["sides"])]
+    if out.empty:
+        return []
     off = out["sign"] * out["size"]
     named = found[found["cell"].isin(out.index)].groupby("cell")["axis"].agg(" and ".join)
     return [Suspect(int(c), float(o), str(named[c])) for c, o in zip(out.index, off, strict=True)]

@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri as normal_quantile
 
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.columns import numbers_of
@@ -26,6 +25,10 @@ def log_sd(X: pd.DataFrame) -> FloatArray:
     A row that was projected from a generation cut short has an interval (`fewmark.core.Projection`).
     """
     low, high, level = (numbers_of(X, name) for name in INTERVAL)
+    if not (np.isfinite(low) & np.isfinite(high)).any():
+        return np.zeros(len(X))
+    from scipy.special import ndtri as normal_quantile
+
     level = np.where((level > 0) & (level < 1), level, DEFAULT_CONFIDENCE_LEVEL)
     with np.errstate(invalid="ignore", divide="ignore"):
         sd = np.log(high / low) / (2 * normal_quantile((1 + level) / 2))

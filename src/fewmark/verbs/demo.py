@@ -11,7 +11,6 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binom
 
 from fewmark.core import Advice, Card, Case, FewmarkError, InputError, Measurement, Prediction
 from fewmark.core.files import write_file
@@ -151,6 +150,8 @@ def demo(
         drift = _drift(store, measured, random_state=random_state)
     compared = _compare(from_measurements(truth), predicted.iloc[checked])
     value, found = compared["value"].to_numpy(float), compared[TARGET].to_numpy(float)
+    from scipy.stats import binom
+
     inside = (compared["low"].to_numpy(float) <= found) & (found <= compared["high"].to_numpy(float))
     result = DemoResult(
         n_grid=len(cases),

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import t as student_t
+from scipy.special import stdtrit as student_quantile
 
 from fewmark.core.errors import ModelError
 from fewmark.core.metrics import PERCENTILE_METRICS, PERCENTS
@@ -103,7 +103,7 @@ class Percentiles:
 
     def _factor(self, X: pd.DataFrame, confidence_level: float) -> FloatArray:
         cells = PRIOR_CELLS + self.tail.n_known(X)
-        return np.asarray(student_t.ppf(0.5 + confidence_level / 2, np.maximum(cells, 3.0)))
+        return np.asarray(student_quantile(np.maximum(cells, 3.0), 0.5 + confidence_level / 2))
 
 
 def is_known(X: pd.DataFrame, target: str) -> NDArray[np.bool_]:

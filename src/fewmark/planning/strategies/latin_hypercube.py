@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import qmc
 
 from fewmark.core.errors import InputError
 from fewmark.planning.strategies.base import State, Strategy
@@ -22,6 +21,8 @@ class LatinHypercube(Strategy):
         self.block = int(block)
 
     def propose(self, state: State, candidates: IntArray, n: int) -> IntArray:
+        from scipy.stats import qmc
+
         done = int((state.observed | state.failed).sum())
         n_blocks = -(-(done + n) // self.block)
         blocks = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.stats import qmc
 
 from fewmark.planning.strategies.base import State, Strategy
 from fewmark.planning.strategies.space_filling import snap
@@ -18,6 +17,8 @@ class Sobol(Strategy):
     name = "sobol"
 
     def propose(self, state: State, candidates: IntArray, n: int) -> IntArray:
+        from scipy.stats import qmc
+
         done = int((state.observed | state.failed).sum())
         exponent = max(1, math.ceil(math.log2(done + n)))
         points = qmc.Sobol(d=4, rng=np.random.default_rng(state.random_state)).random_base2(exponent)

@@ -39,8 +39,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from scipy.special import ndtri as normal_quantile
-from scipy.special import stdtrit as student_quantile
 
 from fewmark.core import InputError, Measurement, Projection, Sample, Status, Workload
 from fewmark.core.values import RUN_PROVENANCES
@@ -161,7 +159,7 @@ class Projector:
         latencies = tuple(float(s.e2e_latency_s or math.nan) + left * level.step_s for s in samples)
         middle = statistics.median(latencies)
         sd = self._sd(growth, left * level.step_s / middle, level.sd, left, len(samples))
-        half = float(student_quantile(PRIOR_DF + len(self._z), (1 + self.confidence_level) / 2)) * sd
+        half = student_quantile(PRIOR_DF + len(self._z), (1 + self.confidence_level) / 2) * sd
         low_s, high_s = middle * math.exp(-half), middle * math.exp(half)
         return Projection("growth", generated, latencies, low_s, high_s, self.confidence_level)
 
@@ -175,7 +173,7 @@ class Projector:
         alike = replace(near, kv_at=near.kv_at[:1], step_s=near.step_s[:1], count=np.array([float(steps)]))
         level = self.growth.level(alike, near.kv_at[0] + float(workload.output_tokens) / 2)
         share = left / float(workload.output_tokens)  # the prefill, which is measured, not counted
-        return float(normal_quantile(0.75)) * self._sd(self.growth, share, level.sd, left, repeats)
+        return statistics.NormalDist().inv_cdf(0.75) * self._sd(self.growth, share, level.sd, left, repeats)
 
     def _sd(self, growth: Growth, share: float, level_sd: float, left: float, repeats: int) -> float:
         """The relative standard deviation of a projection, as the module's head has it."""
@@ -237,3 +235,10 @@ def _pair(projected: Measurement, full: Measurement) -> Pair:
         z = float(math.log(actual / guess) / half * student_quantile(PRIOR_DF, (1 + held.confidence_level) / 2))
         z = max(-MAX_Z, min(MAX_Z, z))
     return Pair(projected.case.case_id, guess, actual, inside, z, projected.cost.wall_s, full.cost.wall_s)
+
+
+def student_quantile(df: float, p: float) -> float:
+    """The quantile of Student's distribution; SciPy is imported when a projection is made, not when a run begins."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, p))

@@ -8,7 +8,6 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from fewmark.core import Advice, Card, Chart, Series, Table
 from fewmark.core.columns import LOAD_COLUMNS
@@ -141,6 +140,8 @@ def _criterion(held: NDArray[np.bool_], confidence_level: float) -> str:
     """How many intervals held, and how few may, if they keep what they promise."""
     if not len(held):
         return ""
+    from scipy.stats import binom
+
     least = int(binom.ppf(1 - ASSURANCE, len(held), confidence_level))
     verdict = "so the intervals keep their promise" if held.sum() >= least else "so the intervals promise too much"
     return (
