@@ -354,3 +354,38 @@ def test_requests_without_times_have_no_rates(tmp_path: Path) -> None:
     row = one(path)
     assert unknown(row, "throughput_tok_s", "duration_s", "ttft_s", "concurrency")
     assert row["e2e_latency_s"] == pytest.approx(4.2173, rel=1e-4)
+
+
+def test_the_report_of_a_warm_up_is_told_by_its_place() -> None:
+    folder = RUNS / "warm-up"
+    with pytest.raises(NotAResultError, match="warm-up"):
+        read_table(folder / "phases" / "warmup" / "profile_export_aiperf.json")
+    whole = one(folder / "profile_export_aiperf.json")
+    phase = one(folder / "phases" / "profiling" / "profile_export_aiperf.json")
+    assert (whole["n_requests"], whole["concurrency"], whole["run_id"]) == (8, 2, phase["run_id"])
+    with pytest.raises(NotAResultError, match="phases"):
+        read_table(folder / "phase_manifest.json")
+
+
+def test_one_of_several_profiled_phases_has_the_load_of_its_own(tmp_path: Path) -> None:
+    value = json.loads((RUNS / "warm-up" / "profile_export_aiperf.json").read_text())
+    value["input_config"]["phases"] += [{"name": "spike", "kind": "profiling", "type": "concurrency", "concurrency": 8}]
+    (tmp_path / "phases" / "spike").mkdir(parents=True)
+    assert one(written(tmp_path / "phases" / "spike", value))["concurrency"] == 8
+    assert one(written(tmp_path, value))["detail"] == "mixed"
+
+
+def test_telemetry_of_gpus_in_a_report_names_them(tmp_path: Path) -> None:  # hand-made from the tool's schema
+    value = json.loads((RUNS / "warm-up" / "profile_export_aiperf.json").read_text())
+    assert value["telemetry_data"]["summary"]["endpoints_configured"] == []  # so it is where there is no GPU
+    gpu = {"gpu_index": 0, "gpu_name": "NVIDIA H100 80GB HBM3", "metrics": {}}
+    value["telemetry_data"]["endpoints"] = {"localhost:9400": {"gpus": {"gpu_0": gpu, "gpu_1": gpu | {"gpu_index": 1}}}}
+    row = one(written(tmp_path, value))
+    assert (row["accelerator"], row["n_requests"]) == ("NVIDIA H100 80GB HBM3", 8)
+
+
+def test_the_goodput_of_the_summary_stays_with_the_requests(tmp_path: Path) -> None:
+    shutil.copytree(RUNS / "closed-c4", tmp_path / "run")
+    value = report() | {"goodput": {"unit": "requests/sec", "avg": 0.0}}
+    written(tmp_path / "run", value)
+    assert one(tmp_path / "run" / "profile_export.jsonl")["goodput_req_s"] == 0

@@ -236,3 +236,11 @@ def test_a_profile_of_one_strategy_says_the_load(tmp_path: Path) -> None:
     assert one(written(tmp_path, value))["concurrency"] == 4
     value["benchmarks"][0]["config"]["profile"] = {"kind": "concurrent", "streams": [1, 4]}
     assert unknown(one(written(tmp_path, value)), "concurrency")
+
+
+def test_rates_that_leave_out_the_last_request_are_made_anew() -> None:
+    row = one(RUNS / "mock-c2-ends-early.json")  # its end_time is 1.4 ms before the end of the last of 8 requests
+    assert row["n_requests"] == 8
+    assert row["request_throughput_req_s"] == pytest.approx(8 / row["duration_s"])  # the file says 7 / duration
+    assert row["throughput_tok_s"] == pytest.approx(128 / row["duration_s"])
+    assert "leave out 1 of 8 requests" in row["note"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -183,3 +184,10 @@ Total token throughput (tok/s):          6400.00
     row = read(tmp_path, block).iloc[0]
     assert (row["engine"], row["batch_size"], row["input_tokens"], row["output_tokens"]) == ("sglang", 100, 512, 128)
     assert (row["throughput_tok_s"], row["total_throughput_tok_s"], row["detail"]) == (1280, 6400, "console")
+
+
+def test_a_ramp_above_the_block_is_no_load(tmp_path: Path) -> None:
+    text = VLLM.replace("Traffic request rate: inf\n", "Traffic ramp-up strategy: linear.\n")
+    row = read(tmp_path, re.sub(r"Namespace.*\n|Maximum request concurrency.*\n", "", text)).iloc[0]
+    assert "concurrency" not in row or row["concurrency"] != row["concurrency"]
+    assert "the load ramps up" in row["note"]

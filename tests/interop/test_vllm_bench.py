@@ -304,3 +304,23 @@ def test_versions_before_0_6_have_no_total(tmp_path: Path) -> None:
         "input_throughput": 59.4
     }
     assert one(written(tmp_path, old))["total_throughput_tok_s"] == pytest.approx(74.25168, rel=1e-6)
+
+
+def test_waits_for_a_probes_connection_are_no_latency_of_the_server() -> None:
+    row = one(RUNS / "mock-probes.json")  # first tokens came after 0.2047 s
+    assert unknown(row, "ttft_s", "ttft_p99_s", "e2e_latency_s")
+    assert row["vllm.ttft_s"] == pytest.approx(0.2985, rel=1e-3)
+    assert row["tpot_s"] == pytest.approx(0.02, rel=0.01)
+    assert "probes take connections of the load's" in row["note"]
+
+
+def test_a_rate_that_was_never_reached_is_said() -> None:
+    row = one(RUNS / "mock-capped-rate.json")  # 20 req/s asked, 2 a second served, 4 in flight at the server throughout
+    assert (row["request_rate"], row["workload.max_concurrency"]) == (20, 4)
+    assert "1.97 of 20 req/s finished, with 3.43 in flight on the average: the cap of 4 was the load" in row["note"]
+
+
+def test_a_rate_that_was_kept_up_with_has_no_such_note(tmp_path: Path) -> None:
+    value = json.loads((RUNS / "mock-capped-rate.json").read_text()) | {"request_rate": 2.0}
+    row = one(written(tmp_path, value))
+    assert row["request_rate"] == 2 and "kept up" not in row["note"]

@@ -43,6 +43,8 @@ _UNSUPPORTED: Final = re.compile(
     r"(?i)\b(400|404|405|422)\b|bad request|not found|unprocessable|maximum context length|not supported|unsupported"
 )
 _PERCENTILE: Final = re.compile(r"_p\d+_s$")
+_KEPT_UP: Final = 0.8  # of the rate of finished requests that a rate of sending amounts to
+_HELD_BACK: Final = 0.75  # mean in flight over the cap from which the cap is the load
 _NO_VALUES: Final = frozenset(
     (
         *("source", "tool", "tool_version", "detail", "run_id", "n_requests", "n_failed", "duration_s"),
@@ -212,8 +214,23 @@ class RunRow:
         if percentiles:
             self.note("percentiles are values of requests, not between two: " + ", ".join(percentiles))
 
+    def check_rate(self) -> None:
+        """Note a rate that was not kept up with: n requests take (n − 1)/rate and a latency, or a little longer."""
+        rate, reached, e2e, n = (
+            self.known(name) for name in ("request_rate", "request_throughput_req_s", "e2e_latency_s", "n_requests")
+        )
+        sent = (n or 0) + (self.known("n_failed") or 0)
+        if not (rate and reached and e2e and n) or reached > _KEPT_UP * n / ((sent - 1) / rate + e2e):
+            return
+        words = f"the rate was not kept up with: {reached:.3g} of {rate:.3g} req/s finished"
+        cap = self.known("workload.max_concurrency")
+        if cap and reached * e2e >= _HELD_BACK * cap:
+            words += f", with {reached * e2e:.3g} in flight on the average: the cap of {cap:.0f} was the load"
+        self.note(words)
+
     def finish(self) -> Row:
         """The cells, with what a mean is said and the notes joined."""
+        self.check_rate()
         if self.cells.get("status") is None and self.cells.get("statistic") is None:
             self.cells["statistic"] = "mean"
         if self.notes:

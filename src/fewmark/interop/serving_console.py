@@ -32,6 +32,7 @@ _KEYS: Final = {
     "maximum request concurrency": "max_concurrency",
     "max request concurrency": "max_concurrency",
     "max reqeuest concurrency": "max_concurrency",  # so SGLang spelled it for a while
+    "traffic ramp-up strategy": "ramp_up_strategy",
     "request rate configured": "request_rate",
     "traffic request rate": "request_rate",
     "benchmark duration": "duration",
@@ -48,7 +49,9 @@ _KEYS: Final = {
     "accept length": "accept_length",
     "last generation throughput": "last_gen_throughput",
     "backend": "backend",
+    "probe requests completed": "probe_completed",
 }
+_RAMP: Final = ("ramp_up_strategy", "ramp_up_start_rps", "ramp_up_end_rps")
 _UNITS: Final = re.compile(r" \((s|req/s|tok/s|rps|%)\)$", re.IGNORECASE)
 _SCANNED: Final = 64 * 2**20  # a log longer than that is none of a benchmark
 
@@ -116,8 +119,8 @@ def _blocks(text: str) -> list[tuple[int, dict[str, Json], bool]]:
         if block is None:
             _arguments(line, above)
             key, value = _pair(line)
-            if key in ("request_rate", "max_concurrency"):
-                above[key] = value
+            if key in ("request_rate", "max_concurrency", *_RAMP):
+                above[key] = value.rstrip(".") if isinstance(value, str) else value
             continue
         if _END.search(line):
             found.append((start, block, True))
@@ -158,7 +161,7 @@ def _arguments(line: str, above: dict[str, Json]) -> None:
     """The model, the backend and the load as a command line or a printed Namespace has them."""
     if "Namespace(" not in line and "--" not in line:
         return
-    for name in ("model", "backend", "request_rate", "max_concurrency"):
+    for name in ("model", "backend", "request_rate", "max_concurrency", *_RAMP):
         key = "model_id" if name == "model" else name
         found = re.search(_ARGUMENT.format(name=name, option=name.replace("_", "-")), line)
         if found and found.group(1) not in ("None", ""):

@@ -42,6 +42,7 @@ _KINDS: Final = (
     _Kind("the prompts of an AIPerf run", "profile_export_aiperf.json", ("session_id", "payloads")),
     _Kind("the settings of an AIPerf run", "profile_export_aiperf.json", ("benchmark_id", "cfg", "sweep_id")),
     _Kind("the server's metrics of an AIPerf run", "profile_export_aiperf.json", ("endpoints_configured",)),
+    _Kind("the list of an AIPerf run's phases", "profile_export_aiperf.json", ("phases", "phase_kind", "metrics_json")),
     _Kind("an AIPerf run, slice by slice", "profile_export_aiperf.json", ("timeslices",)),
     _Kind("a mark that an AIPerf run is over", "profile_export_aiperf.json", ("ready", "was_cancelled", "partial")),
     _Kind("the server's metrics of an AIPerf run", "profile_export_aiperf.json", pattern="^# AIPerf Server Metrics"),

@@ -13,6 +13,7 @@ from typing import Final
 
 from fewmark.core import Status
 from fewmark.core.json_types import Json, JsonObject
+from fewmark.interop.lookups import mapping
 from fewmark.interop.run_rows import (
     PERCENTS,
     TOLERANCE,
@@ -30,7 +31,7 @@ from fewmark.interop.serving_load import put_load
 _SECONDS: Final = {"ns": 1e-9, "nanoseconds": 1e-9, "us": 1e-6, "ms": 1e-3, "milliseconds": 1e-3, "s": 1.0, "sec": 1.0}
 _SECONDS_LONG: Final = {"seconds": 1.0, "second": 1.0, "min": 60.0}
 _ONE_EVENT_A_TOKEN: Final = 0.05
-_NOT_PROFILED: Final = ("warmup", "warm-up", "warm_up")
+WARM_UPS: Final = ("warmup", "warm-up", "warm_up")
 
 
 def seconds(metric: Json, statistic: str = "avg") -> float | None:
@@ -94,6 +95,13 @@ def identify(row: RunRow, report: JsonObject) -> None:
     )
     row.say("model", next((model for model in models if text(model)), None))
     row.say("tool_version", report.get("aiperf_version"))
+    gpus = [
+        text(nested(gpu, "gpu_name"))
+        for endpoint in mapping(nested(report, "telemetry_data", "endpoints")).values()
+        for gpu in mapping(nested(endpoint, "gpus")).values()
+    ]
+    if gpus and gpus[0] and len(set(gpus)) == 1:  # those that were watched, be they used or not
+        row.cells["accelerator"] = gpus[0]
     if text(config.get("service_kind")) == "triton" and text(config.get("backend")) in ("vllm", "tensorrtllm"):
         row.say("engine", {"vllm": "vllm", "tensorrtllm": "tensorrt-llm"}[str(config["backend"])])
 
@@ -111,7 +119,7 @@ def put_aiperf_load(row: RunRow, report: JsonObject, n_requests: int) -> None:
         phase
         for phase in [*listed(config.get("phases")), config.get("profiling")]
         if isinstance(phase, Mapping)
-        and text(phase.get("kind") or phase.get("name")) not in _NOT_PROFILED
+        and text(phase.get("kind") or phase.get("name")) not in WARM_UPS
         and not phase.get("exclude_from_results")
     ]
     if len(phases) > 1:

@@ -81,6 +81,8 @@ class AiperfRequests:
         recomputed = records.statistics(window)
         told = run_row(report, report, TOOL) if report else RunRow(TOOL)
         row.compare(recomputed, {k: v for k, v in told.cells.items() if k in recomputed and isinstance(v, float)})
+        if (goodput := told.known("goodput_req_s")) is not None:  # by objectives that stand nowhere in the list
+            row.put_goodput(goodput)
         for words in told.notes:
             if words.startswith("tokens by the server"):
                 row.note(words)

@@ -10,9 +10,10 @@ import pandas as pd
 
 from fewmark.core import FormatError
 from fewmark.core.json_types import Json, JsonObject
-from fewmark.interop.aiperf.metrics import run_row
+from fewmark.interop.aiperf.metrics import WARM_UPS, run_row
+from fewmark.interop.base import NotAResultError
 from fewmark.interop.json_text import head_text, opens_json, read_objects
-from fewmark.interop.run_rows import RunRow, nested, number, rows_to_frame, text
+from fewmark.interop.run_rows import RunRow, listed, nested, number, rows_to_frame, text
 
 _METRICS: Final = ('"request_latency"', '"request_throughput"', '"time_to_first_token"', '"inter_token_latency"')
 
@@ -28,9 +29,10 @@ class AiperfSummary:
         words = head_text(head)
         if not opens_json(words) or '"aggregation_type"' in words or '"x_request_id"' in words:
             return 0.0
-        beside = '"timeslices"' in words and '"series"' not in words  # the run again, second by second
-        if beside or '"endpoints_configured"' in words:  # the server's metrics, scraped beside the run
+        if '"timeslices"' in words and '"series"' not in words:  # the run again, second by second
             return 0.0
+        if '"endpoints_configured"' in words and '"request_latency"' not in words:
+            return 0.0  # the server's metrics, scraped beside the run; a summary has the GPUs' telemetry in it
         if '"aiperf_version"' in words and '"metrics"' in words and '"series"' in words:
             return 0.9
         if '"unit"' not in words or not any(key in words for key in _METRICS):
@@ -38,8 +40,24 @@ class AiperfSummary:
         return 0.9 if '"avg"' in words and ('"input_config"' in words or "request" in words) else 0.0
 
     def read(self, path: Path) -> pd.DataFrame:
-        """The canonical table, one row a report. Raises `FormatError`."""
-        return rows_to_frame([_row(report).finish() for _, report in read_objects(path)])
+        """The canonical table, one row a report. Raises `FormatError`; `NotAResultError` for a warm-up's report."""
+        return rows_to_frame([_row(_of_its_phase(report, path)).finish() for _, report in read_objects(path)])
+
+
+def _of_its_phase(report: JsonObject, path: Path) -> JsonObject:
+    """A report ``phases/NAME/profile_export_aiperf.json`` with the settings of that phase alone.
+
+    Such a report is like that of the whole run in all but its place: nothing in it says which phase it is of.
+    """
+    if path.parent.parent.name != "phases":
+        return report
+    name, config = path.parent.name, report.get("input_config")
+    phases = [phase for phase in listed(nested(config, "phases")) if nested(phase, "name") == name]
+    if (text(nested(phases, 0, "kind")) or name) in WARM_UPS:
+        raise NotAResultError("the report of a warm-up, which is not a result", got="/".join(path.parts[-3:]))
+    if not phases or not isinstance(config, Mapping):
+        return report
+    return {**report, "input_config": {**config, "phases": phases}}
 
 
 def _row(report: JsonObject) -> RunRow:

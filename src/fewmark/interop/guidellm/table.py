@@ -19,7 +19,13 @@ import pandas as pd
 from fewmark.core import FormatError
 from fewmark.core.cells import Row
 from fewmark.core.json_types import Json
-from fewmark.interop.guidellm.benchmark import TOOL, fail_without_success, put_distributions, put_strategy
+from fewmark.interop.guidellm.benchmark import (
+    TOOL,
+    count_all,
+    fail_without_success,
+    put_distributions,
+    put_strategy,
+)
 from fewmark.interop.json_text import head_text, read_text
 from fewmark.interop.run_rows import RunRow, count, nested, rows_to_frame
 
@@ -110,6 +116,7 @@ def _row(names: list[str], line: list[str], position: int) -> Row:
         fail_without_success(row, errored, cut, [])
         return row.finish()
     put_distributions(row, parts)
+    count_all(row, done or 0)
     return row.finish()
 
 
