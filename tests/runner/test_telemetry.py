@@ -10,7 +10,7 @@ import pytest
 from fewmark.core import Case, Deployment, Workload
 from fewmark.engines.measuring.policy import Policy
 from fewmark.runner import Runner, RunSettings
-from fewmark.runner.telemetry import Telemetry, Usage, nvml
+from fewmark.runner.telemetry import Telemetry, Usage, nvml, processes, zeus
 from fewmark.runner.telemetry.rapl import CpuEnergy
 
 MIB = 2**20
@@ -160,6 +160,54 @@ def test_without_the_library_nothing_is_known(monkeypatch):
     watched = nvml.Devices({})
     watched.sample()
     assert (watched.energy_j(), watched.peak_memory_bytes) == (None, None)
+
+
+def test_where_the_kernel_lists_no_children_psutil_finds_them(busy_process, tmp_path):
+    assert set(processes.tree(busy_process.pid, proc=tmp_path)) == set(processes.tree(busy_process.pid))
+    assert len(processes.tree(busy_process.pid)) == 2
+
+
+class Zeus:
+    """A monitor as zeus 0.16 has it, with the joules that it will tell."""
+
+    def __init__(self, gpu, cpu=None, dram=None):
+        self.told, self.open = SimpleNamespace(gpu_energy=gpu, cpu_energy=cpu, dram_energy=dram), []
+
+    def begin_window(self, key, sync_execution=True):
+        assert not sync_execution  # it would import torch into the parent
+        self.open.append(key)
+
+    def end_window(self, key, sync_execution=True):
+        self.open.remove(key)
+        return self.told
+
+
+@pytest.mark.parametrize(
+    ("told", "joules"),
+    [
+        (Zeus({0: 3.0, 1: 4.0}, {0: 2.0}, {0: 0.5}), (2.5, 7.0)),
+        (Zeus({}), (None, None)),  # no meter: its total is 0
+        (Zeus({0: 0.0, 1: 4.0}, {0: 2.0}), (2.0, None)),  # too short for the counter of one
+    ],
+)
+def test_energy_by_zeus_where_it_tells(monkeypatch, told, joules):
+    monkeypatch.setattr(zeus, "monitor", lambda: told)
+    assert zeus.Window().end() == joules and not told.open
+
+
+def test_zeus_goes_before_our_own_readers_and_a_broken_one_costs_nothing(devices, monkeypatch, tmp_path):
+    monkeypatch.setattr(zeus, "monitor", lambda: Zeus({0: 3.0}))
+    zone(tmp_path, "intel-rapl:0", "package-0", 5_000_000)
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    devices.energy_mj[1] = 0
+    with Telemetry(process.pid, powercap=tmp_path) as telemetry:
+        zone(tmp_path, "intel-rapl:0", "package-0", 7_000_000)
+    assert (telemetry.usage.cpu_energy_j, telemetry.usage.accelerator_energy_j) == (2.0, 3.0)
+    monkeypatch.setattr(zeus, "monitor", lambda: SimpleNamespace())
+    with Telemetry(process.pid, powercap=tmp_path) as telemetry:
+        pass
+    assert telemetry.usage.accelerator_energy_j == 0.0
+    process.communicate()
 
 
 @pytest.mark.usefixtures("plugin")

@@ -35,7 +35,8 @@ def command(context: click.Context, as_json: bool, write_worker: Path | None) ->
         state = "available" if engine["available"] else "not available"
         line = f"{engine['name']:<{width}}  {state}  {engine['version'] or ''}"
         click.echo(line.rstrip())
-        for text in (engine["reason"], engine["install"], engine["python"]):
+        install = engine["install"] and engine["install"] + (f"  ({engine['takes']})" if engine["takes"] else "")
+        for text in (engine["reason"], install, engine["python"]):
             if text:
                 click.echo(f"{'':<{width}}    {text}")
 

@@ -76,6 +76,7 @@ class LlamaCppEngine:
                 "BUILD_SHARED_LIBS=OFF", "GGML_NATIVE=ON", "GGML_CCACHE=OFF", "LLAMA_CURL=OFF", "LLAMA_OPENSSL=OFF",
                 "LLAMA_BUILD_UI=OFF", "LLAMA_BUILD_TESTS=OFF", "LLAMA_BUILD_EXAMPLES=OFF",
             ),
+            cpu_minutes=12,
         ),
         needs_gib=1.0,
     )  # fmt: skip

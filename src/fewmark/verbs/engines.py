@@ -11,6 +11,7 @@ from fewmark.core import FewmarkError
 from fewmark.engines import engine_names, probe
 from fewmark.engines.environments.folders import environment_python, recipe_of
 from fewmark.engines.environments.install import install_engine
+from fewmark.engines.environments.recipe import Recipe
 from fewmark.engines.worker.archive import write_archive
 
 
@@ -22,7 +23,8 @@ def list_engines() -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        name, available, version, python; and reason and install where it is not available.
+        name, available, version, python; and reason, install and takes (what installing it takes) where it is not
+        available.
 
     Examples
     --------
@@ -39,19 +41,20 @@ def install(name: str, say: Callable[[str], None] = lambda text: None) -> tuple[
 
 
 def _described(name: str) -> dict[str, Any]:
-    described = {"name": name, **asdict(probe(name)), "python": None}
+    described = {"name": name, **asdict(probe(name)), "python": None, "takes": ""}
     if not described["available"] and (python := environment_python(name)) is not None:
         described |= {"available": True, "reason": "", "install": "", "python": str(python)}
-    elif not described["available"] and _has_recipe(name):
+    elif not described["available"] and (recipe := _recipe(name)) is not None:
         described["install"] = f"fewmark engines install {name}"
+        described["takes"] = recipe.takes
     return described
 
 
-def _has_recipe(name: str) -> bool:
+def _recipe(name: str) -> Recipe | None:
     try:
-        return recipe_of(name) is not None
+        return recipe_of(name)
     except FewmarkError:  # a third party's engine that cannot be imported
-        return False
+        return None
 
 
 def write_worker(path: Path) -> Path:

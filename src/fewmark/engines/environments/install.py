@@ -2,6 +2,7 @@
 
 An environment is whole when it holds the marker of the recipe that it was made by; anything else there is an
 interrupted attempt, and made again. What pip is configured to use (indexes, certificates, caches) holds here too.
+Programs that take minutes to build (`fewmark.engines.environments.building`) outlive the environments.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from fewmark.core import EngineError
+from fewmark.engines.environments.building import Builder
 from fewmark.engines.environments.folders import (
     HOME_VARIABLE,
     MARKER,
@@ -28,7 +29,7 @@ from fewmark.engines.environments.folders import (
     environment_recipe_id,
     recipe_of,
 )
-from fewmark.engines.environments.recipe import PRINT_REQUIREMENTS, Build, Recipe
+from fewmark.engines.environments.recipe import PRINT_REQUIREMENTS, Recipe
 
 FOREIGN: Final = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # variables that lead into another environment
 
@@ -95,7 +96,8 @@ class _Follower:
         for package, version in recipe.metadata:
             self._declare(package, version)
         if recipe.build is not None:
-            self._build(recipe.build)
+            builder = Builder(recipe.build, self.folder, self._call, self.say)
+            builder.install(self.python)
         if recipe.check:
             self.say("checking")
             self._call([self.python, "-c", recipe.check])
@@ -112,46 +114,29 @@ class _Follower:
             f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n", encoding="utf-8"
         )
 
-    def _build(self, build: Build) -> None:
-        work = self.folder / "build"
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
-        self._pip(
-            "download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "-d", str(work), build.archive
-        )
-        [packed] = work.iterdir()
-        with tarfile.open(packed) as archive:
-            if hasattr(tarfile, "data_filter"):  # Python 3.11's first releases have none
-                archive.extraction_filter = tarfile.data_filter
-            archive.extractall(work / "source")
-        [source] = (path.parent for path in (work / "source").glob(f"*/{build.source}/CMakeLists.txt"))
-        tools, out = self.folder / "bin", work / "out"
-        flags = [f"-D{definition}" for definition in ("CMAKE_BUILD_TYPE=Release", *build.definitions)]
-        self.say(f"building {', '.join(build.targets)}; this takes minutes")
-        ninja = f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}"
-        self._call([tools / "cmake", "-S", source, "-B", out, "-G", "Ninja", ninja, *flags])
-        self._call([tools / "cmake", "--build", out, "--target", *build.targets])
-        for target in build.targets:
-            shutil.copy2(out / "bin" / target, tools / target)
-        shutil.rmtree(work)
-
-    def _call(self, command: Sequence[str | Path]) -> str:
+    def _call(self, command: Sequence[str | Path], heard: Callable[[str], None] = lambda line: None) -> str:
+        """What a command printed; every line goes to the log, and to `heard` as it comes. Raises `EngineError`."""
         words = [str(word) for word in command]
+        printed = []
         with self.log.open("a", encoding="utf-8") as log:
             log.write(f"\n$ {' '.join(words)}\n")
             log.flush()
-            done = subprocess.run(
+            with subprocess.Popen(
                 words, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
-                check=False,
-            )  # fmt: skip
-            log.write(done.stdout)
-        if done.returncode != 0:
+                errors="replace",
+            ) as process:  # fmt: skip
+                assert process.stdout is not None
+                for line in process.stdout:
+                    printed.append(line)
+                    log.write(line)
+                    heard(line)
+        if process.returncode != 0:
             raise EngineError(
                 "a step of the installation failed",
                 got=f"{' '.join(words[1:8])}: {_reason(self.log)}",
                 hint=f"the whole output is in {self.log}",
             )
-        return done.stdout
+        return "".join(printed)
 
 
 def _reason(log: Path) -> str:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import sys
 from dataclasses import asdict, dataclass
 from typing import Final
@@ -37,12 +39,21 @@ class Build:
         The programs.
     definitions : tuple of str
         For CMake, such as ``LLAMA_CURL=OFF``.
+    cpu_minutes : float
+        About how long one CPU takes for it.
     """
 
     archive: str
     source: str
     targets: tuple[str, ...]
     definitions: tuple[str, ...] = ()
+    cpu_minutes: float = 1.0
+
+    @property
+    def identity(self) -> str:
+        """What tells these programs from others: source, version, targets and definitions."""
+        told = json.dumps([self.archive, self.source, self.targets, self.definitions])
+        return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +90,13 @@ class Recipe:
     def identity(self) -> str:
         """What tells this recipe, for this Python, from any other."""
         return json.dumps({"python": sys.version_info[:2], **asdict(self)}, sort_keys=True)
+
+    @property
+    def takes(self) -> str:
+        """What following it takes, for a person who decides whether to begin."""
+        text = f"{self.needs_gib:g} GiB of disk space"
+        if self.build is not None:
+            cpus = os.cpu_count() or 1
+            minutes = max(1, round(self.build.cpu_minutes / cpus))
+            text += f", and about {minutes} min to build {', '.join(self.build.targets)} on {cpus} CPUs, once"
+        return text

@@ -14,6 +14,7 @@ from fewmark.core.json_types import Json
 from fewmark.runner.telemetry import processes
 from fewmark.runner.telemetry.nvml import Devices
 from fewmark.runner.telemetry.rapl import POWERCAP, CpuEnergy
+from fewmark.runner.telemetry.zeus import Window
 
 INTERVAL_S: Final = 0.2
 
@@ -88,7 +89,7 @@ class Telemetry:
 
     def __enter__(self) -> Self:
         self._kernel_peak = processes.reset_peak(self._pid)
-        self._devices, self._energy = Devices(), CpuEnergy(self._powercap)
+        self._devices, self._energy, self._window = Devices(), CpuEnergy(self._powercap), Window()
         self._began, self._cpu = time.monotonic(), processes.cpu_seconds(processes.tree(self._pid))
         self._last_cpu = dict(self._cpu)
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -105,13 +106,14 @@ class Telemetry:
         peak = self._peak
         if self._kernel_peak and self._alone and (told := processes.peak_bytes(self._pid)) is not None:
             peak = max(peak or 0, told)  # between two looks there may have been more
+        processors_j, accelerators_j = self._window.end()  # zeus, where it tells; below it our own readers
         used = sum(now - self._cpu.get(pid, 0.0) for pid, now in self._last_cpu.items())
         self.usage = Usage(
             peak_memory_bytes=peak,
             peak_private_memory_bytes=self._private,
             cpus_busy=round(used / elapsed, 3) if self._last_cpu and elapsed > 0.1 else None,
-            cpu_energy_j=self._energy.read(),
-            accelerator_energy_j=self._devices.energy_j(),
+            cpu_energy_j=self._energy.read() if processors_j is None else processors_j,
+            accelerator_energy_j=self._devices.energy_j() if accelerators_j is None else accelerators_j,
             accelerator_peak_memory_bytes=self._devices.peak_memory_bytes,
             accelerator_utilisation=self._devices.utilisation(),
         )
