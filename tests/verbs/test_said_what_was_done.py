@@ -7,10 +7,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from fewmark.store import open_store
+from fewmark.verbs.assess import assess_strategies
+from fewmark.verbs.compare import compare
+from fewmark.verbs.evaluate import evaluate
 from fewmark.verbs.fit import fit
+from fewmark.verbs.import_files import import_files
 from fewmark.verbs.plan import plan
 from fewmark.verbs.predict import predict
 from fewmark.verbs.recommend import recommend
+from fewmark.verbs.report import report
+from fewmark.verbs.screen import screen
 from fewmark.verbs.source import read_source
 
 SWEEP = ((1, 1.07, 119.6), (8, 1.30, 787.7), (16, 1.62, 1264.2), (32, 2.2, 1861.8))
@@ -109,3 +116,69 @@ def test_prices_follow_a_throughput_per_accelerator_undone(tmp_path: Path) -> No
     costs = [recommend(data=data, prices=prices, model="loglog", cache=False).table for data in (right, wrong)]
     column = next(name for name in costs[0] if name.startswith("cost"))
     assert costs[1][column].tolist() == pytest.approx(costs[0][column].tolist(), rel=0.02)
+
+
+def test_a_fitted_model_finds_what_it_learned_in_another_spelling(tmp_path: Path) -> None:
+    data = pd.concat([table(model="org/M-8B", accelerator="NVIDIA H100"), table((4, 1.1, 460.0), model="o/other-70b")])
+    fit(data, model="loglog", out=tmp_path / "m.fewmark")
+    out = predict(ask(8, model="m-8b", accelerator="H100"), model_file=tmp_path / "m.fewmark")
+    assert out["provenance"].tolist() == ["measured"]
+    assert "model 'm-8b' is taken for 'org/M-8B'" in out.attrs["notes"]
+
+
+def test_compare_matches_cells_that_are_spelled_otherwise() -> None:
+    found = compare(table(), table(engine="vLLM", model="M", accelerator="NVIDIA H100"), where_b={"model": "org/M"})
+    assert found.counts["common"] == len(SWEEP)
+    assert any("model 'M' is taken for 'org/m'" in note for note in found.notes)
+
+
+def test_import_knows_a_case_in_another_spelling(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 's.db'}"
+    first, again, other = (tmp_path / f"{name}.csv" for name in ("first", "again", "other"))
+    table().to_csv(first, index=False)
+    renamed = table(engine="vLLM", model="M", accelerator="NVIDIA H100")
+    renamed.to_csv(again, index=False)
+    renamed.assign(e2e_latency_s=3.0, throughput_tok_s=1.0).to_csv(other, index=False)
+    import_files([first], store=store)
+    assert import_files([again], store=store)[0].n_added == 0  # nothing is stored twice, whatever it is called
+    (found,) = import_files([other], store=store)
+    assert (found.n_added, len(found.other_values)) == (len(SWEEP), len(SWEEP))
+    assert "model 'M' is taken for 'org/m'" in found.notes
+    with open_store(store) as opened:
+        assert {d.model for d in opened.deployments()} == {"org/m", "M"}  # the names as they were given
+        assert len(import_files([other], store=store, supersede=True)) == 1
+        assert sum(flag == "replaced" for flag in opened.withdrawn().values()) == len(SWEEP)
+
+
+def test_findings_in_many_files_name_file_and_row(tmp_path: Path) -> None:
+    table().to_csv(tmp_path / "a.csv", index=False)
+    table().assign(e2e_latency_s=9.0, throughput_tok_s=[14.2, 113.8, 227.6, 455.1]).to_csv(
+        tmp_path / "b.csv", index=False
+    )
+    for named in (tmp_path, [tmp_path / "a.csv", tmp_path / "b.csv"], str(tmp_path / "*.csv")):
+        (first, *_) = screen(named).to_dict()["flagged"]
+        assert first["place"] == f"{tmp_path / 'a.csv'}, row 1"
+        assert f"row 5 is {tmp_path / 'b.csv'}, row 1" in first["reason"]
+
+
+def test_evaluate_assess_and_report_say_what_was_left_out(tmp_path: Path) -> None:
+    data = table((8, 13.0, 78.77), (8, 1.31, 781.7), (2, 1.1, 232.7), (4, 1.2, 426.7), (64, 3.4, 2409.4))
+    shorter = table().assign(input_tokens=512, e2e_latency_s=[1.0, 1.2, 1.5, 2.0], throughput_tok_s=None)
+    data = pd.concat([data, shorter], ignore_index=True)
+    (summary,) = evaluate(data, protocol="sparse-25", model="loglog")
+    assert any("rows left out (contradicting-repeats 1)" in note for note in summary["notes"])
+    assert any("rows left out" in note for note in assess_strategies(data, strategies=["random"], model="none").notes)
+    cards = report(tmp_path / "r.md", data=data, model="loglog", cache=False)
+    assert any("rows left out" in advice.message for advice in cards[0].advice)
+
+
+def test_rows_that_are_no_cells_are_counted() -> None:
+    data = table().assign(batch_size=[1, 8, None, 32])
+    assert "1 of 4 rows left out, as row 3: no input_tokens" in "\n".join(read_source(data).attrs["notes"])
+
+
+@pytest.mark.parametrize("model", ["loglog", "mechanistic"])
+def test_recommend_counts_both_of_two_repeats_that_contradict_one_another(model: str) -> None:
+    rows = recommend(data=table((8, 13.0, 78.77)), model=model, cache=False, prior=False).table
+    row = rows[rows["batch_size"] == 8].iloc[0]
+    assert row["throughput_low"] <= 78.78 and row["throughput_high"] >= 787.6

@@ -31,6 +31,7 @@ from fewmark.runner.advice import run_advice
 from fewmark.runner.projection.projector import Projector
 from fewmark.screening import apply, screen
 from fewmark.store import Store
+from fewmark.tables.spellings import one_spelling, spelled_as
 
 STEP_CELLS: Final = 4
 MAX_STEP_CELLS: Final = 12  # however long an engine takes to start, the plan is looked at again after so many
@@ -144,7 +145,9 @@ class _Loop:
             table[PRIORITY] = asked.astype(float)
         expired = set(store.withdrawn())
         known = pd.DataFrame(store.table())
-        known = known if known.empty else apply(known, screen(known))
+        if not known.empty:
+            known = spelled_as(one_spelling(known), table)
+            known = apply(known, screen(known))
         known, self.n_relatives = joined(known, relatives if model is not None else None, target)
         self.planner: Planner = make_planner(
             known, table.drop(columns=["status", "provenance"], errors="ignore"), model, target=target,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -107,6 +108,7 @@ def command(
             screened=not no_screen, random_state=random_state,
         )  # fmt: skip
         _write(json_out, one.to_dict(), _plan(one))
+        _tell(one.notes)
         return 0
     with waiting(lines=True) as progress:
         found = assess_strategies(
@@ -117,7 +119,13 @@ def command(
     if report is not None:
         write_report(found, report)
     _write(json_out, describe(found, charges, reference), _table(found))
+    _tell(found.notes)
     return 0
+
+
+def _tell(notes: Sequence[str]) -> None:
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
 
 
 def _write(json_out: str | None, document: dict[str, Any], text: str) -> None:

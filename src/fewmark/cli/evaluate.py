@@ -62,13 +62,15 @@ def command(no_screen: bool, json_out: str | None, model: tuple[str, ...], **opt
     def document() -> dict[str, Any]:
         return done[0] if len(done) == 1 else {"evaluations": done}
 
-    evaluate(
+    summaries = evaluate(
         model=model,
         screened=not no_screen,
         progress=lambda text: click.echo(f"{text} …", err=True),
         result=keep,
         **options,
     )
+    for note in summaries[0]["notes"]:
+        click.echo(f"note: {note}", err=True)
     if json_out == STDOUT:
         print_json(document())
 

@@ -7,22 +7,33 @@ from typing import Any
 import click
 
 from fewmark.cli.options import STDOUT, json_option, print_json, write_json
+from fewmark.core import InputError
 
 EXAMPLES = 3  # rows shown for each rule; the JSON has them all
 
 
 @click.command("screen")
-@click.option("--data", metavar="FILE", help="Screen a result file or a packaged dataset, instead of the store.")
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="FILE",
+    help="Screen a result file, a folder, archive or glob of them, or a packaged dataset. Repeatable.",
+)
 @click.option("--store", metavar="URL", help="Screen this store.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
 @json_option("every finding")
-def command(data: str | None, store: str | None, json_out: str | None) -> None:
+def command(data: tuple[str, ...], store: str | None, json_out: str | None) -> None:
     """Find faulty or suspect rows, and say why. Nothing is changed or deleted.
 
     Models do not see rows marked exclude, see rows marked correct as corrected, and see rows marked warn as they are.
     """
     from fewmark.verbs.screen import screen
 
-    result = screen(data, store=store).to_dict()
+    if data and store is not None:
+        raise InputError("name files or a store, not both", got={"data": data[0], "store": store})
+    named = None if not data else data[0] if len(data) == 1 else data
+    result = screen(named, store=store).to_dict()
+    for note in result.get("notes", ()):
+        click.echo(f"note: {note}", err=True)
     if json_out == STDOUT:
         print_json(result)
         return

@@ -153,8 +153,14 @@ class Distribution:
         return out
 
 
-def distribution(model: Model, X: pd.DataFrame, measured: FloatArray) -> Distribution:
-    """What a fitted model believes of its target at n cells; `measured` (n,) values, where not NaN, stand instead."""
+def distribution(
+    model: Model, X: pd.DataFrame, measured: FloatArray, contested: FloatArray | None = None
+) -> Distribution:
+    """What a fitted model believes of its target at n cells; `measured` (n,) values, where not NaN, stand instead.
+
+    So do `contested` (n, 2), the least and the most that repeats say which contradict one another: both are as likely
+    as can be, and the 90% interval holds them.
+    """
     value = np.asarray(model.predict(X), dtype=float)
     lows, highs = [], []
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -171,6 +177,11 @@ def distribution(model: Model, X: pd.DataFrame, measured: FloatArray) -> Distrib
     logs = np.maximum.accumulate(logs + _MIN_SD * every, axis=1)
     known = np.isfinite(measured)
     logs[known] = np.log(measured[known])[:, None] + MEASURED_SD * every
+    if contested is not None:
+        apart = np.isfinite(contested).all(axis=1)
+        low, high = np.log(contested[apart]).T
+        sd = (high - low) / (2 * float(normal_quantile(0.95)))
+        logs[apart] = ((low + high) / 2)[:, None] + sd[:, None] * every
     return Distribution(every, logs, _correlation(model, X, known), known)
 
 

@@ -2,7 +2,8 @@
 
 Format (version 1): a zip archive with ``model.json`` and one ``arrays/NUMBER.npy`` for each array. ``model.json``
 holds ``format`` ("fewmark-model"), ``version``, ``fewmark_version``, ``model`` (the name in the registry), ``target``,
-``state`` (JSON values), and ``arrays`` (from the array's name to its entry). The archive's checksums guard every entry.
+``state`` (JSON values), ``arrays`` (from the array's name to its entry), and since 0.2 ``notes`` and ``deployments``
+(what was done to the measurements, and of which deployments they are). The archive's checksums guard every entry.
 Arrays of Python objects are refused on the way in and out, so that reading a file runs nothing that is in it.
 """
 
@@ -74,6 +75,8 @@ def save_model(model: Model, path: str | Path, *, extras: Arrays | None = None, 
         "target": model.target,
         "state": state,
         "arrays": entries,
+        "notes": list(model.notes_),
+        "deployments": [dict(deployment) for deployment in model.deployments_],
     }
     buffer = io.BytesIO()
     kind = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
@@ -130,14 +133,26 @@ def load_with_extras(path: str | Path) -> tuple[Model, Arrays]:
     found = model_class(name)
     try:
         if isinstance(found, type) and issubclass(found, Model):
-            return found.from_state(state, arrays), extras
-        from fewmark.models.conformal.cross_conformal import CrossConformal
+            model: Model = found.from_state(state, arrays)
+        else:
+            from fewmark.models.conformal.cross_conformal import CrossConformal
 
-        return CrossConformal(name, found, target=target).restore(state, arrays), extras
+            model = CrossConformal(name, found, target=target).restore(state, arrays)
+        _recall_source(model, about)
+        return model, extras
     except FewmarkError:
         raise
     except Exception as error:  # libraries raise errors of their own on a state that is none
         raise ModelError(f"the saved {name} is incomplete", got=f"{path}: {brief(error)}", hint=_REFIT) from None
+
+
+def _recall_source(model: Model, about: State) -> None:
+    """What the model was fitted on, where the file says so; files written before may not."""
+    notes, deployments = about.get("notes"), about.get("deployments")
+    if isinstance(notes, list):
+        model.notes_ = tuple(map(str, notes))
+    if isinstance(deployments, list):
+        model.deployments_ = tuple(dict(item) for item in deployments if isinstance(item, dict))
 
 
 def _read(path: Path) -> tuple[State, Arrays]:

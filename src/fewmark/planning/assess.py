@@ -82,6 +82,7 @@ class Assessment:
     subjects: Sequence[Subject]
     replays: dict[str, list[Replay]] = field(default_factory=dict)
     contenders: dict[str, Contender] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # what was done to the measurements
 
     def __repr__(self) -> str:
         lines = [f"Assessment({self.target}): {len(self.subjects)} deployments; medians against the reference"]

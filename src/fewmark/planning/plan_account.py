@@ -28,6 +28,7 @@ class PlanAccount:
     before: Forecast
     after: Forecast
     n_measured: int
+    notes: tuple[str, ...] = ()  # what was done to the measurements
 
     def __repr__(self) -> str:
         plan, reference = self.account.plan, self.account.reference
@@ -43,6 +44,7 @@ class PlanAccount:
         return {
             **self.account.to_dict(),
             "n_measured": self.n_measured,
+            "notes": list(self.notes),
             "forecast_before": {name: getattr(self.before, name) for name in names},
             "forecast_after": {name: getattr(self.after, name) for name in names},
         }

@@ -16,7 +16,8 @@ class Finding:
     """A faulty or suspect row: which one, by which rule, why (with the numbers), and what to do with it.
 
     `row` is the 1-based data row. `action` is "exclude" (models do not see it), "correct" (`changes` says which
-    columns get which values; None is unknown) or "warn" (nothing changes).
+    columns get which values; None is unknown) or "warn" (nothing changes). `others` are the data rows that the reason
+    speaks of.
     """
 
     row: int
@@ -24,10 +25,12 @@ class Finding:
     reason: str
     action: str
     changes: Mapping[str, Any] = field(default_factory=dict)
+    others: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The finding as JSON has it; `changes` only where there are some."""
         out: dict[str, Any] = {"row": self.row, "rule": self.rule, "reason": self.reason, "action": self.action}
+        out |= {"others": list(self.others)} if self.others else {}
         return out | ({"changes": dict(self.changes)} if self.changes else {})
 
 

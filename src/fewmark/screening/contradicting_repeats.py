@@ -57,9 +57,10 @@ class ContradictingRepeats:
         reason = f"{said} {values[position]:.4g} s, but another repeat of the cell has {others}"
         row = int(frame.index[position]) + 1
         if agreeing.any():
-            return Finding(row, self.name, f"{reason}: {int(agreeing.sum())} of {len(known)} repeats agree", "exclude")
+            reason += f": {int(agreeing.sum())} of {len(known)} repeats agree"
+            return Finding(row, self.name, reason, "exclude", others=tuple(list(rows)[:3]))
         reason += ": no majority of them agrees, so intervals hold all; retract or supersede what is wrong"
-        return Finding(row, self.name, reason, "warn")
+        return Finding(row, self.name, reason, "warn", others=tuple(list(rows)[:3]))
 
 
 def _majority(logs: FloatArray, limit: float) -> BoolArray:

@@ -63,7 +63,8 @@ class CopiedValues:
                         f"the latency {latency[position]:.17g} s is equal to the last digit to that of row "
                         f"{int(frame.index[peer]) + 1}, another {_difference(frame, position, peer)}"
                     )
-                    yield Finding(int(frame.index[position]) + 1, self.name, reason, "exclude")
+                    row, other = (int(frame.index[at]) + 1 for at in (position, peer))
+                    yield Finding(row, self.name, reason, "exclude", others=(other,))
                     break
 
 

@@ -36,4 +36,4 @@ class Duplicate:
             first = firsts.setdefault(tuple(cell), int(label))
             if first != label:
                 reason = f"the same cell with the same values as row {first + 1}: one measurement written twice"
-                yield Finding(int(label) + 1, self.name, reason, "warn")
+                yield Finding(int(label) + 1, self.name, reason, "warn", others=(first + 1,))

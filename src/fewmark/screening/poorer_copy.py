@@ -80,16 +80,15 @@ class PoorerCopy:
         for copy in found:
             more = ", ".join(f"{name} {_shown(frame.at[copy.richer, name])}" for name in copy.more)
             reason = f"the same measurement as row {copy.richer + 1}, which knows more: {more or 'as much'}"
-            yield Finding(copy.poorer + 1, self.name, reason, "exclude")
+            yield Finding(copy.poorer + 1, self.name, reason, "exclude", others=(copy.richer + 1,))
             if copy.changes:
                 corrected.setdefault(copy.richer, {}).update(copy.changes)
                 sources.setdefault(copy.richer, []).append(copy.poorer + 1)
         for label, changes in corrected.items():
             told = ", ".join(f"{name} {_shown(value)}" for name, value in changes.items())
             rows = ", ".join(map(str, sources[label]))
-            yield Finding(
-                label + 1, self.name, f"row {rows} is the same measurement and knows {told}", "correct", changes
-            )
+            reason = f"row {rows} is the same measurement and knows {told}"
+            yield Finding(label + 1, self.name, reason, "correct", changes, tuple(sources[label]))
 
 
 def _fit(cells: dict[int, list[Any]], known: dict[int, list[bool]], a: int, b: int) -> bool:

@@ -34,6 +34,7 @@ def one_spelling(table: pd.DataFrame, facts: Facts | None = None) -> pd.DataFram
         changes[column] = table[column].map(lambda name, taken=taken: taken.get(name, name), na_action="ignore")
     out = table.assign(**changes) if changes else table
     if notes:
+        out = out.copy(deep=False)
         out.attrs[NOTES] = [*table.attrs.get(NOTES, []), *notes]
     return out
 
@@ -89,7 +90,10 @@ def filled_from(cases: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
             values = deployments.loc[fits, name]
             if values.nunique(dropna=False) == 1 and not pd.isna(values.iloc[0]):
                 value = known.at[values.index[0], name]
-                out.loc[rows.index, name] = pd.Series([value] * len(rows), index=rows.index, dtype=object)
+                if not (pd.api.types.is_numeric_dtype(out[name]) and isinstance(value, (int, float, np.number))):
+                    out[name] = out[name].astype(object)
+                    value = pd.Series([value] * len(rows), index=rows.index, dtype=object)
+                out.loc[rows.index, name] = value
     for name in missing:  # as they were where nothing was filled in
         if out[name].isna().all():
             out = out.drop(columns=name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from fewmark.planning.propose import make_planner
 from fewmark.planning.strategies import make_strategy, strategy_names
 from fewmark.reporting import RENDERERS
 from fewmark.tables.repeats import measured_cells
+from fewmark.tables.spellings import NOTES
 from fewmark.verbs.plan import NO_MODEL, read_known
 from fewmark.verbs.source import Tabular, read_cases, read_source
 
@@ -109,7 +111,8 @@ def assess_strategies(
         raise InputError("no model by that name", got=model, hint=f"one of {', '.join(model_names())}, or none")
     contenders = _contenders(strategies, accuracies)
     make_strategy(reference)
-    known = measured_cells(read_source(data, store=store, screened=screened), target)
+    table = read_source(data, store=store, screened=screened)
+    known = measured_cells(table, target)
     if known.empty:
         raise InputError(
             "there is nothing to assess: no cell with a measured value", got=f"{target} is not known of any row"
@@ -122,7 +125,7 @@ def assess_strategies(
         known, target, None if model == NO_MODEL else make, relatives=relatives, reference=reference,
         random_state=random_state, progress=progress,
     )  # fmt: skip
-    return assess(
+    done = assess(
         found,
         contenders,
         target=target,
@@ -131,6 +134,8 @@ def assess_strategies(
         random_state=random_state,
         progress=progress,
     )
+    done.notes = tuple(table.attrs.get("notes", ()))
+    return done
 
 
 def assess_plan(
@@ -199,13 +204,15 @@ def assess_plan(
     planner = make_planner(known, cells, fitted, target=target, charges=charges, random_state=random_state)
     priced = None if prices is None else load_prices(prices)
     alone = planner.space.cells.assign(accelerator_count=1.0, tensor_parallel_size=1.0)
-    return account_for(
+    account = account_for(
         planner,
         None if plan is None else read_cases(plan, known),
         reference=cells if len(measured_cells(cells, target)) else None,
         price_per_accelerator_hour=None if priced is None else hourly_cost(alone, priced),
         power_w=None if priced is None else power_w(planner.space.cells, priced),
     )
+    notes = (*known.attrs.get("notes", ()), *cells.attrs.get(NOTES, ()))
+    return replace(account, notes=tuple(dict.fromkeys(notes)))
 
 
 def describe(found: Assessment, charges: Charges, reference: str) -> dict[str, Any]:
@@ -218,6 +225,7 @@ def describe(found: Assessment, charges: Charges, reference: str) -> dict[str, A
             "repeats": charges.repeats,
         },
         **found.to_dict(),
+        "notes": list(found.notes),
     }
 
 

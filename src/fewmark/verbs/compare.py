@@ -21,6 +21,7 @@ from fewmark.tables.columns import numbers_of
 from fewmark.tables.common_cells import CommonCells, common_cells, is_failed, mismatch, values_by_cell
 from fewmark.tables.identity import cell_columns
 from fewmark.tables.metrics import derive
+from fewmark.tables.spellings import NOTES, spelled_as
 from fewmark.verbs.compare_sides import read_side
 from fewmark.verbs.source import Tabular
 
@@ -150,11 +151,14 @@ def compare(
     if not 0 <= length_tolerance < 1:
         raise InputError("the tolerance of lengths must be a fraction between 0 and 1", got=length_tolerance)
     notes: list[str] = []
-    sides = [
-        derive(read_side(data, side, where or {}, screened, notes))
+    side_a, side_b = (
+        read_side(data, side, where or {}, screened, notes)
         for data, side, where in ((a, "A", where_a), (b, "B", where_b))
-    ]
-    common = common_cells(sides[0], sides[1], length_tolerance=length_tolerance, ignored=ignored)
+    )
+    side_b = spelled_as(side_b, side_a)
+    notes += [f"B: {note}" for note in side_b.attrs.get(NOTES, []) if " is taken for " in note]
+    notes = list(dict.fromkeys(notes))
+    common = common_cells(derive(side_a), derive(side_b), length_tolerance=length_tolerance, ignored=ignored)
     metric = metric or _default_metric(common)
     y_a, cell_a = values_by_cell(common.a, common.code_a, metric)
     y_b, cell_b = values_by_cell(common.b, common.code_b, metric)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,8 @@ from fewmark.screening import RULES, apply
 from fewmark.screening import screen as find_faults
 from fewmark.tables.columns import numbers_of
 from fewmark.tables.identity import cell_columns
+from fewmark.tables.spellings import NOTES, one_spelling, spelled_as
+from fewmark.verbs.many_files import opened_files
 from fewmark.verbs.results import read_results, table_of, whole_measurements
 from fewmark.verbs.source import Tabular, in_memory
 
@@ -41,11 +42,14 @@ def read_side(data: Tabular, side: str, where: Mapping[str, str], screened: bool
     if table is None:
         assert isinstance(data, (str, Path))
         table = _named(data, side, notes)
+    table = one_spelling(table)
+    notes += [f"{side}: {note}" for note in table.attrs.get(NOTES, [])]
     for name, value in where.items():
         if name not in table:
             raise InputError(f"{side} has no such column", got=name, hint=f"it has {', '.join(cell_columns(table))}")
         texts = table[name].map(lambda cell: f"{cell:g}" if isinstance(cell, (int, float)) else str(cell))
-        kept = texts.str.casefold() == value.casefold()
+        wanted = spelled_as(pd.DataFrame({name: [value]}), table)[name].iloc[0]
+        kept = texts.str.casefold() == str(wanted).casefold()
         if not kept.any():
             hint = f"it has {', '.join(texts.unique()[:10])}"
             raise InputError(f"{side} has no row of that {name}", got=value, hint=hint)
@@ -87,20 +91,9 @@ def _named(data: str | Path, side: str, notes: list[str]) -> pd.DataFrame:
 
 
 def _imported(data: str | Path, side: str, notes: list[str]) -> pd.DataFrame:
-    """The rows of many files as importing them gives: one record of each run, however many files tell of it."""
-    from fewmark.store import open_store
-    from fewmark.verbs.import_files import import_files
-
-    with tempfile.TemporaryDirectory(prefix="fewmark-compare-") as folder:
-        store = f"sqlite:///{Path(folder) / 'side.db'}"
-        found = import_files([data], store=store)
-        with open_store(store) as opened:
-            table = _table_of(opened)
-    if found.passed_over:
-        name, reason = next(iter(found.passed_over.items()))
-        notes.append(f"{side}: {len(found.passed_over)} files passed over: {name}: {reason}")
-    if told_twice := sum(file.n_poorer + file.n_copies for file in found):
-        notes.append(f"{side}: {told_twice} records tell of a run that another one tells of, too; each run counts once")
+    with opened_files([data]) as (opened, told):
+        table = _table_of(opened)
+    notes += [f"{side}: {note}" for note in told]
     if table.empty:
         raise InputError(f"{side} has no measurements", got=str(data))
     return table

@@ -66,7 +66,7 @@ def evaluate(
     Returns
     -------
     list of dict
-        One summary for each protocol; errors and shares are fractions.
+        One summary for each protocol; errors and shares are fractions, and `notes` say what was left out.
 
     Raises
     ------
@@ -91,7 +91,8 @@ def evaluate(
     models = [model] if isinstance(model, str) else list(model)
     for name in models:
         make_model(name, target=target)
-    table = data if isinstance(data, pd.DataFrame) else read_source(data, store=store, screened=screened)
+    table = read_source(data, store=store, screened=screened)
+    notes = list(table.attrs.get("notes", []))
     if prior:
         _refuse_packaged(table, target)
 
@@ -107,6 +108,7 @@ def evaluate(
             jobs=jobs,
             make=partial(make_model, prior=prior),
         )
+        done.summary["notes"] = notes
         result(done.summary)
         summaries.append(done.summary)
         frames.append(done.details.assign(protocol=name))

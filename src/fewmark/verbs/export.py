@@ -14,7 +14,7 @@ from fewmark.interop.exports.predicted import predicted_table
 from fewmark.interop.exports.registry import SUFFIXES
 from fewmark.store import open_store
 from fewmark.verbs.predict import as_predictions, predict
-from fewmark.verbs.source import Tabular, read_cases, read_source
+from fewmark.verbs.source import Tabular, read_cases, read_source, read_unscreened
 
 _OWN = ("csv", "parquet", "json", "prometheus", "mlflow")  # which say of each row what it is
 
@@ -77,7 +77,7 @@ def export(
             raise InputError(f"the format {exporter.name} takes {exporter.takes}, not forecasts", got="--cases")
         frame = _forecasts(exporter, cases, data, store, model)
     elif data is not None:
-        frame = read_source(data, store=store, screened=False) if exporter.takes == MEASUREMENTS else read_cases(data)
+        frame = read_unscreened(data, store=store) if exporter.takes == MEASUREMENTS else read_cases(data)
     elif exporter.takes == CELLS:
         raise InputError(
             f"the format {exporter.name} needs a table of cells",

@@ -8,6 +8,7 @@ from typing import Any
 from fewmark.models.base import Model, learned_columns
 from fewmark.models.persistence import load_model, save_model
 from fewmark.models.registry import make_model
+from fewmark.tables.identity import deployment_columns
 from fewmark.tables.repeats import target_cells
 from fewmark.verbs.source import Tabular, read_source
 
@@ -76,6 +77,8 @@ def fit(
     X, y = target_cells(table, target, related=unfitted.uses_metrics)
     fitted = unfitted.fit(X[learned_columns(X, unfitted)], y)
     fitted.notes_ = tuple(table.attrs.get("notes", ()))
+    deployments = X[deployment_columns(X)].drop_duplicates().astype(object)
+    fitted.deployments_ = tuple(deployments.where(deployments.notna(), None).to_dict("records"))
     if out is not None:
         save_model(fitted, out)
     return fitted

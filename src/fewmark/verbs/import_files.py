@@ -11,6 +11,7 @@ import pandas as pd
 
 from fewmark.core import FrozenMap, InputError, Measurement, Status
 from fewmark.core.columns import REPLACED
+from fewmark.facts.identity import NAMED
 from fewmark.interop import Understanding
 from fewmark.interop.gather import gather
 from fewmark.interop.mapping import TableMap
@@ -19,7 +20,8 @@ from fewmark.runner.projection.truncation import awaits_projection, project_all
 from fewmark.screening import Finding, copies, screen
 from fewmark.store import Annotation, Origin, Store, open_store
 from fewmark.store.queries import now
-from fewmark.tables.spellings import NOTES, one_spelling
+from fewmark.tables.same_cases import SameCases
+from fewmark.tables.spellings import NOTES, one_spelling, spelled_as
 from fewmark.verbs.files_read import FileRead, read_all
 from fewmark.verbs.known_already import Known, OtherValue, content_of, poorer_records
 from fewmark.verbs.results import table_of
@@ -142,14 +144,15 @@ def import_files(
     out = ImportedFiles(passed_over=gathered.passed_over)
     with open_store(store) as opened:
         files = _projected(files, opened, rule)
+        names = _names_held(opened)
         held = opened.case_ids() if any(file.columnar for file in files) else set()
         for file in files:
-            if file.columnar is not None and not held.isdisjoint(file.columnar.case_ids):
+            if file.columnar is not None and (not held.isdisjoint(file.columnar.case_ids) or _taken(file, names)):
                 file.one_by_one()  # rows of known cases are compared with what is known of them
         known = Known.of(opened, (m for file in files for m in file.measurements.values()))
         for file in files:
             spelled = one_spelling(file.frame)
-            file.names = list(spelled.attrs.get(NOTES, []))
+            file.names = list(dict.fromkeys([*spelled.attrs.get(NOTES, []), *_taken(file, names)]))
             rows = file.rows()
             file.findings = [f for f in screen(spelled) if f.row - 1 in rows or not file.predictions]
             _compare(file, known, supersede=supersede)
@@ -174,15 +177,16 @@ def _drop_copies(files: list[FileRead]) -> None:
     if len(tables) < 2:
         return
     first: dict[str, FileRead] = {}
+    same = SameCases((), dict.fromkeys(m.case.deployment for file in tables for m in file.measurements.values()))
     for file in tables:
         for position, measurement in list(file.measurements.items()):
-            if first.setdefault(content_of(measurement), file) is not file:
+            if first.setdefault(content_of(measurement, same), file) is not file:
                 del file.measurements[position]
                 file.n_copies += 1
     # Rows that say the same with less known; where each knows something, both are stored, and the screen merges them.
     places = [(file, position) for file in tables for position in file.measurements]
     frame = pd.concat([file.frame.loc[list(file.measurements)] for file in tables], ignore_index=True)
-    for copy in copies(frame):
+    for copy in copies(one_spelling(frame)):
         file, position = places[copy.poorer]
         if file is not places[copy.richer][0] and not copy.changes:
             del file.measurements[position]
@@ -200,7 +204,7 @@ def _compare(file: FileRead, known: Known, *, supersede: bool) -> None:
             continue
         for held in known.poorer(measurement):
             file.superseded[held.measurement_id] = f"{file.shown} tells the same run in more detail"
-        same = known.contents.get(content_of(measurement)) if known.contents else None
+        same = known.contents.get(content_of(measurement, known.same)) if known.contents else None
         if same is not None:  # believed as it was stored
             measurement = known.measurements[same]
             file.measurements[position] = measurement
@@ -217,6 +221,18 @@ def _compare(file: FileRead, known: Known, *, supersede: bool) -> None:
             )
             if supersede:
                 file.superseded[held.measurement_id] = f"superseded by {file.shown}"
+
+
+def _names_held(opened: Store) -> pd.DataFrame:
+    """The names of what the store holds, a row a deployment."""
+    held = opened.deployments()
+    return pd.DataFrame({name: [getattr(deployment, name) for deployment in held] for name in NAMED}, dtype=object)
+
+
+def _taken(file: FileRead, held: pd.DataFrame) -> list[str]:
+    """Which names of the file the store spells in another way, as sentences."""
+    names = file.frame[[name for name in NAMED if name in file.frame]].drop_duplicates()
+    return [note for note in spelled_as(names, held).attrs.get(NOTES, []) if " is taken for " in note]
 
 
 def _label(measurement: Measurement) -> str:

@@ -17,6 +17,7 @@ from fewmark.core.frozen import content_hash, thaw
 from fewmark.core.json_types import Json
 from fewmark.interop.run_rows import DETAILS
 from fewmark.store import Store
+from fewmark.tables.same_cases import SameCases
 
 _ASIDE: Final = frozenset(("note", "detail", "run_id"))  # of the extras: what a record says about itself
 _UNRANKED: Final = len(DETAILS)
@@ -74,11 +75,11 @@ def poorer_records(files: list[dict[int, Measurement]]) -> list[set[int]]:
     return out
 
 
-def content_of(measurement: Measurement) -> str:
-    """What a record says, wherever it stands: equal for copies of one row in two files."""
+def content_of(measurement: Measurement, same: SameCases) -> str:
+    """What a record says, wherever it stands and however it spells names: equal for copies of one row in two files."""
     extra = {name: value for name, value in measurement.extra.items() if name not in _ASIDE}
     said: dict[str, Json] = {
-        "case": measurement.case.case_id,
+        "case": same.case_id(measurement.case),
         "status": str(measurement.status),
         "samples": [sample.to_dict() for sample in measurement.samples],
         "extra": thaw(extra),
@@ -99,27 +100,36 @@ class Known:
     """What the store holds of the cases that an import is about, without what has expired or was superseded.
 
     `contents` maps what a record says to the id of the measurement that says so, `measurements` ids to measurements,
-    `runs` runs to (detail, measurement), `imported` cases to what was imported of them before.
+    `runs` runs to (detail, measurement), `imported` cases to what was imported of them before. Cases are those of
+    `same`, which takes names in other spellings for those that the store holds.
     """
 
     contents: Mapping[str, str]
     measurements: Mapping[str, Measurement]
     runs: Mapping[str, tuple[int, Measurement]]
     imported: Mapping[str, list[Measurement]]
+    same: SameCases
 
     @classmethod
     def of(cls, store: Store, imported_now: Iterable[Measurement]) -> Known:
         """Look it up in the store."""
         new, held_cases = list(imported_now), store.case_ids()
+        asked = dict.fromkeys(m.case.deployment for m in new)
         if not held_cases:
-            return cls({}, {}, {}, {})
-        case_ids = held_cases & {m.case.case_id for m in new}
+            return cls({}, {}, {}, {}, SameCases((), asked))
+        held_deployments = store.deployments()
+        same = SameCases(held_deployments, asked)
         gone = {key for key, flags in store.withdrawn().items() if flags != RETRACTED}
         contents: dict[str, str] = {}
         runs: dict[str, tuple[int, Measurement]] = {}
         imported: dict[str, list[Measurement]] = {}
         measurements: dict[str, Measurement] = {}
-        found = list(store.measurements(case_ids=sorted(case_ids))) if case_ids else []
+        case_ids = {same.case_id(m.case) for m in new}
+        wanted = {same.deployment(deployment) for deployment in asked}
+        found = list(store.measurements(case_ids=sorted(held_cases & case_ids)))
+        for deployment in held_deployments:  # those that the store itself spells in several ways
+            if same.deployment(deployment) != deployment and same.deployment(deployment) in wanted:
+                found += [m for m in store.measurements(deployment) if same.case_id(m.case) in case_ids]
         if any(run_of(m) is not None for m in new):
             # The poorer record of a run may have left its model out, and so be another case.
             sources = {m.source for m in new if m.source is not None}
@@ -129,12 +139,12 @@ class Known:
             if m.measurement_id in gone or m.provenance != "imported":
                 continue
             measurements[m.measurement_id] = m
-            contents.setdefault(content_of(m), m.measurement_id)
-            imported.setdefault(m.case.case_id, []).append(m)
+            contents.setdefault(content_of(m, same), m.measurement_id)
+            imported.setdefault(same.case_id(m.case), []).append(m)
             run = run_of(m)
             if run is not None and (run not in runs or detail_rank(m) < runs[run][0]):
                 runs[run] = (detail_rank(m), m)
-        return cls(contents, measurements, runs, imported)
+        return cls(contents, measurements, runs, imported, same)
 
     def is_poorer(self, measurement: Measurement) -> bool:
         """Whether the store knows the record's run in more detail."""
@@ -152,7 +162,7 @@ class Known:
     def other_values(self, measurement: Measurement) -> list[tuple[Measurement, str, float, float]]:
         """What was imported of the case before and differs: it, the metric that differs most, known and new value."""
         out = []
-        for held in self.imported.get(measurement.case.case_id, []):
+        for held in self.imported.get(self.same.case_id(measurement.case), []):
             run, other = run_of(measurement), run_of(held)
             if run is not None and other is not None and run != other:
                 continue  # two runs that a tool tells apart are repeats

@@ -110,6 +110,7 @@ def predict(
         if data is not None:
             raise InputError("a fitted model needs no data", got={"model_file": str(model_file)})
         fitted = load_model(model_file)
+        known = pd.DataFrame(list(fitted.deployments_)) if fitted.deployments_ else None
     else:
         progress("reading")
         table = read_source(data, store=store, screened=screened)
@@ -159,7 +160,8 @@ def answer_cases(
 
 def notes_of(table: pd.DataFrame | None, asked: pd.DataFrame, fitted: Model | None = None) -> list[str]:
     """What was done to the measurements and to the names of a question, as sentences."""
-    notes = [*(table.attrs.get("notes", []) if table is not None else []), *asked.attrs.get("notes", [])]
+    learned = fitted.notes_ if table is None and fitted is not None else ()
+    notes = [*learned, *(table.attrs.get("notes", []) if table is not None else []), *asked.attrs.get("notes", [])]
     if table is not None and fitted is not None and fitted.n_public_cells_ and "model" in table:
         facts = load_facts(user_files())
         for name in dict.fromkeys(map(str, table["model"].dropna())):

@@ -27,7 +27,7 @@ from fewmark.tables.arrays import FloatArray
 from fewmark.tables.columns import accelerator_counts, load_kind_of, sequences_of
 from fewmark.tables.identity import deployment_codes, is_identity
 from fewmark.tables.precision import log_sd
-from fewmark.tables.repeats import measured_cells
+from fewmark.tables.repeats import contested, measured_cells
 from fewmark.tables.spellings import NOTES
 from fewmark.verbs.learning import Learner
 from fewmark.verbs.source import Tabular, read_cases, read_source
@@ -267,13 +267,20 @@ def _believe(learner: Learner, target: str, cells: pd.DataFrame) -> tuple[Distri
         fitted, rows, values = learner.fit(target)
     except ModelError as error:
         raise ModelError(f"{target} cannot be predicted from what is known", got=error.what, hint=error.hint) from None
-    where = Space.from_table(cells).locate(rows)
+    space = Space.from_table(cells)
+    where = space.locate(rows)
     measured = np.full(len(cells), np.nan)
     # a median of repeats that contradict one another is nothing sure, to a model that learned it so
     sure = (where >= 0) & ((log_sd(rows) == 0) | (not fitted.uses_metrics))
     measured[where[sure]] = values[sure]
+    apart = contested(learner.table, target)
+    ends = np.full((len(cells), 2), np.nan)
+    if len(apart):
+        here = space.locate(apart)
+        ends[here[here >= 0]] = apart.loc[here >= 0, ["low", "high"]].to_numpy(float)
+        measured[here[here >= 0]] = np.nan
     provenance = np.where(np.isfinite(measured), "measured", fitted.provenance(cells)).astype(object)
-    return distribution(fitted, cells, measured), provenance, fitted.n_public_cells_
+    return distribution(fitted, cells, measured, ends), provenance, fitted.n_public_cells_
 
 
 def _hourly(

@@ -21,17 +21,17 @@ from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.models.gp.threads import single_threaded
 from fewmark.models.registry import make_model
 from fewmark.reporting import RENDERERS
-from fewmark.screening import apply, screen
+from fewmark.screening import Finding, apply, screen
 from fewmark.store import Outcome, open_store
 from fewmark.tables.identity import cell_columns, deployment_columns
 from fewmark.tables.precision import INTERVAL
 from fewmark.tables.repeats import reduce_cells, with_doubt
-from fewmark.tables.spellings import one_spelling
+from fewmark.tables.spellings import NOTES, one_spelling
 from fewmark.verbs.cards.overview import cost_card, environment_card, faults_card, summary_card
 from fewmark.verbs.cards.prediction import accuracy_card, curves_card, has_load_curves
 from fewmark.verbs.ledger import Ledger, read_ledger
 from fewmark.verbs.results import read_results
-from fewmark.verbs.source import Tabular, in_memory
+from fewmark.verbs.source import Tabular, in_memory, screen_notes
 
 DEFAULT_MODEL: Final = "auto"
 MAX_GOT: Final = 200  # characters of a wrong request that are repeated
@@ -124,7 +124,7 @@ def report(
     findings = screen(source.frame)
     sound = with_doubt(apply(source.frame, findings))
     cells = reduce_cells(sound[(sound["status"] == Status.OK) & is_complete(sound)], target)
-    cards = [summary_card(source.frame, target, source=source.name)]
+    cards = [_with_notes(summary_card(source.frame, target, source=source.name), source.frame, findings, data)]
     models = FittedModels(cache_folder() if cache else None)
     quick = model is None and len(cells) > MAX_DEFAULT_CELLS
     model = model or (QUICK_MODEL if quick else DEFAULT_MODEL)
@@ -152,6 +152,13 @@ def report(
     progress("writing")
     write_report(path, cards, report_title(source.name, source.measurements))
     return cards
+
+
+def _with_notes(card: Card, frame: pd.DataFrame, findings: Sequence[Finding], data: Tabular | None) -> Card:
+    """The card, with what was left out or corrected, and which names were taken for which."""
+    named = str(data) if isinstance(data, (str, Path)) else None
+    notes = [*frame.attrs.get(NOTES, []), *screen_notes(findings, len(frame), named)]
+    return replace(card, advice=(*card.advice, *(Advice("data", note, "") for note in notes)))
 
 
 def check_output(path: Path) -> Path:

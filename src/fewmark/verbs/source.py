@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from fewmark import datasets
-from fewmark.core import InputError
+from fewmark.core import InputError, Status
 from fewmark.facts.identity import NAMED
 from fewmark.interop import read_table
 from fewmark.interop.base import HEAD_BYTES
@@ -21,8 +21,9 @@ from fewmark.interop.csv_text import canonical_name, header_of
 from fewmark.interop.frame import build_frame
 from fewmark.screening import Finding, apply, screen
 from fewmark.tables.identity import cell_columns, deployment_columns, hashable
-from fewmark.tables.repeats import with_doubt
+from fewmark.tables.repeats import is_complete, with_doubt
 from fewmark.tables.spellings import NOTES, filled_from, one_spelling, spelled_as
+from fewmark.verbs.many_files import is_many, opened_files
 from fewmark.verbs.results import read_results
 
 Tabular: TypeAlias = str | Path | pd.DataFrame | Sequence[Mapping[str, object]] | Mapping[str, Sequence[object]]
@@ -65,14 +66,28 @@ def read_source(data: Tabular | None = None, *, store: str | None = None, screen
     InputError, FormatError, StoreError
         If both are named, or what is named cannot be read or holds nothing.
     """
+    table = read_unscreened(data, store=store)
+    if table.attrs.get(AS_READ):
+        return table
+    named = str(data) if isinstance(data, (str, Path)) else None
+    return prepared(table, screened=screened, name=named)[0]
+
+
+def read_unscreened(data: Tabular | None = None, *, store: str | None = None) -> pd.DataFrame:
+    """The same table as it stands: every row, names as they were given. Raises as `read_source`."""
     if data is not None:
         if store is not None:
             raise InputError("name a file or a store, not both", got={"data": str(data)[:200], "store": store})
         table = in_memory(data)
         if table is not None:
-            return _told(table, screened=screened, name=None) if not table.attrs.get(AS_READ) else table
+            return table
         assert isinstance(data, (str, Path))
         packaged = datasets.names()
+        if str(data) not in packaged and is_many(data):
+            with opened_files([data]) as (opened, notes):
+                table = pd.DataFrame(opened.table())
+            table.attrs[NOTES] = notes
+            return table
         if str(data) not in packaged and not os.path.exists(data):  # noqa: PTH110  (Path raises on too long names)
             raise InputError("there is no such file", got=str(data), hint=f"packaged are {', '.join(packaged)}")
         table = datasets.load(str(data)) if str(data) in packaged else read_results(data)
@@ -83,17 +98,21 @@ def read_source(data: Tabular | None = None, *, store: str | None = None, screen
             table = pd.DataFrame(opened.table())
             if table.empty:
                 raise InputError("the store has no measurements", got=opened.url, hint="fewmark run, or fewmark import")
-    return _told(table, screened=screened, name=None if data is None else str(data))
+    return table
 
 
-def _told(table: pd.DataFrame, *, screened: bool, name: str | None) -> pd.DataFrame:
-    """The table that models learn from: names in one spelling, screened.
+def prepared(
+    table: pd.DataFrame, *, screened: bool = True, name: str | None = None
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """The table that models learn from, names in one spelling and screened, and what the screen found.
 
-    ``attrs["notes"]`` says what was done to it, ``attrs["left_out"]`` which cells the screen left out.
+    ``attrs["notes"]`` says what was done to it, ``attrs["left_out"]`` which cells the screen left out. `name` is what
+    `fewmark screen --data` is to be asked for.
     """
     table = one_spelling(table)
-    notes = list(table.attrs.get(NOTES, []))
+    notes = [*table.attrs.get(NOTES, []), *_no_cells(table)]
     left_out: list[dict[Hashable, Any]] = []
+    findings: list[Finding] = []
     if screened:
         whole, n_rows = table, len(table)
         findings = screen(whole)
@@ -103,7 +122,19 @@ def _told(table: pd.DataFrame, *, screened: bool, name: str | None) -> pd.DataFr
         left_out = whole.loc[list(dict.fromkeys(gone)), cell_columns(whole)].to_dict("records")
     table = with_doubt(table)
     table.attrs |= {"notes": notes, "left_out": left_out}
-    return table
+    return table, findings
+
+
+def _no_cells(table: pd.DataFrame) -> list[str]:
+    """Which rows nothing can be learned from, whatever the screen says of them."""
+    incomplete = ~is_complete(table.drop(columns="status", errors="ignore"))
+    what = "no input_tokens, output_tokens, or single one of batch_size, concurrency and request_rate"
+    invalid = ~incomplete & (table["status"] == Status.INVALID).to_numpy() if "status" in table else incomplete & False
+    return [
+        f"{int(rows.sum())} of {len(table)} rows left out, as row {int(table.index[int(rows.argmax())]) + 1}: {why}"
+        for rows, why in ((incomplete, what), (invalid, "invalid, or without any value"))
+        if rows.any()
+    ]
 
 
 def screen_notes(findings: Sequence[Finding], n_rows: int, name: str | None) -> list[str]:

@@ -68,6 +68,7 @@ def predict(asked: PredictRequest, service: Served) -> PredictAnswer:
         n_known=found.n_known,
         n_public=found.n_public,
         may_not_fit=list(dict.fromkeys(found.may_not_fit)),
+        notes=found.notes,
         predictions=[Prediction(**{**row, "abstained": row["abstained"] or ""}) for row in records(found.table)],
     )
 
@@ -106,6 +107,7 @@ def plan(asked: PlanRequest, service: Served) -> PlanAnswer:
         n_failed=int(planner.failed.sum()),
         forecast_median_ape=plain(planner.forecast().median_ape),
         infeasible=len(planner.infeasible),
+        notes=list(cells.attrs.get("notes", [])),
     )
 
 

@@ -26,13 +26,14 @@ from fewmark.core.metrics import ALL_TARGETS
 from fewmark.models.base import Model
 from fewmark.models.cache import FittedModels, cache_folder, model_key
 from fewmark.models.gp.threads import single_threaded
-from fewmark.screening import Finding, apply, screen
+from fewmark.screening import Finding
 from fewmark.store import Store, open_store
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.repeats import measured_cells
+from fewmark.tables.spellings import one_spelling
 from fewmark.verbs.learning import fitted_model
-from fewmark.verbs.predict import answer_cases
-from fewmark.verbs.source import AS_READ, read_source
+from fewmark.verbs.predict import answer_cases, notes_of
+from fewmark.verbs.source import AS_READ, prepared, read_unscreened
 from fewmark.web.deployments import Deployments
 from fewmark.web.settings import Settings
 
@@ -71,6 +72,7 @@ class Predicted:
     n_known: int
     n_public: int
     may_not_fit: list[str]
+    notes: list[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +108,7 @@ class Snapshot:
     @cached_property
     def deployments(self) -> Deployments:
         """The deployments that were measured."""
-        return Deployments.of(self.table)
+        return Deployments.of(one_spelling(self.table))
 
     @cached_property
     def targets(self) -> list[str]:
@@ -198,17 +200,16 @@ class Knowledge:
         settings, latest = self.settings, 0
         self._looked_at = time.monotonic()
         if settings.data is not None:
-            table = read_source(settings.data, screened=False)
+            table = read_unscreened(settings.data)
         else:
             opened = self.store()
             latest = opened.latest()
             table = pd.DataFrame(opened.table())
         if table.empty:
             return Snapshot(table, (), table, latest)
-        findings = tuple(screen(table))
-        sound = apply(table, findings)
+        sound, findings = prepared(table)
         sound.attrs[AS_READ] = True
-        return Snapshot(table, findings, sound, latest)
+        return Snapshot(table, tuple(findings), sound, latest)
 
     def fitted(self, target: str, snapshot: Snapshot | None = None) -> Fitted:
         """The model of a metric and what it learned from; fitted once, however many ask at the same time.
@@ -250,7 +251,8 @@ class Knowledge:
         with found.asking:
             table, columns, can_run = answer_cases(found.model, cases, found.known, snapshot.sound, confidence_level)
         doubts = [why for why, silent in zip(can_run.reason, can_run.infeasible, strict=True) if why and not silent]
-        return Predicted(table[columns], found.model.name, len(found.known), found.model.n_public_cells_, doubts)
+        notes = notes_of(snapshot.sound, table, found.model)
+        return Predicted(table[columns], found.model.name, len(found.known), found.model.n_public_cells_, doubts, notes)
 
     def decide(self, question: Callable[[FittedModels], T]) -> T:
         """A question that fits models of its own, which are kept for the next one; one at a time."""

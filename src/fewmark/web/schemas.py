@@ -109,6 +109,8 @@ class PredictAnswer(Part):
     """Public cells that joined them."""
     may_not_fit: list[str]
     """What speaks against cases that were answered all the same."""
+    notes: list[str]
+    """What was left out or corrected of the measurements, and which names were taken for which."""
     predictions: list[Prediction]
 
 
@@ -152,6 +154,8 @@ class PlanAnswer(Part):
     forecast_median_ape: float | None
     """Of the space, as things are, a fraction."""
     infeasible: int
+    notes: list[str]
+    """What was left out or corrected of the measurements, and which names were taken for which."""
 
 
 class ExplainRequest(Part):
