@@ -200,3 +200,34 @@ def test_loads_that_were_not_held_are_no_slip() -> None:
 @pytest.mark.parametrize("noise", [0.0, 0.01, 0.03])
 def test_tables_that_agree_but_for_noise_pass(noise: float, load: str) -> None:
     assert not screen(table(24, load=load, noise=noise))
+
+
+def test_throughput_per_accelerator_in_half_of_the_rows_of_a_closed_loop() -> None:
+    truth = table(8, load="concurrency", drop=("total_throughput_tok_s",))
+    off = truth.copy()
+    off.loc[off.index % 2 == 0, "throughput_tok_s"] /= off["accelerator_count"]
+    check(off, truth, "that of one accelerator", [0, 2, 4, 6])
+
+
+def test_throughput_per_accelerator_in_open_loops() -> None:
+    rates = pd.Series([0.2, 0.4, 0.8, 1.2])
+    truth = (
+        table(4)
+        .drop(columns=["batch_size", "total_throughput_tok_s"])
+        .assign(
+            request_rate=rates,
+            throughput_tok_s=rates * 128 * 0.99,
+            ttft_s=0.1,
+            tpot_s=0.02,
+            e2e_latency_s=0.1 + 127 * 0.02,
+        )
+    )
+    assert not screen(truth)
+    check(
+        truth.assign(throughput_tok_s=truth["throughput_tok_s"] / truth["accelerator_count"]),
+        truth,
+        "that of one accelerator",
+        [0, 1, 2, 3],
+    )
+    overloaded = truth.assign(throughput_tok_s=[25.0, 50.0, 50.0, 50.0])
+    assert not [finding for finding in screen(overloaded) if finding.action == "correct"]

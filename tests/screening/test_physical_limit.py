@@ -51,3 +51,26 @@ def test_several_tokens_at_once_pass_with_a_warning() -> None:
 )
 def test_within_the_peaks_or_unknown(columns: dict[str, object]) -> None:
     assert not screen(row(**columns))
+
+
+@pytest.mark.parametrize(
+    ("columns", "value"),
+    [({"ttft_s": 45.0}, 0.045), ({"tpot_s": 7.2}, 0.0072), ({"e2e_latency_s": 1900.0}, 1.9)],
+)
+def test_milliseconds_that_nothing_else_tells(columns: dict[str, object], value: float) -> None:
+    (finding,) = screen(row(**columns))
+    assert (finding.rule, finding.action) == ("physical-limit", "correct")
+    assert finding.changes == {next(iter(columns)): pytest.approx(value)}
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"ttft_s": 4.5},
+        {"e2e_latency_s": 1900.0, "throughput_tok_s": 256 / 1900},  # slow indeed
+        {"tpot_s": 3.0},  # in milliseconds it would be beyond the peaks
+        {"tpot_s": 7.2, "placement": "cpu"},
+    ],
+)
+def test_what_is_slow_may_be_slow(columns: dict[str, object]) -> None:
+    assert not screen(row(**columns))

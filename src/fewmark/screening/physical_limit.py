@@ -1,4 +1,4 @@
-"""Faster than the accelerators are: published peaks bound every rate and every time from one side.
+"""Faster than the accelerators are, or slower by a thousand times: published peaks bound rates and times.
 
 Notation (arrays (n,); bytes, tokens): W the bytes of the weights that a token needs, A active parameters, D devices,
 BW and F their peak memory bandwidth and FLOP/s together, N sequences at once, oo output tokens. A decoding step reads
@@ -6,8 +6,11 @@ W at least, and a token takes 2 A operations:
 
     tpot >= max(W / BW, 2 A / F)      throughput <= min(N BW / W, F / 2 A)      e2e >= oo max(W / BW, 2 A N / F)
 
+    ttft >= max(W / BW, 2 A ii / F)
+
 Peaks are never reached, so a row that is beyond them is wrong in a number, a unit or a name. Engines that guess several
-tokens at once pass the first bound, by the number that they guess.
+tokens at once pass the first bound, by the number that they guess. Nothing is hundreds of times slower than the peaks
+at every load of a deployment: such times are in milliseconds.
 """
 
 from __future__ import annotations
@@ -30,17 +33,23 @@ MOST_DEVICES: Final = 8.0  # where their number is unknown
 LEAST_BYTES: Final = 0.5  # of a weight, where the precision is unknown
 
 
+RATES: Final = ("throughput_tok_s", "total_throughput_tok_s")
+SLOWER: Final = 300.0  # times a limit, from which on times are in milliseconds
+OVERHEAD_S: Final = {"tpot_s": 0.001, "ttft_s": 0.01, "e2e_latency_s": 0.01}  # of the smallest models
+
+
 class PhysicalLimit:
     """By published facts alone, so from one row on; what is known of neither model nor accelerator is not judged."""
 
     name = "physical-limit"
-    description = "faster than the accelerators' published peaks allow for the model"
+    description = "faster than the accelerators' published peaks allow for the model, or slower by a thousand times"
 
     def find(self, frame: pd.DataFrame) -> Iterable[Finding]:
         """Exclude what is faster even with several tokens guessed at once; warn of what is only then possible."""
         step, compute = _least_times(frame)
         if not np.isfinite(step).any():
             return
+        yield from self._too_slow(frame, step, compute)
         ok = (frame["status"] == "ok").to_numpy()
         n, oo = sequences_of(frame), numbers_of(frame, "output_tokens")
         held = np.where(np.isfinite(n), n, np.inf)  # at a request rate nobody knows how many are in flight
@@ -71,6 +80,37 @@ class PhysicalLimit:
                 reason = f"{said} that the published peaks of {_named(frame, position)} allow"
                 reason += "" if sure_ else "; only guessing several tokens at once (speculative decoding) can do that"
                 yield Finding(int(frame.index[position]) + 1, self.name, reason, "exclude" if sure_ else "warn")
+
+    def _too_slow(self, frame: pd.DataFrame, step: FloatArray, compute: FloatArray) -> Iterable[Finding]:
+        """Correct times that are slower than sense at every load of their deployment, where no rate bears them out."""
+        ok = (frame["status"] == "ok").to_numpy() & np.isfinite(step)
+        ok &= (frame["placement"].isna() | (frame["placement"] == "accelerator")).to_numpy()
+        ok &= frame[list(RATES)].isna().all(axis=1).to_numpy()
+        ii, oo = numbers_of(frame, "input_tokens"), numbers_of(frame, "output_tokens")
+        least = {
+            "tpot_s": np.maximum(step, compute),
+            "ttft_s": np.maximum(step, ii * compute),
+            "e2e_latency_s": oo * np.maximum(step, compute),
+        }
+        code, _ = group_codes(frame, deployment_columns(frame))
+        for name, limit in least.items():
+            took = numbers_of(frame, name)
+            known = ok & (took > 0) & np.isfinite(limit)
+            times = np.full(len(frame), np.nan)
+            overhead = OVERHEAD_S[name] + (oo * OVERHEAD_S["tpot_s"] if name == "e2e_latency_s" else 0.0)
+            times[known] = (took / np.maximum(limit, overhead))[known]
+            for number in np.unique(code[known]):
+                rows = known & (code == number)
+                if times[rows].min() < SLOWER or (took < 1e3 * limit)[rows].any():  # no, if faster than peaks then
+                    continue
+                for position in np.flatnonzero(rows).tolist():
+                    reason = (
+                        f"{name} is {took[position]:.4g} s, {took[position] / limit[position]:,.0f} times the "
+                        f"{limit[position]:.3g} s that the published peaks of {_named(frame, position)} allow: {name} "
+                        f"is in milliseconds; taken as {took[position] / 1e3:.4g}; so in all {rows.sum()} rows of it"
+                    )
+                    changes = {name: took[position] / 1e3}
+                    yield Finding(int(frame.index[position]) + 1, self.name, reason, "correct", changes)
 
 
 def _named(frame: pd.DataFrame, position: int) -> str:

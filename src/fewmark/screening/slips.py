@@ -114,7 +114,7 @@ def explain(frame: pd.DataFrame) -> Explained:
 def _doubtful(frame: pd.DataFrame, found: Mapping[str, FloatArray], exact: BoolArray) -> BoolArray:
     """Rows that a slip may explain although nothing forbids them: a rate that is too low for a load that was held."""
     low = np.zeros(len(frame), dtype=bool)
-    for name in ("output", "total", "requests"):
+    for name in ("output", "total", "requests", "offered"):
         with np.errstate(invalid="ignore"):
             low |= ~exact & (found[name] < -SMALLEST)
     return low
@@ -245,18 +245,24 @@ def _fit(
     alone = fit & doubtful & ~off
     for code in np.unique(deployments[alone]):
         rows = deployments == code
-        could = rows & np.isfinite(size) & (np.abs(size) > SMALLEST) & np.isfinite(found["output"])
+        rate = np.where(np.isfinite(found["output"]), found["output"], found["offered"])
+        could = rows & np.isfinite(size) & (np.abs(size) > SMALLEST) & np.isfinite(rate)
         many = (fit & rows).sum()
         large = np.abs(size[fit & rows]).min() > LARGE
         enough = many > SHARE * could.sum() and (large or many >= AGREEING)
-        near = np.abs(_worst(after, fit & rows)) < (-HELD if large and many > 1 else SMALLEST)
-        if not (enough and near):
+        is_open = bool(np.isfinite(found["offered"][fit & rows]).any())  # where rates fall short of load by themselves
+        worst_after = np.abs(_worst(after, fit & rows))
+        near = worst_after < (NEAR if is_open else -HELD if large and many > 1 else SMALLEST)
+        # or the others hold what they should, and these are off by the slip's factor exactly
+        held_rest = bool((np.abs(rate[could & ~fit]) < SMALLEST).all())
+        apart = many >= AGREEING and held_rest and worst_after < NEAR
+        if not (enough and near) and not apart:
             fit &= ~(rows & alone)
     return fit, wrong
 
 
 def _worst(after: Mapping[str, FloatArray], rows: BoolArray) -> float:
-    known = [after[name][rows] for name in ("output", "total", "requests")]
+    known = [after[name][rows] for name in ("output", "total", "requests", "offered")]
     joined = np.concatenate(known)
     joined = joined[np.isfinite(joined)]
     return float(joined[np.argmax(np.abs(joined))]) if len(joined) else 0.0

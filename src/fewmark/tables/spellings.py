@@ -90,10 +90,12 @@ def filled_from(cases: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
             values = deployments.loc[fits, name]
             if values.nunique(dropna=False) == 1 and not pd.isna(values.iloc[0]):
                 value = known.at[values.index[0], name]
-                if not (pd.api.types.is_numeric_dtype(out[name]) and isinstance(value, (int, float, np.number))):
+                filled = pd.Series([value] * len(rows), index=rows.index, dtype=object)
+                if pd.api.types.is_numeric_dtype(out[name]) and isinstance(value, (int, float, np.number)):
+                    filled = filled.astype(float)
+                else:
                     out[name] = out[name].astype(object)
-                    value = pd.Series([value] * len(rows), index=rows.index, dtype=object)
-                out.loc[rows.index, name] = value
+                out.loc[rows.index, name] = filled
     for name in missing:  # as they were where nothing was filled in
         if out[name].isna().all():
             out = out.drop(columns=name)

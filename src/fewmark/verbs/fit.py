@@ -78,7 +78,8 @@ def fit(
     fitted = unfitted.fit(X[learned_columns(X, unfitted)], y)
     fitted.notes_ = tuple(table.attrs.get("notes", ()))
     deployments = X[deployment_columns(X)].drop_duplicates().astype(object)
-    fitted.deployments_ = tuple(deployments.where(deployments.notna(), None).to_dict("records"))
+    rows = deployments.where(deployments.notna(), None).to_dict("records")
+    fitted.deployments_ = tuple({str(name): value for name, value in row.items()} for row in rows)
     if out is not None:
         save_model(fitted, out)
     return fitted
