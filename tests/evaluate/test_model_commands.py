@@ -95,6 +95,7 @@ def test_evaluate_writes_what_the_function_returns(data, tmp_path, capsys):
     ask = ["evaluate", "--data", str(data), "--protocol", "extrapolate-batch", "--model", "loglog", "--seed", "2"]
     assert main([*ask, "--no-screen", "--json", str(out), "--predictions", str(hidden)]) == 0
     found = json.loads(out.read_text())
+    assert found.pop("notes") == []
     expected = evaluate(pd.read_csv(data), "extrapolate-batch", ["loglog"], random_state=2)
     for document in (found, expected.summary):
         for name in ("fit_s", "predict_s"):
