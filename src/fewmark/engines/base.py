@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from fewmark.core import Deployment, Sample, Status, Workload
 from fewmark.core.json_types import JsonObject
@@ -83,6 +83,17 @@ class Recorded(Protocol):
 
     def recorded(self, workload: Workload) -> tuple[Sample, ...]:
         """Every recorded repeat of the workload. Raises `CaseFailure` where there is none."""
+
+
+OWN: Final = "own_metrics"  # where they stand among what is kept beside a measurement
+
+
+@runtime_checkable
+class SelfMeasuring(Protocol):
+    """An engine that has metrics of its own, which are kept beside what is measured from outside."""
+
+    def own_metrics(self) -> Mapping[str, float]:
+        """Of the last run, by the names of fewmark's metrics."""
 
 
 class Remedy(StrEnum):

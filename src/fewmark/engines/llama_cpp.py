@@ -52,6 +52,7 @@ REQUESTS_PER_USER: Final = 3  # of a closed loop
 START_TIMEOUT_S: Final = 600.0
 LOG_TAIL_BYTES: Final = 1500
 PR_SET_PDEATHSIG: Final = 1
+TIMINGS: Final = ("prompt_ms", "predicted_per_token_ms")  # of the server, for each request
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class _Answer:
     events: tuple[float, ...]
     ended: float
     tokens: int
+    own: JsonObject
 
 
 class LlamaCppEngine:
@@ -87,6 +89,7 @@ class LlamaCppEngine:
         self._port = self._slots = self._length = 0
         self._vocabulary = 32000
         self._facts: dict[str, Json] = {}
+        self._own: list[JsonObject] = []
 
     @classmethod
     def probe(cls) -> Availability:
@@ -138,6 +141,7 @@ class LlamaCppEngine:
         began = time.perf_counter()
         with ThreadPoolExecutor(users) as pool:
             answers = [answer for given in pool.map(user, prompts) for answer in given]
+        self._own = [answer.own for answer in answers]
         counts = {answer.tokens for answer in answers}
         if len(counts) != 1:
             raise CaseFailure(Status.INVALID, f"sequences of unlike lengths came: {sorted(counts)} tokens")
@@ -157,6 +161,14 @@ class LlamaCppEngine:
             steps = tuple(max(moments) - began for moments in zip(*(a.events for a in answers), strict=True))
         last = steps[-1] if steps else max(answer.ended for answer in answers) - began
         return Sample(e2e_latency_s=last, ttft_s=first, output_tokens=n_tokens, token_times_s=steps)
+
+    def own_metrics(self) -> dict[str, float]:
+        """The server's ``timings``: the prefill without waiting, and steps of n − 1 tokens."""
+        prefill, step = (
+            [own[name] for own in self._own if isinstance(own.get(name), (int, float))] for name in TIMINGS
+        )
+        told = zip(("ttft_s", "tpot_s"), (prefill, step), strict=True)
+        return {name: statistics.median(map(float, values)) / 1000 for name, values in told if values}  # type: ignore[arg-type]
 
     def close(self) -> None:
         """End the server, and remove what was written."""
@@ -255,6 +267,7 @@ class LlamaCppEngine:
         connection = http.client.HTTPConnection("127.0.0.1", self._port)
         events: list[float] = []
         tokens = finish = None
+        own: JsonObject = {}
         with contextlib.closing(connection):
             connection.connect()
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -271,11 +284,12 @@ class LlamaCppEngine:
                     finish = choice.get("finish_reason") or finish
                     if choice.get("finish_reason") is None:
                         events.append(now)
+                own = message.get("timings") or own
                 tokens = (message.get("usage") or {}).get("completion_tokens", tokens)
         ended = time.perf_counter()
         if finish is None or tokens is None or not events:
             raise CaseFailure(Status.INVALID, "a stream ended without its reason, its usage or a token")
-        return _Answer(began, tuple(events), ended, int(tokens))
+        return _Answer(began, tuple(events), ended, int(tokens), own)
 
 
 def _program() -> str | None:

@@ -27,6 +27,7 @@ from fewmark.tables.identity import cell_columns, deployment_columns
 from fewmark.tables.precision import INTERVAL
 from fewmark.tables.repeats import reduce_cells, with_doubt
 from fewmark.tables.spellings import NOTES, one_spelling
+from fewmark.verbs.cards.engines import engines_card
 from fewmark.verbs.cards.overview import cost_card, environment_card, faults_card, summary_card
 from fewmark.verbs.cards.prediction import accuracy_card, curves_card, has_load_curves
 from fewmark.verbs.ledger import Ledger, read_ledger
@@ -147,6 +148,8 @@ def report(
     models.keep()
     if source.ledger is not None and source.ledger.n_predictions:
         cards.append(source.ledger.card())
+    if (compared := engines_card(source.measurements)) is not None:
+        cards.append(compared)
     cards += [cost_card(source.measurements), faults_card(source.frame, findings)]
     cards.append(environment_card(source.measurements))
     progress("writing")

@@ -14,6 +14,7 @@ Measuring stops when this half-width over the median falls to `target_half_width
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 import time
@@ -40,7 +41,7 @@ from fewmark.core.json_types import Json, JsonObject
 from fewmark.core.text import brief, masked, printable, without_secrets
 from fewmark.core.validity import reason_unlike
 from fewmark.core.values import MEASUREMENT_PROVENANCES
-from fewmark.engines.base import CaseFailure, Engine, Recorded, Windowed
+from fewmark.engines.base import OWN, CaseFailure, Engine, Recorded, SelfMeasuring, Windowed
 from fewmark.engines.host import CpuWatch
 from fewmark.engines.measuring import faults
 from fewmark.engines.measuring.outliers import outliers, quality_flags
@@ -274,6 +275,9 @@ def measure(
         said = f"{type(error).__name__}: {error}"
         outcome.status, outcome.error = Status.OUT_OF_MEMORY if speaks_of_memory(said) else Status.CRASHED, said
     outcome.wall_s = time.perf_counter() - began
+    if isinstance(engine, SelfMeasuring) and outcome.status is Status.OK:
+        with contextlib.suppress(Exception):  # what an engine says of itself is no reason not to measure
+            outcome.extra[OWN] = {name: float(value) for name, value in engine.own_metrics().items()}
     outcome.extra |= watch.facts() | peak.facts() | faults.facts(uses)
     latencies = [sample.e2e_latency_s for sample in outcome.samples if sample.e2e_latency_s is not None]
     outcome.flags += quality_flags(latencies)
