@@ -282,7 +282,32 @@ def test_genai_bench_absent_statistics_are_objects_of_nulls(tmp_path: Path) -> N
     assert row["e2e_latency_s"] == pytest.approx(1.5566, rel=1e-4)
 
 
+def test_genai_bench_warm_up_requests_are_left_out_and_their_time_is_not_the_others() -> None:
+    row = one(
+        next((GENAI / "warm-up").glob("D32_16*.json"))
+    )  # --warmup-ratio 0.25 --cooldown-ratio 0.25 of 14 requests
+    assert (row["n_requests"], row["detail"]) == (8, "requests")
+    assert row["tpot_s"] == pytest.approx(
+        0.02017, rel=1e-3
+    )  # of all 14 it is 0.0286; the clocked server's truth is 0.02009
+    assert row["throughput_tok_s"] == pytest.approx(14 * 16 / row["duration_s"])  # the file says 8 * 16 / duration
+    assert "6 of 14 requests, at the start and the end, are left out" in row["note"]
+
+
+def test_genai_bench_errors_of_a_run_without_a_success_stand_in_their_frequencies() -> None:
+    row = one(GENAI / "all-failed" / "debug_for_run_D32_16_2.json")
+    assert (row["status"], row["n_requests"], row["n_failed"], row["concurrency"]) == ("crashed", 0, 12, 2)
+
+
 # llmeter
+
+
+def test_llmeter_reasoning_is_in_ttft_and_in_the_tokens_of_tpot() -> None:
+    for name in ("stats.json", "responses.jsonl"):
+        row = one(LLMETER / "mock-reasoning" / name)
+        assert row["tpot_p50_s"] == pytest.approx(0.02, rel=0.04)  # the file says 0.0098: 16 tokens, 8 of reasoning
+        assert unknown(row, "ttft_s", "ttft_p50_s")  # the first token came after 0.2032 s
+        assert row["llmeter.ttft_p50_s"] == pytest.approx(0.3937, rel=1e-3)
 
 
 def test_llmeter_agrees_with_the_clocked_server() -> None:

@@ -58,9 +58,11 @@ def _row(data: JsonObject, aggregate: JsonObject, metadata: JsonObject) -> Row:
         raise FormatError("unknown time unit", got=unit, hint=f"one of {', '.join(_UNITS)}")
     scale = _UNITS[unit]
     requests = [request for request in items(data.get("individual_request_metrics")) if isinstance(request, Mapping)]
-    records = _records(requests, scale)
-    done, failed = count(aggregate.get("num_completed_requests")), count(aggregate.get("num_error_requests"))
+    succeeded = [request for request in requests if request.get("error_code") in (None, 200)]
+    done, failed = count(aggregate.get("num_completed_requests")), _failed(aggregate, len(requests) - len(succeeded))
+    records = _records(succeeded, scale)
     complete = len(records) > 0 and len(records) == (done if done is not None else len(records))
+    kept = _kept(succeeded, aggregate) if complete else None
     row = RunRow("genai-bench", "requests" if complete else "summary")
     _deployment(row, metadata)
     row.say("scenario", aggregate.get("scenario"))
@@ -77,6 +79,11 @@ def _row(data: JsonObject, aggregate: JsonObject, metadata: JsonObject) -> Row:
         return row.finish()
     told = _told(row, aggregate, scale)
     row.cells |= told
+    if kept is not None and len(kept) < len(succeeded):
+        row.note(f"{len(succeeded) - len(kept)} of {len(succeeded)} requests, at the start and the end, are left out")
+        records, complete = _records(kept, scale), len(kept) > 0
+        row.cells["n_requests"] = len(kept) or done
+        _make_rates(row)
     if complete:
         row.compare(records.statistics(), told)
         if records.bounds():
@@ -85,6 +92,44 @@ def _row(data: JsonObject, aggregate: JsonObject, metadata: JsonObject) -> Row:
         _convert_tpot(row, aggregate)
     row.note("requests in flight at the ends are uncounted though they loaded the server: rates are a lower bound")
     return row.finish()
+
+
+def _failed(aggregate: JsonObject, listed: int) -> int | None:
+    """How many requests failed, which a run without a success has as 0 beside the frequencies of its errors."""
+    codes = [number(found) or 0 for found in mapping(aggregate.get("error_codes_frequency")).values()]
+    said = count(aggregate.get("num_error_requests"))
+    return said if said is None and not codes and not listed else int(max([said or 0, listed, sum(codes)]))
+
+
+def _kept(succeeded: list[JsonObject], aggregate: JsonObject) -> list[JsonObject]:
+    """The requests that the statistics are of: some first ones and last ones may be left out, as a warm-up.
+
+    How many stands nowhere: it is told by the number and the sum of latencies. Empty if no run of requests has those.
+    """
+    total, mean = (number(nested(aggregate, "stats", "e2e_latency", key)) for key in ("sum", "mean"))
+    if not total or not mean or (n := round(total / mean)) >= len(succeeded):
+        return succeeded
+    sums = [0.0]
+    for request in succeeded:
+        sums.append(sums[-1] + (number(request.get("e2e_latency")) or 0.0))
+    starts = range(len(succeeded) - n + 1)
+    start = min(starts, key=lambda place: abs(sums[place + n] - sums[place] - total))
+    return succeeded[start : start + n] if abs(sums[start + n] - sums[start] - total) <= 1e-6 * total else []
+
+
+def _make_rates(row: RunRow) -> None:
+    """Rates of tokens by all requests: the file divides the tokens of those it kept by the time of all."""
+    reached = row.known("request_throughput_req_s")
+    ii, oo = row.known("input_tokens"), row.known("output_tokens")
+    told = row.known("throughput_tok_s")
+    row.drop("throughput_tok_s", "total_throughput_tok_s")
+    if reached and oo:
+        row.cells["throughput_tok_s"] = reached * oo
+        if ii:
+            row.cells["total_throughput_tok_s"] = reached * (oo + ii)
+        row.note(
+            f"their tokens were left out of the rates, not their time: {reached * oo:.4g} (the file says {told:.4g})"
+        )
 
 
 def _told(row: RunRow, aggregate: JsonObject, scale: float) -> dict[str, float]:
@@ -138,7 +183,7 @@ def _records(requests: Sequence[JsonObject], scale: float) -> RequestRecords:
     records = RequestRecords()
     for request in requests:
         latency = positive(request.get("e2e_latency"))
-        if request.get("error_code") in (None, 200) and latency is not None:
+        if latency is not None:
             first = positive(request.get("ttft"))
             tokens = (positive(request.get(name)) for name in ("num_input_tokens", "num_output_tokens"))
             records.add(latency * scale, None if first is None else first * scale, *tokens)

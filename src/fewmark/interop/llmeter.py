@@ -36,6 +36,8 @@ _METRICS: Final = {
     "time_to_last_token": "e2e_latency",
     "time_per_output_token": "tpot",
 }
+_REASONING: Final = "num_tokens_output_reasoning"
+_OUTPUT: Final = "num_tokens_output"
 _AGREES: Final = 1e-6  # relative; the mean of the right responses is the file's own to rounding
 
 
@@ -91,6 +93,11 @@ def _row(stats: JsonObject, responses: Sequence[JsonObject], config: JsonObject)
         return row.finish()
     told = _told(stats)
     row.cells |= told
+    thought = any(positive(response.get(_REASONING)) for response in used)
+    if thought:  # its first token is the first of the answer, and its TPOT counts all tokens
+        row.note("TTFT waits for the end of reasoning, and is kept as llmeter.ttft_s; TPOT is of the answer's tokens")
+        _keep_first_apart(row)
+        told = {name: value for name, value in told.items() if name in row.cells}
     if done and seconds:
         tokens = {way: positive(stats.get(f"total_{way}_tokens")) for way in ("input", "output")}
         row.put("request_throughput_req_s", done / seconds)
@@ -100,13 +107,28 @@ def _row(stats: JsonObject, responses: Sequence[JsonObject], config: JsonObject)
         if stats.get("requests_per_minute") is not None:
             row.note("rates are over the whole run; requests_per_minute divides by the time of sending and is not used")
     if used:
-        row.compare(records.statistics(seconds), told)
+        again = records.statistics(seconds)
+        if thought:
+            answers = [
+                {**response, _OUTPUT: (number(response.get(_OUTPUT)) or 0) - (number(response.get(_REASONING)) or 0)}
+                for response in used
+            ]
+            again = {name: value for name, value in again.items() if not name.startswith(("ttft_", "tpot_"))}
+            of_answers = _records(answers)[0].statistics()
+            again |= {name: value for name, value in of_answers.items() if name.startswith("tpot_")}
+        row.compare(again, told)
         if records.bounds():
             row.note(records.bounds())
     retries = number(nested(config, "endpoint", "__llmeter_state__", "max_retries"))
     if retries:
         row.note(f"the client retries {retries:.0f} times: failures may be hidden, their wait is in the TTFT")
     return row.finish()
+
+
+def _keep_first_apart(row: RunRow) -> None:
+    """Give the wait for the answer's first token llmeter's name, and forget a TPOT made with it."""
+    for name in [name for name in row.cells if name.startswith(("ttft_", "tpot_"))]:
+        row.cells[f"{row.tool}.{name}"] = row.cells.pop(name)
 
 
 def _told(stats: JsonObject) -> dict[str, float]:
@@ -154,7 +176,5 @@ def _records(responses: Sequence[JsonObject]) -> tuple[RequestRecords, list[str]
             errors.append(str(response.get("error")))
             continue
         first = positive(response.get("time_to_first_token"))
-        records.add(
-            last, first, positive(response.get("num_tokens_input")), positive(response.get("num_tokens_output"))
-        )
+        records.add(last, first, positive(response.get("num_tokens_input")), positive(response.get(_OUTPUT)))
     return records, errors
