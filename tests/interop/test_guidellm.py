@@ -244,3 +244,11 @@ def test_rates_that_leave_out_the_last_request_are_made_anew() -> None:
     assert row["request_throughput_req_s"] == pytest.approx(8 / row["duration_s"])  # the file says 7 / duration
     assert row["throughput_tok_s"] == pytest.approx(128 / row["duration_s"])
     assert "leave out 1 of 8 requests" in row["note"]
+
+
+def test_rates_of_tokens_that_begin_with_the_first_one_are_made_anew() -> None:
+    row = one(RUNS.parent / "guidellm-0.5.4" / "mock-c2.json")
+    assert row["throughput_tok_s"] == pytest.approx(128 / row["duration_s"], rel=1e-3)  # the file says 67.77, not 61.16
+    assert row["total_throughput_tok_s"] == pytest.approx((128 + 82) / row["duration_s"], rel=1e-3)
+    assert row["tpot_s"] == pytest.approx(0.02007, rel=0.015)
+    assert "leaves out the time before the first one" in row["note"]

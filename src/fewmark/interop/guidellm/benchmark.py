@@ -17,7 +17,7 @@ from fewmark.core import Status
 from fewmark.core.cells import Row
 from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.request_records import RequestRecords
-from fewmark.interop.run_rows import PERCENTS, RunRow, count, failure_status, nested, number, positive, text
+from fewmark.interop.run_rows import PERCENTS, TOLERANCE, RunRow, count, failure_status, nested, number, positive, text
 
 TOOL: Final = "guidellm"
 _CLOSED: Final = ("concurrent", "synchronous")
@@ -107,20 +107,27 @@ def put_distributions(row: RunRow, successful: JsonObject) -> None:
 
 
 def count_all(row: RunRow, done: int) -> None:
-    """Make the rates anew where they leave requests out: those that ended after ``end_time``, by a millisecond or so.
+    """Make the rates anew where they leave requests or time out.
 
-    The end is that of the request whose end the scheduler heard of last, which need not be the last one.
+    A benchmark ends with the request whose end the scheduler heard of last, which need not be the last one; those that
+    ended later are in no rate. Rates of tokens of 0.5 are over the time from the first token on.
     """
-    duration, rate = row.known("duration_s"), row.known("request_throughput_req_s")
-    if not duration or not rate or not 0.5 < done - rate * duration < done:
-        return
-    row.note(f"the file's rates leave out {done - rate * duration:.0f} of {done} requests that ended at the very end")
-    row.cells["request_throughput_req_s"] = done / duration
+    duration, rate, told = (row.known(name) for name in ("duration_s", "request_throughput_req_s", "throughput_tok_s"))
     ii, oo = row.known("input_tokens"), row.known("output_tokens")
+    if not duration or not rate:
+        return
+    lost = done - rate * duration
+    if 0.5 < lost < done:
+        row.note(f"the file's rates leave out {lost:.0f} of {done} requests that ended at the very end")
+        rate = row.cells["request_throughput_req_s"] = done / duration
+    elif oo and told and told > (1 + TOLERANCE) * rate * oo:
+        row.note(f"the file's rate of output tokens, {told:.4g}, leaves out the time before the first one")
+    else:
+        return
     if oo:
-        row.cells["throughput_tok_s"] = done * oo / duration
+        row.cells["throughput_tok_s"] = rate * oo
         if ii:
-            row.cells["total_throughput_tok_s"] = done * (ii + oo) / duration
+            row.cells["total_throughput_tok_s"] = rate * (ii + oo)
 
 
 def _put(row: RunRow, name: str, part: Json, scale: float) -> None:
