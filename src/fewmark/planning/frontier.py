@@ -183,10 +183,7 @@ class FrontierSearch:
         open_tiers = [tier for tier, limit in zip(self.tiers, self.limits(), strict=True) if not limit.is_certain]
         draws = [self._log_limits(tier) for tier in open_tiers]
         candidates = self._candidates(draws)
-        rng = np.random.default_rng(self.random_state + len(self.probes))
-        gains = [
-            sum(self._gain(load, drawn, rng) for drawn in draws) / max(self.cost_s(load), 1e-9) for load in candidates
-        ]
+        gains = [sum(self._gain(load, drawn) for drawn in draws) / max(self.cost_s(load), 1e-9) for load in candidates]
         return candidates[int(np.argmax(gains))]
 
     def limits(self) -> list[TierLimit]:
@@ -229,11 +226,13 @@ class FrontierSearch:
         spread = np.geomspace(self.low, self.high, N_CANDIDATES)
         return sorted({self._whole(float(load)) for load in np.concatenate([loads, spread])})
 
-    def _gain(self, load: float, log_limits: FloatArray, rng: np.random.Generator) -> float:
+    def _gain(self, load: float, log_limits: FloatArray) -> float:
         """By how much a probe is expected to narrow log T: its standard deviation now less the mean one afterwards.
 
-        Outcomes are drawn from the curves themselves; each weighs the curves by how well they agree with it.
+        Outcomes are drawn from the curves themselves; each weighs the curves by how well they agree with it. All loads
+        are judged by the same draws, or the best of many would be the luckiest.
         """
+        rng = np.random.default_rng(self.random_state + len(self.probes))
         misfit = MISFIT * abs(math.log(load) - float(np.median(log_limits)))
         drawn = rng.integers(len(log_limits), size=N_OUTCOMES)
         log_weights = np.zeros((N_OUTCOMES, len(log_limits)))
