@@ -168,7 +168,7 @@ def _matching(held: dict[str, list[Measurement]], case: str) -> dict[str, list[M
 
 
 def _says(case: Case, words: list[str]) -> bool:
-    name = f"{describe(case)} {json.dumps(case.to_dict())}".lower()
+    name = f"{describe(case)} {case.workload.load_label} {json.dumps(case.to_dict())}".lower()
     return all(
         re.search(rf"(?<!\d){re.escape(word)}(?!\d)" if word.isdigit() else re.escape(word), name) for word in words
     )
