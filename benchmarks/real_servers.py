@@ -5,8 +5,9 @@
 
 Each server is started as a managed one with a tiny Llama of random weights. In each round every client has its turn;
 tokens are counted by the server's usage. Clients, and servers, that are not installed are left out with a word:
-`vllm bench serve` by vLLM's interpreter, `guidellm` by its command. Beside them stand what the server itself counted
-during fewmark's windows, and the difference from fewmark, which holds where the rounds' ranges meet or by 5%.
+`vllm bench serve` by vLLM's interpreter, `guidellm` by its command. Where a server has histograms of its own, each
+client stands beside what the server counted of that client's requests, which holds on a machine of any load; the
+clients among one another are compared by the rounds, which agree where their ranges meet or by 5%.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -25,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fewmark.core import Deployment, FrozenMap, Workload
+from fewmark.core import Deployment, FormatError, FrozenMap, Workload
 from fewmark.engines.base import CaseFailure
 from fewmark.engines.checkpoints.folder import write_folder
 from fewmark.engines.checkpoints.shapes import SHAPES
@@ -34,6 +36,7 @@ from fewmark.engines.measuring.policy import Policy, measure
 from fewmark.engines.openai.engine import OpenAIEngine
 from fewmark.load.mixes import Segment
 from fewmark.load.prompts import TextPrompts
+from fewmark.load.server_metrics import SERVERS, parse_exposition
 
 MODEL = "llama-tiny"
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -46,6 +49,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 # Verdicts of a machine that is shared are not the question here; they are printed.
 VALIDITY = (("lateness_s", 1.0), ("idle_share", 1.0), ("worker_cpu_share", 1.0))
+TOTALS = ("sum", "count")  # of a histogram
 METRICS = ("throughput_tok_s", "ttft_ms", "tpot_ms")
 TIMEOUT_S = 300
 Row = dict[str, float]
@@ -59,17 +63,41 @@ def with_fewmark(engine: OpenAIEngine, workload: Workload, n: int, seed: int) ->
         return f"{outcome.status}: {outcome.error}"
     known = outcome.samples[-1].known()
     window = (outcome.extra.get("windows") or outcome.extra.get("invalid_windows"))[-1]
-    beside = (window.get("server") or {}).get("beside_the_client", {})
+    beside = (window.get("server") or {}).get("beside_the_client", {})  # of the window, warm-up left out
     found = {
         "throughput_tok_s": known["throughput_tok_s"],
         "ttft_ms": 1e3 * known["ttft_s"],
         "tpot_ms": 1e3 * known["tpot_s"],
         "requests": known["n_requests"],
     }
-    for metric, of_server in ("ttft_s", "server_ttft_ms"), ("tpot_s", "server_tpot_ms"):
-        if metric in beside and beside[metric]["server"] is not None:
-            found[of_server] = 1e3 * beside[metric]["server"]
+    for metric in "ttft", "tpot":
+        if (
+            (told := beside.get(f"{metric}_s")) and told["server"] and told["client"]
+        ):  # of all requests, as the server's
+            found[f"server_{metric}_ms"] = 1e3 * told["server"]
+            found[f"{metric}_over_server"] = told["client"] / told["server"] - 1
     return found
+
+
+def counted(url: str) -> dict[str, float]:
+    """What the server has counted so far; nothing where it does not tell."""
+    try:
+        with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
+            return parse_exposition(answer.read().decode())
+    except (OSError, FormatError):
+        return {}
+
+
+def beside_server(row: Row, before: dict[str, float], after: dict[str, float]) -> Row:
+    """A client's numbers and the server's own means over the same requests."""
+    known = SERVERS["vllm"]
+    for metric, names in ("ttft", known.ttft), ("tpot", known.tpot):
+        for name in names:
+            total, count = (after.get(f"{name}_{part}", 0.0) - before.get(f"{name}_{part}", 0.0) for part in TOTALS)
+            if count:
+                row[f"server_{metric}_ms"] = 1e3 * total / count
+                row[f"{metric}_over_server"] = row[f"{metric}_ms"] / row[f"server_{metric}_ms"] - 1
+    return row
 
 
 def with_vllm(python: str, url: str, model: str, prompts: Path, streams: int, n: int, exact: bool) -> Row | str:
@@ -80,7 +108,7 @@ def with_vllm(python: str, url: str, model: str, prompts: Path, streams: int, n:
         words += ["--dataset-path", str(prompts), "--custom-output-len", "-1", "--skip-chat-template"]
         words += ["--num-prompts", str(n), "--max-concurrency", str(streams), "--temperature", "0", "--disable-tqdm"]
         words += ["--save-result", "--result-dir", folder, "--result-filename", "result.json"]
-        words += ["--num-warmups", str(streams), *(["--ignore-eos"] if exact else [])]
+        words += ["--ignore-eos"] if exact else []
         if (said := _run(words)) is not None:
             return said
         result = json.loads((Path(folder) / "result.json").read_text(encoding="utf-8"))
@@ -201,7 +229,9 @@ def _one_load(
             if name == "fewmark":
                 found = with_fewmark(engine, workload, n + 2 * streams, round_number)
             else:
+                before = counted(url)
                 found = peers[name](url, model, prompts, streams, n, exact)
+                found = found if isinstance(found, str) else beside_server(found, before, counted(url))
             if isinstance(found, str):
                 print(f"{server}, {streams} streams: {name}: {found}", flush=True)
                 continue
@@ -241,10 +271,10 @@ def show(rows: list[Any]) -> None:
         for metric in METRICS:
             low, high = row[f"{metric}_range"]
             text = f"{row[metric]:.4g} ({low:.4g}–{high:.4g})"
-            if f"{metric}_off" in row:
-                text += f" {row[f'{metric}_off']:+.0%}" + ("" if row[f"{metric}_agrees"] else " **differs**")
-            elif f"server_{metric}" in row:
-                text += f"; server {row[f'server_{metric}']:.4g}"
+            if f"{metric}_off" in row and not row[f"{metric}_agrees"]:
+                text += f" **{row[f'{metric}_off']:+.0%} of fewmark's**"
+            if (over := row.get(f"{metric.removesuffix('_ms')}_over_server")) is not None:
+                text += f"; {over:+.1%} of the server's"
             cells.append(text)
         print(f"| {row['server']} | {row['streams']} | {row['client']} | {row['requests']:g} | {' | '.join(cells)} |")
         if not math.isnan(row.get("its_tpot_ms", math.nan)):
@@ -265,6 +295,7 @@ def main() -> int:
     parser.add_argument("--program", help="llama-server, where it is not found by itself")
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers are stopped on the way out
     options.concurrency = [int(word) for word in options.concurrency.split(",")]
     peers: dict[str, Callable[..., Row | str]] = {}
     if (python := options.vllm or environment_python("vllm")) is not None:
