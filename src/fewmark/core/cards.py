@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from fewmark.core.values import Advice
 
@@ -55,4 +54,4 @@ class Card:
     tables: tuple[Table, ...] = ()
     charts: tuple[Chart, ...] = ()
     advice: tuple[Advice, ...] = ()
-    data: Any = field(default=None)
+    data: object = field(default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from dataclasses import fields
 from functools import cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fewmark.core.errors import InputError
 from fewmark.core.frozen import as_number, thaw
@@ -15,10 +15,11 @@ from fewmark.core.validity import MAX_TOKENS
 _Value = TypeVar("_Value")
 
 
-def known_fields(value: Any) -> dict[str, Json]:
+def known_fields(value: object) -> dict[str, Json]:
     """The fields that are known, as a plain dictionary."""
     out = {}
-    for name in field_names(value.__class__):
+    kind: type = value.__class__
+    for name in field_names(kind):
         content = getattr(value, name)
         if content is not None and content != () and content != {}:
             out[name] = thaw(content)
@@ -31,7 +32,7 @@ def field_names(cls: Hashable) -> tuple[str, ...]:
     return tuple(item.name for item in fields(cls))  # type: ignore[arg-type]
 
 
-def build(cls: type[_Value], data: Mapping[str, Any]) -> _Value:
+def build(cls: type[_Value], data: object) -> _Value:
     """The value behind `known_fields`. Raises `InputError` on unknown or missing fields."""
     known = {item.name for item in fields(cls)}  # type: ignore[arg-type]
     if not isinstance(data, Mapping):
@@ -54,16 +55,15 @@ def require_text(name: str, value: object) -> None:
         raise InputError(f"{name} must be a non-empty string", got=value)
 
 
-def positive(name: str, value: Any, *, whole: bool = False) -> Any:
+def positive(name: str, value: object, *, whole: bool = False) -> float:
     """The positive number of a field, an int where it is whole. Raises `InputError` if it is none."""
     found = as_number(value)
     if found is None or found <= 0:
         raise InputError(f"{name} must be a positive number", got=value)
     if found > MAX_TOKENS:
         raise InputError(f"{name} is implausibly large", got=value, hint=f"at most {MAX_TOKENS:g}")
-    value = found
-    if float(value).is_integer():
-        return int(value)
+    if float(found).is_integer():
+        return int(found)
     if whole:
-        raise InputError(f"{name} must be a whole number", got=value)
-    return float(value)
+        raise InputError(f"{name} must be a whole number", got=found)
+    return float(found)

@@ -7,10 +7,10 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, overload
 
 from fewmark.core.errors import InputError
-from fewmark.core.json_types import JsonObject
+from fewmark.core.json_types import Json, JsonObject
 
 _SCALARS = (str, int, float)  # asked first: asking a scalar whether it is a Mapping is slow
 
@@ -19,6 +19,8 @@ class FrozenMap(Mapping[str, Any]):
     """An immutable, hashable mapping from strings to JSON values."""
 
     __slots__ = ("_hash", "_items")
+    _items: dict[str, Json]
+    _hash: int
 
     def __init__(self, items: JsonObject | None = None) -> None:
         frozen = {str(key): freeze(value) for key, value in sorted((items or {}).items())}
@@ -26,16 +28,16 @@ class FrozenMap(Mapping[str, Any]):
         object.__setattr__(self, "_hash", hash(canonical_json(thaw(frozen))))
 
     def __getitem__(self, key: str) -> Any:
-        return self._items[key]  # type: ignore[attr-defined]
+        return self._items[key]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._items)  # type: ignore[attr-defined]
+        return iter(self._items)
 
     def __len__(self) -> int:
-        return len(self._items)  # type: ignore[attr-defined]
+        return len(self._items)
 
     def __hash__(self) -> int:
-        return self._hash  # type: ignore[attr-defined, no-any-return]
+        return self._hash
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Mapping) and thaw(self) == thaw(other)
@@ -50,7 +52,7 @@ class FrozenMap(Mapping[str, Any]):
         return (FrozenMap, (thaw(self),))
 
 
-def freeze(value: object) -> Any:
+def freeze(value: object) -> Json:
     """A deeply immutable copy of a JSON value: mappings to `FrozenMap`, lists to tuples.
 
     Raises
@@ -86,7 +88,15 @@ def as_number(value: object) -> int | float | None:
         return None
 
 
-def thaw(value: object) -> Any:
+@overload
+def thaw(value: JsonObject) -> dict[str, Any]: ...
+
+
+@overload
+def thaw(value: Json) -> Json: ...
+
+
+def thaw(value: Json) -> Json:
     """The plain JSON value (dict, list) behind a frozen one."""
     if value is None or isinstance(value, _SCALARS):
         return value
@@ -107,7 +117,7 @@ def content_hash(value: object, length: int = 24) -> str:
     return hashlib.sha256(canonical_json(known_only(value)).encode("ascii")).hexdigest()[:length]
 
 
-def _plain(value: object) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if value is None or isinstance(value, _SCALARS):
@@ -119,7 +129,7 @@ def _plain(value: object) -> Any:
     return value
 
 
-def known_only(value: object) -> Any:
+def known_only(value: object) -> object:
     """A plain JSON value without keys whose value is unknown: None, or an empty mapping or list."""
     if value is None or isinstance(value, _SCALARS):
         return value

@@ -10,6 +10,7 @@ from typing import Any, Final
 from fewmark.core.columns import COUNT_COLUMNS, METRIC_COLUMNS, SERVING_COLUMNS
 from fewmark.core.errors import InputError
 from fewmark.core.frozen import FrozenMap, as_number, thaw
+from fewmark.core.json_types import Json
 from fewmark.core.requests import Requests
 
 _NUMBERS: Final = (*METRIC_COLUMNS, "output_tokens")
@@ -57,7 +58,7 @@ class Sample:
 
     def to_dict(self) -> dict[str, Any]:
         """The known fields as a plain dictionary."""
-        out: dict[str, Any] = {name: value for name in _NUMBERS if (value := getattr(self, name)) is not None}
+        out: dict[str, Json] = {name: value for name in _NUMBERS if (value := getattr(self, name)) is not None}
         if self.token_times_s:
             out["token_times_s"] = list(self.token_times_s)
         if self.statistics:

@@ -6,7 +6,9 @@ import os
 import re
 import reprlib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final, overload
+
+from fewmark.core.json_types import Json, JsonObject
 
 MASK: Final = "***"
 NAMED_VARIABLE: Final = "FEWMARK_SECRETS"  # names of further variables whose values are secret, with commas between
@@ -43,9 +45,10 @@ class _Brief(reprlib.Repr):
         self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxarray = 40
         self.maxlevel, self.maxstring, self.maxother, self.maxlong = 6, 300, 300, 60
 
-    def repr1(self, x: Any, level: int) -> str:
-        if getattr(x, "ndim", None) == 0 and callable(getattr(x, "item", None)):
-            x = x.item()  # an array library's number: a reader is told 8.0, not np.float64(8.0)
+    def repr1(self, x: object, level: int) -> str:
+        item = getattr(x, "item", None)
+        if getattr(x, "ndim", None) == 0 and callable(item):
+            x = item()  # an array library's number: a reader is told 8.0, not np.float64(8.0)
         return super().repr1(x, level)
 
     def repr_int(self, x: int, level: int) -> str:
@@ -90,7 +93,15 @@ def is_secret_name(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
 
 
-def masked(value: object) -> Any:
+@overload
+def masked(value: JsonObject) -> dict[str, Json]: ...
+
+
+@overload
+def masked(value: Json) -> Json: ...
+
+
+def masked(value: Json) -> Json:
     """A JSON value with secrets masked: texts that look like one, and what stands under a name that says so."""
     if isinstance(value, str):
         return without_secrets(value)

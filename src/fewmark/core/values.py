@@ -83,7 +83,7 @@ class Deployment:
         return known_fields(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Deployment:
+    def from_dict(cls, data: Mapping[str, object]) -> Deployment:
         """The deployment behind `to_dict`. Raises `InputError` on unknown or invalid fields."""
         return build(cls, data)
 
@@ -142,7 +142,7 @@ class Workload:
         return known_fields(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Workload:
+    def from_dict(cls, data: Mapping[str, object]) -> Workload:
         """The workload behind `to_dict`. Raises `InputError` on unknown or invalid fields."""
         return build(cls, data)
 
@@ -197,11 +197,11 @@ class Case:
         return {"deployment": self.deployment.to_dict(), "workload": self.workload.to_dict()}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Case:
+    def from_dict(cls, data: Mapping[str, object]) -> Case:
         """The case behind `to_dict`. Raises `InputError` on unknown or invalid fields."""
         if not isinstance(data, Mapping) or set(data) != {"deployment", "workload"}:
             raise InputError("a case needs a deployment and a workload", got=data)
-        return cls(Deployment.from_dict(data["deployment"]), Workload.from_dict(data["workload"]))
+        return cls(build(Deployment, data["deployment"]), build(Workload, data["workload"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,8 +234,9 @@ def load_facts(extra: tuple[str, ...] = ()) -> Facts:
     return Facts(extra)
 
 
-def _loader() -> Any:
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+def _loader() -> type[yaml.SafeLoader]:
+    found: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +273,7 @@ class _Stated:
         )
 
 
-def _positive(value: Any) -> float:
+def _positive(value: float) -> float:
     number = float(value)
     if not number > 0:
         raise ValueError(f"{value!r} must be positive")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final, TypeVar
 
+_Facts = TypeVar("_Facts")
 UNITS: Final = {"m": 1e6, "b": 1e9, "t": 1e12}
 COUNT = re.compile(r"\b\d+x(?=[a-z])")  # of "8xH100"
 _WORD = re.compile(r"\d+(?:\.\d+)?|[a-z]+")
@@ -23,8 +24,8 @@ def words(name: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(name.lower()))
 
 
-def longest(parts: tuple[str, ...], entries: Sequence[tuple[tuple[str, ...], Any]]) -> Any:
-    best: Any = None
+def longest(parts: tuple[str, ...], entries: Sequence[tuple[tuple[str, ...], _Facts]]) -> _Facts | None:
+    best: _Facts | None = None
     length, there = 0, set(parts)
     for pattern, facts in entries:
         if len(pattern) >= length and there.issuperset(pattern) and contains(pattern, parts):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeGuard
+from typing import Final, TypeGuard
 
 from fewmark.core.columns import CASE_COLUMNS, DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
 from fewmark.core.frozen import freeze
@@ -19,7 +19,7 @@ DERIVED_FIELDS: Final[Mapping[str, str]] = {
     "sequence_tokens": "input_tokens + output_tokens",
     "total_tokens": "batch_size or concurrency × sequence_tokens: the most tokens held at once",
 }
-_ORDERED: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+_ORDERED: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "lt": operator.lt,
     "le": operator.le,
     "gt": operator.gt,
@@ -32,7 +32,7 @@ COMPARISONS: Final = ("eq", "ne", "in", "not_in", *_ORDERED)
 class Condition:
     """Tests of a cell that must all hold: (field, comparison, operand)."""
 
-    tests: tuple[tuple[str, str, Any], ...]
+    tests: tuple[tuple[str, str, object], ...]
 
     def holds(self, cell: Fields) -> bool:
         """Whether every test holds. An unknown value equals only null, and is neither less nor greater."""
@@ -49,7 +49,7 @@ def parse_condition(value: object) -> Condition:
     """A condition from ``{field: value | [values] | {comparison: operand}}``. Raises `ValueError` with the reason."""
     if not isinstance(value, Mapping) or not value:
         raise ValueError("must map fields to what must hold, as in {batch_size: 64, input_tokens: {gt: 1024}}")
-    tests: list[tuple[str, str, Any]] = []
+    tests: list[tuple[str, str, object]] = []
     for field, test in value.items():
         if not is_case_field(field) and field not in DERIVED_FIELDS:
             known = ", ".join((*CASE_COLUMNS, *DERIVED_FIELDS))
@@ -78,7 +78,7 @@ def case_fields(case: Case) -> Fields:
     return cell | {f"{WORKLOAD_PREFIX}{name}": value for name, value in workload.options.items()}
 
 
-def field_value(cell: Fields, field: str) -> Any:
+def field_value(cell: Fields, field: str) -> object:
     """The cell's value of a field, derived ones included; None where unknown."""
     if field not in DERIVED_FIELDS:
         return cell.get(field)
@@ -94,7 +94,7 @@ def field_value(cell: Fields, field: str) -> Any:
     return sequence * held if _is_number(held) else None  # at a request rate nobody knows how many are in flight
 
 
-def _comparison(field: str, comparison: str, operand: Any) -> tuple[str, str, Any]:
+def _comparison(field: str, comparison: str, operand: object) -> tuple[str, str, object]:
     if comparison not in COMPARISONS:
         raise ValueError(f"{field}: no comparison {comparison!r}; known: {', '.join(COMPARISONS)}")
     if comparison in _ORDERED and not _is_number(operand):
@@ -104,18 +104,18 @@ def _comparison(field: str, comparison: str, operand: Any) -> tuple[str, str, An
     return field, comparison, freeze(operand)
 
 
-def _holds(value: Any, comparison: str, operand: Any) -> bool:
+def _holds(value: object, comparison: str, operand: object) -> bool:
     if comparison in _ORDERED:
-        return _is_number(value) and _ORDERED[comparison](value, operand)
-    if comparison in ("in", "not_in"):
+        return _is_number(value) and _is_number(operand) and _ORDERED[comparison](value, operand)
+    if comparison in ("in", "not_in") and isinstance(operand, tuple):
         return any(_equal(value, item) for item in operand) is (comparison == "in")
     return _equal(value, operand) is (comparison == "eq")
 
 
-def _equal(value: Any, operand: Any) -> bool:
+def _equal(value: object, operand: object) -> bool:
     # True == 1 in Python; in a suite they differ.
     return isinstance(value, bool) is isinstance(operand, bool) and bool(value == operand)
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)

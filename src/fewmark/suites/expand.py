@@ -10,6 +10,7 @@ from typing import Any, Final
 from fewmark.core.columns import DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
 from fewmark.core.errors import InputError
 from fewmark.core.frozen import FrozenMap
+from fewmark.core.json_types import Json
 from fewmark.core.values import Case, Deployment, Workload
 from fewmark.suites.schema import AxisReference, CellsPart, DeploymentPart, SuiteFile
 from fewmark.suites.yaml_file import Document, KeyPath
@@ -120,8 +121,8 @@ def _zip(suite: SuiteFile, part: CellsPart, document: Document, index: int) -> l
 
 
 def _axis(
-    suite: SuiteFile, axes: Mapping[str, Any], kind: str, field: str, document: Document, index: int
-) -> tuple[Any, ...]:
+    suite: SuiteFile, axes: Mapping[str, object], kind: str, field: str, document: Document, index: int
+) -> tuple[Json, ...]:
     values = axes[field]
     if isinstance(values, AxisReference):
         if values not in suite.axes:

@@ -6,9 +6,10 @@ import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from fewmark.core.errors import SuiteError, malformed_as
 from fewmark.core.frozen import FrozenMap
@@ -167,7 +168,7 @@ def _explain(document: Document, error: ValidationError) -> SuiteError:
     )
 
 
-def _message(problem: Any) -> str:
+def _message(problem: ErrorDetails) -> str:
     if problem["type"] == "extra_forbidden":
         return "unknown key"
     text = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
@@ -180,7 +181,7 @@ def _message(problem: Any) -> str:
     return text if problem["type"] == "value_error" else f"must be {text[:1].lower()}{text[1:]}"
 
 
-def _hint(problem: Any) -> str | None:
+def _hint(problem: ErrorDetails) -> str | None:
     if problem["type"] == "string_type" and not isinstance(problem["input"], (dict, list)):
         return "put quotes around it"
     if problem["type"] == "extra_forbidden":

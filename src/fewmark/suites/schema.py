@@ -34,7 +34,7 @@ def _powers_of_two(ends: object) -> tuple[int, ...]:
     return tuple(2**exponent for exponent in range(low.bit_length() - 1, high.bit_length()))
 
 
-def _axis(value: object) -> tuple[Any, ...]:
+def _axis(value: object) -> tuple[Json, ...]:
     if isinstance(value, Mapping):
         if set(value) != {"powers_of_two"}:
             raise ValueError("must be a value, a list of values, or {powers_of_two: [LOW, HIGH]}")
@@ -47,7 +47,7 @@ def _axis(value: object) -> tuple[Any, ...]:
     return tuple(_json_value(item) for item in values)
 
 
-def _axis_or_reference(value: object) -> tuple[Any, ...] | AxisReference:
+def _axis_or_reference(value: object) -> tuple[Json, ...] | AxisReference:
     if isinstance(value, Mapping) and set(value) == {"axis"}:
         if not isinstance(value["axis"], str):
             raise ValueError(f"axis needs the name of an axis, not {value['axis']!r}")
@@ -57,7 +57,7 @@ def _axis_or_reference(value: object) -> tuple[Any, ...] | AxisReference:
     return _axis(value)
 
 
-def _json_value(value: object) -> Any:
+def _json_value(value: object) -> Json:
     try:
         return freeze(value)
     except InputError as error:

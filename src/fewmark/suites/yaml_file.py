@@ -90,7 +90,7 @@ def parse_document(text: str, origin: str) -> Document:
     return Document(origin, value, document.lines)
 
 
-def _build(loader: yaml.SafeLoader, node: yaml.Node, path: KeyPath, document: Document) -> Any:
+def _build(loader: yaml.SafeLoader, node: yaml.Node, path: KeyPath, document: Document) -> Json:
     document.lines.setdefault(path, node.start_mark.line + 1)
     if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python"):
         raise document.error(path, "YAML tags are not supported", got=node.tag)
@@ -116,6 +116,7 @@ def _build(loader: yaml.SafeLoader, node: yaml.Node, path: KeyPath, document: Do
         return out
     # Scalars that look like a date or a number and are none, and tags whose content is none of their kind.
     try:
-        return loader.construct_object(node)
+        value: Json = loader.construct_object(node)
+        return value
     except MALFORMED as error:
         raise document.error(path, "not a value", got=node.value, hint=str(error)) from None

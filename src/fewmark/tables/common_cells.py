@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ LENGTHS: Final = ("input_tokens", "output_tokens")
 MAX_SPANS: Final = 3.0  # a run of neighbouring lengths that spans more tolerances than this is no one length
 MAX_NAMED: Final = 5
 
-Values = tuple[Any, ...]
+Values = tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -151,17 +151,17 @@ def _require_one(values: pd.Series, codes: IntArray, name: str, side: str) -> No
         )
 
 
-def _column(table: pd.DataFrame, name: str) -> list[Any]:
+def _column(table: pd.DataFrame, name: str) -> list[object]:
     return table[name].tolist() if name in table else [None] * len(table)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """A value to be matched: numbers as floats, text without case, unknown None, anything else as written."""
     if isinstance(value, str):
         return value.strip().casefold()
     if isinstance(value, (list, tuple, dict, set, np.ndarray)):
         return repr(value)
-    if value is None or pd.isna(value):
+    if value is None or value is pd.NA or value != value:  # NaN and NaT are unlike themselves
         return None
     return float(value) if isinstance(value, (int, float, np.number)) else value
 
