@@ -6,8 +6,8 @@ import os
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
 
 from fewmark.core.errors import InputError
 
@@ -71,7 +71,7 @@ class Endpoint:
             if any(ord(c) < 32 or ord(c) == 127 for c in value):
                 raise InputError("a header's value must be one line", got=name)
 
-    def _parts(self) -> Any:
+    def _parts(self) -> SplitResult:
         try:
             parts = urlsplit(self.url)
             _ = parts.port

@@ -11,14 +11,14 @@ import math
 import re
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from fewmark.core.json_types import Json
 
 try:
     from msgspec.json import decode as _msgspec_decode
 
-    _decode: Callable[[bytes], Any] = _msgspec_decode
+    _decode: Callable[[bytes], Json] = _msgspec_decode
 except ImportError:
     _decode = json.loads
 

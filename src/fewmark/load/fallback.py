@@ -10,7 +10,7 @@ import heapq
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Final
 
 from fewmark.core.errors import InputError
 from fewmark.load.clock import StepWatch, realtime_ns
@@ -286,12 +286,16 @@ def _status(error: Exception) -> RequestStatus:
     return RequestStatus.MALFORMED
 
 
-async def _on_made(session: Any, context: SimpleNamespace, params: Any) -> None:
+async def _on_made(
+    session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceConnectionCreateEndParams
+) -> None:
     sent: Sent = context.trace_request_ctx
     sent.connect_ns = sent.send_ns = realtime_ns()
 
 
-async def _on_reused(session: Any, context: SimpleNamespace, params: Any) -> None:
+async def _on_reused(
+    session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceConnectionReuseconnParams
+) -> None:
     sent: Sent = context.trace_request_ctx
     sent.reused = True
     sent.send_ns = realtime_ns()

@@ -51,12 +51,12 @@ class FrameReader:
         return messages
 
 
-def plan_values(plan: RequestPlan) -> tuple[Any, ...]:
+def plan_values(plan: RequestPlan) -> tuple[object, ...]:
     """The plan's fields."""
     return tuple(getattr(plan, name) for name in PLAN_FIELDS)
 
 
-def record_values(record: RequestRecord) -> tuple[Any, ...]:
+def record_values(record: RequestRecord) -> tuple[object, ...]:
     """The record's fields, as plain values."""
     values = [getattr(record, name) for name in RECORD_FIELDS]
     values[1] = str(record.status)

@@ -6,27 +6,15 @@ seen in each request's lateness.
 
 from __future__ import annotations
 
-import heapq
-import os
 import select
-import socket
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from fewmark.load.addresses import Addresses
 from fewmark.load.clock import StepWatch, realtime_ns
-from fewmark.load.connection import (
-    BIG_READ,
-    MAX_READS,
-    READ_SIZE,
-    STAMP_SPACE,
-    Connection,
-    Read,
-    Receive,
-    drain,
-)
+from fewmark.load.connection import BIG_READ, MAX_READS, READ_SIZE, STAMP_SPACE, Connection, Read, Receive, drain
 from fewmark.load.decoding import Decoder, Sent, make_record
 from fewmark.load.endpoint import Endpoint, Mask
 from fewmark.load.http1 import END_OF_CHUNKS
@@ -35,7 +23,7 @@ from fewmark.load.records import RequestPlan, RequestRecord, RequestStatus, Work
 from fewmark.load.schedule import Schedule
 from fewmark.load.settings import LoadSettings
 from fewmark.load.stamping import kernel_stamping
-from fewmark.load.tls import TlsConnection
+from fewmark.load.streams import Streams
 
 SCAN_S: Final = 0.05
 MIN_GATHER_S: Final = 0.0003
@@ -91,19 +79,13 @@ class Loop:
         self._worker = worker
         self._key = endpoint.read_key()
         self._mask = Mask(self._key)
-        self._context = endpoint.tls_context()
         self._heads: dict[str, bytes] = {}
-        self._addresses: list[tuple[int, tuple[object, ...]]] = []
+        self._addresses = Addresses(endpoint)
         self._connections: dict[int, Connection] = {}
-        self._tried: dict[Connection, int] = {}  # which address a connection being made is for
         self._flowing: dict[int, tuple[Connection, Receive, Callable[[Read], None]]] = {}
         self._idle: list[Connection] = []
         self._backlog: deque[tuple[Sent, Decoder, list[Read], RequestStatus | None, str | None]] = deque()
-        self._free: list[int] = []  # streams that have carried a request and may carry another
-        self._freed_ns: dict[int, int] = {}
-        self._resting: list[tuple[int, int]] = []  # streams whose connection was refused, and until when
-        self._n_slots = 0
-        self._first_slot = first_slot
+        self._streams = Streams(first_slot)
         self._n_in_flight = 0
         self._asked = 0
         self._longest_pause_ns = 0
@@ -230,14 +212,11 @@ class Loop:
 
     def _may_send(self) -> bool:
         limit = self.settings.concurrency or self.settings.max_in_flight
-        return limit is None or self._n_in_flight + len(self._resting) < limit
+        return limit is None or self._n_in_flight + self._streams.n_resting < limit
 
     def _send_due(self) -> None:
         now_ns = realtime_ns()
-        while self._resting and self._resting[0][0] <= now_ns:
-            until_ns, slot = heapq.heappop(self._resting)
-            self._freed_ns[slot] = until_ns
-            heapq.heappush(self._free, slot)
+        self._streams.wake(now_ns)
         duration_s = self.settings.duration_s
         if duration_s is not None and self._stopped_ns is None and now_ns - self.start_ns > duration_s * 1e9:
             self._stopped_ns = self.start_ns + int(duration_s * 1e9)
@@ -267,12 +246,8 @@ class Loop:
             schedule.add(plan)
 
     def _send(self, plan: RequestPlan, due_ns: int | None) -> None:
-        if self._free:
-            slot = heapq.heappop(self._free)
-        else:
-            slot = self._first_slot + self._n_slots
-            self._n_slots += 1
-        planned_ns = due_ns if due_ns is not None else self._freed_ns.get(slot, self.start_ns)
+        slot, freed_ns = self._streams.take()
+        planned_ns = due_ns if due_ns is not None else self.start_ns if freed_ns is None else freed_ns
         sent = Sent(plan, slot, planned_ns)
         self._n_in_flight += 1
         if self.on_low is not None:
@@ -289,36 +264,13 @@ class Loop:
         if self._idle and not fresh:
             connection = self._idle.pop()
         else:
-            made = self._connect(address)
+            made = self._addresses.connect(self, address)
             if isinstance(made, str):
                 self._close_request(sent, None, [], RequestStatus.REFUSED, made)
                 return
             connection = made
         connection.began_ns = connection.seen_ns = time.monotonic_ns()
         connection.start(sent, decoder, head)
-
-    def _connect(self, first: int) -> Connection | str:
-        """A new connection, to the first address that does not refuse at once; else why there is none."""
-        if not self._addresses:
-            try:
-                found = socket.getaddrinfo(self._endpoint.host, self._endpoint.port, type=socket.SOCK_STREAM)
-            except (OSError, UnicodeError) as error:
-                return f"no such host: {error}"
-            self._addresses = [(int(family), address) for family, _, _, _, address in found]
-        reason = "no address"
-        for number in range(first, len(self._addresses)):
-            family, address = self._addresses[number]
-            try:
-                if self._context is None:
-                    connection = Connection(self, family, address)
-                else:
-                    connection = TlsConnection(self, family, address, self._context, self._endpoint.host)
-            except (OSError, ssl.SSLError, ValueError) as error:
-                reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-                continue
-            self._tried[connection] = number
-            return connection
-        return reason
 
     # What connections say
 
@@ -332,9 +284,7 @@ class Loop:
 
     def ready(self, connection: Connection) -> None:
         """The connection is made: its address is the first to be tried from now on."""
-        number = self._tried.pop(connection, 0)
-        if number:
-            self._addresses.insert(0, self._addresses.pop(number))
+        self._addresses.answered(connection)
 
     def flows(self, connection: Connection, recvmsg: Receive) -> None:
         """Reads of this connection need only be kept from now on."""
@@ -356,10 +306,10 @@ class Loop:
         if reused:
             self._idle.append(connection)
         else:
-            number = self._tried.pop(connection, None)
+            another = self._addresses.after(connection)
             self._drop(connection)
-            if status is RequestStatus.REFUSED and number is not None and number + 1 < len(self._addresses):
-                self._carry(sent, number + 1, fresh=True)
+            if status is RequestStatus.REFUSED and another is not None:
+                self._carry(sent, another, fresh=True)
                 return
             if status is RequestStatus.CUT and sent.reused and not reads and sent.first_byte_ns is None:
                 sent.end_ns = None
@@ -379,17 +329,16 @@ class Loop:
         self._n_in_flight -= 1
         self.n_requests += 1
         if status in (RequestStatus.REFUSED, RequestStatus.TLS_ERROR):
-            heapq.heappush(self._resting, (now_ns + BACKOFF_NS, sent.slot))
+            self._streams.rest(sent.slot, now_ns + BACKOFF_NS)
         else:
-            self._freed_ns[sent.slot] = now_ns
-            heapq.heappush(self._free, sent.slot)
+            self._streams.give_back(sent.slot, now_ns)
         if sent.end_ns is None:
             sent.end_ns = now_ns
         if sent.send_ns is not None:
             self._usual_s += 0.05 * ((now_ns - sent.send_ns) / 1e9 - self._usual_s)
         self.schedule.ended(sent.plan, now_ns)
         if decoder is None or sent.send_ns is None:
-            self._keep(make_record(sent, None, status, self._mask(error)), [])
+            self._sink(make_record(sent, None, status, self._mask(error)), [])
         else:
             self._backlog.append((sent, decoder, reads, status, error))
 
@@ -397,15 +346,12 @@ class Loop:
         sent, decoder, reads, status, error = self._backlog.popleft()
         drain(sent, decoder, reads)
         record = make_record(sent, decoder, status, error, self._mask)
-        self._keep(record, decoder.answer.chunks)
-
-    def _keep(self, record: RequestRecord, chunks: Chunks) -> None:
-        self._sink(record, chunks)
+        self._sink(record, decoder.answer.chunks)
 
     def _drop(self, connection: Connection) -> None:
         if self._connections.pop(connection.fd, None) is not None:
             self._poller.unregister(connection.fd)
-        self._tried.pop(connection, None)
+        self._addresses.forget(connection)
         connection.close()
 
     # Limits
@@ -443,7 +389,7 @@ class Loop:
         if self._plans is not None and self.settings.concurrency is None:
             self._refill()
         for plan, due_ns in self.schedule.drop(self._stopped_ns):
-            self._keep(make_record(Sent(plan, -1, due_ns), None, None, "not sent before the end of the load"), [])
+            self._sink(make_record(Sent(plan, -1, due_ns), None, None, "not sent before the end of the load"), [])
 
     def _cancel(self) -> None:
         for connection in [c for c in self._connections.values() if c.sent is not None]:

@@ -24,7 +24,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import astuple
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fewmark.core.errors import FewmarkError
 from fewmark.load.endpoint import Endpoint
@@ -32,6 +32,9 @@ from fewmark.load.frames import HEAD, FrameReader, pack, record_values
 from fewmark.load.loop import Chunks, Loop
 from fewmark.load.records import RequestPlan, RequestRecord
 from fewmark.load.settings import LoadSettings
+
+if TYPE_CHECKING:
+    from fewmark.load.fallback import FallbackLoop
 
 AHEAD: Final = 64  # plans that a worker holds beyond its streams
 READ: Final = 1 << 20
@@ -79,8 +82,8 @@ def worker_sources() -> bytes:
     for name in sorted(sys.modules):
         if name == "fewmark" or name.startswith(("fewmark.core", "fewmark.load")):
             spec = sys.modules[name].__spec__
-            loader: Any = spec.loader if spec is not None else None
-            text = loader.get_source(name) if loader is not None else None
+            get_source = getattr(spec.loader, "get_source", None) if spec is not None else None
+            text = get_source(name) if get_source is not None else None
             if spec is not None and text is not None:
                 sources[name] = (spec.submodule_search_locations is not None, text)
     data = marshal.dumps({"boot": BOOT, "sources": sources})
@@ -100,7 +103,7 @@ class Pipe:
         self._out = os.dup(1)
         os.dup2(2, 1)  # what anything prints must not get between the messages
 
-    def write(self, *message: Any) -> None:
+    def write(self, *message: object) -> None:
         """Send a message."""
         view = memoryview(pack(*message))
         while view:
@@ -149,18 +152,20 @@ def main() -> int:
     return 0
 
 
-def _make_loop(endpoint: Endpoint, settings: LoadSettings, pipe: Pipe, worker: int, first_slot: int) -> Any:
+def _make_loop(
+    endpoint: Endpoint, settings: LoadSettings, pipe: Pipe, worker: int, first_slot: int
+) -> Loop | FallbackLoop:
     def keep(record: RequestRecord, chunks: Chunks) -> None:
         pipe.write("record", record_values(record), chunks)
 
     if settings.transport == "aiohttp":
-        make: Callable[..., Any] = importlib.import_module("fewmark.load.fallback").FallbackLoop
+        make: type[Loop | FallbackLoop] = importlib.import_module("fewmark.load.fallback").FallbackLoop
     else:
         make = Loop
     return make(endpoint, settings, None, keep, first_slot=first_slot, worker=worker)
 
 
-def _taker(loop: Any, pipe: Pipe) -> Callable[[list[tuple[Any, ...]]], None]:
+def _taker(loop: Loop | FallbackLoop, pipe: Pipe) -> Callable[[list[tuple[Any, ...]]], None]:
     def take(messages: list[tuple[Any, ...]]) -> None:
         for message in messages:
             if message[0] == "plans":
