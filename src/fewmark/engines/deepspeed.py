@@ -12,18 +12,22 @@ import importlib.util
 import os
 import shutil
 import socket
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from fewmark.core.json_types import Json
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.engines.base import Availability
-from fewmark.engines.checkpoints.source import unsupported
+from fewmark.engines.checkpoints.source import text_option, unsupported
 from fewmark.engines.environments.recipe import Recipe
 from fewmark.engines.registry import installed_version
 from fewmark.engines.transformers.engine import TransformersEngine
 from fewmark.engines.transformers.model import build
 from fewmark.engines.transformers.offload import DiskFolder
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers.integrations import HfDeepSpeedConfig
 
 RECIPE: Final = Recipe(
     steps=(
@@ -46,7 +50,7 @@ class DeepSpeedEngine(TransformersEngine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._keep: Any = None
+        self._keep: HfDeepSpeedConfig | None = None
 
     @classmethod
     def probe(cls) -> Availability:
@@ -57,14 +61,16 @@ class DeepSpeedEngine(TransformersEngine):
             return Availability(False, reason=f"not installed: {', '.join(missing)}", install=install)
         return Availability(True, version=installed_version("deepspeed"))
 
-    def _build(self, config: Any, checkpoint: Any, dtype: Any, options: Mapping[str, Any]) -> Any:
-        weights, attention = self._placement[0], options.get("attention")
+    def _build(
+        self, config: PretrainedConfig, checkpoint: Path | None, dtype: torch.dtype, options: JsonObject
+    ) -> PreTrainedModel:
+        weights, attention = self._placement[0], text_option(options, "attention")
         self._facts["method"] = "init_inference" if weights == "accelerator" else f"ZeRO-3, parameters on {weights}"
         needs_compiler(self._device.type, to_disk=weights == "disk")
         if self._offloads_cache():
             raise unsupported("deepspeed keeps the cache with the arithmetic: placement of the cache is accelerator")
         _alone(self._device)
-        deepspeed: Any = importlib.import_module("deepspeed")
+        deepspeed = importlib.import_module("deepspeed")
 
         deepspeed.init_distributed("nccl" if self._device.type == "cuda" else "gloo")
         if weights == "accelerator":
@@ -73,7 +79,7 @@ class DeepSpeedEngine(TransformersEngine):
                 model, dtype=dtype, replace_with_kernel_inject=False, tensor_parallel={"tp_size": 1}
             ).module
         if weights == "disk":
-            self._folder = DiskFolder(options.get("offload_folder"))
+            self._folder = DiskFolder(text_option(options, "offload_folder"))
         settings = zero_settings(
             weights, str(dtype).removeprefix("torch."), None if self._folder is None else str(self._folder.path),
             buffer=2 * (self._shape.largest_module if self._shape is not None else PREFETCH_PARAMETERS),
@@ -132,7 +138,7 @@ def needs_compiler(device: str, *, to_disk: bool) -> None:
         raise unsupported("offloading to disk needs the header of libaio: apt-get install libaio-dev")
 
 
-def _alone(device: Any) -> None:
+def _alone(device: torch.device) -> None:
     """What a launcher would set for one process: rank 0 of 1, at a free port of this host."""
     if device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")

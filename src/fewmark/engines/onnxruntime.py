@@ -22,13 +22,13 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from fewmark.core import Deployment, Sample, Status, Workload
 from fewmark.core.errors import MALFORMED
 from fewmark.core.frozen import thaw
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.engines.base import Availability, CaseFailure
 from fewmark.engines.checkpoints.source import (
     check_on_cpu,
@@ -42,6 +42,9 @@ from fewmark.engines.environments.recipe import Recipe
 from fewmark.engines.memory.exhaustion import speaks_of_memory
 from fewmark.engines.registry import installed_version
 from fewmark.engines.worker.scratch import temporary_folder
+
+if TYPE_CHECKING:
+    import onnxruntime_genai
 
 OPTIONS: Final = frozenset({"config", "weights", "threads", "max_model_len"})
 SETTINGS: Final = "genai_config.json"
@@ -60,11 +63,11 @@ class OnnxRuntimeEngine:
     )
 
     def __init__(self) -> None:
-        self._model: Any = None
+        self._model: onnxruntime_genai.Model | None = None
         self._folder: Path | None = None
         self._length = 0
         self._vocabulary = 32000
-        self._facts: dict[str, Any] = {}
+        self._facts: dict[str, Json] = {}
 
     @classmethod
     def probe(cls) -> Availability:
@@ -138,11 +141,11 @@ class OnnxRuntimeEngine:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
-    def environment(self) -> Mapping[str, Any]:
+    def environment(self) -> JsonObject:
         """Versions, data type, threads, the longest sequence."""
         return {key: value for key, value in self._facts.items() if value is not None}
 
-    def _prepare(self, deployment: Deployment, options: dict[str, Any]) -> Path:
+    def _prepare(self, deployment: Deployment, options: JsonObject) -> Path:
         """The folder of the model; what is known of it."""
         given = Path(deployment.model)
         if (given / SETTINGS).is_file():
@@ -164,15 +167,16 @@ class OnnxRuntimeEngine:
             raise unsupported(f"max_model_len {self._length} exceeds the model's context of {context} tokens")
         self._folder = temporary_folder("onnx")
         try:
+            threads = whole(options, "threads", 1) if "threads" in options else None
             parameters = onnx_llama.write_onnx(self._folder, source.fields, self._length)
-            onnx_llama.write_settings(self._folder, source.fields, self._length, options.get("threads"))
+            onnx_llama.write_settings(self._folder, source.fields, self._length, threads)
         except KeyError as error:
             raise unsupported(f"the configuration lacks {error}") from None
         self._vocabulary = int(source.fields["vocab_size"])
         self._facts = {"weights": "random", "parameters": parameters, "dtype": "float32"}
         return self._folder
 
-    def _converted(self, folder: Path, options: Mapping[str, Any]) -> Path:
+    def _converted(self, folder: Path, options: JsonObject) -> Path:
         """A folder that the converter wrote."""
         if "threads" in options:
             raise unsupported(f"the threads of a converted model stand in its {SETTINGS} (session_options)")

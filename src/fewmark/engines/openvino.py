@@ -26,12 +26,12 @@ import math
 import random
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from fewmark.core import Deployment, Sample, Status, Workload
 from fewmark.core.frozen import thaw
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.engines.base import Availability, CaseFailure
 from fewmark.engines.checkpoints.gguf import ARCHITECTURES, write_random
 from fewmark.engines.checkpoints.source import (
@@ -47,6 +47,9 @@ from fewmark.engines.memory.exhaustion import speaks_of_memory
 from fewmark.engines.memory.footprint import shape_of
 from fewmark.engines.registry import installed_version
 from fewmark.engines.worker.scratch import temporary_folder
+
+if TYPE_CHECKING:
+    import openvino_genai
 
 OPTIONS: Final = frozenset({"config", "weights", "threads", "max_model_len", "max_num_seqs", "max_num_batched_tokens"})
 PRECISIONS: Final = {
@@ -70,11 +73,11 @@ class OpenVinoEngine:
     )
 
     def __init__(self) -> None:
-        self._pipeline: Any = None
+        self._pipeline: openvino_genai.ContinuousBatchingPipeline | None = None
         self._folder: Path | None = None
         self._length = self._sequences = self._n_requests = 0
         self._vocabulary = 32000
-        self._facts: dict[str, Any] = {}
+        self._facts: dict[str, Json] = {}
 
     @classmethod
     def probe(cls) -> Availability:
@@ -120,7 +123,9 @@ class OpenVinoEngine:
         for _ in range(workload.sequences):
             ids = numpy.array([[draw.randrange(low, self._vocabulary) for _ in range(n_in)]], dtype=numpy.int64)
             prompts.append(openvino.Tensor(ids))
-        pipeline, times = self._pipeline, [[] for _ in prompts]  # type: ignore[var-annotated]
+        pipeline = self._pipeline
+        assert pipeline is not None
+        times: list[list[float]] = [[] for _ in prompts]
         began = time.perf_counter()
         handles = [pipeline.add_request(self._n_requests + i, prompt, asked) for i, prompt in enumerate(prompts)]
         self._n_requests += len(handles)
@@ -144,11 +149,11 @@ class OpenVinoEngine:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
-    def environment(self) -> Mapping[str, Any]:
+    def environment(self) -> JsonObject:
         """Versions, precision of the arithmetic, the weights and the cache, threads, limits."""
         return {key: value for key, value in self._facts.items() if value is not None}
 
-    def _prepare(self, model: str, options: dict[str, Any], item_bytes: int) -> tuple[Path, int | None]:
+    def _prepare(self, model: str, options: JsonObject, item_bytes: int) -> tuple[Path, int | None]:
         """The model's file, and what the KV cache takes; the latter is unknown of a file that is given."""
         given = Path(model)
         if given.suffix == ".gguf":
@@ -177,7 +182,7 @@ class OpenVinoEngine:
         tokens = self._sequences * (self._length + BLOCK_TOKENS)
         return self._folder / "model.gguf", None if shape is None else tokens * shape.kv_bytes_per_token(item_bytes)
 
-    def _compile(self, path: Path, precision: str, cache_bytes: int | None, options: Mapping[str, Any]) -> None:
+    def _compile(self, path: Path, precision: str, cache_bytes: int | None, options: JsonObject) -> None:
         import openvino_genai
 
         batched = whole(options, "max_num_batched_tokens", self._sequences * self._length)
@@ -187,7 +192,7 @@ class OpenVinoEngine:
         scheduler.max_num_batched_tokens = batched
         if cache_bytes is not None:
             scheduler.cache_size = max(1, math.ceil(cache_bytes / 2**30))
-        properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "KV_CACHE_PRECISION": precision}
+        properties: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": precision, "KV_CACHE_PRECISION": precision}
         if "threads" in options:
             properties["INFERENCE_NUM_THREADS"] = whole(options, "threads", 1)
         try:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,7 +47,7 @@ class ReplayEngine:
     """A recorded table behind the engine's Protocol."""
 
     def __init__(self) -> None:
-        self._cells: dict[tuple[Any, ...], list[Row]] = {}
+        self._cells: dict[tuple[Hashable, ...], list[Row]] = {}
         self._facts: dict[str, Json] = {}
 
     @classmethod
@@ -65,7 +65,7 @@ class ReplayEngine:
         wanted.pop("engine_options", None)
         wanted |= {OPTION_PREFIX + name: value for name, value in options.items()}
         wanted = {name: value for name, value in wanted.items() if value is not None}
-        found: dict[tuple[tuple[str, Any], ...], list[Row]] = {}
+        found: dict[tuple[tuple[str, Json], ...], list[Row]] = {}
         for row in read_rows(_find(path)):
             if all(_same(row.get(name), value) for name, value in wanted.items()):
                 found.setdefault(_identity(row), []).append(row)
@@ -181,17 +181,17 @@ def _clean(row: Row, where: str) -> Row:
     return out
 
 
-def _identity(row: Row) -> tuple[tuple[str, Any], ...]:
+def _identity(row: Row) -> tuple[tuple[str, Json], ...]:
     names = [name for name in row if name in DEPLOYMENT_COLUMNS or name.startswith(OPTION_PREFIX)]
     return tuple((name, row[name]) for name in sorted(names))
 
 
-def _cell(row: JsonObject) -> tuple[Any, ...]:
+def _cell(row: JsonObject) -> tuple[Hashable, ...]:
     further = sorted((name, str(value)) for name, value in row.items() if name.startswith(WORKLOAD_PREFIX))
     return (*(row.get(name) for name in WORKLOAD_COLUMNS), *further)
 
 
-def _same(recorded: Any, wanted: Any) -> bool:
+def _same(recorded: Any, wanted: object) -> bool:
     if isinstance(wanted, bool) or not isinstance(wanted, (int, float)):
         return str(recorded) == str(wanted)
     try:

@@ -22,7 +22,7 @@ import random
 import shutil
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from fewmark.core import Deployment, Sample, Status, Workload
 from fewmark.core.frozen import thaw
@@ -34,6 +34,9 @@ from fewmark.engines.environments.recipe import Recipe
 from fewmark.engines.memory.refusal import require_room_to_load, require_room_to_run
 from fewmark.engines.registry import installed_version
 from fewmark.engines.worker.scratch import temporary_folder
+
+if TYPE_CHECKING:
+    import vllm
 
 OPTIONS: Final = frozenset({"config", "weights", "threads", "max_model_len", "max_num_seqs"})
 DTYPES: Final = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -63,7 +66,7 @@ class VllmEngine:
     )
 
     def __init__(self) -> None:
-        self._llm: Any = None
+        self._llm: vllm.LLM | None = None
         self._folder: str | None = None
         self._known: Deployment | None = None
         self._on_cpu = True
@@ -162,6 +165,7 @@ class VllmEngine:
             for _ in range(workload.sequences)
         ]
         asked = SamplingParams(temperature=0, max_tokens=n_out, min_tokens=n_out, ignore_eos=True, detokenize=False)
+        assert self._llm is not None
         engine = self._llm.llm_engine
         self._batches += 1
         times: dict[str, list[float]] = {f"{self._batches}-{i}": [] for i in range(workload.sequences)}

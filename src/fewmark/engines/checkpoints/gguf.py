@@ -9,9 +9,9 @@ from __future__ import annotations
 import random
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final, TypeAlias
 
 from fewmark.engines.checkpoints.model_config import ModelConfig
 
@@ -22,6 +22,7 @@ FILE_TYPES: Final = {F32: 0, F16: 1, BF16: 32}
 ARCHITECTURES: Final = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2"}
 SPECIAL: Final = ("<unk>", "<s>", "</s>")
 BLOCK: Final = 1 << 16  # random values that are drawn; they come again in every tensor, from another place on
+Value: TypeAlias = "str | float | tuple[int, Sequence[str | float]]"  # of a key; an array with the type of its items
 UINT32, FLOAT32, STRING, ARRAY, INT32 = 4, 6, 8, 9, 5  # types of values
 
 
@@ -83,7 +84,7 @@ def tensors(fields: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield "output.weight", (hidden, vocabulary)
 
 
-def _keys(fields: ModelConfig, kind: int) -> Iterator[tuple[str, int, Any]]:
+def _keys(fields: ModelConfig, kind: int) -> Iterator[tuple[str, int, Value]]:
     name, heads = ARCHITECTURES[fields["model_type"]], fields["num_attention_heads"]
     width = fields.get("head_dim") or fields["hidden_size"] // heads
     yield "general.architecture", STRING, name
@@ -106,7 +107,7 @@ def _keys(fields: ModelConfig, kind: int) -> Iterator[tuple[str, int, Any]]:
     yield f"{name}.rope.freq_base", FLOAT32, fields.get("rope_theta", 10000.0)
 
 
-def _sentence_piece(n_tokens: int) -> Iterator[tuple[str, int, Any]]:
+def _sentence_piece(n_tokens: int) -> Iterator[tuple[str, int, Value]]:
     # ASCII bytes alone: any sequence of tokens is then text at once, and a server holds no token back.
     known = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(128))][:n_tokens]
     n_normal = n_tokens - len(known)
@@ -119,7 +120,7 @@ def _sentence_piece(n_tokens: int) -> Iterator[tuple[str, int, Any]]:
         yield f"tokenizer.ggml.{role}_token_id", UINT32, position
 
 
-def _byte_level(n_tokens: int) -> Iterator[tuple[str, int, Any]]:
+def _byte_level(n_tokens: int) -> Iterator[tuple[str, int, Value]]:
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     letter = {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
@@ -134,10 +135,10 @@ def _byte_level(n_tokens: int) -> Iterator[tuple[str, int, Any]]:
         yield f"tokenizer.ggml.{role}_token_id", UINT32, position
 
 
-def _value(kind: int, value: Any) -> bytes:
-    if kind == STRING:
+def _value(kind: int, value: Value) -> bytes:
+    if isinstance(value, str):
         return _string(value)
-    if kind == ARRAY:
+    if isinstance(value, tuple):
         of, items = value
         return struct.pack("<IQ", of, len(items)) + b"".join(_value(of, item) for item in items)
     return struct.pack({UINT32: "<I", INT32: "<i", FLOAT32: "<f"}[kind], value)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import BinaryIO, Final
 
 import numpy as np
+import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
 from fewmark.core.json_types import Json
 from fewmark.engines.checkpoints.model_config import ModelConfig
@@ -99,7 +100,7 @@ def write_settings(folder: Path, fields: ModelConfig, context: int, threads: int
 class _Graph:
     """Nodes and tensors as they are made; the tensors' values go to a file at once."""
 
-    def __init__(self, data: Any, fields: ModelConfig, context: int) -> None:
+    def __init__(self, data: BinaryIO, fields: ModelConfig, context: int) -> None:
         self._data, self._fields, self._context = data, fields, context
         self.hidden, self.layers = int(fields["hidden_size"]), int(fields["num_hidden_layers"])
         self.heads = int(fields["num_attention_heads"])
@@ -107,8 +108,8 @@ class _Graph:
         self.width = int(fields.get("head_dim") or self.hidden // self.heads)
         self.ffn, self.vocabulary = int(fields["intermediate_size"]), int(fields["vocab_size"])
         self._epsilon = float(fields.get("rms_norm_eps", 1e-5))
-        self.nodes: list[Any] = []
-        self.tensors: list[Any] = []
+        self.nodes: list[NodeProto] = []
+        self.tensors: list[TensorProto] = []
         self.parameters = 0
         self._block = np.random.default_rng(0).normal(0.0, 0.02, BLOCK).astype(np.float32)
 
@@ -190,11 +191,11 @@ class _Graph:
         )
         return f"{name}.out", f"{name}.sum"
 
-    def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+    def _node(self, kind: str, inputs: list[str], output: str, **attributes: float) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
 
-    def _constant(self, name: str, values: Any) -> str:
+    def _constant(self, name: str, values: npt.NDArray[np.generic]) -> str:
         self.tensors.append(onnx.numpy_helper.from_array(values, name))
         return name
 
@@ -219,5 +220,5 @@ class _Graph:
 _TURNS: Final = (("cos", np.cos), ("sin", np.sin))
 
 
-def _value(name: str, kind: int, shape: list[str | int]) -> Any:
+def _value(name: str, kind: int, shape: list[str | int]) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, shape)

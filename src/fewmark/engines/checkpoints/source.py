@@ -110,6 +110,14 @@ def whole(options: JsonObject, name: str, default: int) -> int:
     return value
 
 
+def text_option(options: JsonObject, name: str) -> str | None:
+    """A text among the options, None where it is left out. Raises `CaseFailure`."""
+    value = options.get(name)
+    if value is not None and not isinstance(value, str):
+        raise unsupported(f"{name} must be text, not {value!r}")
+    return value
+
+
 def read_config(path: Path) -> ModelConfig:
     """The fields of a config.json. Raises `CaseFailure` (``unsupported``) where it is none."""
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 OK: Final = "ok"
 WARN: Final = "warn"
@@ -26,6 +26,6 @@ class Finding:
         return {key: value for key, value in asdict(self).items() if value}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Finding:
+    def from_dict(cls, data: Mapping[str, object]) -> Finding:
         """The finding behind `to_dict`, of this version or another: unknown keys are passed over."""
         return cls(**{name: str(data.get(name, "")) for name in ("name", "verdict", "seen", "advice")})

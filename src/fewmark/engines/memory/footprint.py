@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from fewmark.core.json_types import Json
 from fewmark.engines.checkpoints.model_config import ModelConfig
@@ -164,21 +164,26 @@ def is_tied(config: ModelConfig) -> bool:
     return bool(config.get("tie_word_embeddings", config.get("model_type") == "opt"))
 
 
-def tiers_of(placement: Any) -> tuple[str, str]:
+def tiers_of(placement: Json) -> tuple[str, str]:
     """The tiers of weights and cache that a placement names. Raises `ValueError` with the reason.
 
     A word places the weights; the cache then stays with the arithmetic. A mapping names either or both.
     """
-    if placement is None or isinstance(placement, str):
+    weights: Json
+    cache: Json
+    if not isinstance(placement, Mapping):
         weights, cache = placement or "accelerator", "accelerator"
     else:
         if unknown := set(placement) - {"weights", "cache"}:
             raise ValueError(f"placement knows weights and cache, not {', '.join(sorted(unknown))}")
         weights, cache = placement.get("weights", "accelerator"), placement.get("cache", "accelerator")
-    for what, tier in (("weights", weights), ("the cache", cache)):
-        if tier not in TIERS:
-            raise ValueError(f"placement of {what} must be accelerator, cpu or disk, not {tier!r}")
-    return weights, cache
+    return _tier("weights", weights), _tier("the cache", cache)
+
+
+def _tier(what: str, tier: Json) -> str:
+    if not isinstance(tier, str) or tier not in TIERS:
+        raise ValueError(f"placement of {what} must be accelerator, cpu or disk, not {tier!r}")
+    return tier
 
 
 def activation_bytes(shape: Shape, item_bytes: int, tokens: float, copies: float = COPIES) -> int:
@@ -194,7 +199,7 @@ def footprint(
     batch_size: int,
     input_tokens: float,
     output_tokens: float,
-    placement: Any = None,
+    placement: Json = None,
     engine: str = "transformers",
     accelerated: bool = True,
     fused_attention: bool = True,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import Any, Final
+from types import ModuleType
+from typing import Final
 
 from fewmark.core.json_types import Json
 
@@ -52,7 +53,7 @@ def resident_bytes(name: str = "VmRSS") -> int | None:
     return int(found[0][1]) * 1024 if found else None
 
 
-def _cuda() -> Any:
+def _cuda() -> ModuleType | None:
     # Only where the engine has brought torch along and used the device: asking must not start anything.
     cuda = getattr(sys.modules.get("torch"), "cuda", None)
     return cuda if cuda is not None and cuda.is_initialized() else None

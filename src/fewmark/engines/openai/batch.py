@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from fewmark.core import Sample, Status, Workload
 from fewmark.engines.base import CaseFailure
@@ -40,7 +39,9 @@ def run_batch(workload: Workload, plans: Sequence[RequestPlan], endpoint: Endpoi
     )
 
 
-def _steps(records: Sequence[RequestRecord], chunks: Any, tokens: int, began: float) -> tuple[float, ...]:
+def _steps(
+    records: Sequence[RequestRecord], chunks: Mapping[int, tuple[tuple[float, str], ...]], tokens: int, began: float
+) -> tuple[float, ...]:
     """When each token had come in all sequences; empty where tokens did not come one by one."""
     if any(record.n_chunks != tokens or record.n_coalesced for record in records):
         return ()

@@ -27,14 +27,14 @@ from __future__ import annotations
 import gc
 import importlib.util
 import re
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from fewmark.core import Deployment, Sample, Status, Workload
 from fewmark.core.frozen import thaw
 from fewmark.core.json_types import Json, JsonObject
 from fewmark.engines.base import Availability, CaseFailure
-from fewmark.engines.checkpoints.source import check_options, unsupported
+from fewmark.engines.checkpoints.source import check_options, text_option, unsupported
 from fewmark.engines.host import available_memory_bytes
 from fewmark.engines.memory.allocator import give_back_at_once, keep_again
 from fewmark.engines.memory.footprint import Footprint, Shape, footprint, shape_of
@@ -56,6 +56,10 @@ from fewmark.engines.transformers.offload import (
     without_storage,
 )
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+
 INSTALL: Final = "pip install 'fewmark[transformers]'"
 
 
@@ -68,14 +72,14 @@ class TransformersEngine:
     )
 
     def __init__(self) -> None:
-        self._model: Any = None
+        self._model: PreTrainedModel | None = None
         self._facts: dict[str, Json] = {}
-        self._text: Any = None
-        self._device: Any = None
+        self._text: PretrainedConfig  # of what is loaded, as is the device
+        self._device: torch.device
         self._shape: Shape | None = None
         self._placement: tuple[str, str] = ("accelerator", "accelerator")
         self._folder: DiskFolder | None = None
-        self._options: dict[str, Any] = {}
+        self._options: dict[str, Json] = {}
 
     @classmethod
     def probe(cls) -> Availability:
@@ -145,6 +149,7 @@ class TransformersEngine:
         """One `generate` of exactly the asked length on fresh random prompts."""
         import torch
 
+        assert self._model is not None
         batch, n_in, n_out = workload.sequences, int(workload.input_tokens), int(workload.output_tokens)
         draw = torch.Generator().manual_seed(seed)
         ids = torch.randint(0, self._text.vocab_size, (batch, n_in), generator=draw).to(self._device)
@@ -200,21 +205,25 @@ class TransformersEngine:
         cache = {} if self._folder is None else {"page_cache": self._folder.page_cache}
         return {key: value for key, value in (self._facts | cache).items() if value is not None}
 
-    def _build(self, config: Any, checkpoint: Any, dtype: Any, options: Mapping[str, Any]) -> Any:
+    def _build(
+        self, config: PretrainedConfig, checkpoint: Path | None, dtype: torch.dtype, options: JsonObject
+    ) -> PreTrainedModel:
         import torch
 
-        attention, weights = options.get("attention"), self._tier(self._placement[0])
+        attention, weights = text_option(options, "attention"), self._tier(self._placement[0])
         if weights == self._home():
             return build(config, checkpoint, dtype, self._device, attention)
         if weights == "cpu":
             return to_cpu(build(config, checkpoint, dtype, torch.device("cpu"), attention), self._device)
-        self._folder = DiskFolder(options.get("offload_folder"), cold=options.get("page_cache", "cold") == "cold")
+        self._folder = DiskFolder(
+            text_option(options, "offload_folder"), cold=options.get("page_cache", "cold") == "cold"
+        )
         give_back_at_once()
         if checkpoint is None:
             return to_disk(without_storage(config, dtype, attention), self._folder, self._device)
         return to_disk(build(config, checkpoint, dtype, torch.device("cpu"), attention), self._folder, self._device)
 
-    def _check_weights(self, parameters: int, dtype: Any, *, from_checkpoint: bool) -> None:
+    def _check_weights(self, parameters: int, dtype: torch.dtype, *, from_checkpoint: bool) -> None:
         """Refuse weights that cannot fit where they are to live, before time is spent on them."""
         tier, needed, free = self._tier(self._placement[0]), parameters * dtype.itemsize, self._free()
         # A checkpoint on its way to the disk passes through host memory.
@@ -228,7 +237,7 @@ class TransformersEngine:
                 )
 
     def _footprint(self, workload: Workload) -> Footprint | None:
-        if self._shape is None:
+        if self._shape is None or self._model is None:
             return None
         return footprint(
             self._shape,
@@ -247,7 +256,7 @@ class TransformersEngine:
 
         free: dict[str, int | None] = {
             "cpu": available_memory_bytes(),
-            "disk": free_disk_bytes(self._options.get("offload_folder")),
+            "disk": free_disk_bytes(text_option(self._options, "offload_folder")),
         }
         if self._device.type == "cuda":
             free["accelerator"] = int(torch.cuda.mem_get_info(self._device)[0])
@@ -263,7 +272,7 @@ class TransformersEngine:
         return self._tier(self._placement[1]) != self._home()
 
 
-def _device(deployment: Deployment) -> Any:
+def _device(deployment: Deployment) -> torch.device:
     import torch
 
     for name in ("accelerator_count", "tensor_parallel_size"):
@@ -287,7 +296,7 @@ def _words(name: str) -> set[str]:
     return set(re.findall(r"[a-z0-9]+", name.lower())) - {"nvidia", "amd", "gpu", "cuda"}
 
 
-def _parameters(config: Any, dtype: Any) -> int:
+def _parameters(config: PretrainedConfig, dtype: torch.dtype) -> int:
     """Count the parameters on a device without storage."""
     import torch
     from transformers import AutoModelForCausalLM

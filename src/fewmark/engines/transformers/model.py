@@ -6,11 +6,15 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from fewmark.core.json_types import JsonObject
 from fewmark.engines.checkpoints.shapes import SHAPES
 from fewmark.engines.checkpoints.source import read_config, unsupported
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
 
 DTYPES: Final[Mapping[str, str]] = {
     "fp32": "float32",
@@ -22,7 +26,16 @@ DTYPES: Final[Mapping[str, str]] = {
 }
 
 
-def clock(device: Any, on_step: Callable[[], None] | None = None) -> Any:
+class Clock(Protocol):
+    """A streamer of transformers that knows when each step was over."""
+
+    steps: list[float]
+
+    def now(self) -> float:
+        """This moment, in seconds, when all that the device was asked for is done."""
+
+
+def clock(device: torch.device, on_step: Callable[[], None] | None = None) -> Clock:
     """A streamer that records the moment of each step; the first thing put is the prompt, which is no step.
 
     `on_step` is called after the moment of each step has been read: what it takes belongs to the next step.
@@ -30,7 +43,7 @@ def clock(device: Any, on_step: Callable[[], None] | None = None) -> Any:
     import torch
     from transformers.generation.streamers import BaseStreamer
 
-    class Clock(BaseStreamer):  # type: ignore[misc]
+    class StepClock(BaseStreamer):  # type: ignore[misc]
         def __init__(self) -> None:
             self.prompted = False
             self.steps: list[float] = []
@@ -50,10 +63,10 @@ def clock(device: Any, on_step: Callable[[], None] | None = None) -> Any:
         def end(self) -> None:
             pass
 
-    return Clock()
+    return StepClock()
 
 
-def resolve(model: str, options: JsonObject) -> tuple[Any, Path | None]:
+def resolve(model: str, options: JsonObject) -> tuple[PretrainedConfig, Path | None]:
     """The configuration, and the checkpoint's directory where its weights are to be used."""
     from transformers import AutoConfig
 
@@ -92,7 +105,7 @@ def resolve(model: str, options: JsonObject) -> tuple[Any, Path | None]:
     return config, path if tensors else None
 
 
-def _config_of(path: Path) -> Any:
+def _config_of(path: Path) -> PretrainedConfig:
     from transformers import AutoConfig
 
     try:
@@ -101,7 +114,14 @@ def _config_of(path: Path) -> Any:
         raise unsupported(f"{path} has no configuration that transformers knows: {first_line(error)}") from None
 
 
-def build(config: Any, checkpoint: Path | None, dtype: Any, device: Any, attention: str | None) -> Any:
+def build(
+    config: PretrainedConfig,
+    checkpoint: Path | None,
+    dtype: torch.dtype,
+    device: torch.device,
+    attention: str | None,
+) -> PreTrainedModel:
+    """The model with its weights on the device. Raises `CaseFailure`."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -128,7 +148,7 @@ def build(config: Any, checkpoint: Path | None, dtype: Any, device: Any, attenti
     return model.eval()
 
 
-def dtype_of(precision: str | None, config: Any) -> Any:
+def dtype_of(precision: str | None, config: PretrainedConfig) -> torch.dtype:
     import torch
 
     if precision is None:

@@ -11,12 +11,17 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from types import ModuleType
+from typing import TYPE_CHECKING, Final
 
 from fewmark.core.json_types import Json
 from fewmark.engines.checkpoints.source import unsupported
 from fewmark.engines.memory.footprint import tiers_of
 from fewmark.engines.worker.scratch import temporary_folder
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
 
 IN_MEMORY: Final = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 MOUNTS: Final = Path("/proc/self/mounts")
@@ -78,7 +83,7 @@ def free_disk_bytes(parent: str | None) -> int | None:
         return None
 
 
-def placed(placement: object) -> tuple[str, str]:
+def placed(placement: Json) -> tuple[str, str]:
     """The tiers of weights and cache. Raises `CaseFailure` for what no placement can be."""
     try:
         weights, cache = tiers_of(placement)
@@ -89,12 +94,12 @@ def placed(placement: object) -> tuple[str, str]:
     return weights, cache
 
 
-def to_cpu(model: Any, device: Any) -> Any:
+def to_cpu(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
     """Keep the weights in host memory and bring each module's to `device` for its forward pass."""
     return _accelerate().cpu_offload(model, execution_device=device)
 
 
-def to_disk(model: Any, folder: DiskFolder, device: Any) -> Any:
+def to_disk(model: PreTrainedModel, folder: DiskFolder, device: torch.device) -> PreTrainedModel:
     """Keep the weights in files and read each module's for its forward pass on `device`.
 
     Parameters of a model without storage (on torch's meta device) are written as random numbers, one after the other,
@@ -118,7 +123,7 @@ def to_disk(model: Any, folder: DiskFolder, device: Any) -> Any:
     return model
 
 
-def without_storage(config: Any, dtype: Any, attention: str | None) -> Any:
+def without_storage(config: PretrainedConfig, dtype: torch.dtype, attention: str | None) -> PreTrainedModel:
     """The model with parameters on the meta device and its buffers real. Raises `CaseFailure`."""
     from transformers import AutoModelForCausalLM
 
@@ -134,12 +139,13 @@ def without_storage(config: Any, dtype: Any, attention: str | None) -> Any:
     return model.eval()
 
 
-def _accelerate() -> Any:
+def _accelerate() -> ModuleType:
     try:
         import accelerate
     except ImportError:
         raise unsupported("weights on another tier need accelerate: pip install 'fewmark[transformers]'") from None
-    return accelerate
+    module: ModuleType = accelerate
+    return module
 
 
 def _always_cached(path: Path) -> str | None:
