@@ -5,9 +5,10 @@ SQLite by default, PostgreSQL by URL. Heavy imports: SQLAlchemy alone, and psyco
 
 from fewmark.store.annotations import Annotation
 from fewmark.store.origins import Origin
+from fewmark.store.outcomes import Outcome
 from fewmark.store.queries import DeploymentFilter
 from fewmark.store.salvage import Salvage, check_store, salvage_store
-from fewmark.store.store import Outcome, Store, open_store
+from fewmark.store.store import Store, open_store
 
 __all__ = [
     "Annotation",

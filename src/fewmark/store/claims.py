@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -35,7 +35,7 @@ def claim(database: Database, case_id: str, owner: str, since: int, lease_s: flo
         held = connection.execute(sa.select(claims.c.owner, claims.c.until).where(claims.c.case_id == case_id)).first()
         if held is not None and held.owner == owner:
             return True
-        if held is not None and _is_live(held, now):
+        if held is not None and _is_live(held.owner, held.until, now):
             return False
         later = sa.select(measurements.c.number).where(measurements.c.case_id == case_id, measurements.c.number > since)
         if connection.execute(later.limit(1)).first() is not None:
@@ -66,7 +66,7 @@ def claimed(database: Database, case_ids: Iterable[str], owner: str) -> set[str]
         with database.read() as connection:
             now = _now(connection, database)
             query = sa.select(claims).where(claims.c.case_id.in_(keys), claims.c.owner != owner)
-            found |= {row.case_id for row in connection.execute(query) if _is_live(row, now)}
+            found |= {row.case_id for row in connection.execute(query) if _is_live(row.owner, row.until, now)}
     return found
 
 
@@ -80,8 +80,8 @@ def measured_since(database: Database, case_ids: Iterable[str], since: int) -> s
     return found
 
 
-def _is_live(row: Any, now: float) -> bool:
-    return bool(row.until >= now) and not is_gone(row.owner.partition(" ")[2])
+def _is_live(owner: str, until: float, now: float) -> bool:
+    return until >= now and not is_gone(owner.partition(" ")[2])
 
 
 def _now(connection: sa.Connection, database: Database) -> float:

@@ -100,7 +100,7 @@ def _is_usual(value: object) -> bool:
 
 def _served(
     database: Database, conditions: Sequence[Condition], case_ids: Iterable[str] | None
-) -> dict[str, Mapping[str, Any]]:
+) -> dict[str, Mapping[str, object]]:
     """The rows of `serving` of the measurements that pass the filters, by id."""
     m, s = measurements, serving
     with database.read() as connection:
@@ -108,11 +108,13 @@ def _served(
             return {}
     query = sa.select(m.c.number, s).join_from(m, s, m.c.measurement_id == s.c.measurement_id).where(*conditions)
     found = pages(database, query, m.c.number, key=m.c.case_id, keys=case_ids, size=_PAGE)
-    return {row.measurement_id: row._mapping for row in itertools.chain.from_iterable(found)}
+    return {row.measurement_id: row._asdict() for row in itertools.chain.from_iterable(found)}
 
 
 def _add_serving(
-    columns: dict[str, list[Any]], served: Mapping[str, Mapping[str, Any]], extras: Sequence[Mapping[str, Any] | None]
+    columns: dict[str, list[Any]],
+    served: Mapping[str, Mapping[str, object]],
+    extras: Sequence[Mapping[str, object] | None],
 ) -> None:
     """Add those of the optional columns of which anything is known; older measurements keep them among their extras."""
     unique = {id(extra): extra for extra in extras if extra}
@@ -133,18 +135,18 @@ def _add_serving(
             columns[name] = [blank if value is None else value for value in found]
 
 
-def _typed(name: str, value: object) -> Any:
+def _typed(name: str, value: object) -> object:
     if name in NUMERIC_COLUMNS:
         return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
     return None if value is None else str(value)
 
 
-def _extra(body: Mapping[str, Any]) -> dict[str, Any]:
+def _extra(body: Mapping[str, Any]) -> dict[str, object]:
     held = Projection.from_dict(body["projection"]).columns() if "projection" in body else {}
     return {**body.get("extra", {}), **held}
 
 
-def _spread(columns: dict[str, list[Any]], mappings: Sequence[Mapping[str, Any] | None], prefix: str) -> None:
+def _spread(columns: dict[str, list[Any]], mappings: Sequence[Mapping[str, object] | None], prefix: str) -> None:
     """Add a column for each name in the mappings; a column that is there already stays as it is."""
     unique = {id(mapping): mapping for mapping in mappings if mapping}
     for name in sorted({name for mapping in unique.values() for name in mapping}):
@@ -152,5 +154,5 @@ def _spread(columns: dict[str, list[Any]], mappings: Sequence[Mapping[str, Any] 
             columns[prefix + name] = [_cell(mapping.get(name)) if mapping else None for mapping in mappings]
 
 
-def _cell(value: object) -> Any:
+def _cell(value: object) -> object:
     return canonical_json(value) if isinstance(value, (dict, list)) else value

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
@@ -171,12 +171,14 @@ class Database:
                     hint="pip install 'fewmark[postgres]'",
                 ) from None
         # isolation_level None: transactions are begun by `write`, not by the driver's guess.
-        arguments: dict[str, Any] = {"timeout": BUSY_TIMEOUT_S, "isolation_level": None, "check_same_thread": False}
-        options: dict[str, Any] = {}
+        arguments: dict[str, object] = {"timeout": BUSY_TIMEOUT_S, "isolation_level": None, "check_same_thread": False}
         if self._in_memory:
             # The database is its one connection: threads queue for it.
-            options = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_timeout": None}
-        engine = sa.create_engine(url, connect_args=arguments, **options)
+            engine = sa.create_engine(
+                url, connect_args=arguments, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=None
+            )
+        else:
+            engine = sa.create_engine(url, connect_args=arguments)
         sa.event.listen(engine, "connect", _configure_sqlite)
         return engine
 
@@ -208,14 +210,14 @@ class Database:
             raise StoreError("the store holds what it cannot hold", got=reason, hint=DAMAGED_HINT) from error
 
 
-def _limits(url: sa.URL) -> dict[str, Any]:
+def _limits(url: sa.URL) -> dict[str, object]:
     """What a connection to PostgreSQL is opened with: no wait without an end, unless the URL says otherwise."""
     settings = {
         "lock_timeout": LOCK_TIMEOUT_S,
         "statement_timeout": STATEMENT_TIMEOUT_S,
         "idle_in_transaction_session_timeout": IDLE_TIMEOUT_S,
     }
-    arguments: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S} if "connect_timeout" not in url.query else {}
+    arguments: dict[str, object] = {"connect_timeout": CONNECT_TIMEOUT_S} if "connect_timeout" not in url.query else {}
     if "options" not in url.query:
         arguments["options"] = " ".join(f"-c {name}={seconds}s" for name, seconds in settings.items())
     # A server whose machine is gone says nothing; the kernel then finds out within half a minute.
@@ -230,7 +232,7 @@ def _may_come_back(error: sa.exc.OperationalError) -> bool:
     return any(sign in reason for sign in signs) and "does not exist" not in reason
 
 
-def _configure_sqlite(connection: Any, _record: Any) -> None:
+def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")

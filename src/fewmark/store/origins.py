@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -12,7 +12,7 @@ from fewmark.core.frozen import content_hash
 from fewmark.core.json_types import Json
 from fewmark.store import schema
 from fewmark.store.database import Database
-from fewmark.store.queries import KEYS, batched, insert_new, now
+from fewmark.store.queries import KEYS, Insert, batched, insert_new, now
 from fewmark.store.rows import column_text
 
 _BATCH: Final = 25_000  # rows a transaction
@@ -31,7 +31,7 @@ class Origin:
     record: str | None = None
 
 
-def add_origins(database: Database, insert: Any, origins: Iterable[Origin]) -> None:
+def add_origins(database: Database, insert: Insert, origins: Iterable[Origin]) -> None:
     """Keep these; what is known of a measurement from the same content of a file already stays as it is."""
     moment = now()
     for items in batched(origins, _BATCH):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Final, TypeAlias, TypeVar, TypeVarTuple
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from fewmark.core import Deployment, FrozenMap, InputError
 from fewmark.core.columns import DEPLOYMENT_COLUMNS
@@ -24,7 +25,10 @@ KEYS: Final = 500  # keys in one query; databases limit them
 
 DeploymentFilter = str | Deployment | JsonObject
 Condition = sa.ColumnElement[bool]
+Insert: TypeAlias = Callable[[sa.Table], sqlite.Insert | postgresql.Insert]
+"""The dialect's own statement, which can leave out what is there already."""
 _Item = TypeVar("_Item")
+_Columns = TypeVarTuple("_Columns")
 
 
 def measurement_conditions(
@@ -57,13 +61,13 @@ def measurement_conditions(
 
 def pages(
     database: Database,
-    query: sa.Select[Any],
+    query: sa.Select[*_Columns],
     number: sa.ColumnElement[int],
     *,
     key: sa.ColumnElement[str] | None = None,
     keys: Iterable[str] | None = None,
     size: int = PAGE,
-) -> Iterator[list[Any]]:
+) -> Iterator[list[sa.Row[*_Columns]]]:
     """The query's rows page by page, by the running number that is its first column; `keys`, if any, restrict `key`.
 
     No transaction stays open between pages: a slow reader holds nobody up.
@@ -79,7 +83,7 @@ def pages(
                 rows = list(connection.execute(part.where(number > last).order_by(number).limit(size)))
             if rows:
                 yield rows
-                last = rows[-1][0]
+                last = rows[-1]._mapping[number]
             if len(rows) < size:
                 break
 
@@ -101,7 +105,9 @@ def batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
         yield batch
 
 
-def insert_new(connection: sa.Connection, insert: Any, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def insert_new(
+    connection: sa.Connection, insert: Insert, table: sa.Table, rows: Sequence[Mapping[str, object]]
+) -> None:
     """Insert rows that have the same columns, except those that are there already; `insert` is the dialect's own."""
     statement = insert(table).on_conflict_do_nothing().inline()
     if connection.dialect.name != "sqlite" or len(rows) < MANY:

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fewmark.core import (
     Case,
@@ -50,7 +50,8 @@ _PREDICTION_NUMBERS: Final = ("value", "low", "high", "confidence_level", "simil
 
 _NOWHERE: Final = FrozenMap()
 
-Row = dict[str, Any]
+Row = dict[str, object]
+_Kept = TypeVar("_Kept")
 
 
 @contextmanager
@@ -63,13 +64,13 @@ def reading(table: str) -> Iterator[None]:
         raise StoreError(f"a row of the table {table} is damaged", got=reason, hint=DAMAGED_HINT) from None
 
 
-def readable_number(value: Any) -> float:
+def readable_number(value: object) -> float:
     """A number of a column as it was stored; NaN where it is unknown, or no number at all."""
     found = None if value is None else as_number(value)
     return float("nan") if found is None else float(found)
 
 
-def holds_nonsense(name: str, value: Any) -> bool:
+def holds_nonsense(name: str, value: object) -> bool:
     """Whether a metric's column holds what the metric cannot be."""
     if value is None:
         return False
@@ -155,20 +156,19 @@ class Batch:
 
     def _add_case(self, case: Case) -> Row:
         deployment = case.deployment
-        keys = {"case_id": case.case_id, "deployment_id": deployment.deployment_id}
-        if keys["deployment_id"] not in self.deployments:
-            self.deployments[keys["deployment_id"]] = deployment_row(deployment)
-        if keys["case_id"] not in self.cases:
-            self.cases[keys["case_id"]] = case_row(case)
-        return keys
+        if deployment.deployment_id not in self.deployments:
+            self.deployments[deployment.deployment_id] = deployment_row(deployment)
+        if case.case_id not in self.cases:
+            self.cases[case.case_id] = case_row(case)
+        return {"case_id": case.case_id, "deployment_id": deployment.deployment_id}
 
 
 class Reader:
     """Values out of rows. Cases and environments that many rows share become one object."""
 
     def __init__(self) -> None:
-        self._cases: dict[str, tuple[Any, Case]] = {}
-        self._deployments: dict[str, tuple[Any, Deployment]] = {}
+        self._cases: dict[str, tuple[object, Case]] = {}
+        self._deployments: dict[str, tuple[object, Deployment]] = {}
 
     def measurement(self, body: str, case_id: str, deployment_id: str, environment: FrozenMap | None) -> Measurement:
         """The measurement, equal to the one that was added; one that holds what cannot be is ``invalid`` and says why.
@@ -205,7 +205,7 @@ class Reader:
         cost = Cost(**data.pop("cost", {}))
         return Measurement(case=case, samples=samples, cost=cost, environment=environment or _NOWHERE, **data)
 
-    def case(self, data: Any, case_id: str, deployment_id: str) -> Case:
+    def case(self, data: Mapping[str, Any], case_id: str, deployment_id: str) -> Case:
         """The case behind its JSON. Equal ids leave open what is unknown, so the JSON must be equal, too."""
         known = self._cases.get(case_id)
         if known is not None and known[0] == data:
@@ -264,14 +264,14 @@ def read_annotation(measurement_id: str, action: str, body: str) -> Annotation:
         return Annotation(measurement_id, action=action, **json.loads(body))
 
 
-def deployment_column(name: str, value: Any) -> Any:
+def deployment_column(name: str, value: object) -> object:
     """What the column of a deployment holds for the value; filters go through it as well."""
     if name in NUMERIC_COLUMNS:
         return _real(value)
     return column_text(canonical_json(value) if isinstance(value, Mapping) else value)
 
 
-def column_text(value: Any) -> str | None:
+def column_text(value: object) -> str | None:
     """Text that every database takes: NUL and lone surrogates, which only JSON can carry, become U+FFFD."""
     if value is None:
         return None
@@ -285,19 +285,19 @@ def _medians(measurement: Measurement) -> Row:
     if measurement.provenance == "projected":
         return {name: _real(measurement.median(name)) for name in METRIC_COLUMNS}
     for sample in measurement.samples:
-        known: dict[str, Any] = _known(sample)
+        known = _known(sample)
         if measurement.provenance != "imported":
             produced = sample.output_tokens if sample.output_tokens is not None else work.output_tokens
             known |= derive_metrics(
                 known, input_tokens=work.input_tokens, output_tokens=produced, batch_size=work.batch_size
             )
         for name, found in values.items():
-            if known[name] is not None:
-                found.append(known[name])
+            if (value := known[name]) is not None:
+                found.append(value)
     return {name: _real(statistics.median(found)) if found else None for name, found in values.items()}
 
 
-def _known(sample: Sample) -> dict[str, Any]:
+def _known(sample: Sample) -> dict[str, float | None]:
     known = {name: getattr(sample, name) for name in METRIC_COLUMNS}
     if sample.requests is not None:
         implied = sample.requests.statistics()
@@ -334,11 +334,11 @@ def _real(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _dump(value: Any) -> str:
+def _dump(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
-def _remember(memory: dict[str, Any], key: str, value: Any) -> None:
+def _remember(memory: dict[str, _Kept], key: str, value: _Kept) -> None:
     if len(memory) >= _REMEMBERED:
         memory.clear()
     memory[key] = value

@@ -16,13 +16,15 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from fewmark.core import FrozenMap, InputError, Measurement, StoreError
+from fewmark.core import FrozenMap, InputError, Measurement, Prediction, StoreError
 from fewmark.core.errors import MALFORMED
 from fewmark.store import schema
+from fewmark.store.annotations import Annotation
 from fewmark.store.database import parse_url
 from fewmark.store.rows import Reader, read_annotation, read_prediction
 from fewmark.store.store import BATCH, Store
 
+Salvaged = Measurement | Prediction | Annotation
 RANGE: Final = 1_000  # rows asked for at once
 MIN_ROW_BYTES: Final = 64
 MAX_FAULTS: Final = 100
@@ -65,9 +67,9 @@ class _Source:
         if len(self.faults) < MAX_FAULTS:
             self.faults.append(" ".join(text.split())[:300])
 
-    def scalar(self, statement: str) -> Any:
+    def scalar(self, statement: str) -> int:
         with self.engine.connect() as connection:
-            return connection.execute(sa.text(statement)).scalar()
+            return int(connection.execute(sa.text(statement)).scalar_one())
 
     def look_over(self) -> None:
         """What the database itself says; what it misses of ours."""
@@ -89,7 +91,7 @@ class _Source:
         if "fewmark_migrations" in tables and not self._count("fewmark_migrations"):
             self.fault("the table fewmark_migrations was emptied")
 
-    def rows(self, table: sa.Table) -> Iterator[Any]:
+    def rows(self, table: sa.Table) -> Iterator[sa.Row[*tuple[Any, ...]]]:
         """The rows that can be read, by their number."""
         if table.name not in self._tables():
             return
@@ -110,7 +112,7 @@ class _Source:
             self.fault(f"environments {key}: {_reason(error)}")
             return None
 
-    def _range(self, table: sa.Table, first: int, last: int) -> Iterator[Any]:
+    def _range(self, table: sa.Table, first: int, last: int) -> Iterator[sa.Row[*tuple[Any, ...]]]:
         known = [column for column in table.c if column.name in ("number", "body", *_KEYS.get(table.name, ()))]
         query = sa.select(*known).where(table.c.number.between(first, last)).order_by(table.c.number)
         try:
@@ -129,14 +131,14 @@ class _Source:
     def _last(self, table: sa.Table) -> int:
         # What a damaged page tells of the last number may be anything; numbers are given out one after the other.
         try:
-            return min(int(self.scalar(f"SELECT COALESCE(MAX(number), 0) FROM {table.name}")), self._most)
+            return min(self.scalar(f"SELECT COALESCE(MAX(number), 0) FROM {table.name}"), self._most)
         except _UNREADABLE as error:
             self.fault(f"{table.name}: {_reason(error)}")
             return min(100 * RANGE, self._most)
 
     def _count(self, name: str) -> int:
         try:
-            return int(self.scalar(f"SELECT COUNT(*) FROM {name}"))
+            return self.scalar(f"SELECT COUNT(*) FROM {name}")
         except _UNREADABLE as error:
             self.fault(f"{name}: {_reason(error)}")
             return 1
@@ -186,7 +188,7 @@ def _read_all(url: str | os.PathLike[str] | None, into: Store | None) -> Salvage
     try:
         source.look_over()
         for table in NUMBERED:
-            held: list[Any] = []
+            held: list[Salvaged] = []
             for row in source.rows(table):
                 try:
                     held.append(_value(source, reader, table.name, row))
@@ -206,7 +208,7 @@ def _read_all(url: str | os.PathLike[str] | None, into: Store | None) -> Salvage
     return Salvage(n_read, source.faults, source.n_faults)
 
 
-def _value(source: _Source, reader: Reader, name: str, row: Any) -> Any:
+def _value(source: _Source, reader: Reader, name: str, row: sa.Row[*tuple[Any, ...]]) -> Salvaged:
     if name == "measurements":
         environment = source.environment(row.environment_id)
         return reader.measurement(row.body, str(row.case_id), str(row.deployment_id), environment)
@@ -217,15 +219,15 @@ def _value(source: _Source, reader: Reader, name: str, row: Any) -> Any:
     return Measurement.from_dict(json.loads(row.body))
 
 
-def _add(into: Store, name: str, values: list[Any], source: _Source) -> None:
-    if name == "measurements":
-        into.add(values)
-    elif name == "predictions":
-        into.add_predictions(values)
-    elif name == "visits":
-        into.add_visits(values)
+def _add(into: Store, name: str, values: list[Salvaged], source: _Source) -> None:
+    measurements = [value for value in values if isinstance(value, Measurement)]
+    if name == "visits":
+        into.add_visits(measurements)
     else:
-        for mark in values:
+        into.add(measurements)
+    into.add_predictions(value for value in values if isinstance(value, Prediction))
+    for mark in values:
+        if isinstance(mark, Annotation):
             try:
                 into.annotate([mark])
             except InputError:  # on a measurement that could not be read

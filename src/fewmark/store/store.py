@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -17,8 +16,6 @@ from fewmark.core.columns import (
     EXPIRED,
     FLAG_SEPARATOR,
     METRIC_COLUMNS,
-    REPLACED,
-    RETRACTED,
     SERVING_COLUMNS,
     WITHDRAWN,
 )
@@ -26,11 +23,12 @@ from fewmark.store import claims, schema
 from fewmark.store.annotations import Annotation
 from fewmark.store.columns import read_columns
 from fewmark.store.database import Database, parse_url
+from fewmark.store.marks import add_marks, marked, read_marks
 from fewmark.store.migrations import migrate
 from fewmark.store.origins import Origin, add_origins, read_origins
+from fewmark.store.outcomes import Outcome, forecast_conditions, read_outcomes
 from fewmark.store.queries import (
     KEYS,
-    Condition,
     DeploymentFilter,
     batched,
     insert_new,
@@ -39,19 +37,10 @@ from fewmark.store.queries import (
     pages,
     read_environments,
 )
-from fewmark.store.rows import Batch, Reader, annotation_row, column_text, read_annotation, read_prediction, reading
+from fewmark.store.rows import Batch, Reader, read_prediction, reading
 from fewmark.store.visits import add_visits, read_visits
 
 BATCH: Final = 2_000  # rows a transaction: long enough to be fast, short enough that other writers get their turn
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A forecast and one measurement of its case that came after it. `actual` is the median over the samples."""
-
-    prediction: Prediction
-    measurement_id: str
-    actual: float
 
 
 def open_store(url: str | os.PathLike[str] | None = None, *, create: bool = True) -> Store:
@@ -178,7 +167,7 @@ class Store:
         columns = (table.c.number, table.c.body, table.c.case_id, table.c.deployment_id, table.c.environment_id)
         query = sa.select(*columns).where(*measurement_conditions(deployment, statuses, sources))
         if not withdrawn:
-            query = query.where(*(table.c.measurement_id.not_in(_marked(rule)) for rule in WITHDRAWN))
+            query = query.where(*(table.c.measurement_id.not_in(marked(rule)) for rule in WITHDRAWN))
         return self._read_measurements(query, case_ids)
 
     def count(
@@ -227,7 +216,7 @@ class Store:
         Raises `InputError`.
         """
         conditions = measurement_conditions(deployment, statuses, None)
-        conditions += [schema.measurements.c.measurement_id.not_in(_marked(rule)) for rule in WITHDRAWN]
+        conditions += [schema.measurements.c.measurement_id.not_in(marked(rule)) for rule in WITHDRAWN]
         if provenances is not None:
             conditions.append(schema.measurements.c.provenance.in_(list(provenances)))
         query = sa.select(schema.measurements.c.case_id).where(*conditions).distinct()
@@ -293,7 +282,7 @@ class Store:
     ) -> Iterator[Prediction]:
         """Stream the forecasts, in the order they were added."""
         table = schema.predictions
-        query = sa.select(table.c.number, table.c.body).where(*_forecast_conditions(metric, model))
+        query = sa.select(table.c.number, table.c.body).where(*forecast_conditions(metric, model))
         for page in pages(self._database, query, table.c.number, key=table.c.case_id, keys=case_ids):
             for _, body in page:
                 yield read_prediction(body)
@@ -311,7 +300,7 @@ class Store:
         known = (*METRIC_COLUMNS, *SERVING_COLUMNS)
         if metric not in known:
             raise InputError("outcomes need a metric of the table", got=metric, hint=", ".join(known))
-        return self._read_outcomes(metric, model)
+        return read_outcomes(self._database, metric, model)
 
     def annotate(self, annotations: Iterable[Annotation]) -> int:
         """Append marks; one that says what already holds is left out. Returns how many were new.
@@ -321,26 +310,7 @@ class Store:
         InputError
             If a mark is on a measurement that is not here; earlier batches stay.
         """
-        added = 0
-        for items in batched(annotations, KEYS):
-            keys = sorted({item.measurement_id for item in items})
-            with self._database.write() as connection:
-                identity = schema.measurements.c.measurement_id
-                here = set(connection.execute(sa.select(identity).where(identity.in_(keys))).scalars())
-                for item in items:
-                    if item.measurement_id not in here:
-                        raise InputError("a mark needs a measurement of the store", got=item.measurement_id)
-                held = {(item.measurement_id, item.rule): item for item in _marks(connection, keys)}
-                rows = []
-                for item in items:
-                    place = (item.measurement_id, item.rule)
-                    if held.get(place, Annotation(*place, "clear")) != item:
-                        held[place] = item
-                        rows.append(annotation_row(item, now()))
-                if rows:
-                    connection.execute(sa.insert(schema.annotations), rows)
-                added += len(rows)
-        return added
+        return add_marks(self._database, annotations)
 
     def annotations(self, measurement_ids: Iterable[str] | None = None, *, history: bool = False) -> list[Annotation]:
         """The marks that hold, in the order they were made; with `history`, those taken back or replaced as well."""
@@ -348,20 +318,20 @@ class Store:
         chunks = [None] if measurement_ids is None else batched(dict.fromkeys(measurement_ids), KEYS)
         for keys in chunks:
             with self._database.read() as connection:
-                found += _marks(connection, keys, history=history)
+                found += read_marks(connection, keys, history=history)
         return found if history else [item for item in found if item.action != "clear"]
 
     def expired(self) -> set[str]:
         """The ids of the measurements that are marked as expired: the system has changed since."""
         with self._database.read() as connection:
-            return set(connection.execute(_marked(EXPIRED)).scalars())
+            return set(connection.execute(marked(EXPIRED)).scalars())
 
     def withdrawn(self) -> dict[str, str]:
         """The flag of each measurement, by id, that no longer holds: those of `WITHDRAWN` that are marked."""
         with self._database.read() as connection:
             flags: dict[str, str] = {}
             for rule in WITHDRAWN:
-                for key in connection.execute(_marked(rule)).scalars():
+                for key in connection.execute(marked(rule)).scalars():
                     flags[key] = FLAG_SEPARATOR.join(filter(None, [flags.get(key), rule]))
         return flags
 
@@ -398,7 +368,9 @@ class Store:
         """Which of the cases have a measurement that came after number `since`."""
         return claims.measured_since(self._database, case_ids, since)
 
-    def _read_measurements(self, query: sa.Select[Any], case_ids: Iterable[str] | None) -> Iterator[Measurement]:
+    def _read_measurements(
+        self, query: sa.Select[int, str, str, str, str], case_ids: Iterable[str] | None
+    ) -> Iterator[Measurement]:
         table, reader = schema.measurements, Reader()
         environments: dict[str | None, FrozenMap | None] = {None: None}
         for page in pages(self._database, query, table.c.number, key=table.c.case_id, keys=case_ids):
@@ -406,27 +378,6 @@ class Store:
             environments.update(read_environments(self._database, filter(None, missing)))
             for _, body, case_id, deployment_id, environment_id in page:
                 yield reader.measurement(body, case_id, deployment_id, environments[environment_id])
-
-    def _read_outcomes(self, metric: str, model: str | None) -> Iterator[Outcome]:
-        p, m, s = schema.predictions, schema.measurements, schema.serving
-        actual_value = m.c[metric] if metric in METRIC_COLUMNS else s.c[metric]
-        forecasts = sa.select(p.c.number, p.c.body).where(*_forecast_conditions(metric, model))
-        later = (
-            sa.select(p.c.number, m.c.measurement_id, actual_value)
-            .join_from(p, m, (p.c.case_id == m.c.case_id) & (m.c.number > p.c.known_number))
-            .outerjoin(s, s.c.measurement_id == m.c.measurement_id)
-            .where(*(m.c.measurement_id.not_in(_marked(rule)) for rule in (RETRACTED, REPLACED)))
-            .where(m.c.status == "ok", m.c.provenance != "projected", actual_value.is_not(None))
-            .where(*_forecast_conditions(metric, model))
-            .order_by(p.c.number, m.c.number)
-        )
-        for page in pages(self._database, forecasts, p.c.number):
-            known = {number: read_prediction(body) for number, body in page}
-            with self._database.read() as connection:
-                rows = connection.execute(later.where(p.c.number.between(page[0][0], page[-1][0]))).all()
-            for number, measurement_id, actual in rows:
-                if number in known:
-                    yield Outcome(known[number], measurement_id, actual)
 
     def _add(self, connection: sa.Connection, batch: Batch, facts: sa.Table) -> int:
         before = connection.execute(_latest(facts)).scalar_one()
@@ -444,33 +395,5 @@ class Store:
         return connection.execute(new).scalar_one()
 
 
-def _latest(facts: sa.Table) -> sa.Select[Any]:
+def _latest(facts: sa.Table) -> sa.Select[int]:
     return sa.select(sa.func.coalesce(sa.func.max(facts.c.number), 0))
-
-
-def _forecast_conditions(metric: str | None, model: str | None) -> list[Condition]:
-    p = schema.predictions
-    wanted = ((p.c.metric, metric), (p.c.model, model))
-    return [column == column_text(value) for column, value in wanted if value is not None]
-
-
-def _marked(rule: str) -> sa.Select[Any]:
-    """The measurements on which the rule's latest mark is not taken back."""
-    table = schema.annotations
-    later = table.alias()
-    same = (later.c.measurement_id == table.c.measurement_id) & (later.c.rule == rule)
-    return sa.select(table.c.measurement_id).where(
-        table.c.rule == rule, table.c.action != "clear", ~sa.exists().where(same, later.c.number > table.c.number)
-    )
-
-
-def _marks(connection: sa.Connection, keys: list[str] | None, *, history: bool = False) -> list[Annotation]:
-    table = schema.annotations
-    query = sa.select(table.c.measurement_id, table.c.action, table.c.body).order_by(table.c.number)
-    if keys is not None:
-        query = query.where(table.c.measurement_id.in_(keys))
-    if not history:
-        later = table.alias()
-        same = (later.c.measurement_id == table.c.measurement_id) & (later.c.rule == table.c.rule)
-        query = query.where(~sa.exists().where(same, later.c.number > table.c.number))
-    return [read_annotation(*row) for row in connection.execute(query)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -12,13 +11,13 @@ from fewmark.core import Measurement
 from fewmark.core.frozen import canonical_json
 from fewmark.store import schema
 from fewmark.store.database import Database
-from fewmark.store.queries import batched, now, pages
+from fewmark.store.queries import Insert, batched, now, pages
 from fewmark.store.rows import reading
 
 BATCH = 500
 
 
-def add_visits(database: Database, insert: Any, visits: Iterable[Measurement]) -> None:
+def add_visits(database: Database, insert: Insert, visits: Iterable[Measurement]) -> None:
     """Keep these; one that is there already stays once. `insert` is the database's own statement."""
     table = schema.visits
     for items in batched(visits, BATCH):
