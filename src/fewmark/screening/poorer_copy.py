@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -91,7 +91,7 @@ class PoorerCopy:
             yield Finding(label + 1, self.name, reason, "correct", changes, tuple(sources[label]))
 
 
-def _fit(cells: dict[int, list[Any]], known: dict[int, list[bool]], a: int, b: int) -> bool:
+def _fit(cells: dict[int, list[object]], known: dict[int, list[bool]], a: int, b: int) -> bool:
     return all(
         not (in_a and in_b) or x == y for x, y, in_a, in_b in zip(cells[a], cells[b], known[a], known[b], strict=True)
     )

@@ -8,7 +8,7 @@ AIConfigurator would write 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
@@ -57,7 +57,7 @@ class AiconfiguratorTable:
         return len(rows)
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: Row) -> dict[str, object]:
     osl, load = row["output_tokens"], row.get("batch_size") or row["concurrency"]
     ttft, tpot = row["ttft_s"], row["tpot_s"]
     known = {name: row.get(name) for name in ("ttft_s", "tpot_s", "e2e_latency_s", "throughput_tok_s")}

@@ -16,6 +16,7 @@ import pandas as pd
 
 from fewmark.core import CANONICAL_COLUMNS, InputError
 from fewmark.core.columns import DEPLOYMENT_COLUMNS, EXPIRED, FLAG_SEPARATOR, LOAD_COLUMNS, OPTION_PREFIX, RETRACTED
+from fewmark.core.json_types import Json
 from fewmark.interop.cells import is_unknown
 from fewmark.interop.measurements import PREDICTED
 
@@ -107,20 +108,20 @@ def per_accelerator(row: Row, value: float | None) -> float | None:
     return value / count if value is not None and count else None
 
 
-def deployment_of(row: Row) -> tuple[tuple[str, Any], ...]:
+def deployment_of(row: Row) -> tuple[tuple[str, Json], ...]:
     """What tells a row's deployment from others."""
     return tuple((name, row[name]) for name in row if name in DEPLOYMENT_COLUMNS or name.startswith(OPTION_PREFIX))
 
 
-def by_deployment(rows: Sequence[Row]) -> dict[tuple[tuple[str, Any], ...], list[Row]]:
+def by_deployment(rows: Sequence[Row]) -> dict[tuple[tuple[str, Json], ...], list[Row]]:
     """The rows of each deployment, in the order of their first rows."""
-    out: dict[tuple[tuple[str, Any], ...], list[Row]] = {}
+    out: dict[tuple[tuple[str, Json], ...], list[Row]] = {}
     for row in rows:
         out.setdefault(tuple(sorted(deployment_of(row), key=lambda item: item[0])), []).append(row)
     return out
 
 
-def options_of(row: Row) -> dict[str, Any]:
+def options_of(row: Row) -> dict[str, object]:
     """The engine's options, without their prefix."""
     return {name.removeprefix(OPTION_PREFIX): row[name] for name in sorted(row) if name.startswith(OPTION_PREFIX)}
 
@@ -161,12 +162,12 @@ def folder(out: str) -> Path:
     return path
 
 
-def _withdrawn(row: Mapping[str, Any]) -> bool:
+def _withdrawn(row: Mapping[str, object]) -> bool:
     flags = {flag.strip() for flag in str(row.get("flag") or "").split(FLAG_SEPARATOR)}
     return bool(flags & {EXPIRED, RETRACTED})
 
 
-def _plain(cell: Any) -> Any:
+def _plain(cell: object) -> object:
     value = cell.item() if isinstance(cell, np.generic) else cell
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 and math.isfinite(value):
         return int(value)

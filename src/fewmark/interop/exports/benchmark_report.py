@@ -8,7 +8,7 @@ that concurrency, an unknown version as an empty text, an unknown degree as 0. T
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 import yaml
@@ -52,8 +52,8 @@ class BenchmarkReports:
         reports = [report_of(row, self.experiment) for row in rows]
         if not out.endswith((".yaml", ".yml")):
             place = folder(out)
-            for report in reports:
-                write_file(place / f"{report['run']['uid']}.yaml", _text(report))
+            for row, report in zip(rows, reports, strict=True):
+                write_file(place / f"{_uid(row)}.yaml", _text(report))
         elif len(reports) == 1:
             write_file(out, _text(reports[0]))
         else:
@@ -61,20 +61,24 @@ class BenchmarkReports:
         return len(reports)
 
 
-def report_of(row: Row, experiment: str = "") -> dict[str, Any]:
+def _uid(row: Row) -> str:
+    return f"fewmark-{content_hash(row)}"
+
+
+def report_of(row: Row, experiment: str = "") -> dict[str, object]:
     """The report of one row."""
-    run = {"uid": f"fewmark-{content_hash(row)}", "keywords": ["fewmark", str(row.get("provenance", "measured"))]}
+    run: dict[str, object] = {"uid": _uid(row), "keywords": ["fewmark", str(row.get("provenance", "measured"))]}
     if experiment:
         run["eid"] = experiment
     if "note" in row:
         run["description"] = str(row["note"])
-    aggregate: dict[str, Any] = {}
+    aggregate: dict[str, object] = {}
     if (requests := _requests(row)) is not None:
         aggregate["requests"] = requests
     latency = {name: found for name, (stem, unit) in _LATENCIES.items() if (found := _statistics(row, stem, unit))}
     rates = {name: {"units": unit, "mean": row[metric]} for name, (metric, unit) in _RATES.items() if metric in row}
     aggregate |= {name: part for name, part in (("latency", latency), ("throughput", rates)) if part}
-    results: dict[str, Any] = {"request_performance": {"aggregate": aggregate}}
+    results: dict[str, object] = {"request_performance": {"aggregate": aggregate}}
     if "power_w" in row:
         power = {"power_consumption": {"units": "Watts", "mean": row["power_w"]}}
         results["observability"] = {"components": [{"component_label": "engine", "aggregate": power}]}
@@ -86,7 +90,7 @@ def report_of(row: Row, experiment: str = "") -> dict[str, Any]:
     }
 
 
-def _requests(row: Row) -> dict[str, Any] | None:
+def _requests(row: Row) -> dict[str, object] | None:
     done, failed = row.get("n_requests"), row.get("n_failed", 0)
     if done is None and "batch_size" in row and "n_repeats" in row:
         done = row["batch_size"] * row["n_repeats"]
@@ -100,14 +104,14 @@ def _requests(row: Row) -> dict[str, Any] | None:
     return {"total": done + failed, "failures": failed, **lengths}
 
 
-def _statistics(row: Row, stem: str, unit: str) -> dict[str, Any]:
+def _statistics(row: Row, stem: str, unit: str) -> dict[str, object]:
     if f"{stem}_s" not in row:  # the schema has no statistic without its mean
         return {}
     percentiles = {f"p{p}": row[f"{stem}_p{p}_s"] for p in PERCENTS if f"{stem}_p{p}_s" in row}
     return {"units": unit, "mean": row[f"{stem}_s"], **percentiles}
 
 
-def _engine(row: Row) -> dict[str, Any]:
+def _engine(row: Row) -> dict[str, object]:
     known = {name: row[name] for name in row if name in CASE_COLUMNS or name.startswith(OPTION_PREFIX)}
     version = {"tool": row.get("engine", ""), "tool_version": str(row.get("engine_version", ""))}
     if {"engine", "model", "accelerator", "accelerator_count"} <= row.keys():
@@ -124,7 +128,7 @@ def _engine(row: Row) -> dict[str, Any]:
     return {"metadata": metadata, "standardized": standardized, "native": {"config": known}}
 
 
-def _load(row: Row) -> dict[str, Any]:
+def _load(row: Row) -> dict[str, object]:
     kind, value = load_of(row)
     lengths = {
         f"{way}_seq_len": {"distribution": "other", "value": row[f"{way}_tokens"]}
@@ -149,5 +153,5 @@ def _load(row: Row) -> dict[str, Any]:
     }
 
 
-def _text(report: dict[str, Any]) -> str:
+def _text(report: dict[str, object]) -> str:
     return yaml.safe_dump(report, sort_keys=False, allow_unicode=True)

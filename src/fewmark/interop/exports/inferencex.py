@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
@@ -47,8 +47,8 @@ class InferencexRows:
         return len(fit)
 
 
-def _row(row: Row) -> dict[str, Any]:
-    out: dict[str, Any] = {name: row[column] for name, column in _NAMES.items() if column in row}
+def _row(row: Row) -> Row:
+    out: Row = {name: row[column] for name, column in _NAMES.items() if column in row}
     if "engine_version" in row and "engine" in row:
         out["image"] = f"{row['engine']}:{row['engine_version']}"
     options = options_of(row)

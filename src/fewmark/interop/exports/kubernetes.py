@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 import yaml
@@ -44,17 +44,17 @@ class KubernetesManifest:
         write_file(out, text)
         return 1
 
-    def _documents(self, row: Row) -> list[dict[str, Any]]:
+    def _documents(self, row: Row) -> list[dict[str, object]]:
         words, comments = serve_words(row)
         name = slug(str(row["model"]).rsplit("/", 1)[-1])[:_MAX_NAME].strip("-") or "model"
         name = name if name[0].isalpha() else f"m-{name}"[:_MAX_NAME]
         labels = {"app.kubernetes.io/name": name, "app.kubernetes.io/component": "inference"}
-        metadata: dict[str, Any] = {"name": name, "labels": labels}
+        metadata: dict[str, object] = {"name": name, "labels": labels}
         if self.namespace:
             metadata["namespace"] = self.namespace
         notes = {f"fewmark/note-{i}": comment for i, comment in enumerate(comments, start=1)}
         probe = {"httpGet": {"path": "/health", "port": PORT}, "periodSeconds": 10}
-        container: dict[str, Any] = {
+        container: dict[str, object] = {
             "name": "server",
             "image": self._image(row),
             "command": words,

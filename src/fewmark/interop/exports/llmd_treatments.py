@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 import yaml
 
 from fewmark.core import InputError
 from fewmark.core.files import write_file
+from fewmark.core.json_types import Json
 from fewmark.interop.exports.base import CELLS, Row, by_deployment, folder, known_rows, load_of, require, slug
 
 _TYPES: Final = {"concurrency": "max-concurrency", "request_rate": "request-rate"}
@@ -55,7 +56,7 @@ class LlmdTreatments:
     def _text(self, rows: list[Row], name: str) -> str:
         first = rows[0]
         about = ", ".join(str(first[key]) for key in ("model", "engine", "accelerator") if key in first)
-        document: dict[str, Any] = {
+        document: dict[str, Json] = {
             "experiment": {
                 "name": name,
                 "description": f"Cells to measure next: {about}" if about else "Cells to measure next",
@@ -67,9 +68,9 @@ class LlmdTreatments:
         }
         return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
-    def _treatment(self, row: Row) -> dict[str, Any]:
+    def _treatment(self, row: Row) -> dict[str, Json]:
         kind, load = load_of(row)
-        out = {
+        out: dict[str, Json] = {
             "name": slug("isl", row["input_tokens"], "osl", row["output_tokens"], kind, load),
             "dataset-name": "random",
             "random-input-len": row["input_tokens"],
@@ -82,11 +83,12 @@ class LlmdTreatments:
         return out
 
 
-def _named_apart(treatments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _named_apart(treatments: list[dict[str, Json]]) -> list[dict[str, Json]]:
     """The treatments with a number where two have one name; results are kept by names."""
     seen: Counter[str] = Counter()
     for treatment in treatments:
-        seen[treatment["name"]] += 1
-        if seen[treatment["name"]] > 1:
-            treatment["name"] += f"-{seen[treatment['name']]}"
+        name = str(treatment["name"])
+        seen[name] += 1
+        if seen[name] > 1:
+            treatment["name"] = f"{name}-{seen[name]}"
     return treatments

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pandas as pd
 
@@ -25,6 +25,9 @@ from fewmark.core.columns import (
 )
 from fewmark.interop.exports.base import MEASUREMENTS, Row, folder, known_rows
 from fewmark.interop.measurements import PREDICTED
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 _TAGS: Final = ("source", "status", "provenance", "predicted_by", "flag", "statistic", "note", "run_id", "tool")
 _HINT: Final = (
@@ -74,7 +77,7 @@ class MlflowRuns:
         return len(rows)
 
 
-def _experiment(client: Any, name: str) -> str:
+def _experiment(client: MlflowClient, name: str) -> str:
     found = client.get_experiment_by_name(name)
     return str(found.experiment_id if found is not None else client.create_experiment(name))
 

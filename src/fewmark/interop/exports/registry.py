@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import Field, fields, is_dataclass
 from importlib.metadata import entry_points
-from typing import Any, Final
+from typing import Final
 
 from fewmark.core import InputError
 from fewmark.core.json_types import Json
@@ -45,33 +45,36 @@ def make_exporter(name: str, settings: Mapping[str, str] | None = None) -> Expor
         If there is no such exporter or setting, or a setting has no sensible value.
     """
     kind = _kind(name)
-    known = {item.name: item for item in fields(kind) if item.init} if hasattr(kind, "__dataclass_fields__") else {}
+    settable: list[Field[object]] = [item for item in fields(kind) if item.init] if is_dataclass(kind) else []
+    known = {item.name: str(item.type) for item in settable}
     values: dict[str, Json] = {}
     for key, text in (settings or {}).items():
         if key not in known:
             hint = f"known: {', '.join(known)}" if known else "it has none"
             raise InputError(f"the format {name} has no setting {key}", got=text, hint=hint)
-        values[key] = _typed(key, text, str(known[key].type))
+        values[key] = _typed(key, text, known[key])
     made = kind(**values)
     if not isinstance(made, Exporter):
         raise InputError(f"the exporter {name} lacks what an exporter needs", got=type(made).__name__)
     return made
 
 
-def _kind(name: str) -> Any:
+def _kind(name: str) -> type[Exporter]:
     if name in _BUILT_IN:
         module, _, attribute = _BUILT_IN[name].partition(":")
-        return getattr(importlib.import_module(f"fewmark.interop.exports.{module}"), attribute)
+        built_in: type[Exporter] = getattr(importlib.import_module(f"fewmark.interop.exports.{module}"), attribute)
+        return built_in
     points = [point for point in entry_points(group=GROUP) if point.name == name]
     if not points:
         raise InputError("unknown format to write", got=name, hint=f"one of {', '.join(exporter_names())}")
     try:
-        return points[0].load()
+        loaded: type[Exporter] = points[0].load()
+        return loaded
     except Exception as error:  # whatever a third party's code raises
         raise InputError(f"the exporter {name} cannot be loaded", got=error, hint=points[0].value) from error
 
 
-def _typed(key: str, text: str, kind: str) -> Any:
+def _typed(key: str, text: str, kind: str) -> str | bool | int:
     if "int" not in kind and "bool" not in kind:
         return text
     if "bool" in kind and text.lower() in ("true", "false"):
