@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from fewmark.core import Advice, Measurement, Status
 from fewmark.core.frozen import thaw
+from fewmark.core.json_types import JsonObject
 from fewmark.core.values import RUN_PROVENANCES
 from fewmark.engines.doctor import BAD, WARN, Finding, deployment_findings
 from fewmark.engines.measuring import faults
@@ -16,9 +17,11 @@ BUSY_FRACTION: Final = 0.25  # of the CPUs, kept busy by others, from which a ma
 MIN_FAULTY_SHARE: Final = 0.25  # of the cases, from which a fault of single cases is worth a word about the machine
 
 
-def host_advice(deployment: Mapping[str, Any], host: Mapping[str, Any], engine: Mapping[str, Any]) -> Iterable[Advice]:
+def host_advice(deployment: JsonObject, host: JsonObject, engine: JsonObject) -> Iterable[Advice]:
     """What speaks against this machine, and against this deployment on it, as its worker found them."""
-    findings = [Finding.from_dict(found) for found in host.get("doctor", ())]
+    told = host.get("doctor")
+    told = told if isinstance(told, list) else []
+    findings = [Finding.from_dict(found) for found in told if isinstance(found, Mapping)]
     for finding in (*findings, *deployment_findings(deployment, engine, host)):
         if finding.verdict in (WARN, BAD):
             yield Advice(finding.name, finding.seen, finding.advice)

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 from fewmark.core import Case, InputError, Measurement, Status
+from fewmark.core.frozen import FrozenMap
 from fewmark.core.json_types import Json
 from fewmark.engines.memory.footprint import TIERS
 
@@ -63,7 +64,7 @@ class AutoBatch:
 @dataclass(slots=True)
 class _Search:
     asked: Case
-    tiers: list[Any]
+    tiers: list[str | FrozenMap | None]
     batch: int = 1
     tried: list[Measurement] = field(default_factory=list)
     reason: str = ""
@@ -117,7 +118,7 @@ def auto_batch(
     return tuple(AutoBatch(s.asked, _best(s.tried, rule), tuple(s.tried), s.reason) for s in searches)
 
 
-def _tiers(case: Case) -> list[Any]:
+def _tiers(case: Case) -> list[str | FrozenMap | None]:
     placement = case.deployment.placement
     return list(TIERS) if placement == "auto" else [placement]
 

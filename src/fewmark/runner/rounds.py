@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Final
+from typing import Final
 
 from fewmark.core import Cost, FrozenMap, Measurement, Status
 from fewmark.core.frozen import thaw
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.engines.measuring.outliers import OUTLIER_FLAG, WARM_UP_FLAG, outliers
 from fewmark.engines.measuring.policy import Policy, median_half_width
 from fewmark.runner.projection.truncation import Task
@@ -89,7 +90,7 @@ class CaseRounds:
             n_repeats=len(samples),
         )  # fmt: skip
 
-    def resume(self, earlier: Iterable[Measurement], environment: Mapping[str, Any]) -> list[Measurement]:
+    def resume(self, earlier: Iterable[Measurement], environment: JsonObject) -> list[Measurement]:
         """Go on from visits that a run which was stopped has left; those not of this task and machine are returned."""
         left = []
         for visit in earlier:
@@ -139,13 +140,13 @@ def _latencies(visits: Sequence[Measurement]) -> list[float]:
     return [sample.e2e_latency_s for sample in samples if sample.e2e_latency_s is not None]
 
 
-def _extra(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _extra(parts: Sequence[JsonObject]) -> dict[str, Json]:
     """What was found beside the samples: the highest of peaks, the mean of how busy others were, else the last."""
-    out: dict[str, Any] = {}
+    out: dict[str, Json] = {}
     for part in parts:
         out |= part
     for name in out:
-        known = [part[name] for part in parts if isinstance(part.get(name), (int, float))]
+        known = [value for part in parts if isinstance(value := part.get(name), (int, float))]
         if name.startswith("peak_") and known:
             out[name] = max(known)
         elif name == "other_cpus_busy" and known:
@@ -159,7 +160,10 @@ def _total(values: Iterable[float | None]) -> float | None:
     return sum(known) if known else None
 
 
-def _place(environment: Mapping[str, Any]) -> tuple[Any, Any]:
+def _place(environment: JsonObject) -> tuple[Json, Json]:
     """Where something ran, as far as it must agree between visits: the host, and the engine's version."""
-    host, engine = environment.get("host") or {}, environment.get("engine") or {}
-    return host.get("host"), engine.get("engine_version")
+    host, engine = environment.get("host"), environment.get("engine")
+    return (
+        host.get("host") if isinstance(host, Mapping) else None,
+        engine.get("engine_version") if isinstance(engine, Mapping) else None,
+    )

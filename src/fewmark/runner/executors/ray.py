@@ -15,7 +15,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from types import ModuleType
+from typing import TYPE_CHECKING, Final
 
 from fewmark.core import Case, Deployment, EngineError, Measurement, Status
 from fewmark.core.json_types import Json, JsonObject
@@ -24,6 +25,9 @@ from fewmark.engines.registry import engine_class
 from fewmark.runner.deployment import RunSettings, measure_deployment
 from fewmark.runner.executors.base import Results
 from fewmark.runner.results import CASE_RESULTS, Measured, Unavailable, Visit
+
+if TYPE_CHECKING:
+    from ray import ObjectRefGenerator
 
 POLL_S: Final = 0.5  # how often Ctrl-C is heeded while nothing comes
 MAX_LOSSES: Final = 2  # of nodes under one case
@@ -62,7 +66,7 @@ class RayExecutor:
             groups = {deployment: group for deployment, group in groups.items() if group}
             settings = replace(settings, claim=None)
         jobs = [_Job(deployment, {case.case_id: case for case in group}) for deployment, group in groups.items()]
-        running: dict[Any, _Job] = {}
+        running: dict[ObjectRefGenerator, _Job] = {}
         try:
             for job in jobs:
                 yield from self._begin(ray, job, running, settings, facts)
@@ -80,7 +84,12 @@ class RayExecutor:
                 ray.shutdown()
 
     def _begin(
-        self, ray: Any, job: _Job, running: dict[Any, _Job], settings: RunSettings, facts: JsonObject
+        self,
+        ray: ModuleType,
+        job: _Job,
+        running: dict[ObjectRefGenerator, _Job],
+        settings: RunSettings,
+        facts: JsonObject,
     ) -> Iterator[Unavailable]:
         try:
             needs = resources_of(job.deployment, _living(ray))
@@ -95,7 +104,7 @@ class RayExecutor:
         )  # fmt: skip
         running[task.remote([case.to_dict() for case in job.waiting.values()], settings, dict(facts))] = job
 
-    def _stranded(self, ray: Any, running: dict[Any, _Job]) -> Iterator[Unavailable]:
+    def _stranded(self, ray: ModuleType, running: dict[ObjectRefGenerator, _Job]) -> Iterator[Unavailable]:
         """Tasks that would wait for ever: Ray learns late that a node is gone, and keeps what no other can take."""
         nodes = _living(ray)
         for results, job in list(running.items()):
@@ -108,9 +117,9 @@ class RayExecutor:
 
     def _take(
         self,
-        ray: Any,
-        results: Any,
-        running: dict[Any, _Job],
+        ray: ModuleType,
+        results: ObjectRefGenerator,
+        running: dict[ObjectRefGenerator, _Job],
         settings: RunSettings,
         facts: JsonObject,
         on_start: Callable[[Case], None],
@@ -144,9 +153,9 @@ class RayExecutor:
 
     def _lost(
         self,
-        ray: Any,
+        ray: ModuleType,
         job: _Job,
-        running: dict[Any, _Job],
+        running: dict[ObjectRefGenerator, _Job],
         settings: RunSettings,
         facts: JsonObject,
         reason: str,
@@ -169,7 +178,7 @@ class RayExecutor:
         yield from self._begin(ray, job, running, settings, facts)
 
 
-def connect() -> tuple[Any, bool]:
+def connect() -> tuple[ModuleType, bool]:
     """The module `ray`, connected, and whether it was we who connected.
 
     Raises
@@ -179,7 +188,7 @@ def connect() -> tuple[Any, bool]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        ray: Any = importlib.import_module("ray")
+        ray = importlib.import_module("ray")
     except ImportError:
         raise EngineError("the executor ray needs the package ray", hint="pip install 'fewmark[ray]'") from None
     if ray.is_initialized():
@@ -195,7 +204,7 @@ def connect() -> tuple[Any, bool]:
     return ray, True
 
 
-def _living(ray: Any) -> list[Mapping[str, float]]:
+def _living(ray: ModuleType) -> list[Mapping[str, float]]:
     """The resources of each node that lives."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
@@ -251,7 +260,9 @@ def _is_recorded(engine: str) -> bool:
         return False  # the node may know it
 
 
-def _measure(cases: list[dict[str, Json]], settings: RunSettings, facts: dict[str, Json]) -> Iterator[tuple[str, Any]]:
+def _measure(
+    cases: list[dict[str, Json]], settings: RunSettings, facts: dict[str, Json]
+) -> Iterator[tuple[str, JsonObject]]:
     """The task: measure on this node, and say each thing when it is so."""
     results = measure_deployment([Case.from_dict(case) for case in cases], settings, facts)
     with contextlib.closing(results):

@@ -8,11 +8,11 @@ import os
 import time
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from types import ModuleType
 
 
 @cache
-def library() -> Any:
+def library() -> ModuleType | None:
     """The module; None where it is not installed, which is looked for once."""
     with contextlib.suppress(ImportError):
         return importlib.import_module("pynvml")
@@ -27,13 +27,13 @@ class Devices:
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        self._handles: list[Any] = []
-        self._nvml: Any = None
-        nvml = library()
-        with contextlib.suppress(Exception):  # the library raises errors of its own for every lack of hardware
-            nvml.nvmlInit()
-            self._nvml = nvml
-            self._handles = self._visible(os.environ if environment is None else environment)
+        self._handles: list[object] = []
+        self._nvml: ModuleType | None = None
+        if (nvml := library()) is not None:
+            with contextlib.suppress(Exception):  # the library raises errors of its own for every lack of hardware
+                nvml.nvmlInit()
+                self._nvml = nvml
+                self._handles = _visible(nvml, os.environ if environment is None else environment)
         self._began = [self._energy_mj(handle) for handle in self._handles]
         self._integral_j = [0.0] * len(self._handles)
         self._power = [(time.monotonic(), self._power_w(handle)) for handle in self._handles]
@@ -42,11 +42,14 @@ class Devices:
 
     def sample(self) -> None:
         """Look at every device once."""
+        nvml = self._nvml
+        if nvml is None:
+            return
         used, busy = [], []
         for number, handle in enumerate(self._handles):
             with contextlib.suppress(Exception):
-                used.append(int(self._nvml.nvmlDeviceGetMemoryInfo(handle).used))
-                busy.append(self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
+                used.append(int(nvml.nvmlDeviceGetMemoryInfo(handle).used))
+                busy.append(nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
             moment, before = self._power[number]
             now, power = time.monotonic(), self._power_w(handle)
             if power is not None and before is not None:
@@ -81,27 +84,31 @@ class Devices:
                 self._nvml.nvmlShutdown()
             self._nvml, self._handles = None, []
 
-    def _visible(self, environment: Mapping[str, str]) -> list[Any]:
-        everything = [self._nvml.nvmlDeviceGetHandleByIndex(i) for i in range(self._nvml.nvmlDeviceGetCount())]
-        given = environment.get("CUDA_VISIBLE_DEVICES")
-        if given is None:
-            return everything
-        chosen = []
-        for name in filter(None, map(str.strip, given.split(","))):
-            if name.isdigit() and int(name) < len(everything):
-                chosen.append(everything[int(name)])
-            elif name.startswith("GPU-"):
-                chosen.append(self._nvml.nvmlDeviceGetHandleByUUID(name))
-            else:
-                break  # as CUDA does: the list ends at the first that is none
-        return chosen
-
-    def _energy_mj(self, handle: Any) -> float | None:
+    def _energy_mj(self, handle: object) -> float | None:
         with contextlib.suppress(Exception):
+            assert self._nvml is not None
             return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
         return None
 
-    def _power_w(self, handle: Any) -> float | None:
+    def _power_w(self, handle: object) -> float | None:
         with contextlib.suppress(Exception):
-            return self._nvml.nvmlDeviceGetPowerUsage(handle) / 1000  # type: ignore[no-any-return]
+            assert self._nvml is not None
+            return float(self._nvml.nvmlDeviceGetPowerUsage(handle)) / 1000
         return None
+
+
+def _visible(nvml: ModuleType, environment: Mapping[str, str]) -> list[object]:
+    """The devices that CUDA would show."""
+    everything = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+    given = environment.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        return everything
+    chosen = []
+    for name in filter(None, map(str.strip, given.split(","))):
+        if name.isdigit() and int(name) < len(everything):
+            chosen.append(everything[int(name)])
+        elif name.startswith("GPU-"):
+            chosen.append(nvml.nvmlDeviceGetHandleByUUID(name))
+        else:
+            break  # as CUDA does: the list ends at the first that is none
+    return chosen

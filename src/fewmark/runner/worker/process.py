@@ -13,11 +13,13 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
 from fewmark.core import Deployment, EngineError, FrozenMap, InputError, Sample, Status, Workload
 from fewmark.core.errors import MALFORMED
+from fewmark.core.fields import build
 from fewmark.core.frozen import thaw
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.core.text import masked, printable, without_secrets
 from fewmark.engines.measuring.policy import Outcome, Policy
 from fewmark.engines.memory.exhaustion import speaks_of_memory
@@ -97,7 +99,7 @@ class WorkerProcess:
             hello = self._receive(time.monotonic() + start_timeout_s)
             if hello["event"] == "refused" or hello["fewmark"] != PROTOCOL:
                 raise EngineError("this interpreter cannot run a worker", got=hello.get("error", hello))
-            self.host: dict[str, Any] = masked(thaw(_facts_of(hello)))
+            self.host: dict[str, Json] = masked(thaw(_facts_of(hello)))
             self._pid, scratch = _whole(hello.get("pid")), hello.get("scratch")
             self._scratch = Path(scratch) if isinstance(scratch, str) and not self._behind else None
         except InputError as error:
@@ -114,7 +116,7 @@ class WorkerProcess:
         """Whether the process still runs."""
         return self._process.poll() is None
 
-    def load(self, deployment: Deployment, timeout_s: float) -> Mapping[str, Any] | Outcome:
+    def load(self, deployment: Deployment, timeout_s: float) -> JsonObject | Outcome:
         """Load a deployment: the engine's facts about it, or the outcome that all its cases share if that failed.
 
         Raises
@@ -126,7 +128,8 @@ class WorkerProcess:
             with self._watched():
                 answer = self._ask({"op": "load", "deployment": deployment.to_dict()}, timeout_s)
             if answer["event"] == "loaded":
-                return masked(thaw(_facts_of(answer)))  # type: ignore[no-any-return]
+                facts: dict[str, Json] = masked(thaw(_facts_of(answer)))
+                return facts
             if answer["event"] == "failed":
                 failed = Outcome.from_dict({"status": answer.get("status"), "error": answer.get("error")})
                 if failed.status is Status.OK:
@@ -146,7 +149,7 @@ class WorkerProcess:
         """Measure a workload on what is loaded. Whatever happens is the outcome, with the samples that there are."""
         began = time.monotonic()
         samples: list[Sample] = []
-        request = {"op": "run", "workload": workload.to_dict(), "policy": asdict(policy), "seed": seed}
+        request: dict[str, Json] = {"op": "run", "workload": workload.to_dict(), "policy": asdict(policy), "seed": seed}
         with self._watched() as telemetry:
             try:
                 answer = self._ask(request, timeout_s, samples, policy.max_repeats)
@@ -169,7 +172,7 @@ class WorkerProcess:
             self.kill()  # if it is not gone, nothing is known about the state that it is in
         return outcome
 
-    def examine(self, timeout_s: float) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    def examine(self, timeout_s: float) -> tuple[list[dict[str, Json]], dict[str, Json]]:
         """What the doctor finds on the worker's host, as JSON values, and the numbers of its probe of the noise.
 
         Raises
@@ -249,8 +252,8 @@ class WorkerProcess:
                 time.sleep(0.01)
 
     def _ask(
-        self, request: Mapping[str, Any], timeout_s: float, samples: list[Sample] | None = None, most: int = 0
-    ) -> dict[str, Any]:
+        self, request: JsonObject, timeout_s: float, samples: list[Sample] | None = None, most: int = 0
+    ) -> dict[str, Json]:
         """The answer to a request; of the samples that come before it, at most so many are kept."""
         deadline = time.monotonic() + timeout_s
         self._write(json.dumps(request).encode() + b"\n")
@@ -260,7 +263,7 @@ class WorkerProcess:
                 return answer
             if samples is not None and len(samples) < most:
                 with contextlib.suppress(*MALFORMED, InputError):
-                    samples.append(Sample(**answer["sample"]))
+                    samples.append(build(Sample, answer["sample"]))
 
     def _write(self, line: bytes) -> None:
         assert self._process.stdin is not None
@@ -299,7 +302,7 @@ class WorkerProcess:
                 self._log += content
                 del self._log[:-LOG_TAIL_BYTES]
 
-    def _receive(self, deadline: float) -> dict[str, Any]:
+    def _receive(self, deadline: float) -> dict[str, Json]:
         while True:
             ended = not self.alive
             left = deadline - time.monotonic()
@@ -337,13 +340,13 @@ class WorkerProcess:
         return printable(without_secrets(bytes(self._log).decode("utf-8", "replace").strip()))
 
 
-def _together(ours: Mapping[str, Any], its: Mapping[str, Any]) -> dict[str, Any]:
+def _together(ours: JsonObject, its: JsonObject) -> dict[str, Json]:
     """What we saw and what the worker tells, which knows better but for the memory of processes that it started."""
-    peaks = [facts[PEAK] for facts in (ours, its) if facts.get(PEAK) is not None]
+    peaks = [peak for facts in (ours, its) if isinstance(peak := facts.get(PEAK), (int, float))]
     return {**ours, **its, **({PEAK: max(peaks)} if peaks else {})}
 
 
-def _message(line: bytes) -> dict[str, Any]:
+def _message(line: bytes) -> dict[str, Json]:
     """The message of a line; a login banner or a stray print may stand before it. What is none is ``malformed``."""
     try:
         answer = json.loads(line[line.find(MARK) :])
@@ -352,7 +355,7 @@ def _message(line: bytes) -> dict[str, Any]:
     return answer if isinstance(answer.get("event"), str) else {**answer, "event": "malformed"}
 
 
-def _facts_of(message: Mapping[str, Any]) -> FrozenMap:
+def _facts_of(message: JsonObject) -> FrozenMap:
     """The environment that a message tells of. Raises `InputError` where it is none."""
     facts = message.get("environment")
     if not isinstance(facts, Mapping):
