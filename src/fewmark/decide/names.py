@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Hashable, Mapping
+from typing import Final
 
 import pandas as pd
 
@@ -56,7 +57,7 @@ def _differs(column: pd.Series) -> bool:
     return len({_text(value) for value in column}) > 1
 
 
-def _deployment(row: dict[Any, Any], named: list[str], but: list[str], others: list[str]) -> str:
+def _deployment(row: Mapping[Hashable, object], named: list[str], but: list[str], others: list[str]) -> str:
     """The deployment of a row: those of `named` that are not in `but`, and each of `others`."""
     said = {name: row.get(name) for name in named if name not in but and not _unknown(row.get(name))}
     count = said.get("accelerator_count")

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -66,7 +66,7 @@ class Recommendation:
     names: tuple[str, ...] = ()
     next_metrics: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-ready: unknown is null."""
         rows = self.table.astype(object).where(self.table.notna(), None)
         return {

@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError, ModelError
 from fewmark.evaluation.protocols import Turn, eligible_deployments, turns
-from fewmark.evaluation.scores import scores
+from fewmark.evaluation.scores import Scores, scores
 from fewmark.models.base import Model, learned_columns
 from fewmark.models.design import anchors
 from fewmark.models.registry import make_model
@@ -26,20 +27,38 @@ CONFIDENCE_LEVEL = 0.9
 MakeModel = Callable[..., Model]
 
 
+class ModelScores(Scores):
+    """The scores of one model under a protocol, and the seconds that its fits and its predictions took."""
+
+    fit_s: float
+    predict_s: float
+
+
+class Summary(TypedDict):
+    """The JSON of ``fewmark evaluate``."""
+
+    protocol: str
+    target: str
+    seed: int
+    n_deployments: int
+    n_cells: int
+    models: dict[str, ModelScores]
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The outcome of a protocol.
 
     Attributes
     ----------
-    summary : dict
+    summary : Summary
         The JSON of ``fewmark evaluate``.
     details : DataFrame
         One row for each model and hidden cell: the cell's columns, ``predictor``, ``fold``, ``measured``, ``value``,
         ``low``, ``high``, ``provenance``, ``forecast`` (of its deployment's median APE) and ``abstained`` (why, if so).
     """
 
-    summary: dict[str, Any]
+    summary: Summary
     details: pd.DataFrame
 
 
@@ -92,16 +111,19 @@ def evaluate(
         return (name, turn, *_play(model, turn, X, y, cells))
 
     played = Parallel(n_jobs=jobs)(delayed(run)(name, turn) for name, turn in tasks)
-    frames, out = [], {}
+    frames: list[pd.DataFrame] = []
+    out: dict[str, ModelScores] = {}
     for name in dict.fromkeys(models):
         own = [(turn, frame, fit_s, predict_s) for other, turn, frame, fit_s, predict_s in played if other == name]
         details = pd.concat([frame.assign(fold=turn.fold) for turn, frame, _, _ in own], ignore_index=True)
         details["accelerator"] = accelerators[details["row"].to_numpy()]
-        out[name] = scores(details) | {"fit_s": sum(o[2] for o in own), "predict_s": sum(o[3] for o in own)}
+        out[name] = ModelScores(
+            **scores(details), fit_s=sum(fit_s for _, _, fit_s, _ in own), predict_s=sum(s for *_, s in own)
+        )
         frames.append(details.assign(predictor=name))
     every = pd.concat(frames, ignore_index=True)
     case = X.iloc[every["row"].to_numpy()].reset_index(drop=True)
-    summary = {
+    summary: Summary = {
         "protocol": protocol,
         "target": target,
         "seed": random_state,
@@ -177,7 +199,7 @@ def _checked_design(chosen: IntArray, deployment: IntArray, n_chosen: int, name:
     return chosen
 
 
-def _accelerators(X: pd.DataFrame) -> Any:
+def _accelerators(X: pd.DataFrame) -> NDArray[np.object_]:
     if "accelerator" not in X:
         return np.full(len(X), None, dtype=object)
     return X["accelerator"].astype(object).where(X["accelerator"].notna(), None).to_numpy()

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 
-from fewmark.core.json_types import Json
+from fewmark.tables.arrays import BoolArray, FloatArray
 
 
-def scores(details: pd.DataFrame) -> dict[str, Json]:
+class AcceleratorScores(TypedDict):
+    """The scores of one model over its hidden cells of one accelerator."""
+
+    n: int
+    median_ape: float | None
+    picp_90: float | None
+
+
+class Scores(TypedDict):
+    """The scores of one model over its hidden cells; None where it answered none."""
+
+    n: int
+    median_ape: float | None
+    p90_ape: float | None
+    mape: float | None
+    picp_90: float | None
+    median_relative_width_90: float | None
+    abstained: int
+    forecast_mae: float | None
+    by_accelerator: dict[str, AcceleratorScores]
+
+
+def scores(details: pd.DataFrame) -> Scores:
     """The scores of one model over its hidden cells.
 
     Parameters
@@ -41,7 +63,7 @@ def scores(details: pd.DataFrame) -> dict[str, Json]:
     }
 
 
-def absolute_percentage_error(details: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
+def absolute_percentage_error(details: pd.DataFrame) -> FloatArray:
     """|value − measured| / measured of each row, as a fraction."""
     measured = details["measured"].to_numpy(float)
     return np.asarray(np.abs(details["value"].to_numpy(float) - measured) / measured)
@@ -58,7 +80,7 @@ def forecast_mae(answered: pd.DataFrame) -> float | None:
     return _known(gaps.mean()) if len(gaps) else None
 
 
-def _inside(details: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _inside(details: pd.DataFrame) -> BoolArray:
     measured = details["measured"].to_numpy(float)
     return np.asarray((details["low"].to_numpy(float) <= measured) & (measured <= details["high"].to_numpy(float)))
 
@@ -68,6 +90,6 @@ def _median_width(answered: pd.DataFrame) -> float | None:
     return _known(np.median(width)) if len(width) else None
 
 
-def _known(value: Any) -> float | None:
+def _known(value: float | np.floating) -> float | None:
     """A float for JSON; infinite and undefined are unknown."""
     return float(value) if np.isfinite(value) else None

@@ -9,9 +9,9 @@ Without relatives nothing is known.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, Self, runtime_checkable
+from typing import Final, Protocol, Self, TypedDict, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,23 @@ ORACLE_ERRORS: Final = (0.034, 0.02)
 MIN_CELLS: Final = 8
 MIN_LENGTHS: Final = 1
 MIN_LOADS: Final = 1
+
+
+class FrontierPoint(TypedDict):
+    """The errors after a share of the reference's time, fractions; `n` deployments had an answer by then."""
+
+    share_of_time: float
+    n: int
+    median_ape: float | None
+    mean_ape: float | None
+
+
+class ParetoPoint(TypedDict):
+    """A contender's error after a share of the reference's time, fractions."""
+
+    strategy: str
+    share_of_time: float
+    median_ape: float
 
 
 @runtime_checkable
@@ -87,13 +104,13 @@ class Assessment:
     def __repr__(self) -> str:
         lines = [f"Assessment({self.target}): {len(self.subjects)} deployments; medians against the reference"]
         for name in self.replays:
-            row = self.summary(name)
-            speed_up = "unknown" if row["speed_up"] is None else f"{row['speed_up']:.1f}x"
-            accuracy = "unknown" if row["relative_accuracy"] is None else f"{row['relative_accuracy']:.1%}"
-            lines.append(f"  {name}: {speed_up} faster, {row['n_cells']:.0f} cells, relative accuracy {accuracy}")
+            gain, kept = self._speed_up(name), self._relative_accuracy(name)
+            speed_up = "unknown" if gain is None else f"{gain:.1f}x"
+            accuracy = "unknown" if kept is None else f"{kept:.1%}"
+            lines.append(f"  {name}: {speed_up} faster, {self._n_cells(name):.0f} cells, relative accuracy {accuracy}")
         return "\n".join(lines)
 
-    def summary(self, name: str) -> dict[str, Any]:
+    def summary(self, name: str) -> dict[str, object]:
         """Medians over deployments for one contender.
 
         `right` is the share of deployments that kept what they were to reach. `oracle_speed_up_A` is the gain had the
@@ -102,16 +119,15 @@ class Assessment:
         """
         contender, runs = self.contenders[name], self.replays[name]
         errors = [run.account.accuracy[self.target]["all"] for run in runs]
-        speed_ups = np.array([run.account.speed_up or np.inf for run in runs])
         savings = [s for run in runs if (s := run.account.resource_saving) is not None]
-        out: dict[str, Any] = {
-            "speed_up": _finite(np.median(speed_ups)),
+        out: dict[str, object] = {
+            "speed_up": self._speed_up(name),
             "resource_saving": float(np.median(savings)) if savings else None,
-            "relative_accuracy": _median(error.relative_accuracy for error in errors),
+            "relative_accuracy": self._relative_accuracy(name),
             "relative_accuracy_mean": _median(error.relative_accuracy_mean for error in errors),
             "p90_ape": _median(error.p90_ape for error in errors),
             "worst_ape": _median(error.worst_ape for error in errors),
-            "n_cells": float(np.median([len(run.steps) for run in runs])),
+            "n_cells": self._n_cells(name),
             "ended": {kind: sum(run.ended == kind for run in runs) for kind in sorted({run.ended for run in runs})},
         }
         for error in ORACLE_ERRORS:
@@ -127,12 +143,26 @@ class Assessment:
             out["right"] = float(np.mean([a is not None and a <= contender.target_error for a in actual]))
         return out
 
-    def frontier(self, name: str) -> list[dict[str, Any]]:
+    def end(self, name: str) -> tuple[float, float] | None:
+        """The share of the reference's time at which a contender ended, and its error then; None where unknown."""
+        speed_up, relative_accuracy = self._speed_up(name), self._relative_accuracy(name)
+        return (1 / speed_up, 1 - relative_accuracy) if speed_up and relative_accuracy is not None else None
+
+    def _speed_up(self, name: str) -> float | None:
+        return _finite(np.median([run.account.speed_up or np.inf for run in self.replays[name]]))
+
+    def _relative_accuracy(self, name: str) -> float | None:
+        return _median(run.account.accuracy[self.target]["all"].relative_accuracy for run in self.replays[name])
+
+    def _n_cells(self, name: str) -> float:
+        return float(np.median([len(run.steps) for run in self.replays[name]]))
+
+    def frontier(self, name: str) -> list[FrontierPoint]:
         """The errors after each share of the reference's time: medians over the deployments that had an answer by then.
 
         A strategy that ends earlier keeps its last error. `n` is the number of deployments with an answer.
         """
-        rows = []
+        rows: list[FrontierPoint] = []
         for share in BUDGETS:
             medians, means = [], []
             for run in self.replays[name]:
@@ -152,26 +182,25 @@ class Assessment:
             )
         return rows
 
-    def pareto(self) -> list[dict[str, Any]]:
+    def pareto(self) -> list[ParetoPoint]:
         """The points that no other one beats in both time and error (medians), cheapest first.
 
         Points are where a contender ended, and, for those that do not stop by themselves, every row of `frontier`.
         """
         points = []
         for name, contender in self.contenders.items():
-            end = self.summary(name)
-            if end["speed_up"] and end["relative_accuracy"] is not None:
-                points.append((1 / end["speed_up"], 1 - end["relative_accuracy"], name))
+            if (end := self.end(name)) is not None:
+                points.append((*end, name))
             if contender.target_error is None:
                 rows = self.frontier(name)
                 points += [(r["share_of_time"], r["median_ape"], name) for r in rows if r["median_ape"] is not None]
-        out: list[dict[str, Any]] = []
+        out: list[ParetoPoint] = []
         for share, error, name in sorted(points):
             if not out or error < out[-1]["median_ape"] - 1e-9:
                 out.append({"strategy": name, "share_of_time": share, "median_ape": max(error, 0.0)})
         return out
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-ready: for each contender its summary, frontier and accounts by deployment; the Pareto frontier."""
         return {
             "target": self.target,
@@ -320,10 +349,10 @@ def _label(table: pd.DataFrame) -> str:
     return " · ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in parts if pd.notna(part))
 
 
-def _median(values: Any) -> float | None:
+def _median(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.median(known)) if known else None
 
 
-def _finite(value: Any) -> float | None:
+def _finite(value: float | np.floating) -> float | None:
     return float(value) if np.isfinite(value) else None

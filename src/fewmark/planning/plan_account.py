@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fewmark.core.errors import InputError
 from fewmark.core.json_types import Json
-from fewmark.evaluation.meta_metrics import Account, accuracy, coverage, price_plan
+from fewmark.evaluation.meta_metrics import Account, PlanCost, accuracy, coverage, price_plan
 from fewmark.planning.belief import Forecast
 from fewmark.planning.planner import Planner
 from fewmark.tables.arrays import FloatArray, IntArray
@@ -99,7 +98,7 @@ def account_for(
         scored = {target: accuracy(truth, value, planner.estimate()[1])}
     latency = planner.predicted_latency_s()
 
-    def price(at: IntArray) -> Any:
+    def price(at: IntArray) -> PlanCost:
         def part(values: FloatArray | None) -> FloatArray | None:
             return None if values is None else values[at]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ FloatArray = NDArray[np.float64]
 CONFIRMED: Final = "confirmed"
 NOT_CONFIRMED: Final = "not confirmed"
 CANNOT_BE_TOLD: Final = "cannot be told"
+_Unit = TypeVar("_Unit")
 _SURE: Final = 0.95
 _RESAMPLES: Final = 1000
 
@@ -46,7 +47,7 @@ def judge(paper: str, found: str, holds_in: float) -> Claim:
 
 
 def resample(
-    units: list[Any], holds: Callable[[list[Any]], bool], rng: np.random.Generator, n: int = _RESAMPLES
+    units: list[_Unit], holds: Callable[[list[_Unit]], bool], rng: np.random.Generator, n: int = _RESAMPLES
 ) -> float:
     """The share of bootstrap resamples of the units (deployments) in which a claim holds."""
     draws = rng.integers(len(units), size=(n, len(units)))

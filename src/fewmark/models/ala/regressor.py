@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,9 @@ from fewmark.tables.arrays import FloatArray, IntArray
 from fewmark.tables.cells import Cells, curve_codes, read_cells
 from fewmark.tables.columns import tidy
 from fewmark.tables.identity import deployment_columns
+
+if TYPE_CHECKING:
+    from sklearn.utils import Tags
 
 _FLOOR = 0.01  # of the least throughput learned: no prediction falls below, since none can be 0 or less
 
@@ -142,7 +145,7 @@ class AlaRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         X = asked_about(self, X)
         return self.database_.predict(self.models_, np.zeros(len(X), dtype=np.intp), X[:, :-1], X[:, -1])
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.positive_only = True
         tags.target_tags.positive_only = True

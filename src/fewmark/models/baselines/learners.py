@@ -6,7 +6,8 @@ the library's default learner. Everything is pooled; what tells deployments apar
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,18 @@ import pandas as pd
 from fewmark.core.errors import ModelError
 from fewmark.models.baselines.encoding import CellEncoder
 from fewmark.models.baselines.trees import Forest
-from fewmark.models.state import Arrays, State, text, whole
+from fewmark.models.state import Arrays, State, floats, text, whole
 from fewmark.tables.arrays import FloatArray
+
+
+class Learner(Protocol):
+    """What has learned from an encoded table."""
+
+    def predict(self, matrix: FloatArray) -> FloatArray:
+        """Values of shape (n,) for a matrix (n, p)."""
+
+    def to_arrays(self) -> Arrays:
+        """What it has learned, by name."""
 
 
 class _LogTarget:
@@ -37,12 +48,12 @@ class _LogTarget:
         """Values of shape (n,)."""
         if not len(X):
             return np.empty(0)
-        return np.exp(self._answer(self.encoder_.transform(X)))
+        return np.asarray(np.exp(self.learner_.predict(self.encoder_.transform(X))), float)
 
     def to_state(self) -> tuple[State, Arrays]:
         """The encoder's names and the learner's arrays."""
         state: State = {"target": self.target, "random_state": self.random_state, **self.encoder_.to_state()}
-        return state, self._arrays()
+        return state, self.learner_.to_arrays()
 
     @classmethod
     def from_state(cls, state: State, arrays: Arrays) -> Self:
@@ -52,17 +63,26 @@ class _LogTarget:
         model.learner_ = model._restore(arrays)
         return model
 
-    def _learn(self, matrix: FloatArray, log_y: FloatArray) -> Any:
+    def _learn(self, matrix: FloatArray, log_y: FloatArray) -> Learner:
         raise ModelError("a baseline needs a learner")
 
-    def _answer(self, matrix: FloatArray) -> FloatArray:
-        return np.asarray(self.learner_.predict(matrix), float)
-
-    def _arrays(self) -> Arrays:
-        return dict(self.learner_.to_arrays())
-
-    def _restore(self, arrays: Arrays) -> Any:
+    def _restore(self, arrays: Arrays) -> Learner:
         return Forest.from_arrays(arrays, n_features=self.encoder_.n_features)
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """A linear function: the constant and one coefficient for each of p columns, (1 + p,)."""
+
+    coefficients: FloatArray
+
+    def predict(self, matrix: FloatArray) -> FloatArray:
+        """Its value for each row of an (n, p) matrix, (n,)."""
+        return np.asarray(np.c_[np.ones(len(matrix)), matrix] @ self.coefficients, float)
+
+    def to_arrays(self) -> Arrays:
+        """The coefficients by name."""
+        return {"coefficients": self.coefficients}
 
 
 class LinearBaseline(_LogTarget):
@@ -93,20 +113,14 @@ class LinearBaseline(_LogTarget):
     ((24,), (24, 2))
     """
 
-    def _learn(self, matrix: FloatArray, log_y: FloatArray) -> Any:
+    def _learn(self, matrix: FloatArray, log_y: FloatArray) -> Coefficients:
         design = np.c_[np.ones(len(matrix)), matrix]
-        return np.linalg.lstsq(design, log_y, rcond=1e-10)[0]
+        return Coefficients(np.asarray(np.linalg.lstsq(design, log_y, rcond=1e-10)[0], float))
 
-    def _answer(self, matrix: FloatArray) -> FloatArray:
-        return np.asarray(np.c_[np.ones(len(matrix)), matrix] @ self.learner_, float)
-
-    def _arrays(self) -> Arrays:
-        return {"coefficients": self.learner_}
-
-    def _restore(self, arrays: Arrays) -> Any:
+    def _restore(self, arrays: Arrays) -> Coefficients:
         if arrays["coefficients"].shape != (1 + self.encoder_.n_features,):
             raise ModelError("the coefficients do not fit the columns", got=arrays["coefficients"].shape)
-        return arrays["coefficients"]
+        return Coefficients(floats(arrays, "coefficients"))
 
 
 class RandomForestBaseline(_LogTarget):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,21 @@ from fewmark.core.errors import ModelError
 from fewmark.models.state import Arrays, floats
 from fewmark.tables.arrays import FloatArray
 
+if TYPE_CHECKING:
+    import xgboost
+
 _FIELDS = ("roots", "left", "right", "feature", "threshold", "value")
+
+
+class SklearnTree(Protocol):
+    """What is read of scikit-learn's fitted trees: arrays of `node_count` items, and values (node_count, 1, 1)."""
+
+    node_count: int
+    children_left: NDArray[np.intp]
+    children_right: NDArray[np.intp]
+    feature: NDArray[np.intp]
+    threshold: FloatArray
+    value: FloatArray
 
 
 @dataclass(frozen=True)
@@ -35,7 +49,7 @@ class Forest:
     scale: float
 
     @classmethod
-    def of(cls, trees: Sequence[Any], *, base: float, scale: float) -> Self:
+    def of(cls, trees: Sequence[SklearnTree], *, base: float, scale: float) -> Self:
         """The arrays of scikit-learn's fitted trees (their `tree_` attributes)."""
         sizes = [tree.node_count for tree in trees]
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int32)
@@ -57,7 +71,7 @@ class Forest:
         )
 
     @classmethod
-    def of_booster(cls, booster: Any) -> Self:
+    def of_booster(cls, booster: xgboost.Booster) -> Self:
         """The arrays of an XGBoost model of one output with numeric splits.
 
         XGBoost goes left where x < threshold, in float32: that is x ≤ the float32 just below.
