@@ -15,9 +15,10 @@ import pandas as pd
 from scipy.special import ndtri as normal_quantile
 
 from fewmark.campaign.account import Campaign, LedgerEntry, Step, borne_out, plan_cost, spent
+from fewmark.campaign.advice import campaign_advice
 from fewmark.campaign.budget import Budget, CellCost, portions
 from fewmark.campaign.case_runner import CaseRunner
-from fewmark.core import Advice, Case, InputError, Measurement, Prediction, Status
+from fewmark.core import Case, InputError, Measurement, Prediction, Status
 from fewmark.evaluation.meta_metrics import Account, Charges, coverage, price_plan
 from fewmark.interop import from_measurements
 from fewmark.models.base import Model
@@ -27,7 +28,6 @@ from fewmark.planning.prefix import prefix_latency_s, shorter, tells_prefixes, t
 from fewmark.planning.propose import PRIORITY, make_planner
 from fewmark.planning.space import RATES
 from fewmark.planning.surrogate import joined
-from fewmark.runner.advice import run_advice
 from fewmark.runner.projection.projector import Projector
 from fewmark.screening import apply, screen
 from fewmark.store import Store
@@ -350,9 +350,10 @@ class _Loop:
             coverage=coverage(space.cells.iloc[self.asked], kind[self.asked]),
             forecast=True,
         )
+        advice = campaign_advice(ended, planner, self.budget, self.spent_s, self.came)
         return Campaign(
-            self.target, ended, steps, tuple(self.ledger), table, account, tuple(self._advice(ended)),
-            self.n_relatives, self.budget.limit_s, self.spent_s, tuple(self.came),
+            self.target, ended, steps, tuple(self.ledger), table, account, tuple(advice), self.n_relatives,
+            self.budget.limit_s, self.spent_s, tuple(self.came),
             n_failed=int(planner.failed[self.asked].sum()),
             n_not_tried=int((~planner.observed & ~planner.failed)[self.asked].sum()),
         )  # fmt: skip
@@ -386,34 +387,3 @@ class _Loop:
                 shares[key] = shares.get(key, 0.0) + measurement.cost.startup_s
         if shares:
             self.planner.learn_load_s(float(np.median(list(shares.values()))))
-
-    def _advice(self, ended: str) -> Iterable[Advice]:
-        forecast = self.planner.forecast()
-        over = self.budget.advice(self.spent_s)
-        if over is not None:
-            yield over
-        if not self.planner.observed.any():
-            cheapest = float(self.planner.cost_s().min() + self.planner.charges.load_s)
-            yield Advice(
-                "nothing-known",
-                "nothing was measured, so nothing is known: every value is a guess from published facts",
-                f"the cheapest cell is predicted to take {cheapest:.0f} s with its engine's start; raise the budget"
-                if self.budget.is_limited
-                else "see why the cases failed",
-            )
-        if ended == "stalled":
-            yield Advice("stalled", "the runner measured nothing of what was asked", "see its report")
-        target = self.planner.target_error
-        repeats_to = self.planner.belief.repeatability
-        hints = {
-            "budget": "raise the budget",
-            "settled": f"measuring twice differs by {repeats_to:.1%} here: quieten the machine, or repeat more often",
-        }
-        if target is not None and ended != "reached" and forecast.median_ape_bound > target:
-            yield Advice(
-                "not-reached",
-                f"the error asked for ({target:.1%}) is not reached: it is forecast to stay below "
-                f"{forecast.median_ape_bound:.1%} with a probability of {forecast.assurance:.0%}",
-                hints.get(ended, "there is no cell left to measure"),
-            )
-        yield from run_advice(self.came, once_each=True)
