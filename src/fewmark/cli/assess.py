@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -128,7 +128,7 @@ def _tell(notes: Sequence[str]) -> None:
         click.echo(f"note: {note}", err=True)
 
 
-def _write(json_out: str | None, document: dict[str, Any], text: str) -> None:
+def _write(json_out: str | None, document: Mapping[str, object], text: str) -> None:
     if json_out == STDOUT:
         print_json(document)
         return
@@ -195,5 +195,5 @@ def _number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:,.4g}"
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+def _percent(share: object) -> str:
+    return f"{share:.1%}" if isinstance(share, float) else "-"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fewmark.cli.choices import Named, NamedChoices
 from fewmark.cli.options import STDOUT, json_option, print_json, seed_option, write_json
+
+if TYPE_CHECKING:
+    from fewmark.evaluation.run import Summary
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 MIN_HIDDEN_CELLS = 100  # hidden cells of an accelerator, of which a share says something
@@ -50,16 +54,16 @@ def command(no_screen: bool, json_out: str | None, model: tuple[str, ...], **opt
     """
     from fewmark.verbs.evaluate import evaluate
 
-    done: list[dict[str, Any]] = []
+    done: list[Summary] = []
 
-    def keep(summary: dict[str, Any]) -> None:
+    def keep(summary: Summary) -> None:
         done.append(summary)
         if json_out != STDOUT:
             _show(summary)
             if json_out is not None:
                 write_json(json_out, document())
 
-    def document() -> dict[str, Any]:
+    def document() -> Mapping[str, object]:
         return done[0] if len(done) == 1 else {"evaluations": done}
 
     summaries = evaluate(
@@ -75,7 +79,7 @@ def command(no_screen: bool, json_out: str | None, model: tuple[str, ...], **opt
         print_json(document())
 
 
-def _show(summary: dict[str, Any]) -> None:
+def _show(summary: Summary) -> None:
     click.echo(
         f"\n{summary['protocol']}: {summary['target']}, {summary['n_deployments']} deployments, "
         f"{summary['n_cells']} cells, seed {summary['seed']}"
@@ -83,10 +87,16 @@ def _show(summary: dict[str, Any]) -> None:
     head = ("median APE", "p90 APE", "in 90%", "width", "forecast ±", "fit s")
     click.echo(f"  {'model':<18}{'hidden':>7}{'silent':>7}" + "".join(f"{text:>12}" for text in head))
     for name, score in summary["models"].items():
-        shares = ("median_ape", "p90_ape", "picp_90", "median_relative_width_90", "forecast_mae")
-        cells = "".join(f"{'–' if score[key] is None else format(score[key], '.2%'):>12}" for key in shares)
+        shares = (
+            score["median_ape"], score["p90_ape"], score["picp_90"], score["median_relative_width_90"],
+            score["forecast_mae"],
+        )  # fmt: skip
+        cells = "".join(f"{'–' if share is None else format(share, '.2%'):>12}" for share in shares)
         click.echo(f"  {name:<18}{score['n']:>7}{score['abstained']:>7}{cells}{score['fit_s']:>12.1f}")
-        each = {of: part for of, part in score["by_accelerator"].items() if part["n"] >= MIN_HIDDEN_CELLS}
-        if len(score["by_accelerator"]) > 1 and each:
-            inside = ", ".join(f"{of} {part['picp_90']:.0%} of {part['n']}" for of, part in each.items())
-            click.echo(f"    in 90%: {inside}")
+        inside = [
+            f"{of} {part['picp_90']:.0%} of {part['n']}"
+            for of, part in score["by_accelerator"].items()
+            if part["n"] >= MIN_HIDDEN_CELLS and part["picp_90"] is not None
+        ]
+        if len(score["by_accelerator"]) > 1 and inside:
+            click.echo(f"    in 90%: {', '.join(inside)}")

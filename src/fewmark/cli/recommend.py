@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -181,9 +181,10 @@ def _plain(value: float) -> str:
     return figure(value, 0 if value.is_integer() else None)
 
 
-def _from(row: Mapping[Hashable, Any]) -> str:
+def _from(row: Mapping[Hashable, object]) -> str:
     if isinstance(unknown := row.get("unknown"), str):
         return f"{unknown} unknown"
-    if row.get("feasible", 1.0) < LEAST_CHANCE:
+    feasible = row.get("feasible")
+    if isinstance(feasible, float) and feasible < LEAST_CHANCE:
         return "cannot run"
     return str(row["provenance"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -73,13 +74,12 @@ def _in_full(found: Shown, result: CaseResult) -> str:
     lines += [
         f"  {title}: {value_text(result, name, scale)}" for name, title, scale in COLUMNS if name in result.values
     ]
-    told = found.to_dict()["cases"][found.results.index(result)]["measurements"]
-    for item in told:
-        lines += ["", *_measurement(item)]
+    for measurement in result.measurements:
+        lines += ["", *_measurement(found.told(measurement))]
     return "\n".join(lines)
 
 
-def _measurement(item: dict[str, Any]) -> list[str]:
+def _measurement(item: Mapping[str, Any]) -> list[str]:
     lines = [f"  measurement {item['measurement_id'][:12]}: {item['status']}, {item['provenance']}"]
     lines[0] += f", {item['measured_at']}" if item.get("measured_at") else ""
     if item.get("error"):

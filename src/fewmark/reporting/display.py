@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, TypeGuard
 
 UNKNOWN: Final = "–"
 _IDENTIFIER: Final = re.compile(r"[a-z][a-z0-9_.]*")
@@ -42,7 +42,7 @@ class Quantity:
     label: str
     scale: float = 1.0
 
-    def show(self, value: Any) -> Any:
+    def show(self, value: object) -> object:
         """The value on the shown scale; None where it is unknown or not finite."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return value
@@ -51,7 +51,7 @@ class Quantity:
         return value if self.scale == 1.0 else float(f"{value * self.scale:.12g}")
 
 
-def quantity(name: str, values: Iterable[Any]) -> Quantity:
+def quantity(name: str, values: Iterable[object]) -> Quantity:
     """How the column `name` is shown, given its values (in the unit of the name)."""
     if not _IDENTIFIER.fullmatch(name):
         return Quantity(name)
@@ -64,7 +64,7 @@ def quantity(name: str, values: Iterable[Any]) -> Quantity:
     return Quantity(_words(name))
 
 
-def show_value(value: Any) -> str:
+def show_value(value: object) -> str:
     """A value as text: about four significant digits, thousands apart, unknown as a dash."""
     if value is None:
         return UNKNOWN
@@ -86,12 +86,12 @@ def show_value(value: Any) -> str:
     return f"{value:.{digits}f}".rstrip("0").rstrip(".")
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether the value is a number, and not a truth value."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _is_short(values: Iterable[Any]) -> bool:
+def _is_short(values: Iterable[object]) -> bool:
     known = sorted(abs(value) for value in values if is_number(value) and math.isfinite(value))
     return bool(known) and known[len(known) // 2] < 1.0 and known[-1] < 100.0
 

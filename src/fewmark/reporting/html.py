@@ -14,14 +14,14 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import fewmark
 from fewmark.core.cards import Card, Chart, Series, Table
-from fewmark.reporting.display import is_number, quantity, show_value
+from fewmark.reporting.display import Quantity, is_number, quantity, show_value
 
 SHORT: Final = 16  # characters
 
@@ -44,8 +44,8 @@ class _Figure:
 def render_html(cards: Sequence[Card], title: str) -> str:
     """One self-contained HTML file that shows the cards."""
     numbers = itertools.count(1)
-    views: list[dict[str, Any]] = []
-    data: dict[str, Any] = {}
+    views: list[dict[str, object]] = []
+    data: dict[str, object] = {}
     for index, card in enumerate(cards, start=1):
         figures = tuple(_figures(card, numbers))
         for figure in figures:
@@ -86,7 +86,7 @@ def _figures(card: Card, numbers: Iterator[int]) -> Iterator[_Figure]:
         yield _Figure(f"chart-{next(numbers)}", charts[0].group, tuple(charts))
 
 
-def _table_view(table: Table) -> dict[str, Any]:
+def _table_view(table: Table) -> dict[str, object]:
     columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
     shown = [quantity(name, values) for name, values in zip(table.columns, columns, strict=True)]
     return {
@@ -104,7 +104,7 @@ def _kind(values: Sequence[object]) -> str:
     return "short" if all(len(show_value(value)) <= SHORT for value in values) else "text"
 
 
-def _chart_data(chart: Chart) -> dict[str, Any]:
+def _chart_data(chart: Chart) -> dict[str, object]:
     x = quantity(chart.x_name, (value for series in chart.series for value in series.x))
     y = quantity(chart.y_name, (value for series in chart.series for value in series.y))
     if chart.diagonal:  # both axes show the same quantity, and must share its scale
@@ -115,24 +115,24 @@ def _chart_data(chart: Chart) -> dict[str, Any]:
         "x": {"label": x.label, "type": "category" if categorical else "log" if chart.log_x else "linear"},
         "y": {"label": y.label, "type": "log" if chart.log_y else "linear"},
         "diagonal": chart.diagonal,
-        "series": [_series_data(series, x.show, y.show) for series in chart.series],
+        "series": [_series_data(series, x, y) for series in chart.series],
     }
 
 
-def _series_data(series: Series, x: Any, y: Any) -> dict[str, Any]:
+def _series_data(series: Series, x: Quantity, y: Quantity) -> dict[str, object]:
     out = {
         "name": series.name,
         "style": series.style,
-        "x": [_number(x(value)) for value in series.x],
-        "y": [_number(y(value)) for value in series.y],
-        "low": [_number(y(value)) for value in series.low],
-        "high": [_number(y(value)) for value in series.high],
+        "x": [_number(x.show(value)) for value in series.x],
+        "y": [_number(y.show(value)) for value in series.y],
+        "low": [_number(y.show(value)) for value in series.low],
+        "high": [_number(y.show(value)) for value in series.high],
         "labels": list(series.labels),
     }
     return {key: value for key, value in out.items() if value or key not in ("low", "high", "labels")}
 
 
-def _number(value: object) -> Any:
+def _number(value: object) -> object:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value if value is None or isinstance(value, int) else str(value)

@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from fewmark.core.cards import Card, Chart, Table
 from fewmark.reporting.display import is_number, quantity, show_value
@@ -57,12 +57,12 @@ def render_csv(cards: Sequence[Card], title: str) -> str:
             )
         for part, tables in (("table", card.tables), ("chart", map(values_table, card.charts))):
             for table in tables:
-                for row, column, value in _long(table):
-                    writer.writerow(_inert((card.title, part, table.title, row, column, value)))
+                for row, column, cell in _long(table):
+                    writer.writerow(_inert((card.title, part, table.title, row, column, cell)))
     return out.getvalue()
 
 
-def _inert(row: Sequence[object]) -> list[Any]:
+def _inert(row: Sequence[object]) -> list[object]:
     """The row with an apostrophe before each text that a spreadsheet would take for a formula."""
     return [f"'{cell}" if isinstance(cell, str) and cell[:1] in FORMULA_STARTS else cell for cell in row]
 
@@ -88,7 +88,7 @@ def values_table(chart: Chart) -> Table:
     return Table(chart.title, columns, tuple(rows))
 
 
-def _long(table: Table) -> Iterator[tuple[int, str, Any]]:
+def _long(table: Table) -> Iterator[tuple[int, str, object]]:
     for number, row in enumerate(table.rows, start=1):
         for column, value in zip(table.columns, row, strict=True):
             if value is not None and not (isinstance(value, float) and not math.isfinite(value)):
@@ -117,7 +117,7 @@ def _escape(text: str, *, keep_lines: bool = False) -> str:
     return escaped if keep_lines else " ".join(escaped.split())
 
 
-def _plain(value: object) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

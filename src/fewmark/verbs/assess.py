@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fewmark.core import Card, Chart, InputError, Series, Table
 from fewmark.core.files import write_file
@@ -215,7 +215,7 @@ def assess_plan(
     return replace(account, notes=tuple(dict.fromkeys(notes)))
 
 
-def describe(found: Assessment, charges: Charges, reference: str) -> dict[str, Any]:
+def describe(found: Assessment, charges: Charges, reference: str) -> dict[str, object]:
     """The JSON of `fewmark assess`."""
     return {
         "reference": reference,
@@ -244,9 +244,9 @@ def cards(found: Assessment) -> list[Card]:
     ]
     ends = {name: found.summary(name) for name in found.replays}
     if stopped:
-        met = [name for name in stopped if ends[name]["speed_up"]]
-        shares = tuple(1 / ends[name]["speed_up"] for name in met)
-        errors = tuple(1 - ends[name]["relative_accuracy"] for name in met)
+        met = {name: end for name in stopped if (end := found.end(name)) is not None}
+        shares = tuple(share for share, _ in met.values())
+        errors = tuple(error for _, error in met.values())
         series.append(Series("stopped by its own estimate", shares, errors, labels=tuple(met)))
     columns = ("speed_up", "relative_accuracy", "relative_accuracy_mean", "p90_ape", "worst_ape", "n_cells", "right")
     n = len(found.subjects)

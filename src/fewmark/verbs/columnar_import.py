@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ from fewmark.core.columns import (
     WORKLOAD_PREFIX,
 )
 from fewmark.core.frozen import canonical_json, known_only, thaw
+from fewmark.core.json_types import Json
 from fewmark.core.serving import STATISTIC_COLUMNS
 from fewmark.core.text import masked
 from fewmark.core.validity import MAX_SECONDS
@@ -46,6 +47,8 @@ _COSTS: Final = dict.fromkeys(COST_COLUMNS)
 _SORTED: Final = sorted((*METRIC_COLUMNS, "statistics"))
 
 Texts = list[str]
+_V = TypeVar("_V")
+_W = TypeVar("_W")
 
 
 class ColumnarRows:
@@ -171,7 +174,7 @@ class ColumnarRows:
             served |= np.array([value is not None for value in values])
         out: dict[int, Row] = {}
         for place in np.flatnonzero(served).tolist():
-            known: dict[str, Any] = {name: values[place] for name, values in stated.items()}
+            known: dict[str, object] = {name: values[place] for name, values in stated.items()}
             known |= {"statistic": column_text(statistic[place]), "note": column_text(_masked("note", note[place]))}
             out[place] = {name: known.get(name) for name in OPTIONAL_COLUMNS}
         return out
@@ -206,12 +209,12 @@ class _Cases:
     def add(self, batch: Batch, place: int) -> Row:
         """Add a row's case to a batch; returns the ids that refer to it."""
         case = self._cases[self._code[place]]
-        keys = {"case_id": case.case_id, "deployment_id": case.deployment.deployment_id}
-        if keys["deployment_id"] not in batch.deployments:
-            batch.deployments[keys["deployment_id"]] = deployment_row(case.deployment)
-        if keys["case_id"] not in batch.cases:
-            batch.cases[keys["case_id"]] = case_row(case)
-        return keys
+        case_id, deployment_id = case.case_id, case.deployment.deployment_id
+        if deployment_id not in batch.deployments:
+            batch.deployments[deployment_id] = deployment_row(case.deployment)
+        if case_id not in batch.cases:
+            batch.cases[case_id] = case_row(case)
+        return {"case_id": case_id, "deployment_id": deployment_id}
 
 
 class _Numbers:
@@ -261,7 +264,7 @@ def _prefixed(names: Sequence[str], prefix: str) -> list[str]:
     return [name for name in names if name.startswith(prefix)]
 
 
-def _each(values: Sequence[Any], written: Callable[[Any], Any]) -> list[Any]:
+def _each(values: Sequence[_V], written: Callable[[_V], _W]) -> list[_W]:
     """What is written of each value, found once for equal ones; None stays what `written` makes of it."""
     found = {value: written(value) for value in dict.fromkeys(values)}
     return [found[value] for value in values]
@@ -305,25 +308,25 @@ def _extra_json(frame: pd.DataFrame) -> tuple[Texts, Texts]:
     return first, second
 
 
-def _extra_pair(name: str, key: str, value: Any) -> tuple[str, str]:
+def _extra_pair(name: str, key: str, value: Json) -> tuple[str, str]:
     option = value if name == "note" else cell_to_option(value)
     if option is None:
         return "", ""
-    kept: Mapping[str, Any] = thaw(FrozenMap({name: _masked(name, option)}))
+    kept = thaw(FrozenMap({name: _masked(name, option)}))
     known = known_only(kept)
     return f"{key}:{_dump(kept[name])}", canonical_json(known)[1:-1] if known else ""
 
 
-def _both(value: Mapping[str, Any]) -> tuple[str, str]:
+def _both(value: Mapping[str, object]) -> tuple[str, str]:
     """A mapping as in a body, and as in a text."""
     return _dump(value), canonical_json(known_only(value))
 
 
-def _masked(name: str, value: Any) -> Any:
+def _masked(name: str, value: Json) -> Json:
     return value if value is None else masked({name: value})[name]
 
 
-def _dump(value: Any) -> str:
+def _dump(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -59,13 +59,13 @@ class Compared:
             (f"Compared {self.names[0]} with {self.names[1]}. {self.words}", *map("  note: {}".format, self.notes))
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The JSON of `fewmark compare --json`."""
         found = self.overall
         overall = {} if found is None else {"ratio": found.ratio, "low": found.low, "high": found.high}
         noise = {} if found is None else {"from": found.noise, "cv_a": found.cv_a, "cv_b": found.cv_b, "df": found.df}
         apart = {"compared": self.common.compared, "known_on_one_side": self.common.known_once}
-        out: dict[str, Any] = {
+        out: dict[str, object] = {
             "a": self.names[0],
             "b": self.names[1],
             "verdict": self.verdict,
@@ -338,7 +338,7 @@ def _words(
     return f"{verdict}: {'. '.join(parts)}."
 
 
-def _json(value: object) -> Any:
+def _json(value: object) -> object:
     """Plain values; unknown is null."""
     if isinstance(value, Mapping):
         return {str(key): _json(item) for key, item in value.items()}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from fewmark.core import FewmarkError
 from fewmark.engines import engine_names, probe
@@ -15,7 +14,22 @@ from fewmark.engines.environments.recipe import Recipe
 from fewmark.engines.worker.archive import write_archive
 
 
-def list_engines() -> list[dict[str, Any]]:
+class EngineStatus(TypedDict):
+    """Whether an engine can run, which version of it, and in which interpreter.
+
+    Else why not, how to get it, and what that takes.
+    """
+
+    name: str
+    available: bool
+    version: str | None
+    reason: str
+    install: str
+    python: str | None
+    takes: str
+
+
+def list_engines() -> list[EngineStatus]:
     """List every engine known to this interpreter.
 
     `python` is the interpreter that runs it: that of its own environment where it cannot run in this one; None here.
@@ -40,11 +54,21 @@ def install(name: str, say: Callable[[str], None] = lambda text: None) -> tuple[
     return install_engine(name, say)
 
 
-def _described(name: str) -> dict[str, Any]:
-    described = {"name": name, **asdict(probe(name)), "python": None, "takes": ""}
-    if not described["available"] and (python := environment_python(name)) is not None:
-        described |= {"available": True, "reason": "", "install": "", "python": str(python)}
-    elif not described["available"] and (recipe := _recipe(name)) is not None:
+def _described(name: str) -> EngineStatus:
+    found = probe(name)
+    described: EngineStatus = {
+        "name": name,
+        "available": found.available,
+        "version": found.version,
+        "reason": found.reason,
+        "install": found.install,
+        "python": None,
+        "takes": "",
+    }
+    if not found.available and (python := environment_python(name)) is not None:
+        described["available"], described["python"] = True, str(python)
+        described["reason"] = described["install"] = ""
+    elif not found.available and (recipe := _recipe(name)) is not None:
         described["install"] = f"fewmark engines install {name}"
         described["takes"] = recipe.takes
     return described

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from fewmark.core import InputError
 from fewmark.evaluation import PROTOCOLS
 from fewmark.evaluation import evaluate as run_protocol
+from fewmark.evaluation.run import Summary
 from fewmark.models.auto.public_prior import measured_in_public
 from fewmark.models.registry import make_model
 from fewmark.tables.repeats import target_cells
@@ -31,8 +31,8 @@ def evaluate(
     prior: bool = False,
     predictions: str | Path | None = None,
     progress: Callable[[str], None] = lambda text: None,
-    result: Callable[[dict[str, Any]], None] = lambda summary: None,
-) -> list[dict[str, Any]]:
+    result: Callable[[Summary], None] = lambda summary: None,
+) -> list[Summary]:
     """Score models by what they say of cells that they have not seen.
 
     Parameters

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from fewmark.models.base import Model, learned_columns
 from fewmark.models.persistence import load_model, save_model
@@ -25,7 +24,7 @@ def fit(
     screened: bool = True,
     random_state: int = 0,
     prior: bool = True,
-    **parameters: Any,
+    **parameters: object,
 ) -> Model:
     """Fit a model to what was measured.
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -51,7 +51,7 @@ class Plan(NamedTuple):
         """What was done to the measurements, and which proposed cells were measured but left out."""
         return list(self.cells.attrs.get("notes", []))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON values; unknown is null."""
         rows = self.cells.astype(object).where(self.cells.notna(), None)
         return {"cells": rows.to_dict("records"), "forecast": asdict(self.planner.forecast())}
@@ -179,7 +179,7 @@ def plan(
     return Plan(chosen, planner)
 
 
-def _left_out_before(chosen: pd.DataFrame, left_out: list[dict[Hashable, Any]]) -> list[str]:
+def _left_out_before(chosen: pd.DataFrame, left_out: list[dict[Hashable, object]]) -> list[str]:
     """Which of the proposed cells were measured, but left out by the screen."""
     if chosen.empty or not left_out:
         return []

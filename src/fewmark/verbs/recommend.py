@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,7 +53,7 @@ class Answer:
         shown = self.cells.loc[order, names]
         return pd.concat([shown, self.recommendation.table, self.costs.loc[order]], axis=1)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-ready."""
         both = replace(self.recommendation, table=self.table)
         return {"currency": self.currency, **both.to_dict()}
@@ -234,8 +233,9 @@ def _candidates(
         if not fits.any():
             raise InputError("no cell of these lengths is known", got=pair, hint="give both --input and --output")
         counts = rows.loc[fits].assign(d=deployment_codes(rows)[fits]).groupby(["input_tokens", "output_tokens"])["d"]
-        common: Any = counts.nunique().idxmax()
-        pair = (float(common[0]), float(common[1]))
+        n_deployments = counts.nunique()
+        common_input, common_output = n_deployments.index[int(n_deployments.to_numpy().argmax())]
+        pair = (float(common_input), float(common_output))
         advice.append(
             Advice(
                 "workload",

@@ -161,7 +161,7 @@ def truncation(suite: Suite, tokens: str | None = None) -> Truncation | None:
     held = {"rule": given["rule"], "target_error": given["target_error"], "n_validated": given["validate_cells"]}
     return Truncation(
         output_tokens=None if asked == "auto" else int(asked),
-        only=matching(suite.cases, thaw(only)) if only else None,
+        only=matching(suite.cases, [thaw(condition) for condition in only]) if only else None,
         **(held if given else {}),
     )
 

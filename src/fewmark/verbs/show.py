@@ -7,7 +7,6 @@ import re
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from fewmark.core import Case, InputError, Measurement, Status
 from fewmark.core.columns import WITHDRAWN
@@ -32,7 +31,7 @@ class CaseResult:
     values: Mapping[str, tuple[float, float | None]]
     marks: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The result as JSON has it."""
         return {
             "case_id": self.case.case_id,
@@ -61,17 +60,18 @@ class Shown:
     marks: Mapping[str, tuple[Annotation, ...]] = field(default_factory=dict)
     origins: Mapping[str, tuple[Origin, ...]] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """All of it, JSON-ready."""
-        out: dict[str, Any] = {"store": self.url, "n_cases": self.n_cases, "cases": []}
+        cases = []
         for result in self.results:
             item = result.to_dict()
             if self.in_full:
-                item["measurements"] = [self._measurement(m) for m in result.measurements]
-            out["cases"].append(item)
-        return out
+                item["measurements"] = [self.told(m) for m in result.measurements]
+            cases.append(item)
+        return {"store": self.url, "n_cases": self.n_cases, "cases": cases}
 
-    def _measurement(self, measurement: Measurement) -> dict[str, Any]:
+    def told(self, measurement: Measurement) -> dict[str, object]:
+        """A measurement with its marks and its origins, JSON-ready."""
         key = measurement.measurement_id
         return {
             "measurement_id": key,

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -111,7 +111,7 @@ def prepared(
     """
     table = one_spelling(table)
     notes = [*table.attrs.get(NOTES, []), *_no_cells(table)]
-    left_out: list[dict[Hashable, Any]] = []
+    left_out: list[dict[Hashable, object]] = []
     findings: list[Finding] = []
     if screened:
         whole, n_rows = table, len(table)

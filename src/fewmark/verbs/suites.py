@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fewmark.core import Advice
 from fewmark.core.files import write_file
@@ -89,8 +90,12 @@ def _where(document: Document | None, key: str, value: str, message: str) -> str
     return str(document.error(path, f"{value}: {message}").what)
 
 
-def _path_of(node: Any, key: str, value: str, path: KeyPath) -> KeyPath | None:
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+def _path_of(node: Json, key: str, value: str, path: KeyPath) -> KeyPath | None:
+    items: Iterable[tuple[str | int, Json]] = ()
+    if isinstance(node, dict):
+        items = node.items()
+    elif isinstance(node, list):
+        items = enumerate(node)
     for name, item in items:
         if name == key and (item == value or (isinstance(item, list) and value in item)):
             return (*path, name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -52,11 +53,14 @@ def comparison_card(found: Compared) -> Card:
     )
 
 
+_Cell = TypeVar("_Cell")
+
+
 def _advice(found: Compared) -> tuple[Advice, ...]:
     return tuple(Advice("comparison", note) for note in found.notes)
 
 
-def _label(record: dict[Any, Any], varying: list[Any]) -> str:
+def _label(record: Mapping[Hashable, object], varying: Sequence[Hashable]) -> str:
     own = {name: record[name] for name in varying if name not in LOAD_COLUMNS}
     texts = [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in own.items()]
     return ", ".join([*texts, load_label(record)])
@@ -66,5 +70,5 @@ def _values(values: tuple[object, ...]) -> str:
     return ", ".join("unknown" if value is None else str(value) for value in values)
 
 
-def _known(value: object) -> Any:
+def _known(value: _Cell) -> _Cell | None:
     return None if isinstance(value, float) and not np.isfinite(value) else value

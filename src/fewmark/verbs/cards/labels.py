@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any, Final
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Final
 
 import pandas as pd
 
@@ -30,9 +30,9 @@ def with_labels(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{LABEL: [keys[_key(values)] for values in frame[columns].itertuples(index=False)]})
 
 
-def _label(row: Mapping[Hashable, Any]) -> str:
+def _label(row: Mapping[Hashable, object]) -> str:
     count = row.get("accelerator_count")
-    many = f"{_text(count)}×" if count and count > 1 else ""
+    many = f"{_text(count)}×" if isinstance(count, (int, float)) and count > 1 else ""
     parts = [str(row.get("model", "unknown model"))]
     if "precision" in row:
         parts.append(str(row["precision"]))
@@ -49,7 +49,7 @@ def _known(value: object) -> bool:
     return value is not None and not (isinstance(value, float) and pd.isna(value))
 
 
-def _key(values: Any) -> tuple[object, ...]:
+def _key(values: Iterable[object]) -> tuple[object, ...]:
     return tuple(value if _known(value) else None for value in values)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from fewmark.core import Advice, Card, Chart, Deployment, Measurement, Series, Status, Table
 from fewmark.core.frozen import thaw
+from fewmark.core.json_types import Json
 from fewmark.runner.projection.truncation import REFRESHED
 from fewmark.screening import Finding
 from fewmark.tables.columns import accelerator_counts, load_label, load_of, numbers_of
@@ -176,7 +177,7 @@ def cost_card(measurements: Iterable[Measurement]) -> Card:
 
 def environment_card(measurements: Iterable[Measurement]) -> Card:
     """Where it ran: each fact, and how it varied over the measurements."""
-    facts: dict[str, Counter[Any]] = {}
+    facts: dict[str, Counter[str | float]] = {}
     n_known = 0
     for measurement in each_run_once(measurements):
         n_known += bool(measurement.environment)
@@ -240,22 +241,23 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
-def _flatten(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _flatten(value: Json, prefix: str = "") -> Iterable[tuple[str, str | float]]:
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _flatten(item, f"{prefix} · {key}" if prefix else str(key))
     elif isinstance(value, list):
         yield prefix, ", ".join(str(item) for item in value)
-    elif value is not None:
-        if prefix.endswith("_bytes"):
+    elif isinstance(value, (str, int, float)):
+        if prefix.endswith("_bytes") and not isinstance(value, str):
             yield prefix.removesuffix("_bytes") + " (GiB)", round(value / 2**30, 2)
         else:
             yield prefix, value
 
 
-def _values(seen: Counter[Any]) -> str:
-    if len(seen) > 1 and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in seen):
-        return f"{min(seen):g} to {max(seen):g}"
+def _values(seen: Counter[str | float]) -> str:
+    numbers = [value for value in seen if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    if len(numbers) == len(seen) > 1:
+        return f"{min(numbers):g} to {max(numbers):g}"
     common = [str(value) for value, _ in seen.most_common(MAX_VALUES)]
     rest = len(seen) - len(common)
     return "; ".join(common) + (f"; and {rest} more" if rest else "")

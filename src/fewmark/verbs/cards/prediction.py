@@ -256,5 +256,5 @@ def _values(column: pd.Series) -> tuple[float | None, ...]:
     return tuple(None if pd.isna(value) else float(value) for value in column)
 
 
-def _plain(value: object) -> Any:
+def _plain(value: float | None) -> float | None:
     return None if isinstance(value, float) and pd.isna(value) else value

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.typing import RcKeyType
 
 from fewmark.core.files import new_file
 from fewmark.evaluation.reproduction import Question
+from fewmark.tables.arrays import FloatArray
 
 # Okabe and Ito's colours: told apart with any colour vision.
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666"
-STYLE: Any = {
+STYLE: dict[RcKeyType, object] = {
     "font.size": 11,
     "axes.titlesize": 12,
     "axes.spines.top": False,
@@ -47,7 +50,7 @@ def draw(question: Question, stem: Path) -> None:
             figure.savefig(path, metadata={"Date": None})
 
 
-def _training_sets(data: Any) -> Figure:
+def _training_sets(data: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(11, 6.2), layout="constrained")
     axes = figure.subplots(2, 4, sharey="row")
     bins = np.geomspace(0.1, 1000, 33)
@@ -78,7 +81,7 @@ def _training_sets(data: Any) -> Figure:
     return figure
 
 
-def _effectiveness(data: Any) -> Figure:
+def _effectiveness(data: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(11, 8), layout="constrained")
     axes = figure.subplots(2, 2)
     names = list(OF_METHOD)
@@ -130,7 +133,7 @@ def _effectiveness(data: Any) -> Figure:
     return figure
 
 
-def _families(data: Any) -> Figure:
+def _families(data: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     axes = figure.subplots(1, len(data["errors"]), sharey=True)
     for axis, (split, errors) in zip(axes, data["errors"].items(), strict=True):
@@ -141,7 +144,7 @@ def _families(data: Any) -> Figure:
     return figure
 
 
-def _uncertainty(data: Any) -> Figure:
+def _uncertainty(data: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.6, 1])
     names = list(data["rows"])
@@ -187,7 +190,7 @@ def _uncertainty(data: Any) -> Figure:
     return figure
 
 
-def _boxes(axis: Any, values: list[Any], names: list[str], colours: list[str]) -> None:
+def _boxes(axis: Axes, values: list[FloatArray], names: list[str], colours: list[str]) -> None:
     finite = [v[np.isfinite(v)] for v in values]
     drawn = axis.boxplot(finite, widths=0.6, whis=(5, 95), showfliers=False, patch_artist=True)
     for box, colour in zip(drawn["boxes"], colours, strict=True):
@@ -203,7 +206,7 @@ def _boxes(axis: Any, values: list[Any], names: list[str], colours: list[str]) -
     axis.grid(visible=False, axis="x")
 
 
-_DRAW: dict[str, Callable[[Any], Figure]] = {
+_DRAW: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
     "rq1": _training_sets,
     "rq2": _effectiveness,
     "rq3": _families,

@@ -18,7 +18,7 @@ _ALT: Final = {
 }
 
 
-def page(questions: Sequence[Question], source: Mapping[str, Any], seed: int) -> str:
+def page(questions: Sequence[Question], source: Mapping[str, object], seed: int) -> str:
     """The page as Markdown; its figures lie beside it."""
     counts = Counter(claim.verdict for question in questions for claim in question.claims)
     total = sum(counts.values())
