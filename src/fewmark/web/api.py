@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -25,7 +25,7 @@ from fewmark.web.schemas import (
 )
 from fewmark.web.service import Service
 
-REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+REFUSALS: Final[dict[int | str, dict[str, object]]] = {
     status: {"model": Refusal, "description": text}
     for status, text in (
         (400, "The request is wrong, or what it asks for cannot be known from the data."),
@@ -48,7 +48,7 @@ def service_of(request: Request) -> Service:
 Served = Annotated[Service, Depends(service_of)]
 
 
-def rows_of(cases: list[Case]) -> list[dict[str, Any]]:
+def rows_of(cases: list[Case]) -> list[dict[str, object]]:
     """The cases as rows of a table, with the columns that any of them names."""
     rows = [case.model_dump(exclude_unset=True) for case in cases]
     names = dict.fromkeys(name for row in rows for name in row)
@@ -82,7 +82,7 @@ def explain(asked: ExplainRequest, service: Served) -> ExplainAnswer:
 
 
 @router.post("/recommend", summary="Say what to deploy")
-def recommend(asked: RecommendRequest, service: Served) -> dict[str, Any]:
+def recommend(asked: RecommendRequest, service: Served) -> dict[str, object]:
     """What `fewmark recommend --json` prints: candidates best first, probability, regret, what to measure next."""
     from fewmark.web.decisions import recommend_for
 
@@ -124,7 +124,7 @@ def measurements(
     service: Served,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
     offset: Annotated[int, Query(ge=0, le=10**12)] = 0,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The canonical table, as it was read, in the order of adding."""
     from fewmark.web.knowledge import records
 
@@ -133,7 +133,7 @@ def measurements(
 
 
 @router.get("/deployments", summary="List what was measured")
-def deployments(service: Served) -> list[dict[str, Any]]:
+def deployments(service: Served) -> list[dict[str, object]]:
     """Every deployment: a key, a label for people, its columns, and how many rows it has."""
     from fewmark.web.knowledge import plain
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import anyio.to_thread
 from fastapi import FastAPI, Request, Response
@@ -83,8 +83,7 @@ async def _tell_error(request: Request, error: Exception) -> Response:
 
 async def _tell_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    found: list[Any] = list(error.errors())
-    told = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in found[:MAX_PROBLEMS]]
+    told = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:MAX_PROBLEMS]]
     problem = FewmarkError("the request does not fit its schema", got="; ".join(told), hint="see /v1/openapi.json")
     return _refusal(request, 422, problem.to_dict())
 

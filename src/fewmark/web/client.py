@@ -19,7 +19,7 @@ from fewmark.core.errors import FewmarkError, InputError
 from fewmark.web.schemas import AppendAnswer, ExplainAnswer, PlanAnswer, PredictAnswer, State
 
 A = TypeVar("A", bound=BaseModel)
-Row = Mapping[str, Any]
+Row = Mapping[str, object]
 TIMEOUT_S: Final = 600.0  # a first question may wait for a fit
 
 
@@ -69,11 +69,11 @@ class Client:
         body = {"case": dict(case), "target": target, "confidence_level": confidence_level}
         return self._asked("POST", "explain", ExplainAnswer, body)
 
-    def recommend(self, slo: Mapping[str, float] | None = None, **options: Any) -> dict[str, Any]:
+    def recommend(self, slo: Mapping[str, float] | None = None, **options: object) -> dict[str, object]:
         """What `fewmark recommend --json` prints; `options` as in the API. Raises as `predict`."""
         return dict(self._json("POST", "recommend", {"slo": dict(slo or {}), **options}))
 
-    def plan(self, space: Sequence[Row], *, ask: int = 4, **options: Any) -> PlanAnswer:
+    def plan(self, space: Sequence[Row], *, ask: int = 4, **options: object) -> PlanAnswer:
         """The cells of the space worth measuring next; `options` as in the API. Raises as `predict`."""
         return self._asked("POST", "plan", PlanAnswer, {"space": list(space), "ask": ask, **options})
 
@@ -81,7 +81,7 @@ class Client:
         """Rows of the canonical table into the server's store, durable on return. Raises as `predict`."""
         return self._asked("POST", "measurements", AppendAnswer, {"measurements": list(measurements)})
 
-    def deployments(self) -> list[dict[str, Any]]:
+    def deployments(self) -> list[dict[str, object]]:
         """Every deployment that was measured. Raises as `predict`."""
         return list(self._json("GET", "deployments"))
 
@@ -89,7 +89,7 @@ class Client:
         """Whether the server runs. Raises `ServerError` if not."""
         return self._asked("GET", "health", State)
 
-    def _asked(self, method: str, route: str, kind: type[A], body: Mapping[str, Any] | None = None) -> A:
+    def _asked(self, method: str, route: str, kind: type[A], body: Mapping[str, object] | None = None) -> A:
         try:
             return kind.model_validate(self._json(method, route, body))
         except ValidationError as error:
@@ -97,7 +97,7 @@ class Client:
             raise ServerError("the server answers otherwise than this client expects", got=problem["msg"],
                               hint="client and server should be of one version") from None  # fmt: skip
 
-    def _json(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> Any:
+    def _json(self, method: str, route: str, body: Mapping[str, object] | None = None) -> Any:
         content = None if body is None else json.dumps(body, allow_nan=False)
         headers = self._headers | ({"content-type": "application/json"} if content is not None else {})
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -71,7 +71,7 @@ def has_curves(cells: pd.DataFrame) -> bool:
     return len(np.unique(load_of(cells[at]))) > 1
 
 
-def chart(knowledge: Knowledge, snapshot: Snapshot, view: View) -> tuple[dict[str, Any], bool]:
+def chart(knowledge: Knowledge, snapshot: Snapshot, view: View) -> tuple[dict[str, object], bool]:
     """The chart as JSON, and whether its curves are there: while a model learns, the points alone are shown.
 
     Raises `InputError`, `ModelError`.
@@ -82,7 +82,7 @@ def chart(knowledge: Knowledge, snapshot: Snapshot, view: View) -> tuple[dict[st
     return _chart(None, snapshot, view), False
 
 
-def _chart(knowledge: Knowledge | None, snapshot: Snapshot, view: View) -> dict[str, Any]:
+def _chart(knowledge: Knowledge | None, snapshot: Snapshot, view: View) -> dict[str, object]:
     per_accelerator = view.axis == INTERACTIVITY
     cells, deployments = known_cells(snapshot, view.target)
     curves, asked = [], []
@@ -215,5 +215,5 @@ def _points(snapshot: Snapshot, fixed: pd.DataFrame, view: View) -> pd.DataFrame
     return points.assign(x=x, y=points["y"] / accelerator_counts(fixed))[np.isfinite(x)]
 
 
-def _numbers(values: Sequence[Any] | pd.Series) -> list[float | None]:
+def _numbers(values: Sequence[object] | pd.Series) -> list[float | None]:
     return [None if (number := plain(value)) is None else float(f"{number:.7g}") for value in values]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 import pandas as pd
 
@@ -22,26 +22,36 @@ from fewmark.web.knowledge import Knowledge, records
 if TYPE_CHECKING:
     from fewmark.planning.planner import Planner
 
+ASSURANCE: Final = 0.9  # the probability with which objectives are to be met, where nobody says
+OPTIONS: Final = ("input_tokens", "output_tokens", "demand_tok_s", "assurance")
+
 
 def recommend_for(
     knowledge: Knowledge,
     slo: Mapping[str, float],
     prices: Prices | None,
     *,
-    space: Sequence[Mapping[str, Any]] | None = None,
-    **options: Any,
+    space: Sequence[Mapping[str, object]] | None = None,
+    input_tokens: float | None = None,
+    output_tokens: float | None = None,
+    region: str | None = None,
+    spot: bool = False,
+    demand_tok_s: float | None = None,
+    assurance: float = ASSURANCE,
 ) -> Answer:
-    """What `fewmark recommend` answers from what is known; `options` are its others. Raises as it does."""
+    """What `fewmark recommend` answers from what is known. Raises as it does."""
     snapshot = knowledge.now()
     objectives = [f"{name}={limit!r}" for name, limit in slo.items()]
     told = None if prices is None else prices.model_dump_json()
-    key = ("recommend", tuple(objectives), told, repr(space), repr(sorted(options.items())))
+    workload = (input_tokens, output_tokens, region, spot, demand_tok_s, assurance)
+    key = ("recommend", tuple(objectives), told, repr(space), workload)
     return snapshot.remember(
         key,
         lambda: knowledge.decide(
             lambda models: recommend(
                 objectives, prices=prices, data=snapshot.sound, space=space, model=knowledge.settings.model,
-                models=models, prior=knowledge.settings.prior, **options,
+                models=models, prior=knowledge.settings.prior, input_tokens=input_tokens, output_tokens=output_tokens,
+                region=region, spot=spot, demand_tok_s=demand_tok_s, assurance=assurance,
             )
         ),
     )  # fmt: skip
@@ -49,21 +59,23 @@ def recommend_for(
 
 def plan_for(
     knowledge: Knowledge,
-    space: Sequence[Mapping[str, Any]] | pd.DataFrame,
+    space: Sequence[Mapping[str, object]] | pd.DataFrame,
     *,
+    ask: int,
+    target: str,
+    target_error: float | None = None,
     load_s: float = 10.0,
     warmup: int = 1,
     repeats: int = 3,
-    **options: Any,
 ) -> tuple[pd.DataFrame, Planner]:
-    """What `fewmark plan` answers from what is known; `options` are its others. Raises as it does."""
+    """What `fewmark plan` answers from what is known. Raises as it does."""
     snapshot = knowledge.now()
     # a planner teaches its model: it gets one of its own, as any other process would
     models = FittedModels(cache_folder())
     charges = Charges(load_s=load_s, warmup=warmup, repeats=repeats)
     return plan(
         space, data=snapshot.sound, model=knowledge.settings.model, prior=knowledge.settings.prior,
-        charges=charges, models=models, **options,
+        charges=charges, models=models, ask=ask, target=target, target_error=target_error,
     )  # fmt: skip
 
 
@@ -73,7 +85,7 @@ class Decision:
 
     words: str
     is_good: bool
-    rows: list[dict[str, Any]]
+    rows: list[dict[str, object]]
     n_candidates: int
     flips: list[str]
     next_words: str
@@ -82,10 +94,14 @@ class Decision:
 
 
 def decided(
-    knowledge: Knowledge, slo: Mapping[str, float], prices: Prices | None, options: Mapping[str, Any], *, most: int
+    knowledge: Knowledge, slo: Mapping[str, float], prices: Prices | None, options: Mapping[str, float], *, most: int
 ) -> Decision:
-    """The recommendation and what would flip it. Raises as `recommend_for`."""
-    answer = recommend_for(knowledge, slo, prices, **options)
+    """The recommendation and what would flip it; `options` by the names of `OPTIONS`. Raises as `recommend_for`."""
+    assurance = options.get("assurance", ASSURANCE)
+    answer = recommend_for(
+        knowledge, slo, prices, input_tokens=options.get("input_tokens"), output_tokens=options.get("output_tokens"),
+        demand_tok_s=options.get("demand_tok_s"), assurance=assurance,
+    )  # fmt: skip
     found, table = answer.recommendation, answer.table
     rows = records(table.head(most))
     for row, at in zip(rows, table.index, strict=False):
@@ -100,7 +116,7 @@ def decided(
             words += f" It meets every objective with a probability of {best['probability']:.0%}."
         if best["regret"] == best["regret"]:
             words += f" Its expected regret is {best['regret']:.1%}: what a perfect choice would save."
-        flips = [*_price_flip(answer, options), *_slo_flips(knowledge, answer, slo, options)]
+        flips = [*_price_flip(answer, assurance), *_slo_flips(knowledge, answer, slo, assurance)]
     if found.next_measurement is None:
         next_words = "No single measurement is likely to change the answer."
     else:
@@ -109,7 +125,7 @@ def decided(
     return Decision(words, found.chosen is not None, rows, len(table), flips, next_words, found.advice, answer.currency)
 
 
-def _name(answer: Answer, at: Any) -> str:
+def _name(answer: Answer, at: int) -> str:
     row = answer.cells.loc[at].to_dict()
     count = row.get("accelerator_count")
     many = f"{count:g}× " if isinstance(count, float) and count > 1 else ""
@@ -117,11 +133,11 @@ def _name(answer: Answer, at: Any) -> str:
     return f"{row.get('model')} · {row.get('engine')}{where}, {load_label(row)}"
 
 
-def _price_flip(answer: Answer, options: Mapping[str, Any]) -> list[str]:
+def _price_flip(answer: Answer, assurance: float) -> list[str]:
     """The smallest change of a price at which another accelerator is chosen."""
     table, chosen = answer.recommendation.table, answer.recommendation.chosen
     assert chosen is not None
-    sure = table[(table["probability"] >= options.get("assurance", 0.9)) & table["relative_cost"].notna()]
+    sure = table[(table["probability"] >= assurance) & table["relative_cost"].notna()]
     accelerator = answer.cells["accelerator"].astype(str)
     other = sure[(accelerator.loc[sure.index] != accelerator.loc[chosen]).to_numpy()]
     if other.empty:
@@ -135,9 +151,8 @@ def _price_flip(answer: Answer, options: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _slo_flips(knowledge: Knowledge, answer: Answer, slo: Mapping[str, float], options: Mapping[str, Any]) -> list[str]:
+def _slo_flips(knowledge: Knowledge, answer: Answer, slo: Mapping[str, float], assurance: float) -> list[str]:
     """For each objective, the limit from which on the choice no longer meets it with the probability asked for."""
-    assurance = options.get("assurance", 0.9)
     level = abs(2 * assurance - 1)
     if not 0.01 < level < 0.999:
         return []

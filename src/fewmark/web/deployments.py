@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ class Deployment:
 
     key: str
     label: str
-    values: Mapping[str, Any]
+    values: Mapping[str, object]
     n_rows: int
 
 
@@ -68,9 +68,9 @@ class Deployments:
         return {name: sorted({str(i.values[name]) for i in self.items if name in i.values}) for name in FACETS}
 
 
-def _known(value: Any) -> bool:
+def _known(value: object) -> bool:
     return value is not None and not (isinstance(value, float) and np.isnan(value))
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)

@@ -7,7 +7,7 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fewmark.core.errors import InputError
 from fewmark.verbs.import_files import ImportedFiles, import_files
@@ -18,7 +18,7 @@ _UNSAFE: Final = re.compile(r"[^\w.\- ]+")
 MAX_NAME: Final = 120  # characters of a file's name
 
 
-def append_rows(knowledge: Knowledge, rows: Sequence[Mapping[str, Any]]) -> AppendAnswer:
+def append_rows(knowledge: Knowledge, rows: Sequence[Mapping[str, object]]) -> AppendAnswer:
     """Rows of the canonical table into the store, as `fewmark import` takes a file of them. Raises as it does."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     with tempfile.TemporaryDirectory(prefix="fewmark-api-") as folder:

@@ -29,13 +29,15 @@ def make_server(settings: Settings) -> MCPServer[Any]:
     server: MCPServer[Any] = MCPServer("fewmark", version=fewmark.__version__, instructions=INSTRUCTIONS)
 
     @server.tool(annotations=READS)
-    def deployments() -> list[dict[str, Any]]:
+    def deployments() -> list[dict[str, object]]:
         """Every deployment that was measured, with its columns and number of rows."""
         items = knowledge.now().deployments.items[:MOST_DEPLOYMENTS]
         return [{**{k: plain(v) for k, v in item.values.items()}, "n_rows": item.n_rows} for item in items]
 
     @server.tool(annotations=READS)
-    def predict(cases: list[Case], target: str = "throughput_tok_s", confidence_level: float = 0.9) -> dict[str, Any]:
+    def predict(
+        cases: list[Case], target: str = "throughput_tok_s", confidence_level: float = 0.9
+    ) -> dict[str, object]:
         """Predict a metric of cases, measured or not, with intervals, provenance, and reasons for abstaining."""
         asked = PredictRequest(cases=cases, target=target, confidence_level=confidence_level)
         found = knowledge.predict(rows_of(asked.cases), asked.target, asked.confidence_level)
@@ -50,17 +52,19 @@ def make_server(settings: Settings) -> MCPServer[Any]:
         return explain_case(knowledge, rows_of([asked.case])[0], asked.target, asked.confidence_level)
 
     @server.tool(annotations=READS)
-    def recommend(asked: RecommendRequest) -> dict[str, Any]:
+    def recommend(asked: RecommendRequest) -> dict[str, object]:
         """Rank deployments under objectives and prices: probability, regret, and what to measure next."""
         from fewmark.web.decisions import recommend_for
 
         space = None if asked.space is None else rows_of(asked.space)
         options = asked.model_dump(exclude={"slo", "prices", "space"})
         answer = recommend_for(knowledge, asked.slo, asked.prices, space=space, **options).to_dict()
-        return answer | {"candidates": answer["candidates"][:MOST_CANDIDATES]}
+        candidates = answer["candidates"]
+        assert isinstance(candidates, list)
+        return answer | {"candidates": candidates[:MOST_CANDIDATES]}
 
     @server.tool(annotations=READS)
-    def plan(asked: PlanRequest) -> dict[str, Any]:
+    def plan(asked: PlanRequest) -> dict[str, object]:
         """Say which cells of a space are worth measuring next, best first, with the error to expect after each."""
         from fewmark.web.decisions import plan_for
 

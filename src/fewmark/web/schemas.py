@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -201,7 +201,7 @@ class AppendAnswer(Part):
     n_rows: int
     n_added: int
     """Those that the store did not hold; equal content is stored once."""
-    flagged: list[dict[str, Any]]
+    flagged: list[dict[str, object]]
     """What the screen says of them: row, rule, reason, action."""
 
 

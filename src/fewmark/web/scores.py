@@ -7,7 +7,6 @@ measured, a fraction.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
@@ -21,23 +20,22 @@ COLUMNS = ("metric", "model", "accelerator")
 
 def scored(
     knowledge: Knowledge, snapshot: Snapshot, wanted: Mapping[str, str], *, most_points: int, most_groups: int
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The ledger, the errors by metric, LLM and accelerator, and predicted against measured of those wanted."""
     store = knowledge.store()
     ledger: Ledger = snapshot.remember(("ledger",), lambda: read_ledger(store, ALL_TARGETS))
     outcomes: pd.DataFrame = snapshot.remember(("outcomes",), lambda: _outcomes(knowledge))
-    groups: list[dict[str, Any]] = []
+    groups: list[tuple[int, dict[str, object]]] = []
     for key, part in outcomes.groupby(list(COLUMNS), sort=True) if len(outcomes) else ():
         held = part["held"].dropna()
-        groups.append(
-            {
-                **dict(zip(COLUMNS, key, strict=True)),
-                "n": len(part),
-                "median_ape": float(part["ape"].median()),
-                "p90_ape": float(part["ape"].quantile(0.9)),
-                "held": float(held.mean()) if len(held) else None,
-            }
-        )
+        group: dict[str, object] = {
+            **dict(zip(COLUMNS, key, strict=True)),
+            "n": len(part),
+            "median_ape": float(part["ape"].median()),
+            "p90_ape": float(part["ape"].quantile(0.9)),
+            "held": float(held.mean()) if len(held) else None,
+        }
+        groups.append((len(part), group))
     chosen = outcomes
     for name, value in wanted.items():
         if value and len(chosen):
@@ -46,7 +44,7 @@ def scored(
     chosen = chosen[chosen["metric"] == metric].tail(most_points) if len(chosen) else chosen
     return {
         "ledger": ledger,
-        "groups": sorted(groups, key=lambda group: -group["n"])[:most_groups],
+        "groups": [group for _, group in sorted(groups, key=lambda pair: -pair[0])[:most_groups]],
         "chart": _chart(chosen, metric) if len(chosen) else None,
     }
 
@@ -75,12 +73,12 @@ def _outcomes(knowledge: Knowledge) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _chart(outcomes: pd.DataFrame, metric: str) -> dict[str, Any]:
+def _chart(outcomes: pd.DataFrame, metric: str) -> dict[str, object]:
     shown = quantity(metric, [*outcomes["predicted"], *outcomes["actual"]])
     low = float(outcomes[["predicted", "actual"]].min().min()) * shown.scale
     high = float(outcomes[["predicted", "actual"]].max().max()) * shown.scale
     line = {"x": [low, high], "value": [low, high], "low": [None] * 2, "high": [None] * 2}
-    series: list[dict[str, Any]] = [
+    series: list[dict[str, object]] = [
         {
             "name": "equal",
             "line": {**line, "load": ["", ""], "provenance": ["equal", "equal"]},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
@@ -28,5 +28,5 @@ def accuracy(
     knowledge = service.knowledge()
     snapshot = knowledge.now()
     wanted = {"metric": metric, "model": model, "accelerator": accelerator}
-    found: dict[str, Any] = scored(knowledge, snapshot, wanted, most_points=MOST_POINTS, most_groups=MOST_GROUPS)
+    found = scored(knowledge, snapshot, wanted, most_points=MOST_POINTS, most_groups=MOST_GROUPS)
     return render(request, "accuracy", has_store=True, picked=wanted, **found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
@@ -11,6 +11,11 @@ from fastapi.responses import HTMLResponse
 from fewmark.core.errors import FewmarkError
 from fewmark.web.api import Served
 from fewmark.web.pages.rendering import render
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fewmark.verbs.compare import Compared
 
 router = APIRouter()
 COLUMNS: Final = ("engine_version", "engine", "precision", "accelerator", "accelerator_count", "model", "source")
@@ -55,7 +60,7 @@ def compare(
     )  # fmt: skip
 
 
-def _compared(table: Any, where: list[dict[str, str]], metric: str, threshold: float) -> Any:
+def _compared(table: pd.DataFrame, where: list[dict[str, str]], metric: str, threshold: float) -> Compared:
     from fewmark.verbs.compare import compare as compare_verb
 
     chosen = [{name: value for name, value in one.items() if value} for one in where]
@@ -64,13 +69,13 @@ def _compared(table: Any, where: list[dict[str, str]], metric: str, threshold: f
     )
 
 
-def _worst_first(found: Any) -> Any:
+def _worst_first(found: Compared) -> pd.DataFrame:
     if found.cells.empty:
         return found.cells
     return found.cells.sort_values("ratio", ascending=found.higher_is_better, kind="stable")
 
 
-def _choices(table: Any) -> Mapping[str, list[str]]:
+def _choices(table: pd.DataFrame) -> Mapping[str, list[str]]:
     """The columns with several values, and these, the commonest first."""
     out = {}
     for name in COLUMNS:

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import anyio.to_thread
 from fastapi import APIRouter, Query, Request
@@ -52,7 +52,7 @@ async def upload(request: Request, service: Served) -> HTMLResponse:
     return render(request, "data", imported=imported, problem=problem, **shown)
 
 
-def _import(service: Service, files: list[UploadFile], folder: Path) -> dict[str, Any]:
+def _import(service: Service, files: list[UploadFile], folder: Path) -> dict[str, object]:
     from fewmark.web.intake import import_uploads, safe_name
 
     if not files:
@@ -91,7 +91,7 @@ def _without(folder: Path, text: str) -> str:
     return text.replace(f"{folder}/", "")
 
 
-def _screened(service: Service, rule: str, at: int) -> dict[str, Any]:
+def _screened(service: Service, rule: str, at: int) -> dict[str, object]:
     """What the screen says of everything."""
     from fewmark.web.knowledge import records
 

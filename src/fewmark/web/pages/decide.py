@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pydantic
 from fastapi import APIRouter, Request
@@ -13,17 +13,19 @@ from fewmark.core.errors import FewmarkError, InputError
 from fewmark.web.api import Served
 from fewmark.web.pages.rendering import render
 
+if TYPE_CHECKING:
+    from fewmark.decide.prices import Prices
+
 router = APIRouter()
 MOST_ROWS: Final = 40
 MAX_PARAMETERS: Final = 200
 TEXTS: Final = ("currency", "note")
-OPTIONS: Final = ("input_tokens", "output_tokens", "demand_tok_s", "assurance")
 
 
 @router.get("/decide")
 def decide(request: Request, service: Served) -> HTMLResponse:
     """The page. Objectives are parameters named ``slo.METRIC``, prices ``price.ACCELERATOR``."""
-    from fewmark.web.decisions import decided
+    from fewmark.web.decisions import OPTIONS, decided
     from fewmark.web.knowledge import plain
 
     knowledge = service.knowledge()
@@ -34,12 +36,12 @@ def decide(request: Request, service: Served) -> HTMLResponse:
         {str(i.values["accelerator"]) for i in snapshot.deployments.items if "accelerator" in i.values}
     )
     asked = dict(list(request.query_params.items())[:MAX_PARAMETERS])
-    shown: dict[str, Any] = {"decision": None, "problem": None}
+    shown: dict[str, object] = {"decision": None, "problem": None}
     try:
         numbers = {name: _number(name, text) for name, text in asked.items() if text.strip() and name not in TEXTS}
         slo = {name[4:]: value for name, value in numbers.items() if name.startswith("slo.")}
         prices = _prices({n[6:]: v for n, v in numbers.items() if n.startswith("price.")}, asked.get("currency", "USD"))
-        options = {str(name): numbers[name] for name in OPTIONS if name in numbers}
+        options: dict[str, float] = {name: numbers[name] for name in OPTIONS if name in numbers}
         key = ("decided", repr((slo, options)), None if prices is None else prices.model_dump_json())
         shown["decision"] = knowledge.promptly(
             snapshot, key, lambda: decided(knowledge, slo, prices, options, most=MOST_ROWS)
@@ -62,7 +64,7 @@ def _number(name: str, text: str) -> float:
     return value
 
 
-def _prices(by_name: Mapping[str, float], currency: str) -> Any:
+def _prices(by_name: Mapping[str, float], currency: str) -> Prices | None:
     """The prices given, as a price file has them; None without any."""
     from fewmark.decide.prices import Prices
 

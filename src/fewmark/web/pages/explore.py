@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
 from fewmark.web.api import Served
 from fewmark.web.pages.rendering import render
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fewmark.web.deployments import Deployments
 
 router = APIRouter()
 MOST_SHOWN: Final = 40  # deployments listed to choose from
@@ -77,7 +82,7 @@ def explore(
     )
 
 
-def matching(deployments: Any, text: str, values: dict[str, str]) -> list[int]:
+def matching(deployments: Deployments, text: str, values: dict[str, str]) -> list[int]:
     """The positions of the deployments whose label holds every word, and whose columns have these values."""
     words = text.casefold().split()
     return [
@@ -88,7 +93,7 @@ def matching(deployments: Any, text: str, values: dict[str, str]) -> list[int]:
     ]
 
 
-def _first(cells: Any, deployments: Any, pair: tuple[float, float, int] | None) -> list[int]:
+def _first(cells: pd.DataFrame, deployments: Deployments, pair: tuple[float, float, int] | None) -> list[int]:
     """What to show at first: the deployments with most cells at these lengths."""
     codes = deployments.code
     if pair is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
@@ -15,6 +15,12 @@ from fewmark.web.api import Served
 from fewmark.web.pages.explore import MOST_SHOWN, matching
 from fewmark.web.pages.rendering import render
 from fewmark.web.schemas import MAX_CASES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fewmark.web.deployments import Deployments
+    from fewmark.web.knowledge import Knowledge
 
 router = APIRouter()
 MOST_DEPLOYMENTS: Final = 20
@@ -70,7 +76,9 @@ def plan(
     )  # fmt: skip
 
 
-def _space(cells: Any, deployments: Any, chosen: Sequence[int], lengths: str, loads: str) -> list[dict[str, Any]]:
+def _space(
+    cells: pd.DataFrame, deployments: Deployments, chosen: Sequence[int], lengths: str, loads: str
+) -> list[dict[str, object]]:
     """Every chosen deployment at every pair of lengths and every load, of the kind that it was measured at."""
     from fewmark.core.columns import LOAD_COLUMNS
     from fewmark.tables.columns import load_kind_of
@@ -105,7 +113,9 @@ def _numbers(text: str, separator: str, what: str) -> list[float]:
     return values
 
 
-def _planned(knowledge: Any, space: Any, target: str, ask: int, load_s: float, repeats: int) -> dict[str, Any]:
+def _planned(
+    knowledge: Knowledge, space: list[dict[str, object]], target: str, ask: int, load_s: float, repeats: int
+) -> dict[str, object]:
     from fewmark.tables.columns import load_label
     from fewmark.web.decisions import plan_for
     from fewmark.web.knowledge import plain, records

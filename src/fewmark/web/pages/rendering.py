@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
@@ -29,7 +29,7 @@ STATIC: Final = Path(__file__).parent.parent / "static"
 UNSAFE: Final = "<>&\u2028\u2029"
 
 
-def render(request: Request, page: str, **context: Any) -> HTMLResponse:
+def render(request: Request, page: str, **context: object) -> HTMLResponse:
     """A page, or its part for htmx (``PAGE_part.html.j2``)."""
     name = f"{page}_part" if "hx-request" in request.headers else page
     return HTMLResponse(_template(request, f"{name}.html.j2", page=page, **context))
@@ -42,12 +42,12 @@ def render_error(request: Request, problem: Mapping[str, str | None], is_part: b
     return _template(request, template, page=page, problem=problem)
 
 
-def _template(request: Request, name: str, **context: Any) -> str:
+def _template(request: Request, name: str, *, page: str, **context: object) -> str:
     settings = request.app.state.service.settings
     titles = dict(PAGES)
-    title = titles.get(context["page"], "fewmark")
+    title = titles.get(page, "fewmark")
     template = environment().get_template(name)
-    return template.render(pages=PAGES, address=_address(request), title=title, settings=settings, **context)
+    return template.render(pages=PAGES, address=_address(request), title=title, settings=settings, page=page, **context)
 
 
 def _address(request: Request) -> str:
@@ -73,7 +73,7 @@ def static(name: str) -> str:
     return f"/static/{name}?v={sha256((STATIC / name).read_bytes()).hexdigest()[:12]}"
 
 
-def island(value: Any) -> Markup:
+def island(value: object) -> Markup:
     """A value as JSON that HTML cannot mistake for anything else."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in UNSAFE:
@@ -86,7 +86,7 @@ def percent(value: float | None, digits: int = 0) -> str:
     return "–" if value is None or value != value else f"{value:.{digits}%}"
 
 
-def number(value: Any) -> str:
+def number(value: object) -> str:
     """A number for people."""
     from fewmark.reporting.display import show_value
 
