@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,7 @@ class ModelScores(Scores):
 
 
 class Summary(TypedDict):
-    """The JSON of ``fewmark evaluate``."""
+    """The JSON of ``fewmark evaluate``; `notes` say what was done to the table before."""
 
     protocol: str
     target: str
@@ -43,6 +43,7 @@ class Summary(TypedDict):
     n_deployments: int
     n_cells: int
     models: dict[str, ModelScores]
+    notes: NotRequired[list[str]]
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Model(ABC):
     uses_prior: ClassVar[bool] = False  # whether its constructor takes `prior`: join what public measurements teach
     n_public_cells_: int = 0  # how many public cells joined what was learned
     notes_: tuple[str, ...] = ()  # what was done to the measurements before they were learned
-    deployments_: tuple[dict[str, Any], ...] = ()  # those that were learned, by their columns, where a file tells
+    deployments_: tuple[dict[str, object], ...] = ()  # those that were learned, by their columns, where a file tells
 
     def __init__(self, *, target: str = "throughput_tok_s", random_state: int = 0) -> None:
         self.target = target
