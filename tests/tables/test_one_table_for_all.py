@@ -136,3 +136,17 @@ def test_one_row_is_a_mapping_and_what_is_no_table_is_refused():
     assert len(answered) == 1 and answered["abstained"].iloc[0] == ""
     with pytest.raises(FewmarkError, match="not a table"):
         fewmark.predict(3, data=grid(), model="mechanistic", screened=False)
+
+
+def test_a_count_left_out_of_cases_is_filled_in_beside_unknown_numbers() -> None:
+    from fewmark.verbs.source import read_cases
+
+    known = pd.DataFrame(
+        {"engine": ["e", "e"], "model": ["m", "n"], "accelerator_count": [2.0, 1.0], "input_tokens": [8.0, 8.0],
+         "output_tokens": [8.0, 8.0], "batch_size": [1.0, 1.0]}
+    )  # fmt: skip
+    asked = [{"engine": "e", "model": "m", "accelerator_count": None, "input_tokens": 8, "output_tokens": 8,
+              "batch_size": 4}]  # fmt: skip
+    for cases in (asked, [{**asked[0], "tensor_parallel_size": 1}]):
+        found = read_cases(cases, known)
+        assert found["accelerator_count"].tolist() == [2.0]

@@ -24,6 +24,13 @@ def tidy(X: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(out, index=X.index)
 
 
+def bare(X: pd.DataFrame) -> pd.DataFrame:
+    """The table, its values shared, without its `attrs`: pandas copies these, deeply, at each access of a column."""
+    out = X.copy(deep=False)
+    out.attrs = {}
+    return out
+
+
 def numbers_of(X: pd.DataFrame, name: str) -> FloatArray:
     """A column as numbers, (n,); NaN where it holds none, or is not there."""
     if name not in X:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from fewmark.core import CANONICAL_COLUMNS, InputError, Prediction
 from fewmark.core.fractions import require_fraction
@@ -18,7 +19,7 @@ from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.models.feasibility import Feasibility, feasibility
 from fewmark.models.gp.threads import single_threaded
 from fewmark.models.persistence import load_model
-from fewmark.tables.columns import load_label
+from fewmark.tables.columns import bare, load_label, numbers_of
 from fewmark.tables.identity import cell_columns, group_codes
 from fewmark.tables.repeats import contested
 from fewmark.tables.spellings import NOTES
@@ -147,6 +148,7 @@ def answer_cases(
     given = asked.attrs.get("given", {})
     columns = named_columns(cases, asked)
     columns = [*(name for name in columns if name not in ANSWER_COLUMNS), *ANSWER_COLUMNS]
+    asked, table = bare(asked), None if table is None else bare(table)
     X = asked[cell_columns(asked)]
     found = feasibility(X, table)
     answered = asked.assign(**silenced(fitted.answer(X, confidence_level), found).columns())
@@ -176,7 +178,7 @@ def notes_of(table: pd.DataFrame | None, asked: pd.DataFrame, fitted: Model | No
 
 def holding_repeats(predicted: pd.DataFrame, table: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
     """The answers with intervals that hold every repeat of a measured cell whose repeats contradict one another."""
-    apart = contested(table, target)
+    apart = contested(table.loc[_near(table, predicted)], target)
     notes: list[str] = []
     if apart.empty:
         return predicted, notes
@@ -200,6 +202,14 @@ def holding_repeats(predicted: pd.DataFrame, table: pd.DataFrame, target: str) -
                 "measure again, or retract or supersede what is wrong"
             )
     return out, notes
+
+
+def _near(table: pd.DataFrame, asked: pd.DataFrame) -> NDArray[np.bool_]:
+    """The rows of the table whose lengths are asked for, (n,): all that a cell that is asked for can be."""
+    out = np.ones(len(table), dtype=bool)
+    for name in ("input_tokens", "output_tokens"):
+        out &= np.isin(numbers_of(table, name), numbers_of(asked, name))
+    return out
 
 
 def silenced(answers: Answers, found: Feasibility) -> Answers:

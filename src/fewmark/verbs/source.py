@@ -20,6 +20,7 @@ from fewmark.interop.base import HEAD_BYTES
 from fewmark.interop.csv_text import canonical_name, header_of
 from fewmark.interop.frame import build_frame
 from fewmark.screening import Finding, apply, screen
+from fewmark.tables.columns import bare
 from fewmark.tables.identity import cell_columns, deployment_columns, hashable
 from fewmark.tables.repeats import is_complete, with_doubt
 from fewmark.tables.spellings import NOTES, filled_from, one_spelling, spelled_as
@@ -161,17 +162,19 @@ def read_cases(path: Tabular, known: pd.DataFrame | None = None) -> pd.DataFrame
     given = in_memory(path)
     cases = read_table(path) if given is None and isinstance(path, (str, Path)) else given
     assert cases is not None
+    attrs, cases = dict(cases.attrs), bare(cases)
+    known = None if known is None else bare(known)
     if known is not None and len(known):
-        given_names = cases[[name for name in NAMED if name in cases]]
-        cases = filled_from(spelled_as(cases, known), known)
-        cases.attrs["given"] = {name: given_names[name].tolist() for name in given_names}
+        attrs["given"] = {name: cases[name].tolist() for name in NAMED if name in cases}
+        spelled = spelled_as(cases, known)
+        attrs |= spelled.attrs
+        cases = filled_from(bare(spelled), known)
     for name in deployment_columns(known) if known is not None else ():
         assert known is not None
         if (name not in cases or cases[name].isna().all()) and known[name].nunique(dropna=False) == 1:
             cases[name] = known[name].iloc[0]
-    attrs = cases.attrs
     cases = hashable(cases)
-    cases.attrs.update(attrs)
+    cases.attrs = attrs
     return cases
 
 

@@ -300,4 +300,13 @@ def plain(value: Any) -> Any:
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a table as JSON."""
-    return [{str(name): plain(value) for name, value in row.items()} for row in table.to_dict("records")]
+    columns = {str(name): _plain_column(table.iloc[:, at]) for at, name in enumerate(table)}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _plain_column(column: pd.Series) -> list[Any]:
+    if column.dtype == np.float64:
+        known = np.isfinite(column.to_numpy()).tolist()
+        return [value if is_known else None for value, is_known in zip(column.tolist(), known, strict=True)]
+    values = column.tolist()
+    return values if set(map(type, values)) <= {str, type(None)} else [plain(value) for value in values]

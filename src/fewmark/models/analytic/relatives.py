@@ -36,7 +36,11 @@ def keys_of(X: pd.DataFrame) -> list[Key]:
     """The deployment of each row, (n,)."""
 
     def texts(name: str) -> list[str]:
-        return ["" if pd.isna(v) else str(v).strip().lower() for v in X[name]] if name in X else [""] * len(X)
+        if name not in X:
+            return [""] * len(X)
+        codes, values = pd.factorize(X[name].to_numpy(object))
+        told = [*(str(value).strip().lower() for value in values), ""]  # the last is that of the unknown, code -1
+        return [told[code] for code in codes.tolist()]
 
     counts, parallel = numbers_of(X, "accelerator_count"), numbers_of(X, "tensor_parallel_size")
     devices = np.where(counts > 0, counts, np.where(parallel > 0, parallel, 1.0))
