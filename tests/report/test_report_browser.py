@@ -37,7 +37,7 @@ def test_the_charts_are_drawn_and_the_console_stays_silent(page: Any) -> None:
 
 
 def test_one_chart_of_many_is_drawn_at_a_time(page: Any) -> None:
-    assert page.dom.count("<option ") == 128
+    assert len(re.findall(r'<option value="[0-9]+"', page.dom)) == 128
     # Each Plotly chart has at least two layers of SVG; 130 charts would have hundreds.
     assert page.dom.count('class="main-svg"') <= 9
 
@@ -65,7 +65,7 @@ def test_the_chooser_the_buttons_the_filter_and_the_table_work(
       const figure = document.querySelector("figure[data-chart]");
       const said = [];
       const caption = () => said.push(figure.querySelector("figcaption").textContent.split(" ").slice(0, 2).join(" "));
-      const select = figure.querySelector("select");
+      const select = figure.querySelector("select[data-choice]");
       select.value = "5"; select.dispatchEvent(new Event("change")); caption();
       figure.querySelector("button[data-step='1']").click(); caption();
       figure.querySelector("button[data-step='-1']").click(); caption();

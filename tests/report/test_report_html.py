@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -156,3 +157,25 @@ def test_a_report_without_charts_carries_no_script() -> None:
     assert "<script" not in html
     assert len(html) < 20_000
     assert render_html([], "nothing").count("<section") == 0
+
+
+def test_many_values_are_packed_and_come_back_the_same() -> None:
+    values = tuple(float(i) for i in range(30_000))
+    charts = tuple(
+        Chart(
+            name,
+            "x",
+            "y",
+            (Series("s", values, values),),
+            group="Deployment",
+            facets=(("Metric", "TTFT"), ("Model", name)),
+        )
+        for name in ("a", "b")
+    )
+    html = render_html([Card("k", "t", charts=charts)], "t")
+    block = re.search(r'<script type="application/gzip" id="report-data">(.*?)</script>', html, flags=re.DOTALL)
+    assert block
+    data = json.loads(gzip.decompress(base64.b64decode(block[1])))
+    assert [chart["facets"]["Model"] for chart in data["chart-1"]] == ["a", "b"]
+    assert data["chart-1"][1]["series"][0]["y"][-1] == 29_999
+    assert html.count("data-pick=") == 1

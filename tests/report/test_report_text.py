@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,3 +92,14 @@ def test_names_are_shown_with_their_units(name: str, values: list[float | None],
 )  # fmt: skip
 def test_numbers_are_shown_to_four_digits(value: Any, text: str) -> None:
     assert show_value(value) == text
+
+
+def test_every_chart_is_drawn_as_svg_and_nothing_hostile_is_read(cards: list[Card], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from fewmark.reporting.figures import write_svgs
+
+    few = [replace(card, charts=card.charts[:3]) for card in cards]
+    paths = write_svgs(few, tmp_path / "figures")
+    assert len({*paths}) == len(paths) == sum(len(card.charts) for card in few)
+    assert all(path.parent == tmp_path / "figures" and path.read_text().startswith("<?xml") for path in paths)
+    assert "<script>" not in paths[0].read_text()

@@ -77,10 +77,14 @@ def test_a_report_on_a_file(data: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert "plotly" in html
     assert HOSTILE not in html
     cards = read(tmp_path / "out.json")
-    assert list(cards) == ["summary", "curves", "accuracy", "cost", "faults", "environment"]
+    assert list(cards) == ["summary", "decision", "curves", "accuracy", "cost", "faults", "environment"]
     assert dict(cards["summary"]["figures"])["cells"] == str(2 * len(CELLS))
     assert dict(cards["accuracy"]["figures"])["cells checked"] == str(2 * len(CELLS))
-    assert len(cards["curves"]["charts"]) == 2
+    assert len(cards["curves"]["charts"]) == 4  # two deployments, two metrics
+    assert {dict(chart["facets"])["Metric"] for chart in cards["curves"]["charts"]} == {
+        "Throughput", "End-to-end latency"
+    }  # fmt: skip
+    assert "What would change it" in [table["title"] for table in cards["decision"]["tables"]]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".out")]
 
 

@@ -25,6 +25,11 @@ from fewmark.cli.waiting import waiting
 )
 @click.option("--target", type=Named("targets"), help="Metric.  [default: the one with the most values]")
 @click.option(
+    "--slo", multiple=True, metavar="METRIC=LIMIT", help="Recommend under this objective: ttft_s=0.5. Repeatable."
+)
+@click.option("--prices", metavar="FILE", help="Price file (YAML) of the recommendation.")
+@click.option("--svg", type=click.Path(path_type=Path), metavar="DIR", help="Also write every figure there, as SVG.")
+@click.option(
     "--confidence-level",
     type=float,
     default=0.9,
@@ -44,6 +49,9 @@ def command(
     data: str | None,
     model: str | None,
     target: str | None,
+    slo: tuple[str, ...],
+    prices: str | None,
+    svg: Path | None,
     confidence_level: float,
     prior: bool,
     no_cache: bool,
@@ -51,8 +59,8 @@ def command(
 ) -> None:
     """Write a report to one file: OUT.html (or .md, .json, .csv).
 
-    It shows what was measured, predictions with intervals, predicted against measured values, the cost, faulty data and
-    the environment. The HTML opens from disk and needs no network.
+    It shows what was measured, what to deploy, predictions with intervals, predicted against measured values, the cost,
+    faulty data and the environment. The HTML opens from disk and needs no network.
     """
     from fewmark.verbs.report import report
 
@@ -63,6 +71,9 @@ def command(
             data=data,
             model=model,
             target=target,
+            slo=slo,
+            prices=prices,
+            svg=svg,
             confidence_level=confidence_level,
             random_state=random_state,
             prior=prior,

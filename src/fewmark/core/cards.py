@@ -25,13 +25,16 @@ class Series:
     y: tuple[float | None, ...]
     low: tuple[float | None, ...] = ()
     high: tuple[float | None, ...] = ()
-    style: str = "points"  # points | line | band | bars
+    style: str = "points"  # points | line | band | bars | highlight
     labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart: a title, axis names, series. `group` lets the reader choose one of several charts."""
+    """A chart: a title, axis names, series. `group` lets the reader choose one of several charts.
+
+    `facets` are what a reader may choose a group's charts by, as pairs of a name and this chart's value.
+    """
 
     title: str
     x_name: str
@@ -41,6 +44,7 @@ class Chart:
     log_y: bool = False
     diagonal: bool = False
     group: str | None = None
+    facets: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

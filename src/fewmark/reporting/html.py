@@ -7,6 +7,7 @@ no request at all, so that a hostile name could do nothing even if it got throug
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import importlib.resources
 import itertools
@@ -24,6 +25,8 @@ from fewmark.core.cards import Card, Chart, Series, Table
 from fewmark.reporting.display import Quantity, is_number, quantity, show_value
 
 SHORT: Final = 16  # characters
+TABS: Final = "Metric"  # the facet of a chart that has tabs
+COMPRESSED: Final = 200_000  # characters of data from which they are compressed
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,21 @@ class _Figure:
     key: str
     chooser: str | None
     charts: tuple[Chart, ...]
+
+    @property
+    def tabs(self) -> list[str]:
+        """The metrics that the reader has tabs for; none where there is one."""
+        found = self._values(TABS)
+        return found if len(found) > 1 else []
+
+    @property
+    def pickers(self) -> list[tuple[str, list[str]]]:
+        """What else the charts may be chosen by, each with its values."""
+        names = dict.fromkeys(name for chart in self.charts for name, _ in chart.facets if name != TABS)
+        return [(name, sorted(values, key=str.casefold)) for name in names if len(values := self._values(name)) > 1]
+
+    def _values(self, facet: str) -> list[str]:
+        return list(dict.fromkeys(dict(c.facets)[facet] for c in self.charts if facet in dict(c.facets)))
 
     @property
     def first(self) -> int:
@@ -60,6 +78,10 @@ def render_html(cards: Sequence[Card], title: str) -> str:
             }
         )
     scripts = [_plotly(), _resource("report.js")] if data else []
+    packed = _script_json(data)
+    is_packed = len(packed) > COMPRESSED
+    if is_packed:
+        packed = base64.b64encode(gzip.compress(packed.encode(), 9, mtime=0)).decode("ascii")
     environment = Environment(
         loader=PackageLoader("fewmark.reporting"),
         autoescape=True,
@@ -70,7 +92,8 @@ def render_html(cards: Sequence[Card], title: str) -> str:
     return environment.get_template("report.html.j2").render(
         title=title,
         views=views,
-        data=Markup(_script_json(data)),
+        data=Markup(packed),
+        data_type="application/gzip" if is_packed else "application/json",
         styles=Markup(_resource("report.css")),
         scripts=[Markup(script) for script in scripts],
         script_hashes=[_hash(script) for script in scripts],
@@ -115,6 +138,7 @@ def _chart_data(chart: Chart) -> dict[str, object]:
         "x": {"label": x.label, "type": "category" if categorical else "log" if chart.log_x else "linear"},
         "y": {"label": y.label, "type": "log" if chart.log_y else "linear"},
         "diagonal": chart.diagonal,
+        **({"facets": dict(chart.facets)} if chart.facets else {}),
         "series": [_series_data(series, x, y) for series in chart.series],
     }
 

@@ -80,7 +80,8 @@ def result_advice(measurements: Iterable[Measurement]) -> Iterable[Advice]:
         )
     busy = 0
     for measurement in live:
-        cpus = (measurement.environment.get("host") or {}).get("cpu_usable") or 1
+        host = measurement.environment.get("host")  # of imported results it may be a mere name
+        cpus = (host.get("cpu_usable") if isinstance(host, Mapping) else None) or 1
         busy += (measurement.extra.get("other_cpus_busy") or 0) > BUSY_FRACTION * cpus
     if busy > MIN_FAULTY_SHARE * len(live):
         yield Advice(

@@ -17,22 +17,27 @@ from fewmark.core.files import write_file
 from fewmark.core.fractions import require_fraction
 from fewmark.core.metrics import ALL_TARGETS
 from fewmark.interop import from_measurements, is_complete, to_measurements
+from fewmark.models.base import Model
 from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.models.gp.threads import single_threaded
 from fewmark.models.registry import make_model
-from fewmark.reporting import RENDERERS
+from fewmark.reporting import RENDERERS, figures
+from fewmark.runner.advice import result_advice
 from fewmark.screening import Finding, apply, screen
 from fewmark.store import Outcome, open_store
 from fewmark.tables.identity import cell_columns, deployment_columns
 from fewmark.tables.precision import INTERVAL
-from fewmark.tables.repeats import reduce_cells, with_doubt
+from fewmark.tables.repeats import measured_cells, reduce_cells, with_doubt
 from fewmark.tables.spellings import NOTES, one_spelling
+from fewmark.verbs.cards.decision import decision_card, forecasts_chart
 from fewmark.verbs.cards.engines import engines_card
 from fewmark.verbs.cards.overview import cost_card, environment_card, faults_card, summary_card
 from fewmark.verbs.cards.prediction import accuracy_card, curves_card, has_load_curves
+from fewmark.verbs.learning import fitted_model
 from fewmark.verbs.ledger import Ledger, read_ledger
+from fewmark.verbs.recommend import recommend
 from fewmark.verbs.results import read_results
-from fewmark.verbs.source import Tabular, in_memory, screen_notes
+from fewmark.verbs.source import AS_READ, Tabular, in_memory, screen_notes
 
 DEFAULT_MODEL: Final = "auto"
 MAX_GOT: Final = 200  # characters of a wrong request that are repeated
@@ -40,6 +45,7 @@ QUICK_MODEL: Final = "mechanistic"
 MAX_DEFAULT_CELLS: Final = 500
 """The most cells of which a report fits `auto` six times, once for its curves and five times for its check."""
 N_FOLDS: Final = 5
+TABS: Final = ("throughput_tok_s", "ttft_s", "tpot_s", "e2e_latency_s")
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,9 @@ def report(
     data: Tabular | None = None,
     model: str | None = None,
     target: str | None = None,
+    slo: Sequence[str] = (),
+    prices: str | Path | None = None,
+    svg: str | Path | None = None,
     confidence_level: float = 0.9,
     random_state: int = 0,
     prior: bool = True,
@@ -83,6 +92,12 @@ def report(
         cells: the report says so.
     target : str, optional
         The metric; by default the first of `ALL_TARGETS` of which there is the most.
+    slo : sequence of str, optional
+        Objectives of the recommendation, as in `recommend`: ``["ttft_s=0.5"]``.
+    prices : path, optional
+        Price file of the recommendation; without, accelerators are counted.
+    svg : path, optional
+        A folder to write every figure to as well, one SVG file each.
     confidence_level : float, default 0.9
         Of the intervals, a fraction.
     random_state : int, default 0
@@ -111,10 +126,12 @@ def report(
     >>> datasets.example().head(8).to_csv("measured.csv", index=False)
     >>> cards = fewmark.report("report.md", data="measured.csv", model="mechanistic", cache=False)
     >>> [card.kind for card in cards][:2]
-    ['summary', 'curves']
+    ['summary', 'decision']
     """
     require_fraction("the confidence level", confidence_level)
     path = check_output(Path(out))
+    if svg is not None:
+        figures.require(Path(svg))
     progress("reading")
     source = _read(store, data, target)
     target = source.target
@@ -126,12 +143,19 @@ def report(
     sound = with_doubt(apply(source.frame, findings))
     cells = reduce_cells(sound[(sound["status"] == Status.OK) & is_complete(sound)], target)
     cards = [_with_notes(summary_card(source.frame, target, source=source.name), source.frame, findings, data)]
+    if warned := tuple(result_advice(source.measurements)):
+        cards[0] = replace(cards[0], advice=(*cards[0].advice, *_merged(warned)))
     models = FittedModels(cache_folder() if cache else None)
+    decision = None
     quick = model is None and len(cells) > MAX_DEFAULT_CELLS
     model = model or (QUICK_MODEL if quick else DEFAULT_MODEL)
     try:
         progress(f"fitting {model}")
-        cards += _prediction_cards(cells, source, model, confidence_level, random_state, prior=prior, models=models)
+        cards += _prediction_cards(
+            cells, sound, source, model, confidence_level, random_state, prior=prior, models=models
+        )
+        progress("deciding")
+        decision = _decision(sound, slo, prices, model, random_state, prior=prior, models=models)
     except ModelError as error:
         advice = Advice("no-model", error.what, error.hint or "Measure more cells, or choose another model.")
         cards.append(
@@ -145,15 +169,21 @@ def report(
             f"--model {DEFAULT_MODEL} does it all the same.",
         )
         cards[1] = replace(cards[1], advice=(*cards[1].advice, advice))
+    if decision is not None:
+        cards.insert(1, decision)
     models.keep()
     if source.ledger is not None and source.ledger.n_predictions:
         cards.append(source.ledger.card())
     if (compared := engines_card(source.measurements)) is not None:
         cards.append(compared)
-    cards += [cost_card(source.measurements), faults_card(source.frame, findings)]
+    bought = forecasts_chart(_steps(source))
+    cost = cost_card(source.measurements)
+    cards += [replace(cost, charts=(*bought, *cost.charts)), faults_card(source.frame, findings)]
     cards.append(environment_card(source.measurements))
     progress("writing")
     write_report(path, cards, report_title(source.name, source.measurements))
+    if svg is not None:
+        figures.write_svgs(cards, Path(svg))
     return cards
 
 
@@ -162,6 +192,14 @@ def _with_notes(card: Card, frame: pd.DataFrame, findings: Sequence[Finding], da
     named = str(data) if isinstance(data, (str, Path)) else None
     notes = [*frame.attrs.get(NOTES, []), *screen_notes(findings, len(frame), named)]
     return replace(card, advice=(*card.advice, *(Advice("data", note, "") for note in notes)))
+
+
+def _merged(warned: Sequence[Advice]) -> tuple[Advice, ...]:
+    """Several warnings about the same measurements as one: how many of how many, and what to do."""
+    if len(warned) < 2:
+        return tuple(warned)
+    hints = "; ".join(dict.fromkeys(one.hint for one in warned if one.hint))
+    return (Advice("marks", "; ".join(one.message for one in warned) + ".", f"What to do: {hints}."),)
 
 
 def check_output(path: Path) -> Path:
@@ -239,8 +277,75 @@ def cross_validate(
     return out
 
 
+def _other_metrics(sound: pd.DataFrame, target: str) -> list[str]:
+    """The metrics that have a tab beside the target's: of which at least as many cells are known as half of its."""
+    own = len(measured_cells(sound, target))
+    return [name for name in TABS if name != target and 2 * len(measured_cells(sound, name)) >= max(own, 2)]
+
+
+def _curves(
+    sound: pd.DataFrame,
+    metric: str,
+    model: str,
+    fitted: Model,
+    confidence_level: float,
+    random_state: int,
+    *,
+    prior: bool,
+    models: FittedModels,
+) -> Card:
+    """The curves of another metric; a model that tells of it already is not fitted again."""
+    cells = measured_cells(sound, metric)
+    told = fitted.for_target(metric)
+    if told is None:
+        told, _, _ = fitted_model(sound, model, metric, models, random_state=random_state, prior=prior)
+    drawn = curve_cells(cells)
+    predicted = drawn.assign(**told.answer(drawn, confidence_level).columns())
+    return curves_card(cells, predicted, metric, model=model, confidence_level=confidence_level)
+
+
+def _decision(
+    sound: pd.DataFrame,
+    slo: Sequence[str],
+    prices: str | Path | None,
+    model: str,
+    random_state: int,
+    *,
+    prior: bool,
+    models: FittedModels,
+) -> Card | None:
+    """The recommendation; None where nothing was asked for and none can be made."""
+    known = sound.copy(deep=False)
+    known.attrs = {AS_READ: True}
+    try:
+        answer = recommend(slo, prices=prices, data=known, model=model, prior=prior, random_state=random_state,
+                           models=models)  # fmt: skip
+    except (InputError, ModelError):
+        if slo or prices is not None:
+            raise
+        return None
+    if answer.cells.drop(columns=list(LOAD_COLUMNS), errors="ignore").drop_duplicates().shape[0] < 2 and not slo:
+        return None  # a single deployment leaves nothing to choose
+    return decision_card(answer)
+
+
+def _steps(source: _Source) -> list[tuple[float, float, str]]:
+    """Seconds spent, error in percent and what was measured, for each forecast that was checked, in order."""
+    of = {outcome.measurement_id: outcome for outcome in source.outcomes}
+    spent, steps = 0.0, []
+    for measurement in sorted(source.measurements, key=lambda m: str(m.measured_at or "")):
+        spent += (measurement.cost.wall_s or 0.0) + (measurement.cost.startup_s or 0.0)
+        outcome = of.get(measurement.measurement_id)
+        if outcome is not None and outcome.prediction.value is not None and spent > 0:
+            error = 100 * abs(outcome.prediction.value / outcome.actual - 1)
+            case = measurement.case
+            steps.append((spent, error, f"{case.deployment.label}, {case.workload.load_label}"))
+    return steps
+
+
 def _prediction_cards(
     cells: pd.DataFrame,
+    sound: pd.DataFrame,
     source: _Source,
     model: str,
     confidence_level: float,
@@ -258,6 +363,12 @@ def _prediction_cards(
     drawn = curve_cells(cells)
     predicted = drawn.assign(**fitted.answer(drawn, confidence_level).columns())
     curves = curves_card(cells, predicted, target, model=model, confidence_level=confidence_level)
+    for metric in _other_metrics(sound, target):
+        try:
+            more = _curves(sound, metric, model, fitted, confidence_level, random_state, prior=prior, models=models)
+        except (InputError, ModelError):
+            continue  # of this metric too little is known: its tab is not there
+        curves = replace(curves, charts=(*curves.charts, *more.charts))
     if fitted.n_public_cells_:
         message = f"{fitted.n_public_cells_:,} public measurements were added to those made here, and are not shown."
         advice = Advice("public-measurements", message, "--no-prior leaves them out.")

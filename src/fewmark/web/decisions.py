@@ -15,6 +15,7 @@ from fewmark.evaluation.meta_metrics import Charges
 from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.reporting.display import quantity, show_value
 from fewmark.tables.columns import load_label
+from fewmark.verbs.cards.decision import price_flip
 from fewmark.verbs.plan import plan
 from fewmark.verbs.recommend import Answer, recommend
 from fewmark.web.knowledge import Knowledge, records
@@ -116,7 +117,7 @@ def decided(
             words += f" It meets every objective with a probability of {best['probability']:.0%}."
         if best["regret"] == best["regret"]:
             words += f" Its expected regret is {best['regret']:.1%}: what a perfect choice would save."
-        flips = [*_price_flip(answer, assurance), *_slo_flips(knowledge, answer, slo, assurance)]
+        flips = [*price_flip(answer, assurance), *_slo_flips(knowledge, answer, slo, assurance)]
     if found.next_measurement is None:
         next_words = "No single measurement is likely to change the answer."
     else:
@@ -131,24 +132,6 @@ def _name(answer: Answer, at: int) -> str:
     many = f"{count:g}× " if isinstance(count, float) and count > 1 else ""
     where = f" on {many}{row['accelerator']}" if isinstance(row.get("accelerator"), str) else ""
     return f"{row.get('model')} · {row.get('engine')}{where}, {load_label(row)}"
-
-
-def _price_flip(answer: Answer, assurance: float) -> list[str]:
-    """The smallest change of a price at which another accelerator is chosen."""
-    table, chosen = answer.recommendation.table, answer.recommendation.chosen
-    assert chosen is not None
-    sure = table[(table["probability"] >= assurance) & table["relative_cost"].notna()]
-    accelerator = answer.cells["accelerator"].astype(str)
-    other = sure[(accelerator.loc[sure.index] != accelerator.loc[chosen]).to_numpy()]
-    if other.empty:
-        return []
-    rival = other.index[0]
-    ratio = float(other["relative_cost"].iloc[0]) / float(table["relative_cost"][chosen])
-    unit = "price" if answer.currency else "count"
-    return [
-        f"{accelerator.loc[rival]} is chosen if its {unit} falls by {1 - 1 / ratio:.0%}, or that of "
-        f"{accelerator.loc[chosen]} rises by {ratio - 1:.0%}."
-    ]
 
 
 def _slo_flips(knowledge: Knowledge, answer: Answer, slo: Mapping[str, float], assurance: float) -> list[str]:

@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("report-data").textContent);
+  let data = {};
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const touch = window.matchMedia("(pointer: coarse)");
   const symbols = ["circle", "square", "diamond", "triangle-up", "triangle-down", "star", "hexagon", "pentagon"];
@@ -98,8 +98,11 @@
       labelled.add(series.name);
       if (series.style === "bars") {
         Object.assign(trace, { type: "bar", textposition: "none", marker: { color: look.colour } });
+      } else if (series.style === "highlight") {
+        const marker = { color: style("--mark"), symbol: "star", size: 18, line: { width: 1.5, color: style("--surface") } };
+        Object.assign(trace, { mode: "markers", marker });
       } else if (series.style === "line") {
-        Object.assign(trace, { mode: "lines", line: { color: look.colour, width: 2, dash: look.dash } });
+        Object.assign(trace, { mode: "lines", line: { color: look.colour, width: chart.series.length > 24 ? 1 : 2, dash: look.dash } });
       } else {
         const many = series.x.length > 400;
         Object.assign(trace, {
@@ -107,7 +110,7 @@
           marker: {
             color: many ? translucent(look.colour, 0.55) : look.colour,
             symbol: look.symbol,
-            size: many ? 5 : 9,
+            size: many ? 6 : 11,
             line: { width: many ? 0 : 1, color: style("--surface") },
           },
         });
@@ -224,9 +227,19 @@
     const charts = data[figure.dataset.chart];
     const plot = figure.querySelector(".plot");
     const details = figure.querySelector("details");
-    const select = figure.querySelector("select");
+    const select = figure.querySelector("select[data-choice]");
     const filter = figure.querySelector("input[type=search]");
+    const sort = figure.querySelector("select[data-sort]");
+    const pickers = [...figure.querySelectorAll("select[data-pick]")];
+    const tabs = [...figure.querySelectorAll("button[data-metric]")];
+    const count = figure.querySelector("[data-count]");
     const chosen = () => charts[select && select.value !== "" ? Number(select.value) : 0];
+    const measured = (chart) => chart.series.filter((one) => one.style === "points").flatMap((one) => one.y);
+    const orders = {
+      name: (a, b) => a.title.localeCompare(b.title, "en", { numeric: true }),
+      best: (a, b) => Math.max(0, ...measured(b)) - Math.max(0, ...measured(a)),
+      most: (a, b) => measured(b).length - measured(a).length,
+    };
 
     const fill = () => {
       if (details.open) details.querySelector("div").replaceChildren(table(chosen()));
@@ -239,31 +252,45 @@
       Plotly.react(plot, traces(chart), layout(chart), config);
       fill();
     };
+    // The charts that everything chosen lets through; the one shown stays, or its namesake of another metric.
+    const list = (first) => {
+      const metric = tabs.find((tab) => tab.getAttribute("aria-pressed") === "true");
+      const words = filter ? filter.value.toLowerCase().split(/\s+/) : [];
+      const ofMetric = charts.filter((chart) => !metric || (chart.facets || {}).Metric === metric.dataset.metric);
+      const found = ofMetric.filter((chart) =>
+        pickers.every((one) => !one.value || (chart.facets || {})[one.dataset.pick] === one.value) &&
+        words.every((word) => chart.title.toLowerCase().includes(word)));
+      if (sort && (sort.value !== "name" || tabs.length)) found.sort(orders[sort.value]);
+      const before = first === undefined ? chosen() : charts[first];
+      select.replaceChildren(...found.map((chart) => new Option(chart.title, charts.indexOf(chart))));
+      const kept = found.find((chart) => chart === before) || found.find((chart) => chart.title === before.title) || found[0];
+      if (kept) select.value = charts.indexOf(kept);
+      else select.append(new Option("none fits", charts.indexOf(before)));
+      count.textContent = `(${found.length} of ${ofMetric.length})`;
+      draw();
+    };
     const step = (by) => {
-      const shown = [...select.options].filter((option) => !option.hidden);
-      const next = (shown.indexOf(select.selectedOptions[0]) + by + shown.length) % shown.length;
-      if (shown.length) { select.value = shown[next].value; draw(); }
+      select.selectedIndex = (select.selectedIndex + by + select.length) % select.length;
+      draw();
     };
 
     details.addEventListener("toggle", fill);
     dark.addEventListener("change", draw);
-    if (select) {
-      select.addEventListener("change", draw);
-      for (const button of figure.querySelectorAll("button[data-step]")) {
-        button.addEventListener("click", () => step(Number(button.dataset.step)));
-      }
+    if (!select) { draw(); return; }
+    select.addEventListener("change", draw);
+    for (const button of figure.querySelectorAll("button[data-step]")) {
+      button.addEventListener("click", () => step(Number(button.dataset.step)));
     }
-    if (filter) {
-      filter.addEventListener("input", () => {
-        const words = filter.value.toLowerCase().split(/\s+/);
-        for (const option of select.options) {
-          option.hidden = option.disabled = !words.every((word) => option.text.toLowerCase().includes(word));
-        }
-        const current = select.selectedOptions[0];
-        if (current && current.hidden) step(1);
+    for (const one of pickers) one.addEventListener("change", () => list());
+    if (sort) sort.addEventListener("change", () => list());
+    if (filter) filter.addEventListener("input", () => list());
+    for (const tab of tabs) {
+      tab.addEventListener("click", () => {
+        for (const other of tabs) other.setAttribute("aria-pressed", String(other === tab));
+        list();
       });
     }
-    draw();
+    list(Number(select.dataset.first));
   };
 
   // One figure a turn, so that the page answers while it draws.
@@ -274,5 +301,15 @@
     start(figure);
     setTimeout(next, 0);
   };
-  next();
+  const unpack = async (text) => {
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+  };
+  const island = document.getElementById("report-data");
+  if (island.type === "application/gzip") {
+    unpack(island.textContent).then((found) => { data = found; next(); });
+  } else {
+    data = JSON.parse(island.textContent);
+    next();
+  }
 })();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from fewmark.core import Advice, Card, Chart, Series, Table
 from fewmark.core.columns import LOAD_COLUMNS
+from fewmark.reporting.display import quantity
 from fewmark.tables.columns import load_label, load_of
 from fewmark.verbs.cards.labels import LABEL, with_labels
 
@@ -21,6 +23,7 @@ PROJECTED: Final = "projected"
 _SHOWN: Final = ("kind", *LOAD_COLUMNS, "value", "low", "high", "provenance", "n_rows")
 Row = dict[Hashable, Any]
 N_WORST: Final = 10
+METRIC: Final = "Metric"
 MAX_BARS: Final = 200  # points whose intervals are drawn; of more, only of those that missed
 MISSED: Final = "interval missed"
 ASSURANCE: Final = 0.95
@@ -46,7 +49,7 @@ def curves_card(
     both = both.assign(load=load_of(both))
     columns = [name for name in (*AXES, *_SHOWN, target) if name in both]
     charts = tuple(
-        chart
+        replace(chart, facets=((METRIC, quantity(target, ()).label.split(" (")[0]), *_facets(part.iloc[0])))
         for label, part in both.groupby(LABEL, sort=True)
         for chart in _charts_by_load(str(label), part[columns].to_dict("records"), target)
     )
@@ -69,6 +72,15 @@ def curves_card(
         if abstained
         else (),
     )
+
+
+def _facets(row: pd.Series) -> tuple[tuple[str, str], ...]:
+    """What a deployment's charts may be chosen by."""
+    known = {name: str(row[name]) for name in ("model", "engine", "accelerator") if name in row and pd.notna(row[name])}
+    count = row.get("accelerator_count")
+    if "accelerator" in known and pd.notna(count) and count != 1:
+        known["accelerator"] = f"{count:g}×{known['accelerator']}"
+    return tuple((name.capitalize(), known.get(name, "unknown")) for name in ("model", "engine", "accelerator"))
 
 
 def accuracy_card(checked: pd.DataFrame, target: str, *, how: str, confidence_level: float = 0.9) -> Card:
