@@ -252,3 +252,12 @@ def test_rates_of_tokens_that_begin_with_the_first_one_are_made_anew() -> None:
     assert row["total_throughput_tok_s"] == pytest.approx((128 + 82) / row["duration_s"], rel=1e-3)
     assert row["tpot_s"] == pytest.approx(0.02007, rel=0.015)
     assert "leaves out the time before the first one" in row["note"]
+
+
+def test_goodput_is_known_where_objectives_were_set_and_may_be_zero(tmp_path: Path) -> None:
+    value = json.loads((RUNS / "mock-c2-ends-early.json").read_text())
+    metrics = value["benchmarks"][0]["metrics"]  # as 0.8.1 writes them for a TTFT of 1 ms
+    metrics |= {"slo_attainment": 0.0, "slo_determined_requests": 8, "request_goodput": {"successful": {"mean": 0.0}}}
+    assert one(written(tmp_path, value))["goodput_req_s"] == 0
+    metrics |= {"slo_attainment": None, "slo_determined_requests": 0}
+    assert unknown(one(written(tmp_path, value)), "goodput_req_s")

@@ -18,6 +18,7 @@ from fewmark.interop import archives
 from fewmark.store import open_store
 from fewmark.verbs.import_files import import_files
 
+FIXTURES = Path(__file__).parent / "fixtures"
 HEAD = "engine,model,accelerator,input_tokens,output_tokens,concurrency,ttft_s,throughput_tok_s"
 
 
@@ -275,3 +276,43 @@ def test_a_row_that_says_the_same_with_less_known_is_not_stored(capsys: pytest.C
     assert [(file.n_added, file.n_copies) for file in import_files(["plain.csv", "rich.csv"])] == [(1, 1), (1, 0)]
     assert main(["screen"]) == 0
     assert "row 1 (plain.csv, row 2): throughput_tok_s is 2.626e+05" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("guidellm-0.8.1/mock-closed-c1.json", ("config", "spec", "backend", "backend_kwargs")),
+        ("aiperf-0.13.0/closed-c4/profile_export_aiperf.json", ("run_info",)),
+        ("vllm-bench-0.32.0/closed-c4-plain.json", ()),
+    ],
+)
+def test_secrets_in_tools_files_are_in_neither_the_row_nor_the_kept_record(name: str, place: tuple[str, ...]) -> None:
+    source = FIXTURES / name
+    value = json.loads(source.read_text())
+    inner = value
+    for key in place:
+        inner = inner.setdefault(key, {})
+    inner |= {
+        "api_key": "sk-abcdefghijklmnopqrstuvwx",
+        "cli_command": "aiperf profile --api-key sk-abcdefghijklmnopqrstuvwx -H 'Authorization: Bearer abcd1234efgh'",
+        "server_info": {"api_key": "sk-abcdefghijklmnopqrstuvwx", "admin_token": "abcd1234efgh"},
+    }
+    Path(source.name).write_text(json.dumps(value))
+    import_files([source.name])
+    with open_store() as store:
+        (measurement,) = store.measurements()
+        origins = store.origins([measurement.measurement_id])[measurement.measurement_id]
+    kept = json.dumps([origin.record for origin in origins]) + json.dumps(measurement.to_dict())
+    assert "abcdefghijkl" not in kept and "abcd1234" not in kept
+
+
+def test_what_tools_leave_beside_their_results_stops_no_folder() -> None:
+    Path("mixed").mkdir()
+    with zipfile.ZipFile("mixed/exp_summary.xlsx", "w") as book:
+        book.writestr("[Content_Types].xml", "<Types/>")
+    log = '[transformers] PyTorch was not found.\n2026-11-28 - INFO - {"load_summary": 1, "successes": 2}\n'
+    Path("mixed/log.txt").write_text(log)
+    Path("mixed/result.json").write_text((FIXTURES / "vllm-bench-0.32.0" / "closed-c4-plain.json").read_text())
+    assert [(file.n_added, Path(file.path).name) for file in import_files(["mixed"])] == [(1, "result.json")]
+    with pytest.raises(InputError, match="a spreadsheet"):
+        import_files(["mixed/exp_summary.xlsx"])

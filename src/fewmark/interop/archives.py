@@ -32,6 +32,10 @@ _DAMAGED: Final = (
 )
 
 
+class SpreadsheetError(InputError):
+    """A workbook, which is a zip archive and holds no result file."""
+
+
 def is_archive(path: Path) -> bool:
     """Whether a file is a zip or tar archive or a compressed file, by its content."""
     with path.open("rb") as stream:
@@ -45,7 +49,7 @@ def unpack(path: Path, folder: Path, shown: str) -> tuple[list[str], dict[str, s
     Raises
     ------
     InputError
-        If the archive is damaged, encrypted, a spreadsheet, or beyond the bounds; or the disk is full.
+        If the archive is damaged, encrypted, a spreadsheet (`SpreadsheetError`), or beyond the bounds; or the disk is full.
     """
     budget = _Budget(shown, max(FREE_BYTES, MAX_RATIO * path.stat().st_size))
     members: list[str] = []
@@ -127,7 +131,7 @@ def _of_zip(path: Path, shown: str) -> Iterator[tuple[str, IO[bytes] | None, str
     with zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
         if any(info.filename == _SPREADSHEET for info in infos[:50]):
-            raise InputError("a spreadsheet is not read", got=shown, hint="save it as CSV")
+            raise SpreadsheetError("a spreadsheet is not read", got=shown, hint="save it as CSV")
         for info in infos:
             kind = info.external_attr >> 16 & 0o170000
             if info.is_dir():

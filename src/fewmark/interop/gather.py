@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from fewmark.core import InputError
-from fewmark.interop.archives import MAX_DEPTH, is_archive, unpack
+from fewmark.interop.archives import MAX_DEPTH, SpreadsheetError, is_archive, unpack
 
 MAX_FILES: Final = 100_000
 _PASSED_OVER: Final = frozenset(("__pycache__", "node_modules"))
@@ -122,7 +122,13 @@ def _add(out: Gathered, seen: set[str], file: SourceFile, folder: Path, depth: i
         out.passed_over[file.shown] = f"an archive more than {MAX_DEPTH} archives deep"
         return
     inside = folder / f"{len(seen)}"
-    members, refused = unpack(file.path, inside, file.shown)
+    try:
+        members, refused = unpack(file.path, inside, file.shown)
+    except SpreadsheetError as error:
+        if not file.found:
+            raise
+        out.passed_over[file.shown] = f"{error.what}: {error.hint}"  # tools leave summaries beside their results
+        return
     out.passed_over |= {f"{file.shown}/{name}": reason for name, reason in refused.items()}
     for member in members:
         parts = PurePosixPath(member).parts

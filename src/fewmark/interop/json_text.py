@@ -23,6 +23,7 @@ _BOMS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _DECODER: Final = json.JSONDecoder()
+_OPENS: Final = re.compile(r"\s*(\{|\[\s*([\[{\"\-\d\]]|true|false|null|NaN|$))")  # but no "[INFO] …" of a log
 _LINE: Final = re.compile(r"^\s*\{\s*(\"|$)", re.MULTILINE)
 _BLANKS: Final = re.compile(r"\s*")
 
@@ -39,7 +40,7 @@ def head_text(head: bytes) -> str:
 
 def opens_json(words: str) -> bool:
     """Whether a text begins with a JSON object or list, or has a line that does (after headings)."""
-    return words.lstrip()[:1] in ("{", "[") or _LINE.search(words) is not None
+    return _OPENS.match(words) is not None or _LINE.search(words) is not None
 
 
 def read_text(path: Path) -> str:

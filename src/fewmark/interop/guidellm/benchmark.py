@@ -46,6 +46,8 @@ def benchmark_row(benchmark: JsonObject, report: JsonObject) -> Row:
         fail_without_success(row, errored, cut, _errors(benchmark))
         return row.finish()
     put_distributions(row, {name: nested(metrics, name, "successful") for name in metrics})
+    if positive(metrics.get("slo_determined_requests")):
+        row.put_goodput(nested(metrics, "request_goodput", "successful", "mean"))
     _requests(row, benchmark, done)
     count_all(row, done)
     return row.finish()

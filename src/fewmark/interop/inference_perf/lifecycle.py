@@ -17,7 +17,7 @@ import pandas as pd
 from fewmark.core import FormatError
 from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.inference_perf.settings import TOOL, put_server, put_stage_load, stage_files, stage_number
-from fewmark.interop.json_text import head_text, opens_json, read_json
+from fewmark.interop.json_text import head_text, read_json
 from fewmark.interop.lookups import mapping
 from fewmark.interop.run_rows import PERCENTS, RunRow, count, failure_status, nested, positive, rows_to_frame
 from fewmark.interop.yaml_text import read_settings
@@ -37,7 +37,7 @@ class InferencePerf:
     def sniff(self, path: Path, head: bytes) -> float:
         """By its two blocks."""
         words = head_text(head)
-        return 0.95 if opens_json(words) and '"load_summary"' in words and '"successes"' in words else 0.0
+        return 0.95 if words.lstrip().startswith("{") and '"load_summary"' in words and '"successes"' in words else 0.0
 
     def read(self, path: Path) -> pd.DataFrame:
         """The canonical table, one row. Raises `FormatError`."""
