@@ -8,17 +8,24 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fewmark.core.cards import Card, Chart, Series
 from fewmark.core.errors import InputError
 from fewmark.core.files import new_file
-from fewmark.reporting.display import is_number, quantity
+from fewmark.reporting.display import Quantity, is_number, quantity
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours: told apart with any colour vision.
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
 MARKERS: Final = ("o", "s", "D", "^", "v", "*", "h")
-STYLE: Final = {
+STYLE: Final[dict[str, object]] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -48,8 +55,7 @@ def write_svgs(cards: Sequence[Card], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     seen: Counter[str] = Counter()
     out = []
-    settings: Any = STYLE
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():  # type: ignore[arg-type]  # names as literals
         warnings.filterwarnings("ignore", message="Glyph")  # texts stay texts in SVG: whoever shows them has the font
         for card in cards:
             for chart in card.charts:
@@ -65,7 +71,7 @@ def write_svgs(cards: Sequence[Card], folder: Path) -> list[Path]:
     return out
 
 
-def draw(chart: Chart) -> Any:
+def draw(chart: Chart) -> Figure:
     """The chart as a matplotlib figure."""
     from matplotlib.figure import Figure
 
@@ -81,7 +87,7 @@ def draw(chart: Chart) -> Any:
         look = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
         name = _text(series.name) if series.name not in labelled and place < MOST_NAMED else None
         labelled.add(series.name)
-        _draw(axes, series, x.show, y.show, look, name)
+        _draw(axes, series, x, y, look, name)
     numeric = all(is_number(value) for value in _all(chart.series, "x"))
     axes.set_xscale("log" if chart.log_x and numeric else "linear") if numeric else axes.tick_params("x", rotation=30)
     axes.set_yscale("log" if chart.log_y else "linear")
@@ -94,10 +100,13 @@ def draw(chart: Chart) -> Any:
     return figure
 
 
-def _draw(axes: Any, series: Series, x: Any, y: Any, look: dict[str, str], name: str | None) -> None:
-    across = [x(value) if is_number(value) else _text(str(value)) for value in series.x]
-    values = [_number(y(value)) for value in series.y]
-    low, high = ([_number(y(value)) for value in ends] for ends in (series.low, series.high))
+def _draw(axes: Axes, series: Series, x: Quantity, y: Quantity, look: dict[str, str], name: str | None) -> None:
+    across: NDArray[np.float64] | list[str]  # numbers, or names where there are no numbers
+    across = np.array([_number(x.show(value)) for value in series.x])
+    if not all(map(is_number, series.x)):
+        across = [_text(str(value)) for value in series.x]
+    values = [_number(y.show(value)) for value in series.y]
+    low, high = ([_number(y.show(value)) for value in ends] for ends in (series.low, series.high))
     if series.style == "bars":
         axes.bar(across, values, color=look["color"], label=name)
         return
@@ -116,12 +125,12 @@ def _draw(axes: Any, series: Series, x: Any, y: Any, look: dict[str, str], name:
             axes.vlines(across, low, high, color=look["color"], alpha=0.4, linewidth=1)
 
 
-def _all(series: Iterable[Series], name: str) -> list[Any]:
+def _all(series: Iterable[Series], name: str) -> list[object]:
     return [value for one in series for value in getattr(one, name)]
 
 
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else float("nan")
 
 
 def _text(text: str) -> str:

@@ -304,7 +304,7 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _plain_column(column: pd.Series) -> list[Any]:
+def _plain_column(column: pd.Series) -> list[object]:
     if column.dtype == np.float64:
         known = np.isfinite(column.to_numpy()).tolist()
         return [value if is_known else None for value, is_known in zip(column.tolist(), known, strict=True)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -84,11 +84,11 @@ def price_flip(answer: Answer, assurance: float) -> list[str]:
     ]
 
 
-def _limits(answer: Answer, best: dict[Any, Any]) -> list[str]:
+def _limits(answer: Answer, best: Mapping[Hashable, object]) -> list[str]:
     """For each objective, how far the limit may be tightened before the choice is more likely than not to miss it."""
     out = []
     for objective in answer.objectives:
-        value = float(best[objective.metric])
+        value = float(str(best[objective.metric]))
         shown = quantity(objective.metric, [value, objective.limit])
         now, then = (show_value(shown.show(float(f"{each:.3g}"))) for each in (objective.limit, value))
         verb = "raised" if METRICS[objective.metric].higher_is_better else "lowered"
