@@ -134,6 +134,8 @@ def test_words_of_logs_are_understood():
         found = why_ended(f"usage: …\n{line}", "ended")
         assert found.status is Status.UNSUPPORTED and line in found.reason
     assert why_ended("", "was ended by SIGKILL").reason == "the server was ended by SIGKILL: it said nothing"
+    traceback = "OSError: no route\n  await self.app(scope, receive, send_no_error)\n  INFO: 200 OK"
+    assert why_ended(traceback, "ended").reason == "the server ended: OSError: no route"
     assert is_port_taken("OSError: [Errno 98] Address already in use")
 
 

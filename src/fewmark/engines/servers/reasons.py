@@ -24,7 +24,8 @@ _OPTION: Final = re.compile(
     re.IGNORECASE,
 )
 _PORT: Final = re.compile(r"address already in use|errno 98|couldn't bind", re.IGNORECASE)
-_ERROR: Final = re.compile(r"\b\w*(?:error|exception|fatal|failed|panic)\b", re.IGNORECASE)
+# Not identifiers of a traceback's source lines, as in `send_no_error`.
+_ERROR: Final = re.compile(r"\b(?:\w+(?:Error|Exception)|(?i:error|exception|fatal|failed|panic))\b")
 
 
 def is_port_taken(log: str) -> bool:
