@@ -49,7 +49,8 @@ def unpack(path: Path, folder: Path, shown: str) -> tuple[list[str], dict[str, s
     Raises
     ------
     InputError
-        If the archive is damaged, encrypted, a spreadsheet (`SpreadsheetError`), or beyond the bounds; or the disk is full.
+        If the archive is damaged, encrypted, a spreadsheet (`SpreadsheetError`), or beyond the bounds; or the disk is
+        full.
     """
     budget = _Budget(shown, max(FREE_BYTES, MAX_RATIO * path.stat().st_size))
     members: list[str] = []
