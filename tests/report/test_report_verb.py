@@ -15,6 +15,7 @@ from fewmark.core import Case, Deployment, Measurement, Prediction, Sample, Work
 from fewmark.models.base import Answers
 from fewmark.models.registry import make_model
 from fewmark.store import open_store
+from fewmark.verbs import prediction_cards
 from fewmark.verbs import report as verb
 
 HOSTILE = "<script>alert(1)</script>"
@@ -118,10 +119,10 @@ def test_in_cross_validation_no_model_sees_what_it_predicts(monkeypatch: pytest.
             one = np.ones(len(X))
             return Answers(one, one, one, np.full(len(X), "interpolated"), one, [""] * len(X))
 
-    monkeypatch.setattr(verb, "make_model", lambda name, **settings: Spy())
-    told = verb.cross_validate(cells, "y", "spy", random_state=1)
+    monkeypatch.setattr(prediction_cards, "make_model", lambda name, **settings: Spy())
+    told = prediction_cards.cross_validate(cells, "y", "spy", random_state=1)
     assert sorted(told["y"]) == sorted(cells["y"])
-    again = verb.cross_validate(cells, "y", "spy", random_state=1)
+    again = prediction_cards.cross_validate(cells, "y", "spy", random_state=1)
     assert told["y"].tolist() == again["y"].tolist()
 
 
@@ -198,7 +199,8 @@ def test_the_default_model_is_the_one_of_all_verbs_or_the_report_says_why_not(
         asked.append(name)
         return make_model("mechanistic", **{**parameters, "prior": False})
 
-    monkeypatch.setattr(verb, "make_model", made)
+    for module in (verb, prediction_cards):
+        monkeypatch.setattr(module, "make_model", made)
     assert main(["report", str(tmp_path / "few.json"), "--data", str(data)]) == 0
     assert set(asked) == {"auto"}
     assert "quick-model" not in json.dumps(read(tmp_path / "few.json")["curves"])

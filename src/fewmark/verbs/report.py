@@ -3,61 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import pandas as pd
 
-from fewmark import datasets
 from fewmark.core import Advice, Card, InputError, Measurement, ModelError, Status
 from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.core.files import write_file
 from fewmark.core.fractions import require_fraction
-from fewmark.core.metrics import ALL_TARGETS
-from fewmark.interop import from_measurements, is_complete, to_measurements
-from fewmark.models.base import Model
+from fewmark.interop import is_complete
 from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.models.gp.threads import single_threaded
 from fewmark.models.registry import make_model
 from fewmark.reporting import RENDERERS, figures
 from fewmark.runner.advice import result_advice
 from fewmark.screening import Finding, apply, screen
-from fewmark.store import Outcome, open_store
-from fewmark.tables.identity import cell_columns, deployment_columns
-from fewmark.tables.precision import INTERVAL
-from fewmark.tables.repeats import measured_cells, reduce_cells, with_doubt
+from fewmark.tables.repeats import reduce_cells, with_doubt
 from fewmark.tables.spellings import NOTES, one_spelling
 from fewmark.verbs.cards.decision import decision_card, forecasts_chart
 from fewmark.verbs.cards.engines import engines_card
 from fewmark.verbs.cards.overview import cost_card, environment_card, faults_card, summary_card
-from fewmark.verbs.cards.prediction import accuracy_card, curves_card, has_load_curves
-from fewmark.verbs.learning import fitted_model
-from fewmark.verbs.ledger import Ledger, read_ledger
+from fewmark.verbs.prediction_cards import prediction_cards
 from fewmark.verbs.recommend import recommend
-from fewmark.verbs.results import read_results
-from fewmark.verbs.source import AS_READ, Tabular, in_memory, screen_notes
+from fewmark.verbs.report_source import checked_steps, read_report_source
+from fewmark.verbs.source import AS_READ, Tabular, screen_notes
 
 DEFAULT_MODEL: Final = "auto"
-MAX_GOT: Final = 200  # characters of a wrong request that are repeated
 QUICK_MODEL: Final = "mechanistic"
 MAX_DEFAULT_CELLS: Final = 500
 """The most cells of which a report fits `auto` six times, once for its curves and five times for its check."""
-N_FOLDS: Final = 5
-TABS: Final = ("throughput_tok_s", "ttft_s", "tpot_s", "e2e_latency_s")
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What a report is about."""
-
-    name: str
-    frame: pd.DataFrame
-    measurements: tuple[Measurement, ...]
-    target: str
-    outcomes: tuple[Outcome, ...] = ()
-    ledger: Ledger | None = None
 
 
 @single_threaded
@@ -133,7 +109,7 @@ def report(
     if svg is not None:
         figures.require(Path(svg))
     progress("reading")
-    source = _read(store, data, target)
+    source = read_report_source(store, data, target)
     target = source.target
     if model is not None:
         make_model(model, target=target)  # a wrong name is told before any work is done
@@ -151,7 +127,7 @@ def report(
     model = model or (QUICK_MODEL if quick else DEFAULT_MODEL)
     try:
         progress(f"fitting {model}")
-        cards += _prediction_cards(
+        cards += prediction_cards(
             cells, sound, source, model, confidence_level, random_state, prior=prior, models=models
         )
         progress("deciding")
@@ -176,7 +152,7 @@ def report(
         cards.append(source.ledger.card())
     if (compared := engines_card(source.measurements)) is not None:
         cards.append(compared)
-    bought = forecasts_chart(_steps(source))
+    bought = forecasts_chart(checked_steps(source))
     cost = cost_card(source.measurements)
     cards += [replace(cost, charts=(*bought, *cost.charts)), faults_card(source.frame, findings)]
     cards.append(environment_card(source.measurements))
@@ -225,85 +201,6 @@ def write_report(path: Path, cards: Sequence[Card], title: str) -> None:
     write_file(path, text)
 
 
-def curve_cells(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells at which curves are drawn: a deployment's lengths × its loads and the powers of two between.
-
-    Where most lengths were measured at a single load, only the measured cells.
-    """
-    parts = []
-    for _, part in cells.groupby(deployment_columns(cells), dropna=False, sort=False):
-        if not has_load_curves(part):
-            parts.append(part[cell_columns(cells)])
-            continue
-        lengths = part[[name for name in cell_columns(cells) if name not in LOAD_COLUMNS]]
-        for name in LOAD_COLUMNS:
-            here = part[part[name].notna()]
-            if here.empty:
-                continue
-            empty = {other: np.nan for other in LOAD_COLUMNS if other != name}
-            loads = pd.DataFrame({name: _loads(here[name]), **empty})
-            parts.append(lengths.loc[here.index].drop_duplicates().merge(loads, how="cross"))
-    return pd.concat(parts, ignore_index=True)[cell_columns(cells)]
-
-
-def cross_validate(
-    cells: pd.DataFrame,
-    target: str,
-    model: str,
-    *,
-    confidence_level: float = 0.9,
-    random_state: int = 0,
-    prior: bool = False,
-    models: FittedModels | None = None,
-) -> pd.DataFrame:
-    """Each cell predicted by a model that learned from the others: in each deployment a fifth is hidden at a time."""
-    rng = np.random.default_rng(random_state)
-    fold = np.empty(len(cells), dtype=int)
-    for positions in cells.groupby(deployment_columns(cells), dropna=False, sort=False).indices.values():
-        fold[rng.permutation(positions)] = np.arange(len(positions)) % N_FOLDS
-    columns, intervals, parts = cell_columns(cells), [name for name in INTERVAL if name in cells], []
-    for number in np.unique(fold):
-        known, hidden = cells[fold != number], cells[fold == number]
-        if known.empty:
-            raise ModelError("too few cells to hide any from the model", got=f"{len(cells)} cells")
-        unfitted = make_model(model, target=target, random_state=random_state, prior=prior)
-        fitted = (models or FittedModels(None)).fit(
-            unfitted, known[[*columns, *intervals]].reset_index(drop=True), known[target].to_numpy(float)
-        )
-        asked = hidden[columns].reset_index(drop=True)
-        answers = fitted.answer(asked, confidence_level).columns()
-        parts.append(asked.assign(**answers, **{target: hidden[target].to_numpy(float)}))
-    out: pd.DataFrame = pd.concat(parts, ignore_index=True)
-    return out
-
-
-def _other_metrics(sound: pd.DataFrame, target: str) -> list[str]:
-    """The metrics that have a tab beside the target's: of which at least as many cells are known as half of its."""
-    own = len(measured_cells(sound, target))
-    return [name for name in TABS if name != target and 2 * len(measured_cells(sound, name)) >= max(own, 2)]
-
-
-def _curves(
-    sound: pd.DataFrame,
-    metric: str,
-    model: str,
-    fitted: Model,
-    confidence_level: float,
-    random_state: int,
-    *,
-    prior: bool,
-    models: FittedModels,
-) -> Card:
-    """The curves of another metric; a model that tells of it already is not fitted again."""
-    cells = measured_cells(sound, metric)
-    told = fitted.for_target(metric)
-    if told is None:
-        told, _, _ = fitted_model(sound, model, metric, models, random_state=random_state, prior=prior)
-    drawn = curve_cells(cells)
-    predicted = drawn.assign(**told.answer(drawn, confidence_level).columns())
-    return curves_card(cells, predicted, metric, model=model, confidence_level=confidence_level)
-
-
 def _decision(
     sound: pd.DataFrame,
     slo: Sequence[str],
@@ -327,138 +224,3 @@ def _decision(
     if answer.cells.drop(columns=list(LOAD_COLUMNS), errors="ignore").drop_duplicates().shape[0] < 2 and not slo:
         return None  # a single deployment leaves nothing to choose
     return decision_card(answer)
-
-
-def _steps(source: _Source) -> list[tuple[float, float, str]]:
-    """Seconds spent, error in percent and what was measured, for each forecast that was checked, in order."""
-    of = {outcome.measurement_id: outcome for outcome in source.outcomes}
-    spent, steps = 0.0, []
-    for measurement in sorted(source.measurements, key=lambda m: str(m.measured_at or "")):
-        spent += (measurement.cost.wall_s or 0.0) + (measurement.cost.startup_s or 0.0)
-        outcome = of.get(measurement.measurement_id)
-        if outcome is not None and outcome.prediction.value is not None and spent > 0:
-            error = 100 * abs(outcome.prediction.value / outcome.actual - 1)
-            case = measurement.case
-            steps.append((spent, error, f"{case.deployment.label}, {case.workload.load_label}"))
-    return steps
-
-
-def _prediction_cards(
-    cells: pd.DataFrame,
-    sound: pd.DataFrame,
-    source: _Source,
-    model: str,
-    confidence_level: float,
-    random_state: int,
-    *,
-    prior: bool,
-    models: FittedModels,
-) -> list[Card]:
-    target = source.target
-    if cells.empty:
-        raise ModelError("no valid row holds enough to learn from", got=target)
-    unfitted = make_model(model, target=target, random_state=random_state, prior=prior)
-    intervals = [name for name in INTERVAL if name in cells]
-    fitted = models.fit(unfitted, cells[[*cell_columns(cells), *intervals]], cells[target].to_numpy(float))
-    drawn = curve_cells(cells)
-    predicted = drawn.assign(**fitted.answer(drawn, confidence_level).columns())
-    curves = curves_card(cells, predicted, target, model=model, confidence_level=confidence_level)
-    for metric in _other_metrics(sound, target):
-        try:
-            more = _curves(sound, metric, model, fitted, confidence_level, random_state, prior=prior, models=models)
-        except (InputError, ModelError):
-            continue  # of this metric too little is known: its tab is not there
-        curves = replace(curves, charts=(*curves.charts, *more.charts))
-    if fitted.n_public_cells_:
-        message = f"{fitted.n_public_cells_:,} public measurements were added to those made here, and are not shown."
-        advice = Advice("public-measurements", message, "--no-prior leaves them out.")
-        curves = replace(curves, advice=(*curves.advice, advice))
-    cards = [curves]
-    stored = _forecasts(source)
-    if len(stored):
-        how = "Each prediction was kept in the store before its cell was measured."
-        cards.append(
-            accuracy_card(stored, target, how=how, confidence_level=float(stored["confidence_level"].median()))
-        )
-    else:
-        checked = cross_validate(
-            cells,
-            target,
-            model,
-            confidence_level=confidence_level,
-            random_state=random_state,
-            prior=prior,
-            models=models,
-        )
-        how = (
-            f"Each cell was predicted by '{model}' after learning from four fifths of the others, itself not included."
-        )
-        cards.append(accuracy_card(checked, target, how=how, confidence_level=confidence_level))
-    return cards
-
-
-def _forecasts(source: _Source) -> pd.DataFrame:
-    """The predictions that were made before their cells were measured, one row each."""
-    made = [outcome.prediction for outcome in source.outcomes]
-    if not made:
-        return pd.DataFrame()
-    frame = from_measurements([Measurement(case=prediction.case) for prediction in made])
-    numbers = {
-        name: [getattr(prediction, name) for prediction in made]
-        for name in ("value", "low", "high", "confidence_level")
-    }
-    numbers[source.target] = [outcome.actual for outcome in source.outcomes]
-    return frame[cell_columns(frame)].assign(
-        **{name: pd.Series(values, dtype=float) for name, values in numbers.items()},
-        provenance=[prediction.provenance for prediction in made],
-    )
-
-
-def _read(store: str | None, data: Tabular | None, target: str | None) -> _Source:
-    if data is not None:
-        if store is not None:
-            got = {"store": store, "data": str(data)[:MAX_GOT]}
-            raise InputError("a report is about a store or about a file, not both", got=got)
-        table = in_memory(data)
-        packaged = isinstance(data, str) and data in datasets.names()
-        if table is not None:
-            frame, name = table, "the table"
-        else:
-            assert isinstance(data, (str, Path))
-            frame = datasets.load(str(data)) if packaged else read_results(data)
-            name = frame.attrs["title"] if packaged else Path(data).name
-        return _Source(name, frame, tuple(to_measurements(frame[is_complete(frame)])), _target(frame, target))
-    with open_store(store, create=False) as opened:
-        measurements = tuple(opened.measurements())
-        if not measurements:
-            raise InputError(
-                "the store has no measurements",
-                got=opened.url,
-                hint="fewmark run, fewmark import, or report --data FILE",
-            )
-        frame = from_measurements(measurements, opened.withdrawn())
-        chosen = _target(frame, target)
-        outcomes = tuple(o for o in opened.outcomes(chosen) if o.prediction.provenance != "measured" and o.actual > 0)
-        name = opened.url.rsplit("/", 1)[-1]
-        return _Source(f"the store {name}", frame, measurements, chosen, outcomes, read_ledger(opened, ALL_TARGETS))
-
-
-def _target(frame: pd.DataFrame, target: str | None) -> str:
-    counts = {name: int(frame[name].notna().sum()) if name in frame else 0 for name in ALL_TARGETS}
-    if target is None:
-        best = max(counts, key=lambda name: counts[name])
-        if counts[best]:
-            return best
-        raise InputError("the table has no value of any metric", hint=f"it needs one of {', '.join(ALL_TARGETS)}")
-    if target not in ALL_TARGETS:
-        raise InputError("unknown target", got=target, hint=f"one of {', '.join(ALL_TARGETS)}")
-    if not counts[target]:
-        there = ", ".join(name for name, count in counts.items() if count) or "none"
-        raise InputError(f"the table has no value of {target}", hint=f"there are values of: {there}")
-    return target
-
-
-def _loads(values: pd.Series) -> list[float]:
-    low, high = float(values.min()), float(values.max())
-    powers = {2.0**exponent for exponent in range(-20, 41) if low < 2.0**exponent < high}
-    return sorted({float(value) for value in values} | powers)
