@@ -231,3 +231,11 @@ def test_throughput_per_accelerator_in_open_loops() -> None:
     )
     overloaded = truth.assign(throughput_tok_s=[25.0, 50.0, 50.0, 50.0])
     assert not [finding for finding in screen(overloaded) if finding.action == "correct"]
+
+
+def test_medians_over_requests_need_not_add_up() -> None:
+    frame = table(24, load="concurrency", drop=("throughput_tok_s",))
+    frame["e2e_latency_s"] *= np.exp(np.random.default_rng(1).uniform(-0.03, 0.08, len(frame)))
+    assert not [finding for finding in screen(frame) if finding.rule == "contradicting-times"]
+    frame.loc[3, "e2e_latency_s"] *= 1.5
+    assert [finding.row for finding in screen(frame) if finding.rule == "contradicting-times"] == [4]

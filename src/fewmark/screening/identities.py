@@ -47,6 +47,7 @@ FEW_ROWS_LIMIT_RATE: Final = 0.1
 SPREADS: Final = 6.0
 LATE: Final = 0.05  # the two are often taken from different repeats
 LOOP: Final = 0.2  # means over requests are no totals over the run
+MEDIANS: Final = 0.15  # of a logarithm: each a median over requests, times need not add up
 STATIC, CLOSED, OPEN = range(len(LOAD_COLUMNS))
 
 
@@ -121,7 +122,16 @@ def bounds_of(frame: pd.DataFrame, found: Mapping[str, FloatArray], exact: BoolA
             limit = float(np.clip(spread, MIN_LIMIT.get(name, MIN_LIMIT_RATE), MAX_LIMIT.get(name, MAX_LIMIT_RATE)))
             centre = float(np.median(lawful))
         low, high = np.full(len(frame), centre - limit), np.full(len(frame), centre + limit)
+        if name == "times":
+            allowed = np.where(_may_be_medians(frame), np.maximum(limit, MEDIANS), limit)
+            low, high = centre - allowed, centre + allowed
         if sided:
             low, high = np.where(exact, low, -np.inf), np.where(exact, high, LOOP)
         out[name] = Bounds(low, high)
     return out
+
+
+def _may_be_medians(frame: pd.DataFrame) -> BoolArray:
+    """Rows whose times may be medians over requests: loops that do not say that they are means, (n,)."""
+    told = frame["statistic"].eq("mean").to_numpy() if "statistic" in frame else np.zeros(len(frame), dtype=bool)
+    return np.asarray((load_kind_of(frame) != STATIC) & ~told)

@@ -24,6 +24,7 @@ from fewmark.tables.columns import bare
 from fewmark.tables.identity import cell_columns, deployment_columns, hashable
 from fewmark.tables.repeats import is_complete, with_doubt
 from fewmark.tables.spellings import NOTES, filled_from, one_spelling, spelled_as
+from fewmark.tables.unnamed_options import unnamed_options
 from fewmark.verbs.many_files import is_many, opened_files
 from fewmark.verbs.results import read_results
 
@@ -111,7 +112,7 @@ def prepared(
     `fewmark screen --data` is to be asked for.
     """
     table = one_spelling(table)
-    notes = [*table.attrs.get(NOTES, []), *_no_cells(table)]
+    notes = [*table.attrs.get(NOTES, []), *_no_cells(table), *map(str, unnamed_options(table))]
     left_out: list[dict[Hashable, object]] = []
     findings: list[Finding] = []
     if screened:
