@@ -13,6 +13,7 @@ Units: counts (parameters, not billions), bytes, bytes/s, FLOP/s.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -57,7 +58,10 @@ _PEAKS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """A language model's shape. `known` is False where the name was not recognised and the shape is estimated."""
+    """A language model's shape. `known` is False where the name was not recognised and the shape is estimated.
+
+    A share `full_layers` of its layers attends to the whole context, the others to the last `window` tokens.
+    """
 
     parameters: float
     active_parameters: float
@@ -69,7 +73,13 @@ class ModelFacts:
     vocab: float = 32000.0
     experts: float = 1.0
     experts_per_token: float = 1.0
+    window: float = math.inf
+    full_layers: float = 1.0
     known: bool = True
+
+    def context(self, tokens: float) -> float:
+        """Tokens of which a layer keeps keys and values, in the mean over layers, of a context of so many."""
+        return self.full_layers * tokens + (1 - self.full_layers) * min(tokens, self.window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +290,13 @@ def _positive(value: float) -> float:
     return number
 
 
+def _share(value: float) -> float:
+    number = float(value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{value!r} must be a share from 0 to 1")
+    return number
+
+
 def _model(entry: Mapping[str, Any]) -> ModelFacts:
     parameters = _positive(entry["parameters_b"]) * 1e9
     heads, hidden = _positive(entry["heads"]), _positive(entry["hidden"])
@@ -294,6 +311,8 @@ def _model(entry: Mapping[str, Any]) -> ModelFacts:
         vocab=_positive(entry.get("vocab", 32000)),
         experts=_positive(entry.get("experts", 1)),
         experts_per_token=_positive(entry.get("experts_per_token", 1)),
+        window=_positive(entry.get("window", math.inf)),
+        full_layers=_share(entry.get("full_layers", 1.0 if "window" not in entry else 0.0)),
     )
 
 

@@ -20,7 +20,6 @@ assumed-density filtering, then each deployment's own likelihood under what the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -29,7 +28,6 @@ import pandas as pd
 from scipy.optimize import least_squares
 from scipy.special import logsumexp
 
-from fewmark.core.json_types import Json
 from fewmark.facts.facts import Facts
 from fewmark.models.analytic.batch_limits import (
     SEQUENCES,
@@ -43,7 +41,7 @@ from fewmark.models.analytic.batch_limits import (
     soft_log_likelihood,
     together,
 )
-from fewmark.models.analytic.relatives import Key, certainty, covariance_of, keys_of, memory_limit
+from fewmark.models.analytic.relatives import Key, certainty, covariance_of, key_of, keys_of, memory_limit, stated
 from fewmark.models.gp.linalg import log_normal
 from fewmark.models.state import Arrays, State, floats, listed
 from fewmark.tables.arrays import FloatArray
@@ -64,7 +62,7 @@ class Saturation:
 
     Attributes
     ----------
-    keys : the d deployments that it was learned from: engine, model, accelerator, devices, precision
+    keys : the d deployments that it was learned from: as `fewmark.models.analytic.relatives.Key`
     sites : (d, 4) what each says by itself: mean and variance of log2 S, mean and variance of log2 K
     reach : (d, len(LENGTHS), len(SEQUENCES)) the chance that B is at least each of its grid, by request length, with
         what its relatives say
@@ -150,6 +148,7 @@ class Saturation:
             diagonal = np.diag(precision)
             others[:, at] = sites[:, at] - precision @ (sites[:, at] - mean) / diagonal
             others[:, at + 1] = np.maximum(1 / diagonal - sites[:, at + 1], 0.05)
+        others = stated(keys, others)
         reach = np.stack([reach_of(one, prior) for one, prior in zip(likelihood, others, strict=True)])
         return cls(keys, sites, reach, others, unloaded, by_engine, by_tokens, sharp=True)
 
@@ -206,7 +205,7 @@ class Saturation:
             prior[:, at] = own + weights @ (self.sites[:, at] - mean)
             prior[:, at + 1] = np.maximum(np.diag(every)[n:] - (weights * across).sum(1), 0.05)
         nothing = np.zeros((len(SEQUENCES), len(TOKENS)))
-        return [reach_of(nothing, one) for one in prior]
+        return [reach_of(nothing, one) for one in stated(strange, prior)]
 
     def to_state(self) -> tuple[State, Arrays]:
         """JSON-ready values and arrays."""
@@ -217,18 +216,11 @@ class Saturation:
     @classmethod
     def from_state(cls, state: State, arrays: Arrays) -> Saturation:
         """What `to_state` gave."""
-        keys = tuple(map(_key_of, listed(state, "keys")))
+        keys = tuple(map(key_of, listed(state, "keys")))
         first, second = np.asarray(listed(state, "unloaded"), dtype=np.float64).tolist()
         unloaded = first, second
         limits = bool(state["by_engine"]), bool(state["by_tokens"]), bool(state["sharp"])
         return cls(keys, floats(arrays, "sites"), floats(arrays, "reach"), floats(arrays, "others"), unloaded, *limits)
-
-
-def _key_of(told: Json) -> tuple[str, str, str, float, str]:
-    if isinstance(told, str) or not isinstance(told, Sequence):
-        raise TypeError("a key is a list")
-    engine, model, accelerator, n_accelerators, precision = (str(item) for item in told)
-    return engine, model, accelerator, float(n_accelerators), precision
 
 
 def reach_of_few(told: FloatArray, users: FloatArray, log2_tokens: FloatArray) -> FloatArray:

@@ -5,17 +5,21 @@ Notation as in `fewmark.models.analytic.closed_loop`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fewmark.core.columns import OPTION_PREFIX
+from fewmark.core.json_types import Json
 from fewmark.facts.facts import Facts, weight_bytes
 from fewmark.models.analytic.batch_limits import TOKENS
+from fewmark.models.analytic.layout import Layout
 from fewmark.models.analytic.roofline import USABLE_MEMORY
 from fewmark.tables.arrays import FloatArray
-from fewmark.tables.columns import numbers_of
+from fewmark.tables.identity import group_codes
 
 SURE: Final = 0.5  # standard deviations of log2 K beside what memory says, over those of log2 S
 UNLIMITED: Final = 0.05  # the same, where K is far beyond all requests
@@ -28,24 +32,54 @@ MODEL_WEIGHT: Final = 1.0
 ACCELERATOR_WEIGHT: Final = 0.7
 OWN: Final = 0.5
 OWN_OF_ENGINE: Final = 0.25  # where the limit is the engine's
+STATED: Final = 0.25  # of log2 S that an option states
 
-Key = tuple[str, str, str, float, str]  # engine, model, accelerator, devices, precision, in lower case
+Key = tuple[str, str, str, float, str, str, float, float]
+"""Engine, model, accelerator, devices, precision, layout and options, in lower case; replicas, stated limit of
+sequences (0: none)."""
 
 
 def keys_of(X: pd.DataFrame) -> list[Key]:
     """The deployment of each row, (n,)."""
+    options = sorted(str(name) for name in X.columns if str(name).startswith(OPTION_PREFIX))
+    names = ("engine", "model", "accelerator", "precision", "accelerator_count", "tensor_parallel_size", *options)
+    codes, first = group_codes(X, names)
+    keys = [_key(dict(zip(names, row, strict=True)), options) for row in zip(
+        *(_texts(X.iloc[first], name) for name in names), strict=True
+    )]  # fmt: skip
+    return [keys[code] for code in codes.tolist()]
 
-    def texts(name: str) -> list[str]:
-        if name not in X:
-            return [""] * len(X)
-        codes, values = pd.factorize(X[name].to_numpy(object))
-        told = [*(str(value).strip().lower() for value in values), ""]  # the last is that of the unknown, code -1
-        return [told[code] for code in codes.tolist()]
 
-    counts, parallel = numbers_of(X, "accelerator_count"), numbers_of(X, "tensor_parallel_size")
-    devices = np.where(counts > 0, counts, np.where(parallel > 0, parallel, 1.0))
-    names = (texts(name) for name in ("engine", "model", "accelerator"))
-    return list(zip(*names, devices.tolist(), texts("precision"), strict=True))
+def _key(row: dict[str, str], options: Sequence[str]) -> Key:
+    layout = Layout.of(row)
+    parts = [f"{name}={row[name]}" for name in ("tensor_parallel_size", *options) if row[name]]
+    return (
+        row["engine"], row["model"], row["accelerator"], layout.devices, row["precision"], " ".join(parts),
+        layout.replicas, layout.sequences,
+    )  # fmt: skip
+
+
+def _texts(X: pd.DataFrame, name: str) -> list[str]:
+    if name not in X:
+        return [""] * len(X)
+    return ["" if pd.isna(v) else f"{v:g}" if isinstance(v, float) else str(v).strip().lower() for v in X[name]]
+
+
+def key_of(told: Json) -> Key:
+    """A key as JSON has it. Raises `TypeError` or `ValueError` where it is none."""
+    if isinstance(told, str) or not isinstance(told, Sequence):
+        raise TypeError("a key is a list")
+    engine, model, accelerator, devices, precision, layout, replicas, limit = (str(item) for item in told)
+    return engine, model, accelerator, float(devices), precision, layout, float(replicas), float(limit)
+
+
+def stated(keys: Sequence[Key], prior: FloatArray) -> FloatArray:
+    """What is held of log2 S and log2 K (d, 4), with the limit of sequences where options state one."""
+    out = prior.copy()
+    for at, key in enumerate(keys):
+        if key[7]:
+            out[at, :2] = np.log2(key[7]), STATED**2
+    return out
 
 
 def _same(a: tuple[Key, ...], b: tuple[Key, ...], part: int | slice) -> NDArray[np.bool_]:
@@ -68,11 +102,10 @@ def covariance_of(a: tuple[Key, ...], b: tuple[Key, ...], facts: Facts, *, by_en
 
 def _free(key: Key, facts: Facts) -> float:
     """Bytes that the weights leave free."""
-    _, name, device, count, precision = key
+    _, name, device, count, precision, _, replicas, _ = key
     memory = count * facts.accelerator(device or None).memory_bytes
-    return max(
-        USABLE_MEMORY * memory - facts.model(name or None).parameters * weight_bytes(precision, name), 0.05 * memory
-    )
+    weights = replicas * facts.model(name or None).parameters * weight_bytes(precision, name)
+    return max(USABLE_MEMORY * memory - weights, 0.05 * memory)
 
 
 def certainty(by_tokens: bool) -> float:

@@ -6,12 +6,14 @@ Notation (all arrays (n,), one entry a cell; seconds, bytes, tokens):
                     1 - (1 - k/E)^bb of its experts)
     P               parameters active per token
     kv              bytes of key-value cache a token takes: 2 × layers × kv_heads × head_dim × 2
-    D, BW, F, M     devices, and memory bandwidth, peak FLOP/s and memory of all of them together
+    D, BW, F, M     devices, and memory bandwidth, peak FLOP/s and memory of all of them together; of replicas that
+                    share the load, all of this is of one, and bb its part
+    c(tokens)       tokens of context that a layer keeps, in the mean: fewer than all where layers have a window
     b_eff, waves    when the cache of bb sequences exceeds what the weights leave free, the work goes in waves:
                     waves = (1 + (demand / capacity)^3)^(1/3), b_eff = bb / waves
 
-    step     = W_act / BW + b_eff · kv · (ii + oo/2) / BW + 2 P b_eff / F + layers · overhead(D)
-    prefill  = b_eff · (2 P ii + 2 layers · hidden · ii²) / F + W / BW + layers · overhead(D)
+    step     = W_act / BW + b_eff · kv · c(ii + oo/2) / BW + 2 P b_eff / F + layers · overhead(D)
+    prefill  = b_eff · (2 P ii + 2 layers · hidden · ii · c(ii)) / F + W / BW + layers · overhead(D)
     e2e      = waves · (prefill + oo · step),  ttft = waves · prefill,  tpot = step: who waits has not begun to decode
 
 In a closed loop each user's prefill runs once in each other user's request: the same sum.
@@ -60,6 +62,13 @@ class Hardware:
     bandwidth: FloatArray  # of all devices, bytes/s
     flops: FloatArray  # of all devices
     memory: FloatArray  # of all devices, bytes
+    replicas: FloatArray  # deployments alike that share the load; all else is of one of them
+    window: FloatArray  # tokens to which layers attend that do not attend to all
+    full_layers: FloatArray  # share of layers that attend to all
+
+    def context(self, tokens: FloatArray) -> FloatArray:
+        """Tokens of which a layer keeps keys and values, in the mean over layers."""
+        return self.full_layers * tokens + (1.0 - self.full_layers) * np.minimum(tokens, self.window)
 
     def take(self, index: NDArray[np.intp]) -> Hardware:
         """The deployments at these positions: from one row a deployment to one row a cell."""
@@ -79,9 +88,9 @@ def roofline(
     ii: FloatArray, oo: FloatArray, bb: FloatArray, hardware: Hardware, latency: str, loop: NDArray[np.bool_]
 ) -> Roofline:
     """The roofline of each cell for one of `LATENCY_TARGETS`; see the notation above. `loop` (n,): in a closed loop."""
-    h = hardware
+    h, bb = hardware, np.maximum(bb / hardware.replicas, np.minimum(bb, 1.0))
     bandwidth, flops = MEMORY_SHARE * h.bandwidth, COMPUTE_SHARE * h.flops
-    demand = bb * (ii + oo) * h.kv_per_token
+    demand = bb * h.context(ii + oo) * h.kv_per_token
     # a device that the weights alone would fill still runs, by means unknown: leave it a twentieth of its memory
     capacity = np.maximum(USABLE_MEMORY * h.memory - h.weights, 0.05 * h.memory)
     waves = np.cbrt(1.0 + (demand / capacity) ** 3)
@@ -89,9 +98,9 @@ def roofline(
     overhead = h.layers * (OVERHEAD_S + np.where(h.devices > 1, COMMUNICATION_S, 0.0))
     touched = 1.0 - (1.0 - np.minimum(h.expert_ratio, 1.0)) ** np.maximum(b_eff, 1.0)
     read = h.weights * (1.0 - h.experts_share + h.experts_share * touched) / bandwidth
-    cache = b_eff * h.kv_per_token * (ii + oo / 2) / bandwidth
+    cache = b_eff * h.kv_per_token * h.context(ii + oo / 2) / bandwidth
     arithmetic = 2.0 * h.active_parameters * b_eff / flops
-    attention = 2.0 * h.layers * h.hidden * ii**2
+    attention = 2.0 * h.layers * h.hidden * ii * h.context(ii)
     prefill_compute = b_eff * (2.0 * h.active_parameters * ii + attention) / flops
     prefill_read = h.weights / bandwidth
     zero = np.zeros_like(bb)

@@ -18,6 +18,7 @@ from fewmark.core.errors import ModelError
 from fewmark.core.metrics import METRICS, related_target
 from fewmark.facts.facts import Facts, weight_bytes
 from fewmark.models.analytic.closed_loop import TOLD
+from fewmark.models.analytic.layout import Layout
 from fewmark.models.analytic.roofline import FEATURES, SHARES, Hardware, log_floor, roofline
 from fewmark.models.gp.kernel import Inputs
 from fewmark.tables.arrays import FloatArray, IntArray
@@ -29,6 +30,7 @@ ACCELERATOR: Final = GROUPS.index("accelerator")
 DEPLOYMENT: Final = GROUPS.index("deployment")
 DEPLOYMENT_NUMBERS: Final = ("log2_parameters", "log2_devices", "online", "constant")
 COLUMNS: Final = (*FEATURES, *DEPLOYMENT_NUMBERS, *SHARES, "own")
+ONLINE: Final = COLUMNS.index("online")
 OWN: Final = COLUMNS.index("own")  # amplitude multiplier of the deployment's own covariance terms; 1 until known
 WAIT: Final = 1 + TOLD  # column of `Features.kept`
 _VARIANT: Final = ("engine_version", "precision", "tensor_parallel_size", "placement")
@@ -63,6 +65,11 @@ class Features:
     def deployment(self) -> IntArray:
         """The number of each cell's deployment, (n,)."""
         return self.inputs.codes[:, DEPLOYMENT]
+
+    @property
+    def online(self) -> NDArray[np.bool_]:
+        """Cells of closed loops, (n,)."""
+        return np.asarray(self.inputs.values[:, ONLINE] > 0)
 
     @property
     def kept(self) -> FloatArray:
@@ -208,25 +215,18 @@ def _unknown(value: object) -> bool:
     )
 
 
-def _number(text: str, default: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        return default
-    return value if np.isfinite(value) and value > 0 else default
-
-
 def _hardware(
     deployments: list[dict[str, str]], facts: Facts
 ) -> tuple[Hardware, NDArray[np.float64], NDArray[np.bool_]]:
-    """The roofline's view of each deployment, its numbers (log2 active parameters, log2 devices), if it is known."""
+    """The roofline's view of each deployment, its numbers (log2 active parameters and devices), if it is known."""
     rows, known = [], []
     for row in deployments:
         name = None if row["model"] == _UNKNOWN else row["model"]
         model = facts.model(name)
         device = facts.accelerator(None if row["accelerator"] == _UNKNOWN else row["accelerator"])
         precision = None if row["precision"] == _UNKNOWN else row["precision"]
-        devices = _number(row["accelerator_count"], _number(row["tensor_parallel_size"], 1.0))
+        layout = Layout.of({column: text for column, text in row.items() if text != _UNKNOWN})
+        devices = layout.devices / layout.replicas
         known.append(model.known and device.known and precision is not None)
         expert_ratio = min(1.0, model.experts_per_token / model.experts)
         # active = dense + ratio × experts, total = dense + experts
@@ -234,11 +234,13 @@ def _hardware(
         rows.append(
             [
                 model.parameters * weight_bytes(precision, name), model.parameters, model.active_parameters,
-                min(share, 1.0), expert_ratio, 4.0 * model.layers * model.kv_heads * model.head_dim, model.layers,
-                model.hidden, devices, devices * device.bandwidth, devices * device.flops_at(precision, name),
-                devices * device.memory_bytes,
+                min(share, 1.0), expert_ratio,
+                2.0 * layout.cache_bytes * model.layers * model.kv_heads * model.head_dim,
+                model.layers, model.hidden, devices, devices * device.bandwidth,
+                devices * device.flops_at(precision, name), devices * device.memory_bytes, layout.replicas,
+                model.window, model.full_layers,
             ]
         )  # fmt: skip
-    table = np.array(rows, dtype=np.float64).reshape(len(rows), 12)
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), 15)
     numbers = np.log2(table[:, [2, 8]])
     return Hardware(*table.T), numbers, np.array(known, dtype=bool)
