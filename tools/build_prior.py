@@ -18,7 +18,7 @@ from fewmark.models.auto.covariance import components
 from fewmark.models.auto.prior_training import learn_prior
 from fewmark.models.auto.public_prior import PACKAGED, VERSION, Prior
 from fewmark.tables.identity import cell_columns
-from fewmark.verbs.run import prepare
+from fewmark.tables.repeats import target_cells
 
 LATENCIES = ("ttft_s", "tpot_s", "e2e_latency_s")
 # the tables of a study in which single numbers were varied are in its main table or too few to teach more
@@ -36,7 +36,7 @@ def cells(latency: str, keep=lambda X: pd.Series(True, X.index)) -> tuple[pd.Dat
     for name, table in TABLES:
         frame = datasets.load(name, table, screened=True)
         try:
-            X, y = prepare(frame, latency)
+            X, y = target_cells(frame, latency)
         except InputError:  # this table has no such latency
             continue
         names = [c for c in X if c in {*cell_columns(X), "ttft_s", "tpot_s"}]

@@ -67,6 +67,19 @@ def test_beyond_a_possible_knee_nothing_is_said_narrowly_and_wrong(
         assert not (answered & off & outside).any()
 
 
+@pytest.mark.parametrize("prior", [False, True])
+def test_a_plateau_is_pinned_between_its_measured_users(prior: bool) -> None:
+    X = planted({"A100-80GB": 8.0}).query("model == 'llama-2-7b'").drop(columns="tpot_s")
+    extra = X.iloc[[3]].assign(concurrency=12.0)
+    step = 0.03 + 0.016 + 199 * 0.0116
+    y = X.concurrency * 200 / (step * np.maximum(X.concurrency / 8, 1.0))
+    model = AutoModel(prior=prior).fit(X[CELL], y.to_numpy(float))
+    (value,), ((low, high),) = model.predict(extra[CELL]), model.predict_interval(extra[CELL])
+    truth = 8 * 200 / step
+    assert value == pytest.approx(truth, rel=0.1)
+    assert low < truth < high
+
+
 def test_what_follows_from_answers_is_answered_and_agrees(
     beyond: tuple[pd.DataFrame, dict[str, AutoModel]],
 ) -> None:

@@ -104,3 +104,19 @@ def test_prediction_from_a_small_table_says_whether_public_cells_joined(tmp_path
     assert predict(asked, data=mine_path).attrs["public_cells"] > 100
     assert predict(asked, data=mine_path, prior=False).attrs["public_cells"] == 0
     assert predict(asked, data=public_path).attrs["public_cells"] == 0
+
+
+@pytest.mark.slow
+def test_where_nothing_was_measured_public_measurements_answer(tmp_path: Path) -> None:
+    X, y = mine()
+    nothing = tmp_path / "nothing.csv"
+    X.head(0).assign(throughput_tok_s=[]).to_csv(nothing, index=False)
+    predicted = predict(X.head(3), data=nothing)
+    assert predicted.attrs["published"] and predicted.attrs["public_cells"] > 100
+    assert any("nothing was measured" in note for note in predicted.attrs["notes"])
+    assert (predicted.provenance == "transferred").all()
+    assert np.abs(np.log(predicted.value / y[:3])).max() < 0.3
+    with pytest.raises(InputError, match="no rows"):
+        predict(X.head(3), data=nothing, prior=False)
+    with pytest.raises(InputError, match="nothing public"):
+        predict(X.head(3).assign(accelerator="FooChip"), data=nothing)

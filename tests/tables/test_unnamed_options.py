@@ -22,7 +22,8 @@ def table(effect: float, *, repeats: int = 1, noise: float = 0.01) -> pd.DataFra
                 slower = np.exp(effect * (limit == 300) + noise * rng.standard_normal())
                 rows.append(
                     {
-                        "engine": "vllm", "model": "m", "accelerator": "H100", "input_tokens": 512, "output_tokens": 128,
+                        "engine": "vllm", "model": "m", "accelerator": "H100",
+                        "input_tokens": 512, "output_tokens": 128,
                         "batch_size": batch, "e2e_latency_s": (2 + 0.1 * batch) * slower, "power_limit_w": limit,
                         "host": f"node-{rng.integers(2)}", "peak_power": 400 + rng.standard_normal(),
                     }

@@ -80,7 +80,7 @@ def command(
             cache=not no_cache,
             progress=progress,
         )
-    if predicted.attrs["public_cells"]:
+    if predicted.attrs["public_cells"] and not predicted.attrs["published"]:
         click.echo(JOINED.format(predicted.attrs["public_cells"]), err=True)
     for note in predicted.attrs["notes"]:
         click.echo(f"note: {note}", err=True)

@@ -80,6 +80,10 @@ class FormatError(InputError):
     """A file cannot be read as the format that it should have."""
 
 
+class NothingMeasuredError(FormatError):
+    """There is a table or a store, and no measurement in it."""
+
+
 class SuiteError(InputError):
     """A suite file is wrong; the message names the path of the key."""
 

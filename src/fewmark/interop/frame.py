@@ -18,6 +18,7 @@ from fewmark.core.columns import (
     OPTIONAL_COLUMNS,
     STATISTICS,
 )
+from fewmark.core.errors import NothingMeasuredError
 from fewmark.interop.cells import EXACT_INTEGER, is_unknown, label_to_cell, parse_number, tidy_column
 from fewmark.tables.arrays import FloatArray
 
@@ -53,7 +54,7 @@ def build_frame(columns: Columns, *, verbatim: bool = False) -> pd.DataFrame:
     """
     n_rows = max((len(cells) for cells in columns.values()), default=0)
     if not n_rows:
-        raise FormatError("the table has no rows", hint="it needs a header and at least one row of data")
+        raise NothingMeasuredError("the table has no rows", hint="it needs a header and at least one row of data")
     data: dict[str, pd.Series] = {}
     for name in (*CANONICAL_COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in columns)):
         cells = columns.get(name, [None] * n_rows)

@@ -56,8 +56,8 @@ class UnnamedOption:
 
     def __str__(self) -> str:
         return (
-            f"column {self.column!r} tells repeats of {self.n_cells} cells apart: they differ by {self.effect:.0%} with it "
-            f"and by {self.noise:.1%} otherwise, and count as repeats all the same. Name it "
+            f"column {self.column!r} tells repeats of {self.n_cells} cells apart: they differ by {self.effect:.0%} "
+            f"with it and by {self.noise:.1%} otherwise, and count as repeats all the same. Name it "
             f"{OPTION_PREFIX}{self.column}, in the measurements and the cases, to learn it as an option"
         )
 
@@ -137,4 +137,3 @@ def _told_apart(name: str, value: IntArray, cell: IntArray, log_s: FloatArray) -
         return None
     spread = float(2 * effect)  # two values that differ by x lie x / 2 from their mean
     return UnnamedOption(name, spread, noise, m)
-

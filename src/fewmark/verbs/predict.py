@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from fewmark.core import CANONICAL_COLUMNS, InputError, Prediction
+from fewmark.core.errors import NothingMeasuredError
 from fewmark.core.fractions import require_fraction
 from fewmark.facts.facts import load_facts, user_files
 from fewmark.interop import to_measurements, write_table
+from fewmark.models.auto.public_prior import public_relatives
 from fewmark.models.base import ANSWER_COLUMNS, Answers, Model
 from fewmark.models.cache import FittedModels, cache_folder
 from fewmark.models.feasibility import Feasibility, feasibility
@@ -25,6 +28,9 @@ from fewmark.tables.repeats import contested
 from fewmark.tables.spellings import NOTES
 from fewmark.verbs.learning import fitted_model
 from fewmark.verbs.source import Tabular, named_columns, read_cases, read_source
+
+PUBLISHED: Final = "fewmark.published"
+"""Set in a table's `attrs`: nothing was measured, and these are public measurements in their place."""
 
 
 @single_threaded
@@ -84,7 +90,8 @@ def predict(
     DataFrame
         The cases' columns and `value`, `low`, `high` (in the target's unit; NaN where the model abstains),
         `provenance`, `similarity` (in [0, 1], no probability) and `abstained` (the reason, else empty). Its `attrs`
-        say how many public cells joined what was measured (`public_cells`), and what speaks against cases that were
+        say how many public cells joined what was measured (`public_cells`), whether nothing was measured, so that they
+        alone answer (`published`), and what speaks against cases that were
         answered all the same (`may_not_fit`). What cannot run (`fewmark.models.feasibility`) is not answered.
 
     Raises
@@ -114,9 +121,14 @@ def predict(
         known = pd.DataFrame(list(fitted.deployments_)) if fitted.deployments_ else None
     else:
         progress("reading")
-        table = read_source(data, store=store, screened=screened)
+        try:
+            table = read_source(data, store=store, screened=screened)
+        except NothingMeasuredError as nothing:
+            table = _published(cases, target, nothing, prior=prior and model == "auto")
         progress(f"fitting {model} to {len(table):,} rows")
         fitted, known, _ = fitted_model(table, model, target, models, random_state=random_state, prior=prior)
+        if table.attrs.get(PUBLISHED):
+            fitted.n_public_cells_, known = len(table), None
     progress("predicting")
     predicted, columns, found = answer_cases(fitted, cases, known, table, confidence_level)
     models.keep()
@@ -127,10 +139,32 @@ def predict(
     predicted = predicted[columns]
     predicted.attrs["notes"] = notes_of(table, predicted, fitted)
     predicted.attrs["public_cells"] = fitted.n_public_cells_
+    predicted.attrs["published"] = table is not None and bool(table.attrs.get(PUBLISHED))
     predicted.attrs["may_not_fit"] = [
         why for why, silent in zip(found.reason, found.infeasible, strict=True) if why and not silent
     ]
     return predicted
+
+
+def _published(cases: Tabular, target: str, nothing: NothingMeasuredError, *, prior: bool) -> pd.DataFrame:
+    """Public measurements of the nearest relatives of the cases, where nothing was measured.
+
+    Raises
+    ------
+    NothingMeasuredError
+        As before, where public measurements are not wanted, or none is of a like accelerator.
+    """
+    if not prior:
+        raise nothing
+    asked = read_cases(cases)
+    public = public_relatives(asked[cell_columns(asked)], target)
+    if public.empty:
+        raise NothingMeasuredError(
+            f"{nothing.what}, and nothing public is of such an accelerator", got=nothing.got, hint=nothing.hint
+        ) from None
+    note = f"nothing was measured: answers come from {len(public)} public measurements of similar deployments alone"
+    public.attrs |= {"notes": [note], PUBLISHED: True}
+    return public
 
 
 def answer_cases(

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from fewmark import datasets
 from fewmark.core import InputError, Status
+from fewmark.core.errors import NothingMeasuredError
 from fewmark.facts.identity import NAMED
 from fewmark.interop import read_table
 from fewmark.interop.base import HEAD_BYTES
@@ -99,7 +100,9 @@ def read_unscreened(data: Tabular | None = None, *, store: str | None = None) ->
         with open_store(store, create=False) as opened:
             table = pd.DataFrame(opened.table())
             if table.empty:
-                raise InputError("the store has no measurements", got=opened.url, hint="fewmark run, or fewmark import")
+                raise NothingMeasuredError(
+                    "the store has no measurements", got=opened.url, hint="fewmark run, or fewmark import"
+                )
     return table
 
 

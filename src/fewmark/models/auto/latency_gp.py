@@ -32,15 +32,17 @@ from fewmark.models.auto import state as saved_state
 from fewmark.models.auto.conformity_scores import PRIOR_DEGREES
 from fewmark.models.auto.estimate import CalibratedEstimate, LatencyEstimate, Scored
 from fewmark.models.auto.features import Encoder, Features, is_whole
-from fewmark.models.auto.featuriser import UNUSABLE, Featuriser
+from fewmark.models.auto.featuriser import Featuriser
 from fewmark.models.auto.hyperparameters import LearningSchedule
-from fewmark.models.auto.local_experts import MAX_DOUBLINGS, LocalExperts
-from fewmark.models.auto.prior_joining import join, prior_for
+from fewmark.models.auto.limits import RATE, Order, log_rate
+from fewmark.models.auto.local_experts import LocalExperts
+from fewmark.models.auto.prior_joining import MIN_TELLING, Joined, join, log_density, prior_for
+from fewmark.models.auto.provenance import abstentions, provenance
 from fewmark.models.auto.public_prior import Prior
 from fewmark.models.base import Answers, Model
 from fewmark.models.design import anchors, greedy
 from fewmark.models.gp.threads import single_threaded
-from fewmark.models.state import Arrays, State, part, real, whole
+from fewmark.models.state import Arrays, State, part, real, under, whole
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.cells import check_target
 from fewmark.tables.precision import rounding_step
@@ -87,6 +89,7 @@ class LatencyGP(Model):
     name: ClassVar[str] = "auto"
     pools_deployments: ClassVar[bool] = True
     uses_prior: ClassVar[bool] = True
+    order_: Order | None = None
 
     def __init__(
         self,
@@ -109,23 +112,29 @@ class LatencyGP(Model):
     @single_threaded
     def fit(self, X: pd.DataFrame, y: FloatArray) -> Self:
         values = check_target(y, len(X))
-        if self._join_prior(X, values):
-            return self
+        joined = self._joined(X, values)
+        if joined is not None and joined.helps and len(X) < MIN_TELLING:
+            return self._take(joined, X, values)
         self.featuriser_ = Featuriser(self.target, self.facts, step=rounding_step(values))
         table, residual = self.featuriser_.learn(X, values)
         self.hypers_ = LearningSchedule(self.max_learning_cells, self.random_state).learn(table.inputs, residual)
-        return self._condition(X, values, table, residual)
+        return self._better(joined, self._condition(X, values, table, residual), X, values)
 
     @single_threaded
     def refit(self, X: pd.DataFrame, y: FloatArray) -> Self:
         """Learn from other measured cells, with the hyperparameters that a fit has learned before."""
         self._require_fitted()
         values = check_target(y, len(X))
-        if self._join_prior(X, values):
-            return self
+        joined = self._joined(X, values)
+        if joined is not None and len(X) < MIN_TELLING:
+            if joined.helps:
+                return self._take(joined, X, values)
+            # few own cells teach fewer hyperparameters than public ones do
+            self.featuriser_, self.hypers_ = joined.featuriser, joined.hypers
         encoder = self.featuriser_.encoder
         self.featuriser_ = Featuriser(self.target, self.facts, step=rounding_step(values), encoder=encoder)
-        return self._condition(X, values, *self.featuriser_.learn(X, values))
+        alone = self._condition(X, values, *self.featuriser_.learn(X, values))
+        return self._better(joined, alone, X, values)
 
     @single_threaded
     def add(self, X: pd.DataFrame, y: FloatArray) -> Self:
@@ -151,7 +160,8 @@ class LatencyGP(Model):
 
     @single_threaded
     def provenance(self, X: pd.DataFrame) -> NDArray[np.str_]:
-        return self._provenance(self.estimate(X))
+        found = self.estimate(X)
+        return provenance(found.features, self.experts_, self.silent(found))
 
     @single_threaded
     def similarity(self, X: pd.DataFrame) -> FloatArray:
@@ -161,7 +171,7 @@ class LatencyGP(Model):
 
     @single_threaded
     def abstentions(self, X: pd.DataFrame) -> list[str]:
-        return self._abstentions(self.estimate(X))
+        return abstentions(self.estimate(X), self.experts_, self.max_log_sd)
 
     @single_threaded
     def forecast_error(self, X: pd.DataFrame) -> float:
@@ -222,6 +232,9 @@ class LatencyGP(Model):
         state, arrays = saved_state.write(parameters, encoder.names, self.hypers_, self.experts_.members)
         features, own = self.featuriser_.to_state()
         state |= {"features": features, "own_noise": self.own_noise_, "n_public_cells": self.n_public_cells_}
+        if self.order_ is not None:
+            state["order of rates"], cells = self.order_.to_state()
+            own |= {f"order of rates/{name}": values for name, values in cells.items()}
         return state, arrays | own
 
     @classmethod
@@ -235,6 +248,9 @@ class LatencyGP(Model):
         model.featuriser_ = Featuriser.from_state(
             model.target, model.facts, Encoder(names), part(state, "features") if "features" in state else {}, arrays
         )
+        if "order of rates" in state:
+            order = under(arrays, "order of rates/")
+            model.order_ = Order.from_state(part(state, "order of rates"), order)
         model.own_noise_ = real(state, "own_noise") if "own_noise" in state else 0.0
         model.n_public_cells_ = whole(state, "n_public_cells") if "n_public_cells" in state else 0
         return model
@@ -266,8 +282,11 @@ class LatencyGP(Model):
 
     def calibrated(self, found: LatencyEstimate) -> CalibratedEstimate:
         """The estimate with standard deviations as wide as each deployment is surprising."""
-        sd, floor = self.experts_.inflated(found.features, found.sd), self.floor(found.features)
-        return CalibratedEstimate(found.features, np.maximum(found.mean, floor), sd, self.silent(found), floor)
+        table = found.features
+        sd, floor, mean = self.experts_.inflated(table, found.sd), self.floor(table), found.mean
+        if self.order_ is not None:
+            mean = self.order_.keep_rate(table.axes, table.deployment, mean, table.online)
+        return CalibratedEstimate(table, np.maximum(mean, floor), sd, self.silent(found), floor)
 
     def floor(self, table: Features) -> FloatArray:
         """The log of the least seconds of cells, as far as measurements bear published facts out, (m,)."""
@@ -291,36 +310,51 @@ class LatencyGP(Model):
             value=calibrated.values(),
             low=ends[:, 0],
             high=ends[:, 1],
-            provenance=self._provenance(found),
+            provenance=provenance(found.features, self.experts_, self.silent(found)),
             similarity=self.experts_.explained(found.features, found.variance),
-            abstained=self._abstentions(found),
+            abstained=abstentions(found, self.experts_, self.max_log_sd),
         )
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _join_prior(self, X: pd.DataFrame, values: FloatArray) -> bool:
-        """Learn from these cells joined by public ones, if these help."""
-        self.own_noise_, self.n_public_cells_ = 0.0, 0
+    def _joined(self, X: pd.DataFrame, values: FloatArray) -> Joined | None:
+        """These cells joined by public ones; None where there are none to join."""
         prior = prior_for(self.prior, self.target, X, values)
         if prior is None:
-            return False
+            return None
         featuriser = Featuriser(self.target, self.facts, step=rounding_step(values))
-        joined = join(
-            prior, X, values, featuriser, max_cells=self.max_expert_cells, random_state=self.random_state
-        )  # fmt: skip
-        # kept also where the cells do not help: a refit takes over hyperparameters, and few own cells teach fewer
+        return join(prior, X, values, featuriser, max_cells=self.max_expert_cells, random_state=self.random_state)
+
+    def _better(self, joined: Joined | None, alone: Self, X: pd.DataFrame, values: FloatArray) -> Self:
+        """The fitted model, or what public cells make of it where these foretell the left-out cells better."""
+        if joined is None or not joined.helps or len(alone.experts_.members) > 1:
+            return alone
+        if log_density(joined.experts, len(X)) <= log_density(alone.experts_, len(X)):
+            return alone
+        return self._take(joined, X, values)
+
+    def _take(self, joined: Joined, X: pd.DataFrame, values: FloatArray) -> Self:
         self.featuriser_, self.hypers_, self.experts_ = joined.featuriser, joined.hypers, joined.experts
-        if joined.helps:
-            self.n_public_cells_ = joined.n_public_cells
-        return joined.helps
+        self.own_noise_, self.n_public_cells_ = 0.0, joined.n_public_cells
+        table, residual = self.featuriser_.measured(X, values)
+        self._put_in_order(table, residual)
+        return self
 
     def _condition(self, X: pd.DataFrame, values: FloatArray, table: Features, residual: FloatArray) -> Self:
         self.experts_ = LocalExperts.condition(
             self.hypers_, table, residual, max_cells=self.max_expert_cells, random_state=self.random_state,
             whole=is_whole(self.target),
         )  # fmt: skip
-        self.own_noise_ = self._scatter(X, values)
+        self.own_noise_, self.n_public_cells_ = self._scatter(X, values), 0
+        self._put_in_order(table, residual)
         return self
+
+    def _put_in_order(self, table: Features, residual: FloatArray) -> None:
+        """Learn how well closed loops keep the order of their rates; n cells, as they were learned from."""
+        self.order_ = None
+        if is_whole(self.target) and table.online.any():
+            rate = np.where(table.online, log_rate(table.axes, table.log_roofline + residual), np.nan)
+            self.order_ = Order.learn(table.axes[:, :3], {RATE: rate}, table.deployment)
 
     def _scatter(self, X: pd.DataFrame, values: FloatArray) -> float:
         """The scatter about a parametric model that the process takes for signal, a standard deviation of the log.
@@ -349,31 +383,6 @@ class LatencyGP(Model):
         """Where the model abstains, (m,)."""
         table = found.features
         return np.asarray(table.unusable | (found.sd > self.max_log_sd) | self.experts_.is_far(table))
-
-    def _provenance(self, found: LatencyEstimate) -> NDArray[np.str_]:
-        table = found.features
-        out = np.full(len(table), "transferred", dtype="<U12")
-        for code, rows, expert in self.experts_.by_deployment(table):
-            known = expert.known(code)
-            if not len(known):
-                continue
-            axes = table.axes[rows]
-            inside = (axes[:, :3] >= known[:, :3].min(0)).all(1) & (axes[:, :3] <= known[:, :3].max(0)).all(1)
-            out[rows] = np.where(inside, "interpolated", "extrapolated")
-            measured = {tuple(row) for row in known.tolist()}
-            out[rows[[tuple(row) in measured for row in axes.tolist()]]] = "measured"
-        out[self.silent(found)] = "abstained"
-        return out
-
-    def _abstentions(self, found: LatencyEstimate) -> list[str]:
-        reasons = [""] * len(found.sd)
-        for row in np.flatnonzero(found.sd > self.max_log_sd):
-            reasons[row] = f"out of domain: one standard deviation is a factor of {np.exp(found.sd[row]):.1f}"
-        for row in np.flatnonzero(self.experts_.is_far(found.features)):
-            reasons[row] = f"out of domain: more than {MAX_DOUBLINGS:g} doublings beyond anything measured"
-        for row in np.flatnonzero(found.features.unusable):
-            reasons[row] = UNUSABLE
-        return reasons
 
 
 def require_level(confidence_level: float) -> None:

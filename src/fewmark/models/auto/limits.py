@@ -1,9 +1,10 @@
-"""What cannot be, and is not answered: latencies that fall as work grows.
+"""What cannot be, and is not answered: latencies that fall as work grows, and closed loops slower for more users.
 
 With no fewer users, no shorter prompt and no shorter answer than two measured cells of its deployment, a cell takes no
 less time than the faster of them; with no more of each, no more than the slower. Measured cells that break this rule
 among themselves, as noise and batching let some, say how far it holds: SHARE of all ordered pairs of the table depart
-from it by less.
+from it by less. So it is with the rate of requests (`RATE`) of closed loops of the same lengths: with no fewer users it
+is no lower, which pins what lies between measured cells of a plateau.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewmark.models.state import Arrays, State, floats, part, real
-from fewmark.tables.arrays import FloatArray, IntArray
+from fewmark.tables.arrays import BoolArray, FloatArray, IntArray
 from fewmark.tables.identity import rows_by_group
 from fewmark.tables.metrics import E2E, TPOT
 
+RATE: Final = "rate"  # log of users over the latency of whole requests
 SHARE: Final = 0.98
 LEAST: Final = 0.02  # log: differences that are none
 FEW: Final = 10  # ordered pairs that tell next to nothing
@@ -51,7 +53,8 @@ class Order:
             below = _no_more(axes[rows], axes[rows], logs)
             for name, values in logs.items():
                 lower, upper = np.nonzero(below[name] & ~np.eye(len(rows), dtype=bool))
-                broken[name].append(values[rows][lower] - values[rows][upper])
+                apart = values[rows][lower] - values[rows][upper]
+                broken[name].append(apart[np.isfinite(apart)])
         tolerance = {}
         for name, parts in broken.items():
             excess = np.maximum(np.concatenate(parts), 0.0) if parts else np.zeros(0)
@@ -72,11 +75,20 @@ class Order:
                 upper = _no_more(axes[part], self.axes[own], self.logs)
                 for name, values in logs.items():
                     told = self.logs[name][own]
+                    there = np.isfinite(told)[:, None]
                     # the second of them: one alone may be an outlier
-                    least = _second(np.where(lower[name], -told[:, None], np.inf)) * -1 - self.tolerance[name]
-                    most = _second(np.where(upper[name].T, told[:, None], np.inf)) + self.tolerance[name]
+                    least = _second(np.where(lower[name] & there, -told[:, None], np.inf)) * -1 - self.tolerance[name]
+                    most = _second(np.where(upper[name].T & there, told[:, None], np.inf)) + self.tolerance[name]
                     kept = np.clip(values[part], least, np.maximum(least, most))
                     values[part] = np.where(least <= most, kept, values[part])
+
+    def keep_rate(self, axes: FloatArray, deployment: IntArray, log_s: FloatArray, loop: BoolArray) -> FloatArray:
+        """The log latency of whole requests (m,), in closed loops with as many requests a second as there may be."""
+        if RATE not in self.logs or not loop.any():
+            return log_s
+        rate = {RATE: log_rate(axes, log_s)}
+        Order(self.axes, {RATE: self.logs[RATE]}, self.deployment, self.tolerance).keep(axes, deployment, rate)
+        return np.where(loop, log_rate(axes, rate[RATE]), log_s)
 
     def to_state(self) -> tuple[State, Arrays]:
         """JSON values and arrays."""
@@ -94,6 +106,11 @@ class Order:
         return cls(floats(arrays, "axes"), logs, np.asarray(arrays["deployment"], dtype=np.int64), tolerance)
 
 
+def log_rate(axes: FloatArray, log_s: FloatArray) -> FloatArray:
+    """The log of users over a latency's log, (n,), and the other way round."""
+    return np.asarray(np.log(2.0) * axes[:, 2] - log_s)
+
+
 def _second(values: FloatArray) -> FloatArray:
     """The second smallest of each column; infinite where there is but one row."""
     if len(values) < 2:
@@ -106,4 +123,8 @@ def _no_more(few: FloatArray, many: FloatArray, names: Iterable[str]) -> dict[st
     no_more = few[:, None, :3] <= many[None, :, :3] + 1e-9
     first = no_more[..., 0] & no_more[..., 2]  # a first token does not wait for an answer's length alone
     whole = first & no_more[..., 1]
-    return {name: whole if name in (E2E, TPOT) else first & (few[:, None, 1] == many[None, :, 1]) for name in names}
+    alike = (few[:, None, :2] == many[None, :, :2]).all(-1) & no_more[..., 2]
+    return {
+        name: alike if name == RATE else whole if name in (E2E, TPOT) else first & (few[:, None, 1] == many[None, :, 1])
+        for name in names
+    }

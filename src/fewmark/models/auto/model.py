@@ -28,8 +28,9 @@ from fewmark.core.metrics import TARGETS
 from fewmark.facts.facts import user_files
 from fewmark.models.auto.conformity_scores import LeftOut
 from fewmark.models.auto.estimate import CalibratedEstimate, LatencyEstimate, Scored
+from fewmark.models.auto.features import Features
 from fewmark.models.auto.latency_gp import LatencyGP, require_level
-from fewmark.models.auto.limits import Order
+from fewmark.models.auto.limits import RATE, Order, log_rate
 from fewmark.models.auto.local_experts import Situation, arrays_under
 from fewmark.models.auto.public_prior import Prior
 from fewmark.models.auto.reconciliation import TrustChoice, agree, distrust, select_trust, stretched
@@ -43,6 +44,7 @@ from fewmark.tables.columns import numbers_of
 from fewmark.tables.metrics import E2E, LATENCIES, RATES, TPOT, TTFT, latency_of, target_of, tokens_and_load
 
 MEDIAN_TOLERANCE: Final = 0.03  # log ratio up to which a table's target is what the definitions say
+MAX_CUT: Final = 2.0  # of log T, by which an order of rates may lower it
 TAIL_TOLERANCE: Final = 0.1  # and in all but one cell of twenty
 
 Choice = tuple[Situation, TrustChoice | None]
@@ -270,6 +272,9 @@ class AutoModel(Model):
             X, latencies = self.known_
             table = self.process_.featuriser_.asked(X)
             logs = {name: np.log(latencies[name]) for name in (TTFT, TPOT)}
+            if table.online.any():
+                rate = log_rate(table.axes, np.log(latencies[E2E]))
+                logs[RATE] = np.where(table.online, rate, np.nan)
             self.order_ = Order.learn(table.axes[:, :3], logs, table.deployment)
 
     def _processes(self) -> list[tuple[str, LatencyGP]]:
@@ -314,8 +319,24 @@ class AutoModel(Model):
             logs[name] = np.maximum(logs[name], each[name].floor)
         with np.errstate(divide="ignore"):
             logs[E2E] = np.logaddexp(logs[TTFT], np.log(output_tokens - 1) + logs[TPOT])
+        if self.order_ is not None:
+            self._keep_rate(table, logs, each[TTFT].floor, output_tokens)
         judged = replace(found[own], sd=doubts[own])
         return judged, CalibratedEstimate(table, logs[own], sds[own], self.process_.silent(judged), each[own].floor)
+
+    def _keep_rate(
+        self, table: Features, logs: dict[str, FloatArray], floor: FloatArray, output_tokens: FloatArray
+    ) -> None:
+        """Let closed loops serve as many requests a second as there may be: who waits, waits for the first token."""
+        assert self.order_ is not None
+        kept = self.order_.keep_rate(table.axes, table.deployment, logs[E2E], table.online)
+        moved = np.flatnonzero(np.abs(kept - logs[E2E]) > 1e-9)
+        decoding = (output_tokens[moved] - 1) * np.exp(logs[TPOT][moved])
+        first = np.maximum(
+            np.exp(kept[moved]) - decoding, np.exp(np.maximum(floor[moved], logs[TTFT][moved] - MAX_CUT))
+        )
+        logs[TTFT][moved] = np.log(first)
+        logs[E2E][moved] = np.log(first + decoding)
 
     def _scored(self, choices: list[Choice]) -> list[Scored]:
         own = latency_of(self.target)

@@ -19,7 +19,7 @@ from fewmark.models.auto.hyperparameters import Hyperparameters
 from fewmark.models.gp.kernel import Inputs, Kernel
 from fewmark.models.state import Arrays, State, floats, listed, part, text, whole
 
-VERSION: Final = 6
+VERSION: Final = 7
 _HINT: Final = "fit it again with this version of fewmark"
 
 Names = dict[str, dict[str, int]]

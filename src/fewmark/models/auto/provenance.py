@@ -1,0 +1,40 @@
+"""Where an answer of `auto` comes from, and why there is none."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewmark.models.auto.estimate import LatencyEstimate
+from fewmark.models.auto.features import Features
+from fewmark.models.auto.featuriser import UNUSABLE
+from fewmark.models.auto.local_experts import MAX_DOUBLINGS, LocalExperts
+from fewmark.tables.arrays import BoolArray
+
+
+def provenance(table: Features, experts: LocalExperts, silent: BoolArray) -> NDArray[np.str_]:
+    """One of `fewmark.core.values.PREDICTION_PROVENANCES` for each cell, (m,)."""
+    out = np.full(len(table), "transferred", dtype="<U12")
+    for code, rows, expert in experts.by_deployment(table):
+        known = expert.known(code)
+        if not len(known):
+            continue
+        axes = table.axes[rows]
+        inside = (axes[:, :3] >= known[:, :3].min(0)).all(1) & (axes[:, :3] <= known[:, :3].max(0)).all(1)
+        out[rows] = np.where(inside, "interpolated", "extrapolated")
+        measured = {tuple(row) for row in known.tolist()}
+        out[rows[[tuple(row) in measured for row in axes.tolist()]]] = "measured"
+    out[silent] = "abstained"
+    return out
+
+
+def abstentions(found: LatencyEstimate, experts: LocalExperts, max_log_sd: float) -> list[str]:
+    """The reason for abstaining on each cell; empty where there is an answer."""
+    reasons = [""] * len(found.sd)
+    for row in np.flatnonzero(found.sd > max_log_sd):
+        reasons[row] = f"out of domain: one standard deviation is a factor of {np.exp(found.sd[row]):.1f}"
+    for row in np.flatnonzero(experts.is_far(found.features)):
+        reasons[row] = f"out of domain: more than {MAX_DOUBLINGS:g} doublings beyond anything measured"
+    for row in np.flatnonzero(found.features.unusable):
+        reasons[row] = UNUSABLE
+    return reasons
