@@ -1,0 +1,120 @@
+#!/bin/sh
+# GuideLLM 0.5.4 (right in 0.8.1)
+#
+# One would guess: output_tokens_per_second is the output tokens over the duration, as requests_per_second is the requests.
+# What happens: its time begins with the first token of all, not with the first request: a short run with a long prefill
+# has a throughput that its own requests per second and tokens a request cannot make. tokens_per_second is so, too.
+# Output seen:
+#   8 requests of 16 tokens in 2.06 s: requests_per_second 3.88, output_tokens_per_second 68.8, not 62.0
+#   from the first token: 128 / 1.86 s = 68.8
+set -eu
+here=$(mktemp -d)
+server=
+trap 'test -z "$server" || kill "$server"; rm -rf "$here"' EXIT
+"${PYTHON:-python3}" -m venv "$here/venv"
+"$here/venv/bin/pip" install -q --disable-pip-version-check guidellm==0.5.4 transformers==5.17.0
+cd "$here"
+cat >server.py <<'END'
+"""An OpenAI server: the first token after 200 ms, then one each 20 ms; it says how it was asked and what it did."""
+import json, pathlib, sys, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+REASONING, FAIL_EVERY = int(sys.argv[1]), int(sys.argv[2])
+seen, lock = [0], threading.Lock()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *arguments):
+        pass
+
+    def say(self, status, value):
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def body(self):
+        if "Content-Length" in self.headers:
+            return self.rfile.read(int(self.headers["Content-Length"]))
+        whole = b""
+        while size := int(self.rfile.readline(), 16):
+            whole += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return whole
+
+    def do_GET(self):
+        self.say(200, {"object": "list", "data": [{"id": "tiny", "object": "model"}]})
+
+    def do_POST(self):
+        asked = json.loads(self.body())
+        with lock:
+            seen[0] += 1
+            number = seen[0]
+        if FAIL_EVERY and number % FAIL_EVERY == 0:
+            self.say(500, {"error": {"message": "no", "type": "server_error"}})
+            return
+        chat, start = "messages" in asked, time.monotonic()
+        tokens = int(asked.get("max_completion_tokens") or asked.get("max_tokens") or 16)
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for place in range(tokens):
+            time.sleep(max(0.0, start + 0.2 + 0.02 * place - time.monotonic()))
+            text = {"reasoning_content" if place < REASONING else "content": " the"}
+            part = {"delta": text} if chat else {"text": " the"}
+            self.event({"choices": [{"index": 0, "finish_reason": "length" if place == tokens - 1 else None, **part}]})
+        usage = {"prompt_tokens": 32, "completion_tokens": tokens, "total_tokens": 32 + tokens}
+        usage["completion_tokens_details"] = {"reasoning_tokens": min(REASONING, tokens)}
+        self.event({"choices": [], "usage": usage})
+        self.chunk(b"data: [DONE]\n\n")
+        self.chunk(b"")
+
+    def event(self, value):
+        value = {"id": "1", "object": "chunk", "created": 1, "model": "tiny", **value}
+        self.chunk(b"data: " + json.dumps(value).encode() + b"\n\n")
+
+    def chunk(self, data):
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+
+server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+pathlib.Path("port").write_text(str(server.server_port))
+server.serve_forever()
+END
+cat >tokenizer.py <<'END'
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+words = Tokenizer(models.BPE())
+words.pre_tokenizer, words.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+letters = pre_tokenizers.ByteLevel.alphabet()
+words.train_from_iterator([" the quick brown fox jumps over the lazy dog"], trainers.BpeTrainer(vocab_size=600, initial_alphabet=letters))
+made = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="!", model_max_length=8192)
+made.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+made.save_pretrained("tokenizer")
+END
+"$here/venv/bin/python" tokenizer.py >/dev/null 2>&1
+"$here/venv/bin/python" server.py 0 0 & server=$!
+for _ in 1 2 3 4 5 6 7 8 9 10; do test -s port && break; sleep 1; done
+base=http://127.0.0.1:$(cat port)
+HF_HUB_OFFLINE=1 "$here/venv/bin/guidellm" benchmark --target "$base" --model tiny --processor "$here/tokenizer" \
+    --data prompt_tokens=32,output_tokens=16 --profile concurrent --rate 2 --max-requests 8 --disable-progress \
+    --output-path "$here/out.json" >log 2>&1
+"$here/venv/bin/python" - <<'END'
+import json, sys
+
+run = json.load(open("out.json"))["benchmarks"][0]
+rate, tokens = (run["metrics"][name]["successful"]["mean"] for name in ("requests_per_second", "output_tokens_per_second"))
+listed = run["requests"]["successful"]
+first = min(item["info"]["timings"]["first_token_iteration"] for item in listed)
+print(f"{len(listed)} requests of 16 tokens in {run['duration']:.2f} s: requests_per_second {rate:.2f}, output_tokens_per_second {tokens:.1f}, not {16 * rate:.1f}")
+time = run["end_time"] - first
+print(f"from the first token: {16 * len(listed)} / {time:.2f} s = {16 * len(listed) / time:.1f}")
+sys.exit(0 if tokens > 1.05 * 16 * rate else 1)
+END
