@@ -70,15 +70,17 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(max(0.0, start + 0.2 + 0.02 * place - time.monotonic()))
             text = {"reasoning_content" if place < REASONING else "content": " the"}
             part = {"delta": text} if chat else {"text": " the"}
-            self.event({"choices": [{"index": 0, "finish_reason": "length" if place == tokens - 1 else None, **part}]})
+            choice = {"index": 0, "finish_reason": "length" if place == tokens - 1 else None, **part}
+            self.event(chat, {"choices": [choice]})
         usage = {"prompt_tokens": 32, "completion_tokens": tokens, "total_tokens": 32 + tokens}
         usage["completion_tokens_details"] = {"reasoning_tokens": min(REASONING, tokens)}
-        self.event({"choices": [], "usage": usage})
+        self.event(chat, {"choices": [], "usage": usage})
         self.chunk(b"data: [DONE]\n\n")
         self.chunk(b"")
 
-    def event(self, value):
-        value = {"id": "1", "object": "chunk", "created": 1, "model": "tiny", **value}
+    def event(self, chat, value):
+        kind = "chat.completion.chunk" if chat else "text_completion"
+        value = {"id": "1", "object": kind, "created": 1, "model": "tiny", **value}
         self.chunk(b"data: " + json.dumps(value).encode() + b"\n\n")
 
     def chunk(self, data):

@@ -308,6 +308,7 @@ def test_llmeter_reasoning_is_in_ttft_and_in_the_tokens_of_tpot() -> None:
         assert row["tpot_p50_s"] == pytest.approx(0.02, rel=0.04)  # the file says 0.0098: 16 tokens, 8 of reasoning
         assert unknown(row, "ttft_s", "ttft_p50_s")  # the first token came after 0.2032 s
         assert row["llmeter.ttft_p50_s"] == pytest.approx(0.3937, rel=1e-3)
+        assert "is the client's own start" in row["note"]  # 6.5 s of imports within the first requests
 
 
 def test_llmeter_agrees_with_the_clocked_server() -> None:

@@ -36,6 +36,7 @@ _METRICS: Final = {
     "time_to_last_token": "e2e_latency",
     "time_per_output_token": "tpot",
 }
+LATE_START: Final = 2.0  # a first TTFT over all later ones from which the client was slow
 _REASONING: Final = "num_tokens_output_reasoning"
 _OUTPUT: Final = "num_tokens_output"
 _AGREES: Final = 1e-6  # relative; the mean of the right responses is the file's own to rounding
@@ -119,10 +120,20 @@ def _row(stats: JsonObject, responses: Sequence[JsonObject], config: JsonObject)
         row.compare(again, told)
         if records.bounds():
             row.note(records.bounds())
+    row.note(_late_start(used, int(clients or 1)))
     retries = number(nested(config, "endpoint", "__llmeter_state__", "max_retries"))
     if retries:
         row.note(f"the client retries {retries:.0f} times: failures may be hidden, their wait is in the TTFT")
     return row.finish()
+
+
+def _late_start(responses: Sequence[JsonObject], clients: int) -> str:
+    """What to say of first requests that waited for the client, which imports its libraries within them."""
+    waits = [positive(response.get("time_to_first_token")) or 0.0 for response in responses]
+    later = [wait for wait in waits[clients:] if wait]
+    if not later or max(waits[:clients]) <= LATE_START * max(later):
+        return ""
+    return f"the first TTFT, {max(waits[:clients]):.3g} s, is the client's own start; it is in the means"
 
 
 def _keep_first_apart(row: RunRow) -> None:
