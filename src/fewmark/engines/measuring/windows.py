@@ -7,9 +7,8 @@ numbers, and another is measured that is longer or has more client processes, wh
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -112,16 +111,3 @@ def mend(effort: Effort, remedies: Sequence[Remedy]) -> Effort:
     if Remedy.LONGER in remedies:
         effort = replace(effort, stretch=2 * effort.stretch)
     return effort
-
-
-def windows_of(extra: JsonObject) -> list[JsonObject]:
-    """The facts of the windows behind a measurement: the valid ones, or where there are none the others."""
-    found = extra.get("windows") or extra.get("invalid_windows") or ()
-    return [window for window in found if isinstance(window, Mapping)] if isinstance(found, Sequence) else []
-
-
-def beside_s(extra: JsonObject, name: str) -> float:
-    """Seconds that a measurement spent on ``warm_up_s`` or ``cache_reset_s``; 0 where it does not tell."""
-    costs = extra.get("costs")
-    value = costs.get(name) if isinstance(costs, Mapping) else None
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0

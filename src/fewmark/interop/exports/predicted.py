@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -36,11 +36,6 @@ def predicted_table(predictions: Iterable[Prediction]) -> pd.DataFrame:
             if any(value is not None for value in ends):
                 frame[f"{metric}_{end}"] = pd.Series(ends, index=frame.index, dtype="float64")
     return frame
-
-
-def with_targets(frame: pd.DataFrame, targets: Sequence[str]) -> list[str]:
-    """Those of the targets that some row of the table says."""
-    return [name for name in targets if name in frame and bool(frame[name].notna().any())]
 
 
 def _author(model: str, found: dict[str, Prediction]) -> str:

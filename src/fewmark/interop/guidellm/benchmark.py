@@ -20,7 +20,6 @@ from fewmark.interop.request_records import RequestRecords
 from fewmark.interop.run_rows import PERCENTS, TOLERANCE, RunRow, count, failure_status, nested, number, positive, text
 
 TOOL: Final = "guidellm"
-_CLOSED: Final = ("concurrent", "synchronous")
 _OPEN: Final = ("constant", "poisson", "async_constant", "async_poisson", "async")
 
 
