@@ -11,7 +11,7 @@ SYNC := sh tools/setup.sh $(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test test-slow test-all test-engines check docs package bench torture lock clean
+.PHONY: help setup dev demo test test-slow test-all test-engines check audit docs package bench torture lock clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -48,6 +48,9 @@ check: $(VENV)/.dev ## Lint, types, import contract
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+audit: $(VENV)/.dev ## Look the locked packages up among known vulnerabilities, with pip-audit where that is installed
+	$(BIN)/python tools/audit.py
 
 docs: $(VENV)/.dev ## Build the documentation (strict)
 	$(BIN)/mkdocs build --strict --quiet

@@ -20,7 +20,7 @@ sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js"
 PATIENCE_MS = 120_000
-PAGES = ("explore", "compare", "decide", "plan", "data", "accuracy", "programs")
+PAGES = ("explore", "compare", "decide", "plan", "live", "data", "accuracy", "programs")
 
 
 @pytest.fixture(scope="module")

@@ -142,3 +142,32 @@ def test_what_is_vendored_is_what_its_list_says() -> None:
     }
     for digest, name in listed:
         assert sha256((VENDORED / name).read_bytes()).hexdigest() == digest
+
+
+def test_what_is_measured_is_followed_from_the_store_alone(
+    serve: Any, tmp_path: Path, case: dict[str, Any], measured: list[dict[str, Any]]
+) -> None:
+    from fewmark.core import Case, Cost, Deployment, Measurement, Prediction, Sample, Workload
+    from fewmark.store import open_store
+
+    store = f"sqlite:///{tmp_path / 'live.db'}"
+    cells = [Case(Deployment("vllm", "m"), Workload(8, 8, batch_size=n)) for n in (1, 2, 4)]
+    client = serve(store=store)
+    assert "Nothing was run into this store yet" in client.get("/live").text
+    with open_store(store) as opened:
+        opened.add_predictions(
+            Prediction(one, "throughput_tok_s", 10.0, 5.0, 20.0, 0.9, "interpolated") for one in cells
+        )
+        opened.add(Measurement(one, samples=(Sample(e2e_latency_s=1.0),), cost=Cost(wall_s=4.0)) for one in cells)
+    client = serve(store=store)  # as after a restart
+    text = client.get("/live").text
+    assert "Cells run</dt><dd>3" in text
+    assert "Time spent (s)</dt><dd>12" in text
+    assert "Forecasts checked</dt><dd>3" in text
+    assert "<html" not in client.get("/live", headers={"HX-Request": "true"}).text
+
+
+def test_objectives_have_sliders_over_what_was_measured(shown: TestClient) -> None:
+    text = shown.get("/decide?slo.ttft_s=0.05").text
+    assert 'data-slides="slo-ttft_s"' in text
+    assert 'value="-1.3"' in text

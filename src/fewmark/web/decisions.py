@@ -146,7 +146,7 @@ def _slo_flips(knowledge: Knowledge, answer: Answer, slo: Mapping[str, float], a
         table = knowledge.predict(chosen, metric, level).table
         higher = METRICS[metric].higher_is_better
         end = float(table["low" if higher == (assurance > 0.5) else "high"].iloc[0])
-        if end == end:
+        if end > limit if higher else end < limit:  # unknown (NaN) is neither
             shown = quantity(metric, [limit, end])
             now, then = (show_value(shown.show(value)) for value in (limit, end))
             verb = "raising" if higher else "lowering"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import pydantic
@@ -15,6 +16,7 @@ from fewmark.web.pages.rendering import render
 
 if TYPE_CHECKING:
     from fewmark.decide.prices import Prices
+    from fewmark.web.knowledge import Snapshot
 
 router = APIRouter()
 MOST_ROWS: Final = 40
@@ -48,10 +50,29 @@ def decide(request: Request, service: Served) -> HTMLResponse:
         )
     except FewmarkError as error:
         shown["problem"] = error.to_dict()
+    objectives = [name for name in snapshot.targets if name != "total_throughput_tok_s"][:12]
     return render(
         request, "decide", empty=False, accelerators=accelerators, asked=asked, plain=plain,
-        objectives=[name for name in snapshot.targets if name != "total_throughput_tok_s"][:12], **shown,
+        objectives=objectives, ranges=_ranges(snapshot, objectives, asked), **shown,
     )  # fmt: skip
+
+
+def _ranges(
+    snapshot: Snapshot, objectives: Sequence[str], asked: Mapping[str, str]
+) -> dict[str, tuple[float, float, float]]:
+    """Of each objective the least, the most and the place of its slider: logarithms (base 10) of what was measured."""
+    out = {}
+    for name in objectives:
+        values = snapshot.cells(name)[name]
+        values = values[values > 0]
+        if len(values) and values.min() < values.max():
+            low, high = (round(math.log10(end), 2) for end in (values.min(), values.max()))
+            try:
+                at = math.log10(_number(name, asked.get(f"slo.{name}", "")))
+            except InputError:
+                at = high
+            out[name] = (low, high, round(min(max(at, low), high), 2))
+    return out
 
 
 def _number(name: str, text: str) -> float:

@@ -15,7 +15,12 @@ def programs(request: Request) -> HTMLResponse:
     """The page."""
     description = request.app.openapi()
     routes = [
-        {"path": path, "method": method.upper(), "summary": about["summary"], "description": about["description"]}
+        {
+            "path": path,
+            "method": method.upper(),
+            "summary": about["summary"],
+            "description": about["description"].replace("`", ""),
+        }
         for path, methods in description["paths"].items()
         for method, about in methods.items()
     ]

@@ -21,6 +21,7 @@ PAGES: Final = (
     ("compare", "Compare"),
     ("decide", "Decide"),
     ("plan", "Plan"),
+    ("live", "Live"),
     ("data", "Data"),
     ("accuracy", "Accuracy"),
     ("programs", "API"),

@@ -23,6 +23,12 @@
     input.files = event.dataTransfer.files;
     input.form.requestSubmit();
   });
+  document.addEventListener("input", (event) => {
+    const slider = event.target.closest("input[data-slides]");
+    if (!slider) return;
+    // its own change event, when it is let go, tells the form
+    document.getElementById(slider.dataset.slides).value = Number((10 ** Number(slider.value)).toPrecision(3));
+  });
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-copy]");
     if (!button) return;

@@ -1,0 +1,87 @@
+"""How far measuring has come: what ran, what it cost, and how the forecasts' errors fell meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from fewmark.core.values import RUN_PROVENANCES, Measurement, Status
+from fewmark.web.knowledge import Knowledge
+
+WINDOW: Final = 8  # forecasts of which the median is shown
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell that was run: the last ones are listed."""
+
+    name: str
+    status: str
+    value: float | None
+    error: float | None
+    cost_s: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What was run into the store so far."""
+
+    n_runs: int
+    n_failed: int
+    spent_s: float
+    n_checked: int
+    recent_error: float | None
+    last_at: str
+    cells: Sequence[Cell]
+    chart: dict[str, object] | None
+
+
+def progress_of(knowledge: Knowledge, metric: str, *, most_cells: int) -> Progress:
+    """Everything that was run (not imported), in the order of its measuring."""
+    store = knowledge.store()
+    runs = sorted(
+        (m for m in store.measurements() if m.provenance in RUN_PROVENANCES), key=lambda m: str(m.measured_at or "")
+    )
+    forecasts = {outcome.measurement_id: outcome for outcome in store.outcomes(metric)}
+    spent, cells, points = 0.0, [], []
+    for run in runs:
+        cost = (run.cost.wall_s or 0.0) + (run.cost.startup_s or 0.0)
+        spent += cost
+        outcome = forecasts.get(run.measurement_id)
+        error = None
+        if outcome is not None and outcome.prediction.value is not None and outcome.actual > 0:
+            error = abs(outcome.prediction.value / outcome.actual - 1)
+            points.append((spent, 100 * error, _name(run)))
+        value = run.median(metric) if run.status is Status.OK else None
+        cells.append(Cell(_name(run), str(run.status), value, error, cost))
+    recent = [point[1] for point in points[-WINDOW:]]
+    return Progress(
+        len(runs), sum(run.status is not Status.OK for run in runs), spent, len(points),
+        float(np.median(recent)) / 100 if recent else None, str(runs[-1].measured_at or "")[:19] if runs else "",
+        cells[: -most_cells - 1 : -1], _chart(points) if len(points) > 1 else None,
+    )  # fmt: skip
+
+
+def _name(run: Measurement) -> str:
+    work = run.case.workload
+    return f"{run.case.deployment.label}: {work.input_tokens:g}→{work.output_tokens:g}, {work.load_label}"
+
+
+def _chart(points: Sequence[tuple[float, float, str]]) -> dict[str, object]:
+    errors = [point[1] for point in points]
+    medians = [float(np.median(errors[max(0, i + 1 - WINDOW) : i + 1])) for i in range(len(errors))]
+    x = [point[0] for point in points]
+    none: list[None] = [None] * len(points)
+    said = [point[2] for point in points]
+    line = {"x": x, "value": medians, "low": none, "high": none, "load": said, "provenance": ["median"] * len(x)}
+    checked = {"x": x, "y": errors, "load": said, "provenance": ["checked"] * len(x), "n_rows": [1] * len(x)}
+    return {
+        "title": "Error of each forecast when its cell was measured, and the median of the last eight",
+        "x": {"label": "Seconds spent", "log": False},
+        "y": {"label": "Error (%)", "log": False},
+        "level": 0,
+        "series": [{"name": "forecasts", "line": line, "points": checked}],
+    }
