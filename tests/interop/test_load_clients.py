@@ -173,6 +173,8 @@ def test_evalscope_packages_are_events(tmp_path: Path) -> None:  # hand-made
     }
     row = one(written(tmp_path, data))
     assert (row["itl_s"], row["tpot_s"]) == (0.0374, 0.0374)
+    short = {"Average output tokens per request": 16.0, "Average package per request": 15.0}  # as 0.16.3 counts them
+    assert one(written(tmp_path, data | short))["itl_s"] == 0.0374
     row = one(written(tmp_path, {**data, "Average package latency (s)": 0.1496, "Average package per request": 256.0}))
     assert unknown(row, "itl_s")
     assert row["evalscope.itl_s"] == 0.1496

@@ -168,7 +168,7 @@ def _values(row: RunRow, fields: Mapping[str, float], data: JsonObject, argument
         row.note("evalscope.tpot_s is the test's duration over all output tokens")
     bundle, events = fields.get("tokens_per_event"), positive(fields.get("events"))
     if bundle is None and events and tokens:
-        bundle = tokens / events
+        bundle = (tokens - 1) / events  # the first one is not among them
         out.setdefault("itl_s", positive(fields.get("gap_s")) or 0.0)
     if "itl_s" in out and (whole or not out["itl_s"] or (tokens is not None and tokens <= 1)):
         out.pop("itl_s")
