@@ -22,7 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fewmark.core.errors import MALFORMED, InputError
 from fewmark.core.files import read_text
 from fewmark.core.json_types import Json
-from fewmark.facts.names import words
+from fewmark.facts.facts import load_facts, user_files
+from fewmark.facts.identity import key_of
+from fewmark.facts.names import contains, words
 
 MAX_PER_HOUR: Final = 10_000  # of one accelerator: dearer than this is a slip of the pen in any currency of today
 MAX_POWER_W: Final = 20_000
@@ -38,7 +40,7 @@ class Price(_Part):
     """What one accelerator costs."""
 
     name: Annotated[str, Field(min_length=1, pattern=r"[A-Za-z0-9]")]
-    """Words that must occur, side by side, in a deployment's accelerator name."""
+    """Words that must occur, side by side, in a deployment's accelerator name; or another spelling of that name."""
     per_hour: Annotated[float, Field(gt=0, le=MAX_PER_HOUR, allow_inf_nan=False, strict=False)]
     """Money for one accelerator for one hour."""
     region: str | None = None
@@ -58,7 +60,7 @@ class Prices(_Part):
     accelerators: Annotated[list[Price], Field(min_length=1)]
 
     def find(self, accelerator: str | None, *, region: str | None = None, spot: bool = False) -> Price | None:
-        """The price of the accelerator of this name: the longest match, the cheapest of these.
+        """The price of the accelerator of this name: the longest match, the cheapest of these; or in another spelling.
 
         Parameters
         ----------
@@ -66,14 +68,17 @@ class Prices(_Part):
         spot : whether spot prices count, too
         """
         parts = words(accelerator or "")
-        best: tuple[int, float] | None = None
+        facts = load_facts(user_files())
+        same = key_of("accelerator", accelerator, facts) if accelerator else None
+        best: tuple[bool, int, float] | None = None
         found = None
         for price in self.accelerators:
             wanted = words(price.name)
-            occurs = any(parts[i : i + len(wanted)] == wanted for i in range(len(parts) - len(wanted) + 1))
-            if not occurs or (price.spot and not spot) or (region and price.region not in (None, region)):
+            occurs = contains(wanted, parts)
+            is_same = same is not None and key_of("accelerator", price.name, facts) == same
+            if not (occurs or is_same) or (price.spot and not spot) or (region and price.region not in (None, region)):
                 continue
-            rank = (-len(wanted), price.per_hour)
+            rank = (not occurs, -len(wanted), price.per_hour)
             if best is None or rank < best:
                 best, found = rank, price
         return found

@@ -19,7 +19,11 @@ _NO_METRICS: Final = frozenset(("wall_s", "accelerator_s", "startup_s", "duratio
 def has_value(frame: pd.DataFrame) -> pd.Series:
     """Which rows hold a value of any metric. A zero is none: it is what tools write for the unknown."""
     found = np.zeros(len(frame), dtype=bool)
+    told = frame.attrs.get("understanding")
+    unknown = told.unknown if isinstance(told, Understanding) else {}
     for name in frame.columns:
+        if name in unknown:  # a name that ends as a metric's does, and that nobody understood
+            continue
         metric = name in (*METRIC_COLUMNS, *SERVING_COLUMNS) or (name.endswith(_SUFFIXES) and name not in _NO_METRICS)
         if metric and pd.api.types.is_numeric_dtype(frame[name]):
             found |= (frame[name] > 0).to_numpy()

@@ -48,6 +48,7 @@ _NUMBER: Final = re.compile(
     r"(?P<sign>[+\-−]?)\s*(?P<digits>\d[\d.,'’_\s\u00a0\u202f]*|[.,]\d+)(?P<exponent>[eE][+\-]?\d{1,4})?"
     r"\s*(?P<prefix>[kKMG](?![a-zA-Zµ]))?\s*(?P<unit>[^\d\s±+][^±]*?)?(?:\s*(?:±|\+/-)\s*[\d.,]+\s*\S*)?"
 )
+_OOM: Final = re.compile(r"\boom\b")
 _GROUPED: Final = re.compile(r"\d{1,3}(?:[.,'’\s\u00a0\u202f]\d{3})+")
 
 
@@ -68,7 +69,7 @@ def status_of(text: str) -> Status | None:
     folded = " ".join(text.strip().lower().replace("_", " ").split())
     if folded in STATUS_WORDS:
         return STATUS_WORDS[folded]
-    if len(folded) <= 300 and ("out of memory" in folded or "outofmemory" in folded):
+    if len(folded) <= 300 and ("out of memory" in folded or "outofmemory" in folded or _OOM.search(folded)):
         return Status.OUT_OF_MEMORY
     found = STATUS_WORDS.get(folded.replace(" ", "_"))
     return found if found is not None else STATUS_WORDS.get(re.split(r"[:(,;]", folded, maxsplit=1)[0].strip())
