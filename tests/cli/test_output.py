@@ -91,3 +91,14 @@ def test_an_input_that_is_no_file_is_one_error(tmp_path, capsys, monkeypatch, ar
     assert main([part.replace("PATH", place) for part in arguments]) == 2
     said = capsys.readouterr().err
     assert "error: " in said and len(said.partition("error: ")[2]) < 3000
+
+
+def test_json_has_no_infinity(tmp_path, capsys):
+    rows = [f"vllm,m,H100,1,128,128,{batch},{batch * 90}" for batch in (1, 2)]
+    head = "engine,model,accelerator,accelerator_count,input_tokens,output_tokens,batch_size,throughput_tok_s"
+    (tmp_path / "t.csv").write_text("\n".join([head, *rows]))
+    (tmp_path / "c.csv").write_text("input_tokens,output_tokens,batch_size\n128,128,4\n")
+    asked = ["predict", "--data", str(tmp_path / "t.csv"), "--cases", str(tmp_path / "c.csv"), "--model", "loglog"]
+    assert main([*asked, "--no-cache", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert row["high"] is None or row["high"] > row["value"]

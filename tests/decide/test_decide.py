@@ -58,6 +58,10 @@ def test_prices_are_found_by_words_region_and_spot(tmp_path: Path) -> None:
     assert prices.find("Nvidia H100 GPU", spot=True).per_hour == 1.2
     assert prices.find("H100-80GB").per_hour == 4
     assert prices.find("GH1000") is None
+    spelled = "accelerators: [{name: NVIDIA H100 80GB HBM3, per_hour: 2}, {name: A100 40GB, per_hour: 1}]"
+    other = load_prices(prices_file(tmp_path, spelled))
+    assert other.find("H100").per_hour == 2  # the same in another spelling
+    assert other.find("A100 80GB") is None
     assert prices.find(None) is None
     cells = pd.DataFrame({"accelerator": ["A100", "H100", "T4"], "accelerator_count": [8.0, 2.0, 1.0]})
     hourly = hourly_cost(cells, prices, region="north")

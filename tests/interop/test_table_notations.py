@@ -119,6 +119,7 @@ def test_one_clear_number_settles_how_the_others_are_read() -> None:
     ("text", "status"),
     [
         ("OOM", "out_of_memory"),
+        ("failed: OOM", "out_of_memory"),
         ("CUDA out of memory. Tried to allocate 2.00 GiB", "out_of_memory"),
         ("success", "ok"),
         ("FAILED", "crashed"),
@@ -358,3 +359,11 @@ def test_broken_json_gives_one_clear_error(tmp_path: Path, text: str) -> None:
     with pytest.raises(FormatError) as caught:
         read(tmp_path, text, "table.json")
     assert len(str(caught.value)) < 2000
+
+
+def test_columns_that_nobody_understood_are_no_values(tmp_path: Path) -> None:
+    """Names that end as a metric's do."""
+    frame = read(tmp_path, f"{HEAD},concurrency,throughput_ktok_s,e2e_latency_min\n{WORK},8,0.7,0.2\n")
+    with pytest.raises(FormatError, match="no row has a value") as caught:
+        require_values(frame)
+    assert "throughput_ktok_s" in str(caught.value.got)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
+from fewmark.cli.options import print_json
 from fewmark.core.errors import InputError
 from fewmark.core.files import write_file
 
@@ -72,7 +72,7 @@ def command(
     if out is not None:
         _write(result, out)
     if as_json:
-        click.echo(json.dumps(result.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+        print_json(result.to_dict())
     else:
         _show(result)
     for note in result.notes:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from fewmark.cli.choices import Named, NamedChoices
-from fewmark.cli.options import seed_option
+from fewmark.cli.options import print_json, seed_option
 
 
 @click.command("demo", cls=NamedChoices)
@@ -31,7 +30,7 @@ def command(as_json: bool, quiet: bool, **options: Any) -> int:
 
     result = demo(**options, quiet=quiet, tell=lambda text: None if quiet else click.echo(text, err=True))
     if as_json:
-        click.echo(json.dumps(result.to_dict(), indent=2))
+        print_json(result.to_dict())
         return 0 if result.claim_holds else 1
     level = f"{result.confidence_level:.0%}"
     click.echo(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from fewmark.cli.options import print_json
 from fewmark.cli.terminal import raw
 from fewmark.core.text import printable
 
@@ -36,7 +36,7 @@ def command(engine_python: str | None, worker_prefix: str, as_json: bool) -> int
         raise click.BadParameter(str(error), param_hint="--worker-prefix") from None
     done = doctor(engine_python=engine_python, worker_prefix=prefix)
     if as_json:
-        click.echo(json.dumps(done.to_dict(), indent=2))
+        print_json(done.to_dict())
     else:
         for finding in done.findings:
             _show(finding)

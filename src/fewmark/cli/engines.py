@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
+
+from fewmark.cli.options import print_json
 
 
 @click.group("engines", invoke_without_command=True)
@@ -28,7 +29,7 @@ def command(context: click.Context, as_json: bool, write_worker: Path | None) ->
         return
     found = verb.list_engines()
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(found)
         return
     width = max(len(engine["name"]) for engine in found)
     for engine in found:

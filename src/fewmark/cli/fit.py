@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fewmark.cli.choices import Named, NamedChoices
-from fewmark.cli.options import seed_option
+from fewmark.cli.options import print_json, seed_option
 
 JOINED = "{} public measurements were added to the measured ones (--no-prior leaves them out)"
 
@@ -29,6 +29,7 @@ JOINED = "{} public measurements were added to the measured ones (--no-prior lea
     help="Whether to add public measurements of similar deployments to small tables.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The model file.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was fitted and what was left out as JSON.")
 def command(
     data: str | None,
     store: str | None,
@@ -38,6 +39,7 @@ def command(
     no_screen: bool,
     prior: bool,
     out: Path,
+    as_json: bool,
 ) -> None:
     """Fit a model to measurements and save it to a file."""
     from fewmark.verbs.fit import fit
@@ -51,3 +53,14 @@ def command(
     if fitted.n_public_cells_:
         click.echo(JOINED.format(fitted.n_public_cells_), err=True)
     click.echo(f"wrote {out}", err=True)
+    if as_json:
+        print_json(
+            {
+                "file": str(out),
+                "model": fitted.name,
+                "target": fitted.target,
+                "n_deployments": len(fitted.deployments_),
+                "n_public_cells": fitted.n_public_cells_,
+                "notes": list(fitted.notes_),
+            }
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fewmark.cli.options import print_json
 from fewmark.core import InputError
 
 EXAMPLES = 3  # cells shown that are known with another value
@@ -74,7 +74,7 @@ def command(
         progress=say,
     )
     if as_json:
-        click.echo(json.dumps([_plain(result) for result in results], indent=2))
+        print_json([_plain(result) for result in results])
         _tell_passed_over(results.passed_over)
         return
     for result in results:

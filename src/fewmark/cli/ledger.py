@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
+
+from fewmark.cli.options import print_json
 
 
 @click.command("ledger")
@@ -18,7 +18,7 @@ def command(store: str | None, metric: str | None, model: str | None, as_json: b
 
     found = ledger(store, metric=metric, model=model)
     if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=2))
+        print_json(found.to_dict())
         return
     click.echo(f"{found.n_predictions} predictions on record, {found.n_waiting} without a later measurement")
     table = found.card().tables[0]

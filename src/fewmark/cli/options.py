@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -44,10 +45,22 @@ def json_option(what: str) -> Callable[[F], F]:
 
 
 def print_json(document: object) -> None:
-    """Print a document as JSON on standard output; numbers that are not finite are refused."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+    """Print a document as JSON on standard output; numbers that are not finite (no bound, unknown) are null."""
+    click.echo(_text(document))
 
 
 def write_json(out: str, document: object) -> None:
-    """Write a document as JSON. Raises `InputError` if the file cannot be written."""
-    write_file(out, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write a document as `print_json` prints it. Raises `InputError` if the file cannot be written."""
+    write_file(out, f"{_text(document)}\n")
+
+
+def _text(document: object) -> str:
+    return json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,7 +9,7 @@ import click
 
 from fewmark.cli.choices import Named, NamedChoices
 from fewmark.cli.figures import figure, text_table
-from fewmark.cli.options import measurements_options, seed_option
+from fewmark.cli.options import measurements_options, print_json, seed_option
 from fewmark.cli.waiting import waiting
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def command(
         )  # fmt: skip
     chosen, planner = found.cells, found.planner
     if as_json:
-        click.echo(json.dumps(json.loads(chosen.to_json(orient="records")), indent=2))
+        print_json(json.loads(chosen.to_json(orient="records")))
     elif out is None and len(chosen):
         click.echo(_table(chosen))
     for note in found.notes:

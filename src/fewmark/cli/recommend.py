@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Final
@@ -11,7 +10,7 @@ import click
 
 from fewmark.cli.choices import Named, NamedChoices
 from fewmark.cli.figures import UNKNOWN, figure, heading, text_table, with_interval
-from fewmark.cli.options import measurements_options, seed_option
+from fewmark.cli.options import measurements_options, print_json, seed_option
 from fewmark.cli.waiting import waiting
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def command(
     if schema:
         from fewmark.decide.prices import price_schema
 
-        click.echo(json.dumps(price_schema(), indent=2))
+        print_json(price_schema())
         return 0
     from fewmark.verbs.recommend import recommend
 
@@ -107,7 +106,7 @@ def command(
         )
         write_table(everything, out, columns=["name", *(name for name in map(str, everything) if name != "name")])
     if as_json:
-        click.echo(json.dumps(answer.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+        print_json(answer.to_dict())
     else:
         _show(answer, top, wide=wide)
     for advice in answer.recommendation.advice:

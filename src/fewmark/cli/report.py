@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fewmark.cli.choices import Named, NamedChoices
-from fewmark.cli.options import seed_option
+from fewmark.cli.options import print_json, seed_option
 from fewmark.cli.waiting import waiting
 
 
@@ -43,6 +43,7 @@ from fewmark.cli.waiting import waiting
 )
 @click.option("--no-cache", is_flag=True, help="Fit again, even if the same data were fitted before.")
 @seed_option()
+@click.option("--json", "as_json", is_flag=True, help="Print what was written and what was left out as JSON.")
 def command(
     out: Path,
     store: str | None,
@@ -56,6 +57,7 @@ def command(
     prior: bool,
     no_cache: bool,
     random_state: int,
+    as_json: bool,
 ) -> None:
     """Write a report to one file: OUT.html (or .md, .json, .csv).
 
@@ -65,7 +67,7 @@ def command(
     from fewmark.verbs.report import report
 
     with waiting(lines=True) as progress:
-        report(
+        cards = report(
             out,
             store=store,
             data=data,
@@ -80,4 +82,9 @@ def command(
             cache=not no_cache,
             progress=progress,
         )
+    notes = [advice.message for advice in cards[0].advice if advice.code == "data"]
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    if as_json:
+        print_json({"file": str(out), "cards": [card.kind for card in cards], "notes": notes})
     click.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)", err=True)

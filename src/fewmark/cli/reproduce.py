@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from fewmark.cli.options import seed_option
+from fewmark.cli.options import print_json, seed_option
 
 
 @click.command("reproduce")
@@ -32,7 +31,7 @@ def command(paper: str, out: Path, random_state: int, jobs: int, backend: str | 
         progress=lambda text: click.echo(f"{text} …", err=True),
     )
     if as_json:
-        click.echo(json.dumps(summary(questions), indent=2))
+        print_json(summary(questions))
     else:
         for question in questions:
             click.echo(f"{question.name.upper()}  {question.title}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import click
+
+from fewmark.cli.options import print_json
 
 
 @click.command("retract")
@@ -23,7 +24,7 @@ def command(case: str, why: str, store: str | None, undo: bool, as_json: bool) -
 
     done = retract(case, why=why, store=store, undo=undo)
     if as_json:
-        click.echo(json.dumps(asdict(done), indent=2))
+        print_json(asdict(done))
         return
     what = "believed again" if undo else "retracted"
     click.echo(f"{len(done.measurement_ids)} measurements of {case} are {what}; {done.n_new} were not before", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Literal
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from fewmark.cli.choices import Named, NamedChoices
+from fewmark.cli.options import print_json
 
 if TYPE_CHECKING:
     from fewmark.runner import RunReport
@@ -141,7 +141,7 @@ def command(
             random_state=order_seed or 0, quiet=True, on_probe=(lambda found: None) if quiet else show_probe,
         )  # fmt: skip
         if as_json:
-            click.echo(json.dumps([found.to_dict() for found in founds], indent=2, allow_nan=False))
+            print_json([found.to_dict() for found in founds])
         else:
             show_found(founds)
         return 0 if all(found.ok for found in founds) else 1
@@ -158,7 +158,7 @@ def command(
             memory_limit=memory_limit, quiet=quiet,
         )  # fmt: skip
         if as_json:
-            click.echo(json.dumps([one.to_dict() for one in checked], indent=2, allow_nan=False))
+            print_json([one.to_dict() for one in checked])
         show_checked(checked)
         return 0 if checked else 1
     if budget is not None or target_error is not None:
@@ -180,7 +180,7 @@ def command(
             on_step=show_step,
         )  # fmt: skip
         if as_json:
-            click.echo(json.dumps(done.to_dict(), indent=2, allow_nan=False))
+            print_json(done.to_dict())
         elif text := results_text(done.measurements):
             click.echo(text)
         show_campaign(done)
@@ -204,7 +204,7 @@ def command(
         quiet=quiet,
     )
     if as_json:
-        click.echo(json.dumps(report.to_dict(), indent=2))
+        print_json(report.to_dict())
     else:
         _show(report)
     return 0 if report.ok else 1

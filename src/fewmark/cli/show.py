@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewmark.cli.figures import text_table
+from fewmark.cli.options import print_json
 from fewmark.cli.results import COLUMNS, value_text
 from fewmark.core.text import printable
 
@@ -34,7 +35,7 @@ def command(case: tuple[str, ...], store: str | None, everything: bool, as_json:
 
     found = show(" ".join(case) or None, store=store)
     if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        print_json(found.to_dict())
     elif found.in_full:
         click.echo(printable("\n\n".join(_in_full(found, result) for result in found.results)))
         if found.n_cases > len(found.results):

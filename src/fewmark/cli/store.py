@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
+
+from fewmark.cli.options import print_json
 
 if TYPE_CHECKING:
     from fewmark.store import Salvage
@@ -43,7 +44,7 @@ def salvage(new: str, store: str | None, as_json: bool) -> int:
 
 def _show(found: Salvage, as_json: bool, what: str) -> int:
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=2))
+        print_json(asdict(found))
     else:
         for fault in found.faults:
             click.echo(fault)

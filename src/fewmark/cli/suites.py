@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from fewmark.cli.choices import Named, NamedChoices
+from fewmark.cli.options import print_json
 from fewmark.core import InputError
 from fewmark.core.frozen import canonical_json
 from fewmark.suites import Suite, load_suite
@@ -31,7 +31,7 @@ def command(suite: str | None, as_json: bool, schema: bool, cases: Path | None) 
     from fewmark.verbs import suites as verb
 
     if schema:
-        click.echo(json.dumps(verb.suite_schema(), indent=2))
+        print_json(verb.suite_schema())
         return 0
     if cases is not None:
         if suite is None:
@@ -42,7 +42,7 @@ def command(suite: str | None, as_json: bool, schema: bool, cases: Path | None) 
     advice = verb.suite_advice(chosen[0], suite) if suite else []
     if as_json:
         described = [verb.describe_suite(item) for item in chosen]
-        click.echo(json.dumps(described[0] if suite else described, indent=2, ensure_ascii=False))
+        print_json(described[0] if suite else described)
     elif suite:
         _show(chosen[0])
     else:
