@@ -145,6 +145,7 @@ def test_open_loops_are_answered_between_measured_rates_alone() -> None:
         unseen = rates[is_of(rates, "vllm", "L40S")]
         found = model.answer(unseen[cell_columns(unseen)])
         assert np.isnan(found.value).all() and all("was measured" in reason for reason in found.abstained)
+        assert set(found.provenance) == {"abstained"}
         state, arrays = model.to_state()
         again = AutoByLoad.from_state(json.loads(json.dumps(state)), arrays)
         asked = known[cell_columns(known)]

@@ -72,6 +72,7 @@ class Percentiles:
         seen = self.tail.n_known(X) > 0
         provenance = np.where((found.provenance == "measured") & ~self.tail.has(X), "interpolated", found.provenance)
         provenance = np.where(~seen & (found.provenance != "abstained"), "transferred", provenance)
+        provenance = np.where(np.isfinite(value), provenance, "abstained")
         return Answers(
             value=value,
             low=value * np.exp(-np.hypot(lower, half)),
