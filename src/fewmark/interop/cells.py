@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import SupportsFloat
+from typing import SupportsFloat, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 import pandas as pd
 
 from fewmark.core import FormatError
@@ -15,6 +16,10 @@ from fewmark.core.cells import Cell
 from fewmark.core.json_types import Json
 
 UNKNOWN_LABELS = frozenset(("-", "--", "–", "—", "n/a", "#n/a", "nan", "null", "?", "unknown"))  # in lower case
+ColumnArray: TypeAlias = NDArray[np.float64] | NDArray[np.object_]
+ObjectArray: TypeAlias = NDArray[np.object_]
+LARGEST = float(np.finfo(np.float64).max)
+_PLAIN_NUMBERS = frozenset((float, int, type(None)))
 EXACT_INTEGER = 2**53  # beyond it a float64 no longer tells neighbouring integers apart
 
 
@@ -109,15 +114,24 @@ def to_float(value: Cell) -> float:
     return float(value)
 
 
-def tidy_column(values: Sequence[Cell]) -> pd.Series:
+def objects(values: Sequence[object]) -> ObjectArray:
+    """The values as they are, (n,); lists among them stay single entries."""
+    return np.fromiter(values, dtype=object, count=len(values))
+
+
+def tidy_column(values: Sequence[Cell]) -> ColumnArray:
     """A foreign column: float64 if every known value is a number that float64 holds exactly, else objects and None."""
+    if (kinds := set(map(type, values))) <= _PLAIN_NUMBERS and kinds != {type(None)}:
+        try:
+            numbers = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+        except OverflowError:
+            numbers = np.array([math.inf])
+        if (np.abs(numbers[~np.isnan(numbers)]) <= (EXACT_INTEGER if int in kinds else LARGEST)).all():
+            return numbers if not np.isnan(numbers).all() else objects([None] * len(values))
     known = [value for value in values if not (is_unknown(value) and not isinstance(value, str))]
     if known and all(_is_exact_number(value) for value in known):
-        return pd.Series([math.nan if is_unknown(value) else to_float(value) for value in values], dtype="float64")
-    cells = [None if is_unknown(value) and not isinstance(value, str) else value for value in values]
-    column = pd.Series([None] * len(cells), dtype=object)
-    column[:] = cells
-    return column
+        return np.array([math.nan if is_unknown(value) else to_float(value) for value in values], dtype=np.float64)
+    return objects([None if is_unknown(value) and not isinstance(value, str) else value for value in values])
 
 
 def option_to_cell(value: Json) -> Json:

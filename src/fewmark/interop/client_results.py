@@ -7,7 +7,7 @@ from typing import Final
 
 from fewmark.core.json_types import JsonObject
 from fewmark.interop.request_records import RequestRecords
-from fewmark.interop.run_rows import PERCENTS, RunRow, positive
+from fewmark.interop.run_rows import PERCENTS, RunRow, positive, positives
 
 BUNDLED: Final = 1.2  # mean gap over mean TPOT from which events must hold several tokens
 ALL_AT_END: Final = 0.98  # TTFT over the whole latency from which
@@ -75,17 +75,19 @@ def put_requests(row: RunRow, result: JsonObject, done: int, duration: float | N
     if any(len(value) != n for value in found.values()):
         row.note("lists of single requests differ in length and are not used")
         return
-    records, empty = RequestRecords(), 0
-    for i in range(n):
-        ttft, output = positive(found["ttfts"][i]), positive(found["output_lens"][i])
-        if "errors" in found and found["errors"][i]:
-            continue
-        if ttft is None or output is None:
-            empty += 1
-            continue
-        decode_s = records.add_gaps(found["itls"][i]) if "itls" in found else 0.0
-        latency = positive(found["latencies"][i]) if "latencies" in found else ttft + decode_s
-        records.add(latency, ttft, positive(found["input_lens"][i]) if "input_lens" in found else None, output)
+    records = RequestRecords()
+    told = {
+        key: positives(found[key]) if key in found else [None] * n
+        for key in ("ttfts", "output_lens", "input_lens", "latencies")
+    }
+    succeeded = [i for i in range(n) if not ("errors" in found and found["errors"][i])]
+    kept = [i for i in succeeded if told["ttfts"][i] is not None and told["output_lens"][i] is not None]
+    empty = len(succeeded) - len(kept)
+    ttfts, outputs, inputs, latencies = ([values[i] for i in kept] for values in told.values())
+    decodes = records.add_streams([found["itls"][i] for i in kept]) if "itls" in found else [0.0] * len(kept)
+    if "latencies" not in found:
+        latencies = [(ttft or 0.0) + decode for ttft, decode in zip(ttfts, decodes, strict=True)]
+    records.add_columns(latencies, ttfts, inputs, outputs)
     if empty and len(records) and len(records) + empty == done:
         row.note(f"{empty} requests counted as completed brought no token, with a TTFT of 0.0; taken as failed")
         row.counts(len(records), empty + int(row.known("n_failed") or 0))
@@ -93,9 +95,9 @@ def put_requests(row: RunRow, result: JsonObject, done: int, duration: float | N
         row.note(f"{len(records)} single requests are told to have succeeded, {done} in all; they are not used")
         return
     recomputed = records.statistics(duration)
-    told = {name: value for name, value in row.cells.items() if name in recomputed and isinstance(value, float)}
+    said = {name: value for name, value in row.cells.items() if name in recomputed and isinstance(value, float)}
     bundle = records.tokens_an_event()
-    row.compare(recomputed, told)
+    row.compare(recomputed, said)
     row.cells["detail"] = "requests"
     row.note(records.bounds())
     if bundle is not None and "itl_s" in row.cells and "itl_s" not in recomputed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -19,7 +19,16 @@ from fewmark.core.columns import (
     STATISTICS,
 )
 from fewmark.core.errors import NothingMeasuredError
-from fewmark.interop.cells import EXACT_INTEGER, is_unknown, label_to_cell, parse_number, tidy_column
+from fewmark.interop.cells import (
+    EXACT_INTEGER,
+    ColumnArray,
+    ObjectArray,
+    is_unknown,
+    label_to_cell,
+    objects,
+    parse_number,
+    tidy_column,
+)
 from fewmark.tables.arrays import FloatArray
 
 _WHOLE: Final = frozenset(
@@ -55,17 +64,17 @@ def build_frame(columns: Columns, *, verbatim: bool = False) -> pd.DataFrame:
     n_rows = max((len(cells) for cells in columns.values()), default=0)
     if not n_rows:
         raise NothingMeasuredError("the table has no rows", hint="it needs a header and at least one row of data")
-    data: dict[str, pd.Series] = {}
+    data: dict[str, ColumnArray] = {}
     for name in (*CANONICAL_COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in columns)):
         cells = columns.get(name, [None] * n_rows)
         data[name] = _numbers(name, cells) if name in NUMERIC_COLUMNS else _labels(name, cells, verbatim)
     for name, cells in columns.items():
         if name not in data:
             data[name] = tidy_column(cells)
-    frame = pd.DataFrame(data)
-    several = frame[list(LOAD_COLUMNS)].notna().sum(axis=1) > 1
+    frame = _frame_of(data)
+    several = np.sum([np.isfinite(data[name]) for name in LOAD_COLUMNS], axis=0) > 1
     if several.any():
-        row = int(several.to_numpy().argmax())
+        row = int(several.argmax())
         raise FormatError(
             f"row {row + 1}: a row has one of batch_size (offline), concurrency (closed loop) and request_rate (open "
             "loop), not several",
@@ -75,9 +84,19 @@ def build_frame(columns: Columns, *, verbatim: bool = False) -> pd.DataFrame:
     return frame
 
 
-def _numbers(name: str, cells: Sequence[Cell]) -> pd.Series:
+def _frame_of(data: Mapping[str, ColumnArray]) -> pd.DataFrame:
+    """The columns as a table: numbers as float64, all else as objects. Made of two blocks, as a small table costs."""
+    parts = [[name for name, values in data.items() if (values.dtype == object) is objects] for objects in (False, True)]
+    blocks = [
+        pd.DataFrame(np.vstack([data[name] for name in names]).T, columns=names, dtype=dtype, copy=False)
+        for names, dtype in zip(parts, (np.float64, object), strict=True)
+    ]
+    return pd.concat(blocks, axis=1)[list(data)]
+
+
+def _numbers(name: str, cells: Sequence[Cell]) -> FloatArray:
     if (plain := _plain_numbers(name, cells)) is not None:
-        return pd.Series(plain)
+        return plain
     out = [parse_number(cell, name, row) for row, cell in enumerate(cells, start=1)]
     if name in _WHOLE or name in _POSITIVE:
         for row, value in enumerate(out, start=1):
@@ -87,7 +106,7 @@ def _numbers(name: str, cells: Sequence[Cell]) -> pd.Series:
                 raise FormatError(f"row {row}: {name} must be a positive number", got=cells[row - 1])
             if value > EXACT_INTEGER or (name in _WHOLE and not value.is_integer()):
                 raise FormatError(f"row {row}: {name} must be a whole number below 2**53", got=cells[row - 1])
-    return pd.Series(out, dtype="float64")
+    return np.array(out, dtype=np.float64)
 
 
 def _plain_numbers(name: str, cells: Sequence[Cell]) -> FloatArray | None:
@@ -108,7 +127,7 @@ def _plain_numbers(name: str, cells: Sequence[Cell]) -> FloatArray | None:
     return None if wrong else values
 
 
-def _labels(name: str, cells: Sequence[Cell], verbatim: bool) -> pd.Series:
+def _labels(name: str, cells: Sequence[Cell], verbatim: bool) -> ObjectArray:
     out = [None if is_unknown(cell) else str(cell) for cell in cells]
     if not verbatim:
         read = {text: None if text is None else label_to_cell(text) for text in dict.fromkeys(out)}
@@ -117,9 +136,7 @@ def _labels(name: str, cells: Sequence[Cell], verbatim: bool) -> pd.Series:
         out = [_status(cell, row) for row, cell in enumerate(out, start=1)]
     if name == "statistic":
         out = [_statistic(cell, row) for row, cell in enumerate(out, start=1)]
-    column = pd.Series([None] * len(out), dtype=object)
-    column[:] = out
-    return column
+    return objects(out)
 
 
 def _status(text: str | None, row: int) -> str:

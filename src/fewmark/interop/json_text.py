@@ -1,6 +1,8 @@
 """JSON as tools leave it: documents run together, lines of text between, UTF-16, NaN; one error for what is broken.
 
-Reading needs no memory beyond the file's own, and never raises anything but `FormatError`.
+Reading needs no memory beyond the file's own, and never raises anything but `FormatError`. What a faster decoder takes,
+it takes as the standard library does; all else (NaN, numbers beyond double precision, halves of characters, errors)
+is left to the standard library.
 """
 
 from __future__ import annotations
@@ -8,12 +10,20 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from fewmark.core import FormatError
 from fewmark.core.json_types import Json
+
+try:  # with the extra `load`, several times as fast
+    from msgspec.json import decode as _msgspec_decode
+
+    fast_decode: Callable[[bytes], Json] | None = _msgspec_decode
+except ImportError:
+    fast_decode = None
 
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -26,6 +36,8 @@ _DECODER: Final = json.JSONDecoder()
 _OPENS: Final = re.compile(r"\s*(\{|\[\s*([\[{\"\-\d\]]|true|false|null|NaN|$))")  # but no "[INFO] …" of a log
 _LINE: Final = re.compile(r"^\s*\{\s*(\"|$)", re.MULTILINE)
 _BLANKS: Final = re.compile(r"\s*")
+_WHOLE: Final = re.compile(rb"\s*(\{|\[\s*\{)")
+_HEADS: Final = 4  # first bytes of files that are remembered as text: every format looks at the same ones
 
 
 def encoding_of(head: bytes) -> str:
@@ -33,11 +45,13 @@ def encoding_of(head: bytes) -> str:
     return next((name for mark, name in _BOMS if head.startswith(mark)), "utf-8")
 
 
+@lru_cache(_HEADS)
 def head_text(head: bytes) -> str:
     """A file's first bytes as text, for sniffing: what cannot be decoded is dropped. Raises nothing."""
     return head.decode(encoding_of(head), errors="ignore")
 
 
+@lru_cache(_HEADS)
 def opens_json(words: str) -> bool:
     """Whether a text begins with a JSON object or list, or has a line that does (after headings)."""
     return _OPENS.match(words) is not None or _LINE.search(words) is not None
@@ -45,7 +59,10 @@ def opens_json(words: str) -> bool:
 
 def read_text(path: Path) -> str:
     """The whole file as text. Raises `FormatError` if it is empty or no text."""
-    raw = path.read_bytes()
+    return _text_of(path.read_bytes(), path)
+
+
+def _text_of(raw: bytes, path: Path) -> str:
     try:
         text = raw.decode(encoding_of(raw))
     except UnicodeDecodeError as error:
@@ -59,11 +76,16 @@ def read_text(path: Path) -> str:
 
 def read_json(path: Path) -> Json:
     """The one JSON value of a file. Raises `FormatError` with the line where it breaks."""
-    return parse_json(read_text(path))
+    raw = path.read_bytes()
+    if (whole := _fast(raw)) is not None:
+        return whole
+    return parse_json(_text_of(raw, path))
 
 
 def parse_json(text: str) -> Json:
     """The JSON value of a text. Raises `FormatError` with the line where it breaks."""
+    if (whole := _fast(text)) is not None:
+        return whole
     try:
         value: Json = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -81,7 +103,11 @@ def read_documents(path: Path) -> list[tuple[int, Json]]:
     FormatError
         If one breaks off or is malformed, or there is none.
     """
-    text = read_text(path)
+    raw = path.read_bytes()
+    opening = _WHOLE.match(raw)
+    if opening is not None and (whole := _fast(raw)) is not None:
+        return [(1 + raw.count(b"\n", 0, opening.start(1)), whole)]
+    text = _text_of(raw, path)
     found = list(_documents(text))
     if not found:
         raise FormatError("the file holds no JSON", got=text.strip().splitlines()[0])
@@ -102,8 +128,18 @@ def read_objects(path: Path) -> list[tuple[int, dict[str, Json]]]:
     return found
 
 
+def _fast(raw: bytes | str) -> Json:
+    """The JSON value of the whole of a text; None where that is for the slower decoder to say."""
+    if fast_decode is None:
+        return None
+    try:
+        return fast_decode(raw.encode() if isinstance(raw, str) else raw)
+    except Exception:  # whatever the decoder raises
+        return None
+
+
 def _documents(text: str) -> Iterator[tuple[int, Json]]:
-    position, line, counted = 0, 1, 0
+    position, line, counted, tried = 0, 1, 0, -1
     while True:
         position = _BLANKS.match(text, position).end()  # type: ignore[union-attr]
         if position >= len(text):
@@ -114,6 +150,13 @@ def _documents(text: str) -> Iterator[tuple[int, Json]]:
             end = text.find("\n", position)
             position = len(text) if end < 0 else end
             continue
+        end = text.find("\n", position)
+        end = len(text) if end < 0 else end
+        if end != tried and (whole := _fast(text[position:end])) is not None:  # a document a line
+            yield line, whole
+            position = end
+            continue
+        tried = end
         try:
             value, position = _DECODER.raw_decode(text, position)
         except (ValueError, RecursionError) as error:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
-from importlib.metadata import entry_points
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Final
 
@@ -79,7 +82,13 @@ _MAGIC: Final = {
 
 def format_names() -> list[str]:
     """The names of all formats: the built-in ones, then those of third parties (entry points)."""
-    return list(dict.fromkeys([*_BUILT_IN, *(point.name for point in entry_points(group=GROUP))]))
+    return list(dict.fromkeys([*_BUILT_IN, *(point.name for point in _third_party(entry_points, tuple(sys.path)))]))
+
+
+@lru_cache(1)
+def _third_party(look_up: Callable[..., EntryPoints], path: tuple[str, ...]) -> EntryPoints:  # noqa: ARG001  the key
+    """The entry points of formats, looked up again where the places to look have changed: it takes as long as a file."""
+    return look_up(group=GROUP)
 
 
 def get_format(name: str) -> Format:
@@ -88,7 +97,7 @@ def get_format(name: str) -> Format:
         module, _, attribute = _BUILT_IN[name].partition(":")
         made = getattr(importlib.import_module(module), attribute)()
     else:
-        points = [point for point in entry_points(group=GROUP) if point.name == name]
+        points = [point for point in _third_party(entry_points, tuple(sys.path)) if point.name == name]
         if not points:
             raise InputError("unknown format", got=name, hint=f"one of auto, {', '.join(format_names())}")
         try:

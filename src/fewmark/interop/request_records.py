@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, chain, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,7 @@ import numpy.typing as npt
 from fewmark.interop.run_rows import PERCENTS, number
 
 LONGEST_S = 1e6  # of a gap between two events; nobody waits longer
+_UNKNOWN = float("nan")
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -55,6 +58,32 @@ class RequestRecords:
         columns = (self.e2e_s, self.ttft_s, self.input_tokens, self.output_tokens, self.start_s)
         for column, value in zip(columns, (e2e_s, ttft_s, input_tokens, output_tokens, start_s), strict=True):
             column.append(float("nan") if value is None else value)
+
+    def add_columns(
+        self,
+        e2e_s: Sequence[float | None],
+        ttft_s: Sequence[float | None],
+        input_tokens: Sequence[float | None],
+        output_tokens: Sequence[float | None],
+    ) -> None:
+        """Several requests that succeeded, without their starts; None is unknown."""
+        columns = (self.e2e_s, self.ttft_s, self.input_tokens, self.output_tokens, self.start_s)
+        unknown = [None] * len(e2e_s)
+        for column, values in zip(columns, (e2e_s, ttft_s, input_tokens, output_tokens, unknown), strict=True):
+            column.extend([_UNKNOWN if value is None else value for value in values])
+
+    def add_streams(self, gaps_s: Sequence[object]) -> list[float]:
+        """As `add_gaps` for each of several streams, at once where they hold nothing but gaps."""
+        streams = [gaps for gaps in gaps_s if isinstance(gaps, list)]
+        try:
+            flat = np.frombuffer(array("d", chain.from_iterable(streams)))
+        except (TypeError, OverflowError):
+            flat = np.empty(0)
+        if len(streams) < len(gaps_s) or not len(flat) or not (flat.min() >= 0 and flat.max() < LONGEST_S):
+            return [self.add_gaps(gaps) for gaps in gaps_s]
+        self.gaps_s.frombytes(flat.astype(np.float32).tobytes())
+        ends = list(accumulate(map(len, streams), initial=0))
+        return [float(np.add.reduce(flat[start:end])) for start, end in pairwise(ends)]
 
     def add_gaps(self, gaps_s: object, scale: float = 1.0) -> float:
         """Keep the gaps of one stream, a JSON list; what is no gap is left out. Returns their sum, in seconds."""

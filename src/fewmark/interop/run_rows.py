@@ -35,6 +35,7 @@ from fewmark.interop.frame import build_frame
 
 DETAILS: Final = ("requests", "summary", "console", "aggregate", "mixed")  # the richest first
 PERCENTS: Final = (50, 90, 95, 99)
+LARGEST: Final = 1e300  # below it a number is finite, whatever its type
 TOLERANCE: Final = 0.01  # relative; below it a value made anew and the one in the file are the same
 SECRET: Final = re.compile(r"(?i)(api_?key|token$|secret|passw|authorization|credential|bearer)")
 _OUT_OF_MEMORY: Final = re.compile(r"(?i)out of memory|outofmemory|\bOOM\b|cannot allocate memory")
@@ -72,6 +73,14 @@ def positive(value: object) -> float | None:
     """The number, if it is above zero; None otherwise, since zero and −1 stand for "unknown"."""
     found = number(value)
     return found if found is not None and found > 0 else None
+
+
+def positives(values: Sequence[object]) -> list[float | None]:
+    """`positive` of each value."""
+    return [
+        float(value) if type(value) in (float, int) and 0 < value < LARGEST else positive(value)  # type: ignore[operator]
+        for value in values
+    ]
 
 
 def count(value: object) -> int | None:
