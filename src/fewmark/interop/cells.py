@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import SupportsFloat, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 import pandas as pd
+from numpy.typing import NDArray
 
 from fewmark.core import FormatError
 from fewmark.core.cells import Cell

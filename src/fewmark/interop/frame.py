@@ -85,8 +85,8 @@ def build_frame(columns: Columns, *, verbatim: bool = False) -> pd.DataFrame:
 
 
 def _frame_of(data: Mapping[str, ColumnArray]) -> pd.DataFrame:
-    """The columns as a table: numbers as float64, all else as objects. Made of two blocks, as a small table costs."""
-    parts = [[name for name, values in data.items() if (values.dtype == object) is objects] for objects in (False, True)]
+    """The columns as a table: numbers as float64, all else as objects. In two blocks: faster for small tables."""
+    parts = [[name for name, values in data.items() if (values.dtype == object) is kind] for kind in (False, True)]
     blocks = [
         pd.DataFrame(np.vstack([data[name] for name in names]).T, columns=names, dtype=dtype, copy=False)
         for names, dtype in zip(parts, (np.float64, object), strict=True)

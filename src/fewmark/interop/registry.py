@@ -86,8 +86,8 @@ def format_names() -> list[str]:
 
 
 @lru_cache(1)
-def _third_party(look_up: Callable[..., EntryPoints], path: tuple[str, ...]) -> EntryPoints:  # noqa: ARG001  the key
-    """The entry points of formats, looked up again where the places to look have changed: it takes as long as a file."""
+def _third_party(look_up: Callable[..., EntryPoints], path: tuple[str, ...]) -> EntryPoints:
+    """The entry points of formats, looked up again where the places to look have changed: it takes its time."""
     return look_up(group=GROUP)
 
 

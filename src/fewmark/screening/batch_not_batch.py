@@ -11,7 +11,8 @@ import pandas as pd
 from fewmark.screening.base import Finding
 from fewmark.screening.grid import log_latency
 from fewmark.screening.rates import lacks_batch
-from fewmark.tables.identity import deployment_codes, group_codes
+from fewmark.screening.remembered import deployment_codes
+from fewmark.tables.identity import group_codes
 
 RISES: Final = float(np.log(1.1))  # a batch of real sequences takes longer than one sequence
 FALLS: Final = -float(np.log(1.25))
@@ -49,6 +50,8 @@ class BatchNotBatch:
                     f"{told} the time of the smallest: the batch of this row is 1, and {batch:g} is something else"
                 )
                 yield Finding(int(label) + 1, self.name, reason, "exclude")
+        if trends.empty:
+            return
         falling = trends.groupby("deployment")["trend"].agg(["median", "max", "size"])
         falling = falling[(falling["size"] >= LENGTHS) & (falling["median"] < FALLS) & (falling["max"] < 0)]
         for deployment, fall in falling["median"].items():
@@ -68,6 +71,8 @@ def _values(column: pd.Series) -> list[tuple[int, float]]:
 
 def _trends(frame: pd.DataFrame) -> pd.DataFrame:
     """For each deployment and pair of lengths with several batches: l(largest) - l(smallest batch)."""
+    if len(frame) < 2:
+        return pd.DataFrame({"deployment": [], "trend": []}, dtype=np.float64)
     flat = pd.DataFrame(
         {
             "deployment": deployment_codes(frame),

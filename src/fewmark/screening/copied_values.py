@@ -13,8 +13,8 @@ from fewmark.core.columns import CASE_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
 from fewmark.screening.base import Finding
 from fewmark.screening.contradicting_times import log_disagreement
 from fewmark.screening.precise import is_precise, needed_digits
+from fewmark.screening.remembered import deployment_codes, workload_codes
 from fewmark.tables.arrays import FloatArray, IntArray
-from fewmark.tables.identity import deployment_codes, workload_codes
 
 MASS: Final = 4  # from so many copies between two deployments on, the whole deployment is judged
 CLEARLY: Final = 2.0  # how much worse one side must contradict itself to be told as the copy

@@ -8,7 +8,8 @@ import pandas as pd
 
 from fewmark.core.columns import METRIC_COLUMNS
 from fewmark.screening.base import Finding
-from fewmark.tables.identity import deployment_codes, group_codes, workload_codes
+from fewmark.screening.remembered import deployment_codes, workload_codes
+from fewmark.tables.identity import group_codes
 
 
 class Duplicate:

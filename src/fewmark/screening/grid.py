@@ -6,34 +6,25 @@ batch (or users) × output tokens / throughput implies stands in for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from fewmark.core.columns import WORKLOAD_PREFIX
+from fewmark.screening.remembered import deployment_codes, held_of, remembered_of, workload_codes
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.columns import load_kind_of, load_of, sequences_of
-from fewmark.tables.identity import deployment_codes, group_codes, workload_codes
-
-_SEEN: Final[ContextVar[dict[int, tuple[pd.DataFrame, pd.DataFrame]] | None]] = ContextVar("seen", default=None)
-
-
-@contextmanager
-def remembered_cells() -> Iterator[None]:
-    """Within it, the cells of a table that several rules look at are worked out once; no table may be changed."""
-    token = _SEEN.set({})
-    try:
-        yield
-    finally:
-        _SEEN.reset(token)
+from fewmark.tables.identity import group_codes
 
 
 def log_latency(frame: pd.DataFrame) -> FloatArray:
     """l of each row; NaN where neither a latency nor a throughput is known, or the run did not end well."""
+    return remembered_of(frame, "latency", _log_latency)
+
+
+def _log_latency(frame: pd.DataFrame) -> FloatArray:
     ii, oo, bb = (frame["input_tokens"].to_numpy(), frame["output_tokens"].to_numpy(), sequences_of(frame))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         latency = frame["e2e_latency_s"].to_numpy(dtype=np.float64)
@@ -61,25 +52,17 @@ def cell_table(frame: pd.DataFrame) -> pd.DataFrame:
 
     Cells whose repeats contradict one another are not among them: they accuse nobody, and are not accused.
     """
-    seen = _SEEN.get()
-    if seen is None:
-        return _cell_table(frame)
-    if id(frame) not in seen:
-        seen[id(frame)] = (frame, _cell_table(frame))  # the table is kept, so that its id stays its own
-    out = seen[id(frame)][1].copy(deep=False)
+    out = remembered_of(frame, "cells", _cell_table).copy(deep=False)
     out.attrs["cells_of"] = id(frame)
     return out
 
 
 def remembered(cells: pd.DataFrame, work_out: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
     """What is worked out of the cells of a table, once where its cells are remembered; not to be changed."""
-    seen, key = _SEEN.get(), cells.attrs.get("cells_of")
-    if seen is None or key not in seen or len(seen[key][1]) != len(cells):
+    held = held_of(cells.attrs.get("cells_of", 0), "cells")
+    if held is None or len(held) != len(cells):
         return work_out(cells)
-    held = seen[key][1]
-    if -key not in seen:
-        seen[-key] = (held, work_out(held))
-    return seen[-key][1]
+    return remembered_of(held, "residuals", work_out)
 
 
 def _cell_table(frame: pd.DataFrame) -> pd.DataFrame:

@@ -24,6 +24,7 @@ import pandas as pd
 
 from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.screening.grid import robust_scale
+from fewmark.screening.remembered import remembered_of
 from fewmark.tables.arrays import BoolArray, FloatArray
 from fewmark.tables.columns import accelerator_counts, load_kind_of, numbers_of, sequences_of
 
@@ -66,6 +67,10 @@ class Bounds:
 
 def values_of(frame: pd.DataFrame) -> dict[str, FloatArray]:
     """The columns of rows that ended well as numbers, (n,) each; NaN where unknown or not positive."""
+    return remembered_of(frame, "values", _values_of)
+
+
+def _values_of(frame: pd.DataFrame) -> dict[str, FloatArray]:
     ok = (frame["status"] == "ok").to_numpy()
     out = {name: numbers_of(frame, name) for name in (*METRICS, "input_tokens", "output_tokens", "request_rate")}
     out |= {"sequences": sequences_of(frame), "accelerators": accelerator_counts(frame)}

@@ -13,7 +13,8 @@ import pandas as pd
 from fewmark.core.columns import DEPLOYMENT_COLUMNS
 from fewmark.screening.base import Finding
 from fewmark.screening.grid import log_latency
-from fewmark.tables.identity import group_codes, workload_codes
+from fewmark.screening.remembered import workload_codes
+from fewmark.tables.identity import group_codes
 
 DISAGREES: Final = float(np.log(1.8))  # median over shared cells; form factors of one chip differ by less
 SHARED: Final = 4

@@ -17,7 +17,6 @@ from fewmark.screening.contradicting_times import ContradictingTimes
 from fewmark.screening.copied_values import CopiedValues
 from fewmark.screening.duplicate import Duplicate
 from fewmark.screening.expired import Expired, Replaced, Retracted
-from fewmark.screening.grid import remembered_cells
 from fewmark.screening.impossible_speed import ImpossibleSpeed
 from fewmark.screening.impossible_value import ImpossibleValue
 from fewmark.screening.inconsistent_throughput import InconsistentThroughput
@@ -25,6 +24,7 @@ from fewmark.screening.label_conflict import LabelConflict
 from fewmark.screening.outlier import Outlier
 from fewmark.screening.physical_limit import PhysicalLimit
 from fewmark.screening.poorer_copy import PoorerCopy
+from fewmark.screening.remembered import remembered_tables
 from fewmark.screening.superseded import Superseded
 
 RULES: Final[tuple[Rule, ...]] = (
@@ -47,6 +47,11 @@ RULES: Final[tuple[Rule, ...]] = (
     Duplicate(),
 )
 
+COMPARING: Final = (
+    *(PoorerCopy, CopiedValues, ContradictingRepeats, LabelConflict, ImpossibleSpeed, Outlier, ColdStart, Duplicate),
+)
+"""Rules that find nothing in a single row: they compare rows with one another."""
+
 
 def screen(frame: pd.DataFrame, rules: Iterable[Rule] = RULES) -> list[Finding]:
     """What every rule finds in a canonical table, by row. The table is not changed.
@@ -65,8 +70,10 @@ def screen(frame: pd.DataFrame, rules: Iterable[Rule] = RULES) -> list[Finding]:
     left = _complete(frame)
     left = left.copy(deep=False)
     left.attrs = {}  # or every step would copy them
-    with remembered_cells():
+    with remembered_tables():
         for rule in rules:
+            if len(left) < 2 and isinstance(rule, COMPARING):
+                continue  # a folder of single runs is screened file by file
             new = list(rule.find(left))
             found += new
             if new:

@@ -27,8 +27,8 @@ from fewmark.screening.identities import (
     residuals,
     values_of,
 )
+from fewmark.screening.remembered import deployment_codes, remembered_of
 from fewmark.tables.arrays import BoolArray, FloatArray
-from fewmark.tables.identity import deployment_codes
 
 EXACT: Final = 0.02  # of a logarithm: how near a single row must come to what a slip makes of it
 NEAR: Final = 0.06  # where three rows or more agree on it
@@ -85,7 +85,11 @@ class Explained:
 
 
 def explain(frame: pd.DataFrame) -> Explained:
-    """The rows that break an identity, and the likeliest slip of each."""
+    """The rows that break an identity, and the likeliest slip of each. Worked out once where tables are remembered."""
+    return remembered_of(frame, "explained", _explain)
+
+
+def _explain(frame: pd.DataFrame) -> Explained:
     v = values_of(frame)
     found, exact = residuals(v), is_exact(frame, v)
     bounds = bounds_of(frame, found, exact)
@@ -98,8 +102,11 @@ def explain(frame: pd.DataFrame) -> Explained:
     ranks: list[tuple[float, ...]] = []
     if (off | doubtful).any():
         deployments = deployment_codes(frame)
+        worst = np.zeros(len(frame))  # how far the worst broken identity is off
+        for name, bound in bounds.items():
+            worst = np.maximum(worst, np.where(bound.broken(found[name]), np.abs(found[name]), 0.0))
         for slip in _slips(v):
-            fit, wrong = _fit(slip, v, found, exact, bounds, off, doubtful, deployments)
+            fit, wrong = _fit(slip, v, found, exact, bounds, worst, off, doubtful, deployments)
             if fit.any():
                 slips.append(slip)
                 fits.append(fit)
@@ -187,6 +194,7 @@ def _fit(
     found: Mapping[str, FloatArray],
     exact: BoolArray,
     bounds: Mapping[str, Bounds],
+    worst: FloatArray,
     off: BoolArray,
     doubtful: BoolArray,
     deployments: np.ndarray,
@@ -204,9 +212,6 @@ def _fit(
         usable &= np.isfinite(size) & (np.abs(size) > SMALLEST) & np.isfinite(v[name])
         changed[name] = v[name] * factor
     usable &= off | doubtful
-    worst = np.zeros(len(off))
-    for name, bound in bounds.items():
-        worst = np.maximum(worst, np.where(bound.broken(found[name]), np.abs(found[name]), 0.0))
     # undoing a large factor in a small part of the sum mends any small excess, and so is no evidence
     usable &= ~off | (worst > np.minimum(np.abs(size) / 2, CLEAR))
     if not usable.any():

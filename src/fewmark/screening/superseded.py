@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fewmark.screening.base import Finding
-from fewmark.tables.identity import deployment_codes, workload_codes
+from fewmark.screening.remembered import deployment_codes, workload_codes
 
 
 class Superseded:

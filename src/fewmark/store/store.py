@@ -142,6 +142,30 @@ class Store:
                 added += self._add(connection, batch, schema.measurements)
         return added
 
+    def add_each(self, groups: Iterable[Iterable[Measurement]]) -> list[int]:
+        """As `add` for each group, in as few transactions. Returns how many of each were new. Raises `InputError`."""
+        added: list[int] = []
+        identity = schema.measurements.c.measurement_id
+
+        def numbered() -> Iterator[tuple[int, Measurement]]:
+            for number, group in enumerate(groups):
+                added.append(0)
+                yield from ((number, item) for item in group)
+
+        for items in batched(numbered(), BATCH):
+            batch, moment = Batch(), now()
+            for _, item in items:
+                batch.add_measurement(item, moment)
+            with self._database.write() as connection:
+                held: set[str] = set()
+                for keys in batched(batch.facts, KEYS):
+                    held.update(connection.execute(sa.select(identity).where(identity.in_(keys))).scalars())
+                self._add(connection, batch, schema.measurements)
+            for number, item in items:
+                added[number] += item.measurement_id not in held
+                held.add(item.measurement_id)
+        return added
+
     def add_batches(self, batches: Iterable[Batch]) -> int:
         """Store rows that were made elsewhere, one transaction a batch. Returns how many measurements were new."""
         added = 0

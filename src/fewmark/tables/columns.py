@@ -35,7 +35,10 @@ def numbers_of(X: pd.DataFrame, name: str) -> FloatArray:
     """A column as numbers, (n,); NaN where it holds none, or is not there."""
     if name not in X:
         return np.full(len(X), np.nan)
-    return np.asarray(pd.to_numeric(X[name], errors="coerce"), float)
+    column = X[name]
+    if column.dtype == np.float64:  # nearly always
+        return column.to_numpy()
+    return np.asarray(pd.to_numeric(column, errors="coerce"), float)
 
 
 def strict_numbers_of(X: pd.DataFrame, name: str) -> FloatArray:

@@ -51,6 +51,8 @@ def group_codes(X: pd.DataFrame, columns: Sequence[str]) -> tuple[IntArray, IntA
     Unknown equals unknown; lists and mappings, as options may hold them, are equal if they are written alike.
     """
     n = len(X)
+    if n < 2:
+        return np.zeros(n, dtype=np.intp), np.zeros(n, dtype=np.intp)
     codes = np.zeros(n, np.int64)
     for name in columns:
         if name not in X:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import pandas as pd
 
@@ -15,12 +17,18 @@ from fewmark.interop.base import NotAResultError, UnknownFormatError
 from fewmark.interop.foreign_predictions import predicted_rows, to_predictions
 from fewmark.interop.gather import SourceFile
 from fewmark.interop.mapping import TableMap, read_mapped
+from fewmark.interop.records import ATTRIBUTE as RECORDS
 from fewmark.interop.records import records_of
-from fewmark.screening import Finding
+from fewmark.screening import Finding, screen
+from fewmark.tables.spellings import NOTES, one_spelling
 from fewmark.verbs.columnar_import import ColumnarRows
 from fewmark.verbs.known_already import OtherValue
 from fewmark.verbs.results import whole_measurements, with_values
 
+MANY_FILES: Final = 16  # from which on, and from so many bytes, other processes help
+MANY_BYTES: Final = 20 << 20
+MAX_JOBS: Final = 8
+BATCH: Final = 4  # files a turn: what each of them leaves is small, the files need not be
 _SHOWN_FAILURES = 20
 
 
@@ -47,6 +55,11 @@ class FileRead:
     superseded: dict[str, str] = field(default_factory=dict)  # measurement → why
     columnar: ColumnarRows | None = None
 
+    def screen(self) -> None:
+        """Look for faults in the table, and for names to be taken for others."""
+        spelled = one_spelling(self.frame)
+        self.names, self.findings = list(spelled.attrs.get(NOTES, [])), screen(spelled)
+
     def one_by_one(self) -> None:
         """Make single measurements of columnar rows."""
         if self.columnar is not None:
@@ -71,17 +84,13 @@ def read_all(
     """Every file, or one error for all that cannot be read."""
     files: list[FileRead] = []
     broken: list[InputError] = []
-    for source in sources:
-        progress(f"reading {source.shown}")
-        try:
-            files.append(_read(source, *how))
-        except (NotAResultError, UnknownFormatError, _NoCellError) as error:
-            if not source.found:
-                broken.append(error)
-            passed_over[source.shown] = _reason(error, source)
-        except InputError as error:
-            broken.append(error)
-            passed_over[source.shown] = _reason(error, source)
+    for source, found in zip(sources, _each_read(sources, how, progress), strict=True):
+        if isinstance(found, FileRead):
+            files.append(found)
+            continue
+        if not (source.found and isinstance(found, (NotAResultError, UnknownFormatError, _NoCellError))):
+            broken.append(found)
+        passed_over[source.shown] = _reason(found, source)
     if broken and not (keep_going and files):
         if len(broken) == 1:
             raise broken[0]
@@ -95,6 +104,36 @@ def read_all(
         told = "; ".join(f"{name}: {reason}" for name, reason in list(passed_over.items())[:5])
         raise InputError("there is nothing to import", got=told or "no file", hint="name files with results")
     return files
+
+
+def _each_read(
+    sources: Sequence[SourceFile], how: tuple[str, TableMap | None], progress: Callable[[str], None]
+) -> Iterator[FileRead | InputError]:
+    """What was read of each file, or why it was not; on all processors where there is much to read."""
+    n_bytes = sum(source.path.stat().st_size for source in sources)
+    n_jobs = min(os.cpu_count() or 1, MAX_JOBS)
+    several = n_jobs > 1 and len(sources) >= MANY_FILES and n_bytes >= MANY_BYTES
+    if several:
+        from joblib import Parallel, delayed
+
+        found = Parallel(n_jobs, return_as="generator", batch_size=BATCH)(
+            delayed(_read_or_error)(source, how) for source in sources
+        )
+    else:
+        found = (_read_or_error(source, how) for source in sources)
+    for number, source in enumerate(sources, start=1):
+        progress(f"reading {source.shown}" + (f" ({number:,} of {len(sources):,})" if len(sources) > 1 else ""))
+        yield next(found)
+
+
+def _read_or_error(source: SourceFile, how: tuple[str, TableMap | None]) -> FileRead | InputError:
+    try:
+        file = _read(source, *how)
+        file.screen()
+    except InputError as error:
+        return error
+    file.frame.attrs.pop(RECORDS, None)  # they were made to text
+    return file
 
 
 class _NoCellError(InputError):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,7 @@ from fewmark.interop.gather import gather
 from fewmark.interop.mapping import TableMap
 from fewmark.runner.projection.projector import RULES
 from fewmark.runner.projection.truncation import awaits_projection, project_all
-from fewmark.screening import Finding, copies, screen
+from fewmark.screening import Finding, copies
 from fewmark.store import Annotation, Origin, Store, open_store
 from fewmark.store.queries import now
 from fewmark.tables.same_cases import SameCases
@@ -151,14 +152,16 @@ def import_files(
                 file.one_by_one()  # rows of known cases are compared with what is known of them
         known = Known.of(opened, (m for file in files for m in file.measurements.values()))
         for file in files:
-            spelled = one_spelling(file.frame)
-            file.names = list(dict.fromkeys([*spelled.attrs.get(NOTES, []), *_taken(file, names)]))
+            file.names = list(dict.fromkeys([*file.names, *_taken(file, names)]))
             rows = file.rows()
-            file.findings = [f for f in screen(spelled) if f.row - 1 in rows or not file.predictions]
+            file.findings = [f for f in file.findings if f.row - 1 in rows or not file.predictions]
             _compare(file, known, supersede=supersede)
-        for file in files:  # everything is checked: from here on, things are stored
-            progress(f"storing {file.shown}")
-            out.append(_store(file, opened))
+        # Everything is checked: from here on, things are stored, small files together.
+        for alone, group in groupby(files, key=lambda file: file.columnar is not None or bool(file.predictions)):
+            for together in [[file] for file in group] if alone else [list(group)]:
+                name = together[0].shown if len(together) == 1 else f"{len(together):,} files"
+                progress(f"storing {name}")
+                out += _store(together, opened)
     return out
 
 
@@ -231,6 +234,8 @@ def _names_held(opened: Store) -> pd.DataFrame:
 
 def _taken(file: FileRead, held: pd.DataFrame) -> list[str]:
     """Which names of the file the store spells in another way, as sentences."""
+    if held.empty:
+        return []
     names = file.frame[[name for name in NAMED if name in file.frame]].drop_duplicates()
     return [note for note in spelled_as(names, held).attrs.get(NOTES, []) if " is taken for " in note]
 
@@ -240,23 +245,39 @@ def _label(measurement: Measurement) -> str:
     return f"{work.input_tokens:g}→{work.output_tokens:g} tokens at {work.load:g}"
 
 
-def _store(file: FileRead, opened: Store) -> Imported:
-    n_predictions = opened.add_predictions(file.predictions) if file.predictions else 0
-    other = _with_origins(file.other_values, opened)
-    if file.columnar is None:
-        added = opened.add(file.measurements.values())
-        places = [(position, _place(position, m)) for position, m in file.measurements.items()]
+def _store(files: list[FileRead], opened: Store) -> list[Imported]:
+    """Add one file, or several without forecasts or columnar rows."""
+    n_predictions = opened.add_predictions(files[0].predictions) if files[0].predictions else 0
+    other = [_with_origins(file.other_values, opened) for file in files]
+    if files[0].columnar is None:
+        added = opened.add_each(file.measurements.values() for file in files)
     else:
-        added = opened.add_batches(file.columnar.batches(now))
-        places = [(position, f"row {position + 1}") for position in file.columnar.positions]
-    form = file.frame.attrs["format"]
+        added = [opened.add_batches(files[0].columnar.batches(now))]
     opened.add_origins(
-        Origin(file.id_of(at), file.shown, form, place, file.modified_at, record=file.records.get(at))
-        for at, place in places
+        Origin(file.id_of(at), file.shown, file.frame.attrs["format"], place, file.modified_at, record=record)
+        for file in files
+        for at, place, record in _places(file)
     )
-    rows = file.rows()
-    opened.annotate(_mark(file.id_of(f.row - 1), f) for f in file.findings if f.row - 1 in rows)
-    opened.annotate(Annotation(key, REPLACED, "exclude", why) for key, why in file.superseded.items())
+    for file in files:
+        rows = file.rows()
+        opened.annotate(_mark(file.id_of(f.row - 1), f) for f in file.findings if f.row - 1 in rows)
+        opened.annotate(Annotation(key, REPLACED, "exclude", why) for key, why in file.superseded.items())
+    return [
+        _imported(file, n_added, n_predictions, values)
+        for file, n_added, values in zip(files, added, other, strict=True)
+    ]
+
+
+def _places(file: FileRead) -> Iterator[tuple[int, str, str | None]]:
+    """Each row's position, its place for people, and its record."""
+    if file.columnar is not None:
+        yield from ((at, f"row {at + 1}", file.records.get(at)) for at in file.columnar.positions)
+        return
+    for at, measurement in file.measurements.items():
+        yield at, _place(at, measurement), file.records.get(at)
+
+
+def _imported(file: FileRead, added: int, n_predictions: int, other: tuple[OtherValue, ...]) -> Imported:
     told = file.frame.attrs.get("understanding", Understanding())
     return Imported(
         *(Path(file.shown), file.frame.attrs["format"], len(file.frame), added, tuple(file.findings), file.left_out),
@@ -302,6 +323,7 @@ def _projected(files: list[FileRead], store: Store, rule: str) -> list[FileRead]
     for file in files:
         if file.whole:
             file.frame = table_of(list(file.measurements.values()), file.frame)
+            file.screen()
     return files
 
 
