@@ -72,7 +72,9 @@ def normalise(
     n_rows = max((len(cells) for cells in columns.values()), default=0)
     statuses: list[Status | None] = [None] * n_rows
     notes: list[list[str]] = [[] for _ in range(n_rows)]
-    notation = _notation(columns, chosen, separator)
+    numeric = [own for own, m in chosen.items() if m is not None and m.kind not in (LABEL, STATUS)]
+    plain = {own: _floats(columns[own]) for own in numeric}
+    notation = _notation(columns, plain, separator)
     out: dict[str, Sequence[Cell]] = {}
     open_units: dict[str, list[bool]] = {}
     for own, meaning in chosen.items():
@@ -82,9 +84,9 @@ def normalise(
         elif meaning.kind == STATUS:
             out["status"] = [_status(cell, fold(own), row) for row, cell in enumerate(cells, start=1)]
         elif meaning.kind == LABEL:
-            out[meaning.column] = [_label(cell, typed) for cell in cells]
+            out[meaning.column] = _labels(cells, typed)
         else:
-            values, named = _numbers(own, meaning, cells, notation, statuses, notes)
+            values, named = _numbers(own, meaning, (cells, plain[own]), notation, statuses, notes)
             out[meaning.column] = values
             if meaning.factor is None:
                 open_units[meaning.column] = named
@@ -120,22 +122,25 @@ def _choose(columns: Columns, given: Mapping[str, Meaning | None], told: Underst
     return chosen
 
 
-def _notation(columns: Columns, chosen: Mapping[str, Meaning | None], separator: str) -> Notation:
-    numeric = (own for own, m in chosen.items() if m is not None and m.kind not in (LABEL, STATUS))
-    texts = (cell for own in numeric for cell in columns[own] if isinstance(cell, str))
-    return find_notation(texts, separator)
+def _notation(columns: Columns, plain: Mapping[str, list[float | None] | None], separator: str) -> Notation:
+    if separator == "," and all(values is not None for values in plain.values()):
+        return Notation(".")  # what `find_notation` says of such texts
+    return find_notation((cell for own in plain for cell in columns[own] if isinstance(cell, str)), separator)
 
 
 def _numbers(
     own: str,
     meaning: Meaning,
-    cells: Sequence[Cell],
+    given: tuple[Sequence[Cell], list[float | None] | None],
     notation: Notation,
     statuses: list[Status | None],
     notes: list[list[str]],
 ) -> tuple[list[float | None], list[bool]]:
     """The column's numbers in the canonical unit, and which cells named their unit themselves."""
-    if (plain := _plain_numbers(cells, meaning, notation)) is not None:
+    cells, plain = given
+    if plain is not None and notation.decimal != ",":
+        if meaning.factor is not None and meaning.factor != 1.0:
+            plain = [None if value is None else scaled(value, meaning.factor) for value in plain]
         return plain, [False] * len(cells)
     values: list[float | None] = [None] * len(cells)
     named = [False] * len(cells)
@@ -169,20 +174,17 @@ def _foreign(cells: Sequence[Json]) -> list[Json]:
     return [read[cell] if isinstance(cell, str) else cell for cell in cells]
 
 
-def _plain_numbers(cells: Sequence[Json], meaning: Meaning, notation: Notation) -> list[float | None] | None:
-    """The numbers of a column whose cells are all plain ones, or empty; None where a cell needs a closer look."""
-    texts = [cell for cell in cells if isinstance(cell, str)]
-    if notation.decimal == "," or len(texts) < len(cells):
+def _floats(cells: Sequence[Cell]) -> list[float | None] | None:
+    """The numbers of a column of texts that are all plain ones, or empty; None where a cell needs a closer look."""
+    if not set(map(type, cells)) <= {str}:
         return None
+    texts = [str(cell) for cell in cells]
     try:
         values = [float(text) if text else None for text in texts]
     except ValueError:
         return None
-    if any("_" in text for text in texts) or not all(value is None or math.isfinite(value) for value in values):
-        return None
-    if meaning.factor is None or meaning.factor == 1.0:
-        return values
-    return [None if value is None else scaled(value, meaning.factor) for value in values]
+    finite = math.isfinite(sum(value for value in values if value is not None))  # else a cell may not be
+    return values if finite and "_" not in "".join(texts) else None
 
 
 def _number(cell: Json, own: str, row: int, meaning: Meaning) -> float | None:
@@ -195,6 +197,12 @@ def _number(cell: Json, own: str, row: int, meaning: Meaning) -> float | None:
     if not math.isfinite(value):
         raise FormatError(f"row {row}: {own} must be a finite number", got=cell)
     return scaled(value, meaning.factor)
+
+
+def _labels(cells: Sequence[Cell], typed: bool) -> list[Json]:
+    """`_label` of each; of equal texts it is found once."""
+    found = {cell: _label(cell, typed) for cell in {cell for cell in cells if type(cell) is str}}
+    return [found[cell] if type(cell) is str else _label(cell, typed) for cell in cells]
 
 
 def _label(cell: Json, typed: bool) -> Json:

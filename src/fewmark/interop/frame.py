@@ -128,12 +128,14 @@ def _plain_numbers(name: str, cells: Sequence[Cell]) -> FloatArray | None:
 
 
 def _labels(name: str, cells: Sequence[Cell], verbatim: bool) -> ObjectArray:
-    out = [None if is_unknown(cell) else str(cell) for cell in cells]
+    known = {cell: None if is_unknown(cell) else cell for cell in {cell for cell in cells if type(cell) is str}}
+    out = [known[cell] if type(cell) is str else None if is_unknown(cell) else str(cell) for cell in cells]
     if not verbatim:
         read = {text: None if text is None else label_to_cell(text) for text in dict.fromkeys(out)}
         out = [read[text] for text in out]
     if name == "status":
-        out = [_status(cell, row) for row, cell in enumerate(out, start=1)]
+        good = {text: text for text in _STATUSES} | {None: str(Status.OK)}
+        out = [good[cell] if cell in good else _status(cell, row) for row, cell in enumerate(out, start=1)]
     if name == "statistic":
         out = [_statistic(cell, row) for row, cell in enumerate(out, start=1)]
     return objects(out)

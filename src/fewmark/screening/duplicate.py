@@ -31,6 +31,9 @@ class Duplicate:
             },
             index=frame.index,
         )
+        codes, first_rows = group_codes(key, list(key))
+        if len(first_rows) == len(codes):
+            return
         known = frame[list(METRIC_COLUMNS)].notna().any(axis=1)
         firsts: dict[tuple[int, ...], int] = {}
         for label, *cell in key[known].itertuples(name=None):

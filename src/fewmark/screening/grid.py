@@ -7,6 +7,7 @@ batch (or users) × output tokens / throughput implies stands in for it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -86,8 +87,9 @@ def _cell_table(frame: pd.DataFrame) -> pd.DataFrame:
     out["l"] = grouped["l"].median()
     code = grouped.ngroup().to_numpy()
     label = flat["label"].to_numpy()[np.argsort(code, kind="stable")]
-    rows = np.split(label, np.bincount(code).cumsum()[:-1])
-    out["rows"] = pd.Series([part.tolist() for part in rows], index=out.index, dtype=object)
+    labels, ends = label.tolist(), np.bincount(code).cumsum().tolist()
+    rows = [labels[start:end] for start, end in pairwise([0, *ends])]
+    out["rows"] = pd.Series(rows, index=out.index, dtype=object)
     width = grouped["l"].max() - grouped["l"].min()
     out["confirmed"] = (grouped.size() >= CONFIRMING) & (width > 0)
     return out[width <= CONTESTED].reset_index()

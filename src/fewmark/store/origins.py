@@ -12,10 +12,11 @@ from fewmark.core.frozen import content_hash
 from fewmark.core.json_types import Json
 from fewmark.store import schema
 from fewmark.store.database import Database
-from fewmark.store.queries import KEYS, Insert, batched, insert_new, now
+from fewmark.store.queries import KEYS, Insert, batched, insert_new, insert_tuples, now
 from fewmark.store.rows import column_text
 
 _BATCH: Final = 25_000  # rows a transaction
+_COLUMNS: Final = ("measurement_id", "file", "format", "place", "modified_at", "imported_at", "record_id")
 
 
 @dataclass(frozen=True)
@@ -42,21 +43,12 @@ def add_origins(database: Database, insert: Insert, origins: Iterable[Origin]) -
             if item.record is not None:
                 record_id = content_hash(item.record, 32)
                 records[record_id] = {"record_id": record_id, "body": column_text(item.record)}
-            rows.append(
-                {
-                    "measurement_id": item.measurement_id,
-                    "file": column_text(item.file),
-                    "format": item.format,
-                    "place": column_text(item.place),
-                    "modified_at": item.modified_at,
-                    "imported_at": item.imported_at or moment,
-                    "record_id": record_id,
-                }
-            )
+            file, place, at = column_text(item.file), column_text(item.place), item.imported_at or moment
+            rows.append((item.measurement_id, file, item.format, place, item.modified_at, at, record_id))
         with database.write() as connection:
             if records:
                 insert_new(connection, insert, schema.records, list(records.values()))
-            insert_new(connection, insert, schema.origins, rows)
+            insert_tuples(connection, insert, schema.origins, _COLUMNS, rows)
 
 
 def read_origins(database: Database, measurement_ids: Iterable[str]) -> dict[str, list[Origin]]:

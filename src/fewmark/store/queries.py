@@ -109,14 +109,32 @@ def insert_new(
     connection: sa.Connection, insert: Insert, table: sa.Table, rows: Sequence[Mapping[str, object]]
 ) -> None:
     """Insert rows that have the same columns, except those that are there already; `insert` is the dialect's own."""
-    statement = insert(table).on_conflict_do_nothing().inline()
     if connection.dialect.name != "sqlite" or len(rows) < MANY:
-        connection.execute(statement, rows)
+        connection.execute(insert(table).on_conflict_do_nothing().inline(), rows)
+        return
+    names = [column.name for column in table.columns if column.name in rows[0]]
+    insert_tuples(connection, insert, table, names, list(map(operator.itemgetter(*names), rows)))
+
+
+def insert_tuples(
+    connection: sa.Connection, insert: Any, table: sa.Table, names: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> None:
+    """As `insert_new` for rows whose values are those of the columns `names`, in the table's own order of them."""
+    statement = insert(table).on_conflict_do_nothing().inline()
+    if connection.dialect.name != "sqlite":
+        connection.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
         return
     # Of many rows most of the time would go into what happens to their parameters on the way to the driver.
-    text = str(statement.compile(dialect=connection.dialect, column_keys=list(rows[0])))
-    names = [column.name for column in table.columns if column.name in rows[0]]
-    connection.exec_driver_sql(text, list(map(operator.itemgetter(*names), rows)))
+    text = str(statement.compile(dialect=connection.dialect, column_keys=list(names)))
+    connection.exec_driver_sql(text, rows)
+
+
+def insert_columns(
+    connection: sa.Connection, insert: Any, table: sa.Table, columns: Mapping[str, Iterable[Any]]
+) -> None:
+    """As `insert_new` for rows given by columns; one of equal values may repeat without an end."""
+    names = [column.name for column in table.columns if column.name in columns]
+    insert_tuples(connection, insert, table, names, list(zip(*(columns[name] for name in names), strict=False)))
 
 
 def now() -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -87,6 +87,8 @@ class Batch:
     cases: dict[str, Row] = field(default_factory=dict)
     facts: dict[str, Row] = field(default_factory=dict)
     serving: dict[str, Row] = field(default_factory=dict)
+    case_columns: Mapping[str, Iterable[Any]] = field(default_factory=dict)
+    fact_columns: Mapping[str, Iterable[Any]] = field(default_factory=dict)  # rows given by columns, after the others
 
     def add_measurement(self, measurement: Measurement, added_at: str) -> None:
         """Add the measurement with what it refers to. Raises `InputError` where a number is none that JSON knows."""
@@ -230,10 +232,13 @@ def deployment_row(deployment: Deployment) -> Row:
 
 def case_row(case: Case) -> Row:
     """The row of a case."""
-    workload = case.workload
+    keys = {"case_id": case.case_id, "deployment_id": case.deployment.deployment_id}
+    return keys | workload_columns(case.workload)
+
+
+def workload_columns(workload: Workload) -> Row:
+    """What a case's row says of its workload."""
     return {
-        "case_id": case.case_id,
-        "deployment_id": case.deployment.deployment_id,
         **{name: _real(getattr(workload, name)) for name in WORKLOAD_COLUMNS},
         "options": _dump(thaw(workload.options)) if workload.options else None,
     }
@@ -275,7 +280,10 @@ def column_text(value: object) -> str | None:
     """Text that every database takes: NUL and lone surrogates, which only JSON can carry, become U+FFFD."""
     if value is None:
         return None
-    return str(value).replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    text = str(value)
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _medians(measurement: Measurement) -> Row:

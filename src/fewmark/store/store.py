@@ -31,6 +31,7 @@ from fewmark.store.queries import (
     KEYS,
     DeploymentFilter,
     batched,
+    insert_columns,
     insert_new,
     measurement_conditions,
     now,
@@ -410,10 +411,14 @@ class Store:
             (schema.deployments, batch.deployments),
             (schema.cases, batch.cases),
             (facts, batch.facts),
-            (schema.serving, batch.serving),
         ):
             if rows:
                 insert_new(connection, self._insert, table, list(rows.values()))
+        for table, columns in ((schema.cases, batch.case_columns), (facts, batch.fact_columns)):
+            if columns:
+                insert_columns(connection, self._insert, table, columns)
+        if batch.serving:
+            insert_new(connection, self._insert, schema.serving, list(batch.serving.values()))
         # Drivers do not agree on how to count; nobody else writes meanwhile, so the running number tells.
         new = sa.select(sa.func.count()).select_from(facts).where(facts.c.number > before)
         return connection.execute(new).scalar_one()

@@ -7,6 +7,7 @@ A deployment is the deployment columns and every ``option.*``; a workload the to
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -102,5 +103,7 @@ def rows_by_group(group: IntArray) -> dict[int, IntArray]:
     """The rows of each group's number, in their order."""
     numbers, position = numbered(group)
     order = np.argsort(position.astype(np.min_scalar_type(len(numbers))), kind="stable")
-    ends = np.bincount(position, minlength=len(numbers)).cumsum()[:-1]
-    return dict(zip(numbers.tolist(), np.split(order, ends) if len(numbers) else [], strict=True))
+    ends = np.bincount(position, minlength=len(numbers)).cumsum().tolist()
+    return {
+        number: order[start:end] for number, (start, end) in zip(numbers.tolist(), pairwise([0, *ends]), strict=True)
+    }

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Final, TypeVar
 
 import numpy as np
@@ -35,7 +36,7 @@ from fewmark.core.text import masked
 from fewmark.core.validity import MAX_SECONDS
 from fewmark.interop import to_measurements
 from fewmark.interop.cells import cell_to_option
-from fewmark.store.rows import Batch, Row, case_row, column_text, deployment_row
+from fewmark.store.rows import Batch, Row, case_row, column_text, deployment_row, workload_columns
 from fewmark.store.schema import COST_COLUMNS
 from fewmark.tables.arrays import BoolArray, FloatArray
 from fewmark.tables.identity import group_codes
@@ -112,6 +113,17 @@ class ColumnarRows:
         words = {name: self._frame[name].tolist() for name in ("status", "source")}
         for start in range(0, len(self), _BATCH):
             batch, moment = Batch(), now()
+            part = slice(start, start + _BATCH)
+            if self._odd.keys().isdisjoint(range(len(self))[part]):
+                self._cases.add_columns(batch, part)
+                batch.fact_columns = self._fact_columns(part, moment, words)
+                batch.serving |= {
+                    key: {"measurement_id": key, **serving[place]}
+                    for place, key in zip(range(len(self))[part], self.ids[part], strict=True)
+                    if place in serving
+                }
+                yield batch
+                continue
             for place in range(start, min(start + _BATCH, len(self))):
                 if (single := self._odd.get(place)) is not None:
                     batch.add_measurement(single, moment)
@@ -137,6 +149,27 @@ class ColumnarRows:
                 if place in serving:
                     batch.serving[key] = {"measurement_id": key, **serving[place]}
             yield batch
+
+    def _fact_columns(self, part: slice, moment: str, words: Mapping[str, list[Any]]) -> dict[str, Iterable[Any]]:
+        """Consecutive ordinary rows of the table of measurements, by columns."""
+        return {
+            "measurement_id": self.ids[part],
+            "case_id": self._cases.ids[part],
+            "deployment_id": self._cases.deployment_ids[part],
+            "environment_id": repeat(None),
+            "status": words["status"][part],
+            "provenance": repeat("imported"),
+            "source": _each(words["source"][part], column_text),
+            "flag": self._flags[1][part],
+            "source_row": [float(label + 1) for label in self.positions[part]],
+            "n_repeats": [None if value is None else float(value) for value in self._repeats[part]],
+            "measured_at": repeat(None),
+            "added_at": repeat(moment),
+            **{name: values[part] for name, values in self._numbers.metrics.items()},
+            **dict.fromkeys(_COSTS, repeat(None)),
+            "has_extra": [int(bool(text)) for text in self._extra[0][part]],
+            "body": self._bodies[part],
+        }
 
     def _one_by_one(self) -> tuple[list[int], list[Measurement]]:
         places = np.flatnonzero(self._numbers.odd)
@@ -204,7 +237,23 @@ class _Cases:
         for case, key in zip(made, ids, strict=True):
             case.__dict__["case_id"] = key  # as it would itself find
         self._cases = made
-        self.bodies, self.texts, self.ids = ([part[code] for code in self._code] for part in (bodies, texts, ids))
+        self._workloads = {id(one): workload_columns(one) for one in workloads}
+        of = [case.deployment.deployment_id for case in made]
+        self.bodies, self.texts, self.ids, self.deployment_ids = (
+            [part[code] for code in self._code] for part in (bodies, texts, ids, of)
+        )
+
+    def add_columns(self, batch: Batch, part: slice) -> None:
+        """Add the cases of consecutive rows to a batch."""
+        cases = [self._cases[code] for code in dict.fromkeys(self._code[part])]
+        for deployment in {case.deployment.deployment_id: case.deployment for case in cases}.values():
+            batch.deployments[deployment.deployment_id] = deployment_row(deployment)
+        work = [self._workloads[id(case.workload)] for case in cases]
+        batch.case_columns = {
+            "case_id": [case.case_id for case in cases],
+            "deployment_id": [case.deployment.deployment_id for case in cases],
+            **{name: [row[name] for row in work] for name in work[0]},
+        }
 
     def add(self, batch: Batch, place: int) -> Row:
         """Add a row's case to a batch; returns the ids that refer to it."""
@@ -230,10 +279,12 @@ class _Numbers:
         self.stated = {name: _known(values) for name, values in stated.items()}
         inner = _joined([_items(name, values, _whole) for name, values in self.stated.items()], len(frame))
         statistics = [f'"statistics":{{{text}}}' if text else "" for text in inner]
-        bodies = [*(_items(name, values, repr) for name, values in self.metrics.items()), statistics]
-        named = {name: _items(name, values, _whole) for name, values in self.metrics.items()} | {
-            "statistics": statistics
-        }
+        plain = {name: _items(name, values, repr) for name, values in self.metrics.items()}
+        bodies = [*plain.values(), statistics]
+        named = {
+            name: _items(name, self.metrics[name], _whole) if (own[name] == np.floor(own[name])).any() else plain[name]
+            for name in plain
+        } | {"statistics": statistics}
         self.bodies, self.texts = (
             [f',"samples":[{{{text}}}]' if text else "" for text in _joined(parts, len(frame))]
             for parts in (bodies, [named[name] for name in _SORTED])
