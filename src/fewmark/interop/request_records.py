@@ -74,16 +74,22 @@ class RequestRecords:
 
     def add_streams(self, gaps_s: Sequence[object]) -> list[float]:
         """As `add_gaps` for each of several streams, at once where they hold nothing but gaps."""
-        streams = [gaps for gaps in gaps_s if isinstance(gaps, list)]
-        try:
-            flat = np.frombuffer(array("d", chain.from_iterable(streams)))
-        except (TypeError, OverflowError):
-            flat = np.empty(0)
-        if len(streams) < len(gaps_s) or not len(flat) or not (flat.min() >= 0 and flat.max() < LONGEST_S):
+        flat = _flat(gaps_s, 1.0)
+        if flat is None:
             return [self.add_gaps(gaps) for gaps in gaps_s]
         self.gaps_s.frombytes(flat.astype(np.float32).tobytes())
+        streams = [gaps for gaps in gaps_s if isinstance(gaps, list)]
         ends = list(accumulate(map(len, streams), initial=0))
         return [float(np.add.reduce(flat[start:end])) for start, end in pairwise(ends)]
+
+    def keep_gaps(self, gaps_s: Sequence[object], scale: float = 1.0) -> None:
+        """As `add_streams`, in units of `scale` seconds, without their sums."""
+        flat = _flat(gaps_s, scale)
+        if flat is not None:
+            self.gaps_s.frombytes((flat * scale).astype(np.float32).tobytes())
+            return
+        for gaps in gaps_s:
+            self.add_gaps(gaps, scale)
 
     def add_gaps(self, gaps_s: object, scale: float = 1.0) -> float:
         """Keep the gaps of one stream, a JSON list; what is no gap is left out. Returns their sum, in seconds."""
@@ -154,6 +160,17 @@ class RequestRecords:
         """A note on the percentiles for which there are too few requests; empty if for none."""
         few = [f"p{percent}" for percent in PERCENTS[1:] if len(self) < -(-100 // (100 - percent))]
         return f"{', '.join(few)} of {len(self)} requests are their maximum, a lower bound" if few and len(self) else ""
+
+
+def _flat(streams: Sequence[object], scale: float) -> FloatArray | None:
+    """The gaps of all streams where they are lists of nothing but gaps; None where each needs a look."""
+    lists = [gaps for gaps in streams if isinstance(gaps, list)]
+    try:
+        flat = np.frombuffer(array("d", chain.from_iterable(lists)))
+    except (TypeError, OverflowError):
+        return None
+    plain = len(lists) == len(streams) and len(flat) and flat.min() >= 0 and flat.max() < LONGEST_S / scale
+    return flat if plain else None
 
 
 def _known(column: array[float]) -> FloatArray:

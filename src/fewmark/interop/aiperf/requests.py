@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from math import inf
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,17 +25,16 @@ from fewmark.interop.json_text import encoding_of, head_text, parse_json, read_j
 from fewmark.interop.request_records import RequestRecords
 from fewmark.interop.run_rows import RunRow, failure_status, nested, number, positive, rows_to_frame, text
 
-try:  # with the extra `load`, twice as fast
-    from msgspec.json import decode as _msgspec_decode
-
-    _decode: Callable[[bytes], Json] = _msgspec_decode
+try:  # with the extra `load`, several times as fast
+    from fewmark.interop.aiperf.lines import Line, Metric, decode_line
 except ImportError:
-    _decode = json.loads
+    Line = Metric = decode_line = None  # type: ignore[assignment,misc]
 
 TOOL: Final = "aiperf"
 STEADY: Final = 0.75  # mean over largest number in flight from which a loop is closed
 _SCALES: Final = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0}
 _LONGEST_LINE: Final = 64 * 2**20
+_TOGETHER: Final = 2_000  # streams whose gaps are kept at once
 _UNKNOWN: Final = float("nan")
 _MAX_BYTES: Final = 64 * 2**20  # of a summary; it is some kilobytes long
 
@@ -98,7 +98,8 @@ class AiperfRequests:
 def _collect(path: Path) -> tuple[RequestRecords, np.ndarray, list[str], bool]:
     """The requests that succeeded, when each ended (s), the errors of the others, and whose count of tokens it is."""
     records, ends, errors = RequestRecords(), array("d"), []
-    by_client = False
+    streams: list[Json] = []
+    by_client, scale = False, 1e-3
     with path.open("rb") as stream:
         encoding = encoding_of(stream.read(4))
         stream.seek(0)
@@ -106,40 +107,117 @@ def _collect(path: Path) -> tuple[RequestRecords, np.ndarray, list[str], bool]:
         if encoding not in ("utf-8", "utf-8-sig"):
             lines = (line.encode() for line in read_text(path).splitlines())
         for position, line in enumerate(lines, start=1):
-            if not line.strip():
+            if line.isspace():
                 continue
             if len(line) >= _LONGEST_LINE:
                 raise FormatError(f"line {position}: no request is that long", got=line[:200])
-            try:
-                item = _decode(line)
-            except Exception:  # what either library raises; the plain one says what is wrong, if anything is
-                item = _broken(line, position)
-            if not isinstance(item, dict) or not isinstance(item.get("metadata"), dict):
-                raise FormatError(f"line {position}: AIPerf writes metadata and metrics of a request", got=line[:200])
-            metadata, metrics = item["metadata"], item.get("metrics")
-            metrics = metrics if isinstance(metrics, dict) else {}
-            phase = text(metadata.get("phase_kind") or metadata.get("benchmark_phase")) or "profiling"
-            if phase.lower() != "profiling":
+            found = _fast(line) or _of_json(line, position)
+            if found.phase.lower() != "profiling":
                 continue
-            if item.get("error"):
-                errors.append(str(nested(item, "error", "message") or item["error"])[:500])
+            if found.error is not None:
+                errors.append(found.error)
                 continue
-            if metadata.get("was_cancelled") is True:
+            if found.cancelled:
                 continue
-            e2e = _seconds(metrics, "request_latency")
-            if e2e is None:
+            if found.e2e is None:
                 raise FormatError(f"line {position}: a request that succeeded has a request_latency", got=line[:200])
-            start, end = number(metadata.get("request_start_ns")), number(metadata.get("request_end_ns"))
-            usage, told = _count(metrics, "usage_completion_tokens"), _count(metrics, "output_sequence_length")
-            by_client |= usage is None and told is not None
-            prompt = _count(metrics, "usage_prompt_tokens") or _count(metrics, "input_sequence_length")
-            ttft = _seconds(metrics, "time_to_first_token")
-            records.add(e2e, ttft, prompt, usage or told, None if start is None else start / 1e9)
-            ends.append(_UNKNOWN if end is None else end / 1e9)
-            gaps = metrics.get("inter_chunk_latency")
-            if isinstance(gaps, dict):
-                records.add_gaps(gaps.get("value"), _scale(gaps) or 1e-3)
+            by_client |= found.usage is None and found.told is not None
+            start = None if found.start_ns is None else found.start_ns / 1e9
+            records.add(found.e2e, found.ttft, found.prompt, found.usage or found.told, start)
+            ends.append(_UNKNOWN if found.end_ns is None else found.end_ns / 1e9)
+            if found.gaps is not None:
+                if len(streams) >= _TOGETHER or found.scale != scale:
+                    records.keep_gaps(streams, scale)
+                    streams, scale = [], found.scale
+                streams.append(found.gaps)
+    records.keep_gaps(streams, scale)
     return records, np.asarray(ends), errors, by_client
+
+
+class _Request(NamedTuple):
+    """What is wanted of a line; seconds but where the name says so, `gaps` in units of `scale` seconds."""
+
+    phase: str
+    error: str | None = None
+    cancelled: bool = False
+    e2e: float | None = None
+    ttft: float | None = None
+    prompt: float | None = None
+    usage: float | None = None
+    told: float | None = None
+    start_ns: float | None = None
+    end_ns: float | None = None
+    gaps: Json = None
+    scale: float = 1e-3
+
+
+def _fast(line: bytes) -> _Request | None:
+    """What is wanted of a line in the shape that AIPerf writes; None where it has another, or failed."""
+    if decode_line is None:
+        return None
+    try:
+        item = decode_line(line)
+    except Exception:  # of msgspec, or too deep: the slower way says what is wrong, if anything is
+        return None
+    if item.error:
+        return None
+    metadata, metrics = item.metadata, item.metrics
+    gaps, scale = metrics.inter_chunk_latency, 1e-3
+    if gaps is not None:
+        scale = _SCALES.get(gaps.unit or "ms") or 1e-3
+    return _Request(
+        phase=text(metadata.phase_kind or metadata.benchmark_phase) or "profiling",
+        cancelled=metadata.was_cancelled is True,
+        e2e=_in_seconds(metrics.request_latency),
+        ttft=_in_seconds(metrics.time_to_first_token),
+        prompt=_of(metrics.usage_prompt_tokens) or _of(metrics.input_sequence_length),
+        usage=_of(metrics.usage_completion_tokens),
+        told=_of(metrics.output_sequence_length),
+        start_ns=metadata.request_start_ns,
+        end_ns=metadata.request_end_ns,
+        gaps=None if gaps is None else gaps.value,
+        scale=scale,
+    )
+
+
+def _of(metric: Metric | None) -> float | None:
+    value = None if metric is None else metric.value
+    return value if isinstance(value, float) and 0 < value < inf else None
+
+
+def _in_seconds(metric: Metric | None) -> float | None:
+    value = _of(metric)
+    scale = None if value is None or metric is None else _SCALES.get(metric.unit or "ms")
+    return None if value is None or scale is None else value * scale
+
+
+def _of_json(line: bytes, position: int) -> _Request:
+    """The same of a line in any shape. Raises `FormatError` if it is none of a request."""
+    try:
+        item: Json = json.loads(line)
+    except Exception:  # too deep, or malformed
+        item = _broken(line, position)
+    if not isinstance(item, dict) or not isinstance(item.get("metadata"), dict):
+        raise FormatError(f"line {position}: AIPerf writes metadata and metrics of a request", got=line[:200])
+    metadata, metrics = item["metadata"], item.get("metrics")
+    metrics = metrics if isinstance(metrics, dict) else {}
+    gaps = metrics.get("inter_chunk_latency")
+    gaps = gaps if isinstance(gaps, dict) else {}
+    error = item.get("error")
+    return _Request(
+        phase=text(metadata.get("phase_kind") or metadata.get("benchmark_phase")) or "profiling",
+        error=str(nested(item, "error", "message") or error)[:500] if error else None,
+        cancelled=metadata.get("was_cancelled") is True,
+        e2e=_seconds(metrics, "request_latency"),
+        ttft=_seconds(metrics, "time_to_first_token"),
+        prompt=_count(metrics, "usage_prompt_tokens") or _count(metrics, "input_sequence_length"),
+        usage=_count(metrics, "usage_completion_tokens"),
+        told=_count(metrics, "output_sequence_length"),
+        start_ns=number(metadata.get("request_start_ns")),
+        end_ns=number(metadata.get("request_end_ns")),
+        gaps=gaps.get("value"),
+        scale=_scale(gaps) or 1e-3,
+    )
 
 
 def _seconds(metrics: dict[str, Json], name: str) -> float | None:
