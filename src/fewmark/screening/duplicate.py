@@ -31,7 +31,7 @@ class Duplicate:
             },
             index=frame.index,
         )
-        codes, first_rows = group_codes(key, list(key))
+        codes, first_rows = group_codes(key, ["deployment", "workload", "metrics"])
         if len(first_rows) == len(codes):
             return
         known = frame[list(METRIC_COLUMNS)].notna().any(axis=1)
