@@ -78,7 +78,9 @@ def positive(value: object) -> float | None:
 def positives(values: Sequence[object]) -> list[float | None]:
     """`positive` of each value."""
     return [
-        float(value) if type(value) in (float, int) and 0 < value < LARGEST else positive(value)  # type: ignore[operator]
+        float(value)
+        if isinstance(value, (float, int)) and not isinstance(value, bool) and 0 < value < LARGEST
+        else positive(value)
         for value in values
     ]
 

@@ -117,7 +117,7 @@ def insert_new(
 
 
 def insert_tuples(
-    connection: sa.Connection, insert: Any, table: sa.Table, names: Sequence[str], rows: Sequence[Sequence[Any]]
+    connection: sa.Connection, insert: Insert, table: sa.Table, names: Sequence[str], rows: Sequence[tuple[object, ...]]
 ) -> None:
     """As `insert_new` for rows whose values are those of the columns `names`, in the table's own order of them."""
     statement = insert(table).on_conflict_do_nothing().inline()
@@ -130,7 +130,7 @@ def insert_tuples(
 
 
 def insert_columns(
-    connection: sa.Connection, insert: Any, table: sa.Table, columns: Mapping[str, Iterable[Any]]
+    connection: sa.Connection, insert: Insert, table: sa.Table, columns: Mapping[str, Iterable[object]]
 ) -> None:
     """As `insert_new` for rows given by columns; one of equal values may repeat without an end."""
     names = [column.name for column in table.columns if column.name in columns]

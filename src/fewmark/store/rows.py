@@ -87,8 +87,8 @@ class Batch:
     cases: dict[str, Row] = field(default_factory=dict)
     facts: dict[str, Row] = field(default_factory=dict)
     serving: dict[str, Row] = field(default_factory=dict)
-    case_columns: Mapping[str, Iterable[Any]] = field(default_factory=dict)
-    fact_columns: Mapping[str, Iterable[Any]] = field(default_factory=dict)  # rows given by columns, after the others
+    case_columns: Mapping[str, Iterable[object]] = field(default_factory=dict)
+    fact_columns: Mapping[str, Iterable[object]] = field(default_factory=dict)  # after the other rows
 
     def add_measurement(self, measurement: Measurement, added_at: str) -> None:
         """Add the measurement with what it refers to. Raises `InputError` where a number is none that JSON knows."""

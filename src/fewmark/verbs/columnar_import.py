@@ -150,7 +150,9 @@ class ColumnarRows:
                     batch.serving[key] = {"measurement_id": key, **serving[place]}
             yield batch
 
-    def _fact_columns(self, part: slice, moment: str, words: Mapping[str, list[Any]]) -> dict[str, Iterable[Any]]:
+    def _fact_columns(
+        self, part: slice, moment: str, words: Mapping[str, list[str | None]]
+    ) -> dict[str, Iterable[object]]:
         """Consecutive ordinary rows of the table of measurements, by columns."""
         return {
             "measurement_id": self.ids[part],
