@@ -49,7 +49,7 @@ class Parameters(pydantic.BaseModel):
 
 
 @explore_operation
-class FewmarkExplore(Explore):
+class FewmarkExplore(Explore):  # type: ignore[misc]  # ado is not there when types are checked
     """Measures the entities that tell most about the others, until a number or an error is reached."""
 
     @classmethod
