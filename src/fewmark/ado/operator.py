@@ -6,7 +6,7 @@ ado imports this module by its entry point (group ``ado.operators``); it needs a
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pydantic
 from ado.core.operation.config import DiscoveryOperationEnum, OperatorMetadata
@@ -16,6 +16,11 @@ from ado.modules.operators.collections import explore_operation
 
 from fewmark.ado.ask_tell import AskTell
 from fewmark.core.json_types import Json
+
+if TYPE_CHECKING:
+    from ado.modules.actuators.base import ActuatorBase
+    from ado.modules.operators.discovery_space_manager import DiscoverySpaceManager
+    from ado.schema.request import MeasurementRequest
 
 VERSION: Final = "0.1.0"
 
@@ -68,12 +73,12 @@ class FewmarkExplore(Explore):  # type: ignore[misc]  # ado is not there when ty
         self,
         operationActorName: str,
         namespace: str | None,
-        discovery_space_manager: Any,
-        actuators: dict[str, Any],
-        params: dict[str, Any] | None = None,
+        discovery_space_manager: DiscoverySpaceManager,
+        actuators: dict[str, ActuatorBase],
+        params: dict[str, Json] | None = None,
     ) -> None:
-        self.params = Parameters(**(params or {}))
-        self.updates: asyncio.Queue[Any] = asyncio.Queue()
+        self.params = Parameters.model_validate(params or {})
+        self.updates: asyncio.Queue[MeasurementRequest | Exception] = asyncio.Queue()
         super().__init__(
             operationActorName=operationActorName,
             namespace=namespace,
@@ -81,7 +86,7 @@ class FewmarkExplore(Explore):  # type: ignore[misc]  # ado is not there when ty
             actuators=actuators,
         )
 
-    def onUpdate(self, measurementRequest: Any) -> None:  # noqa: N802
+    def onUpdate(self, measurementRequest: MeasurementRequest) -> None:  # noqa: N802
         """A measurement is done."""
         self.updates.put_nowait(measurementRequest)
 

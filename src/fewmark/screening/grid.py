@@ -61,7 +61,7 @@ def cell_table(frame: pd.DataFrame) -> pd.DataFrame:
 def remembered(cells: pd.DataFrame, work_out: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
     """What is worked out of the cells of a table, once where its cells are remembered; not to be changed."""
     held = held_of(cells.attrs.get("cells_of", 0), "cells")
-    if held is None or len(held) != len(cells):
+    if not isinstance(held, pd.DataFrame) or len(held) != len(cells):
         return work_out(cells)
     return remembered_of(held, "residuals", work_out)
 

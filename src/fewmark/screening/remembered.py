@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import pandas as pd
 
@@ -13,7 +13,7 @@ from fewmark.tables import identity
 from fewmark.tables.arrays import IntArray
 
 _Found = TypeVar("_Found")
-_SEEN: Final[ContextVar[dict[tuple[int, str], tuple[pd.DataFrame, Any]] | None]] = ContextVar("seen", default=None)
+_SEEN: Final[ContextVar[dict[tuple[int, str], tuple[pd.DataFrame, object]] | None]] = ContextVar("seen", default=None)
 
 
 @contextmanager
@@ -34,11 +34,10 @@ def remembered_of(frame: pd.DataFrame, what: str, work_out: Callable[[pd.DataFra
     key = (id(frame), what)
     if key not in seen:
         seen[key] = (frame, work_out(frame))  # the table is kept, so that its id stays its own
-    found: _Found = seen[key][1]
-    return found
+    return cast(_Found, seen[key][1])
 
 
-def held_of(number: int, what: str) -> Any:
+def held_of(number: int, what: str) -> object:
     """What was worked out of the table with that id; None where nothing was."""
     return ((_SEEN.get() or {}).get((number, what)) or (None, None))[1]
 

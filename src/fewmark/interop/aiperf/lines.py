@@ -5,7 +5,7 @@ What a line holds in any other shape than AIPerf writes is refused here, and rea
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -44,7 +44,7 @@ class Line(msgspec.Struct):
 
     metadata: Metadata
     metrics: Metrics = msgspec.field(default_factory=Metrics)
-    error: Any = None
+    error: object = None
 
 
 decode_line: Final = msgspec.json.Decoder(Line).decode
