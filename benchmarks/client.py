@@ -28,6 +28,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fewmark.engines.checkpoints.folder import write_folder
+from fewmark.engines.checkpoints.shapes import SHAPES
 from fewmark.load.client import run_load
 from fewmark.load.endpoint import Endpoint
 from fewmark.load.records import RequestPlan
@@ -238,10 +240,17 @@ def with_vllm(command: str, url: str, requests: int, tokens: int, streams: int, 
         with tempfile.TemporaryDirectory() as folder:
             arguments = ["--backend", "openai", "--base-url", url, "--model", "mock", "--dataset-name", "random"]
             arguments += ["--random-input-len", "8", "--random-output-len", str(tokens), "--num-prompts", str(n)]
-            arguments += ["--max-concurrency", str(streams), "--skip-tokenizer-init", "--disable-tqdm"]
+            tokenizer = write_folder(Path(folder), SHAPES["llama-tiny"], "fp32", weights=False)
+            arguments += ["--max-concurrency", str(streams), "--tokenizer", str(tokenizer), "--disable-tqdm"]
             arguments += ["--extra-body", json.dumps({"mock": mock})]
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            done = subprocess.run([program, "bench", "serve", *arguments], capture_output=True, text=True, cwd=folder)
+            done = subprocess.run(
+                [program, "bench", "serve", *arguments],
+                capture_output=True,
+                text=True,
+                cwd=folder,
+                env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            )
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode:
             return (done.stderr.strip().splitlines() or ["failed"])[-1][:200]
