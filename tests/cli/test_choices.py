@@ -8,6 +8,7 @@ import time
 import pytest
 from click.shell_completion import BashComplete
 
+from fewmark.cli import main
 from fewmark.cli.app import app
 from fewmark.cli.waiting import waiting
 from fewmark.models.registry import model_names
@@ -59,3 +60,8 @@ def test_what_takes_long_shows_its_stage_on_a_terminal_alone(
         while "fitting auto to 4,000 rows" not in shown.getvalue() and time.monotonic() < deadline:
             time.sleep(0.05)
     assert "fitting auto to 4,000 rows" in shown.getvalue()
+
+
+def test_a_verb_that_there_is_not_names_near_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recommand"]) == 2
+    assert "Did you mean recommend?" in capsys.readouterr().err
