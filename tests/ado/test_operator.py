@@ -97,7 +97,7 @@ def test_it_asks_measures_and_tells(monkeypatch, batch):
     told = output.metadata["fewmark"]
     assert 1 <= len(asked) <= 5 and len({tuple(values.items()) for values in asked}) == len(asked)
     assert told["n_measured"] + told["n_failed"] == len(asked) and told["target"] == "throughput_tok_s"
-    assert left == ["actor"]
+    assert left == ["actor"] and explore.numberEntitiesSampled() == len(asked)
 
 
 def test_parameters_are_checked():

@@ -78,6 +78,7 @@ class FewmarkExplore(Explore):  # type: ignore[misc]  # ado is not there when ty
         params: dict[str, Json] | None = None,
     ) -> None:
         self.params = Parameters.model_validate(params or {})
+        self._n_sampled = 0
         self.updates: asyncio.Queue[MeasurementRequest | Exception] = asyncio.Queue()
         super().__init__(
             operationActorName=operationActorName,
@@ -96,6 +97,10 @@ class FewmarkExplore(Explore):  # type: ignore[misc]  # ado is not there when ty
     def onError(self, error: Exception) -> None:  # noqa: N802
         """The space's manager is broken."""
         self.updates.put_nowait(error)
+
+    def numberEntitiesSampled(self) -> int:  # noqa: N802
+        """How many entities were asked for; ado asks when it is over, though its base classes do not say so."""
+        return self._n_sampled
 
     async def run(self) -> OperationOutput | None:
         """Ask, measure, tell."""
@@ -119,9 +124,8 @@ class FewmarkExplore(Explore):  # type: ignore[misc]  # ado is not there when ty
             target_error=params.targetError,
             random_state=params.randomState,
         )
-        asked = 0
-        while asked < params.numberEntities:
-            batch = search.ask(min(params.batchSize, params.numberEntities - asked))
+        while self._n_sampled < params.numberEntities:
+            batch = search.ask(min(params.batchSize, params.numberEntities - self._n_sampled))
             if not batch:
                 break
             waiting: dict[str, int] = {}
@@ -129,7 +133,7 @@ class FewmarkExplore(Explore):  # type: ignore[misc]  # ado is not there when ty
                 entity = await self.ds_manager.entity_for_point.remote(points[position])
                 for experiment in space.measurementSpace.independentExperiments:
                     made = measure_or_replay(
-                        requestIndex=asked,
+                        requestIndex=self._n_sampled,
                         requesterid=self.operationIdentifier(),
                         entities=[entity],
                         experimentReference=experiment.reference,
@@ -138,7 +142,7 @@ class FewmarkExplore(Explore):  # type: ignore[misc]  # ado is not there when ty
                         memoize=params.singleMeasurement,
                     )
                     waiting |= dict.fromkeys(made, position)
-                asked += 1
+                self._n_sampled += 1
             for position, value in (await self._results(waiting)).items():
                 search.tell(position, value)
             for position in set(batch) - set(waiting.values()):
