@@ -6,6 +6,7 @@ ado imports this module by its entry point (group ``ado.operators``); it needs a
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import TYPE_CHECKING, Final
 
 import pydantic
@@ -78,7 +79,8 @@ class FewmarkExplore(Explore):  # type: ignore[misc]  # ado is not there when ty
         params: dict[str, Json] | None = None,
     ) -> None:
         self.params = Parameters.model_validate(params or {})
-        self._n_sampled = 0
+        self._n_sampled = self._n_requested = 0
+        self._identifier = f"fewmark-{VERSION}-{uuid.uuid4().hex[:8]}"
         self.updates: asyncio.Queue[MeasurementRequest | Exception] = asyncio.Queue()
         super().__init__(
             operationActorName=operationActorName,
@@ -101,6 +103,14 @@ class FewmarkExplore(Explore):  # type: ignore[misc]  # ado is not there when ty
     def numberEntitiesSampled(self) -> int:  # noqa: N802
         """How many entities were asked for; ado asks when it is over, though its base classes do not say so."""
         return self._n_sampled
+
+    def numberMeasurementsRequested(self) -> int:  # noqa: N802
+        """How many measurements were asked for."""
+        return self._n_requested
+
+    def operationIdentifier(self) -> str:  # noqa: N802
+        """What names this operation; ado's own makes up another one at each call."""
+        return self._identifier
 
     async def run(self) -> OperationOutput | None:
         """Ask, measure, tell."""
@@ -142,6 +152,7 @@ class FewmarkExplore(Explore):  # type: ignore[misc]  # ado is not there when ty
                         memoize=params.singleMeasurement,
                     )
                     waiting |= dict.fromkeys(made, position)
+                    self._n_requested += len(made)
                 self._n_sampled += 1
             for position, value in (await self._results(waiting)).items():
                 search.tell(position, value)
