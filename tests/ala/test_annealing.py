@@ -66,6 +66,7 @@ def test_acceptance_follows_the_rule(table):
     assert abs(taken.sum() - chance.sum()) < 4 * np.sqrt((chance * (1 - chance)).sum())
 
 
+@pytest.mark.slow
 def test_cold_annealing_only_goes_down_and_hot_annealing_takes_everything(table):
     cold = anneal(*table, schedule=Schedule(n_iterations=80, temperature=1e-9))
     assert (np.diff(cold.state_error) <= 0).all()
@@ -106,6 +107,7 @@ def test_same_seed_same_log_whatever_the_jobs_and_chains(table):
     assert not np.array_equal(first.error, anneal(*table, schedule=SHORT, random_state=6).error)
 
 
+@pytest.mark.slow
 def test_another_backend_is_passed_through_to_joblib(table, monkeypatch):
     with parallel_backend("threading", n_jobs=2):
         log = anneal(*table, schedule=SHORT, n_chains=2, n_jobs=2, backend="multiprocessing")
@@ -194,6 +196,7 @@ def test_a_schedule_that_makes_no_sense_is_refused(wrong):
         Schedule(**wrong)
 
 
+@pytest.mark.slow
 def test_the_log_reads_as_a_table_and_joins(table, grid, curve):
     log = anneal(*table, schedule=SHORT, n_chains=2)
     frame = log.to_frame()

@@ -25,6 +25,7 @@ def test_encoding_is_ii_then_bb_then_oo(log):
     assert log.encode()[5].tolist() == [float(bit) for bit in expected]
 
 
+@pytest.mark.slow
 def test_predictor_is_xgboost_on_the_logs_encodings(log):
     known = log.known
     theirs = XGBRegressor(n_jobs=1).fit(log.encode()[known], log.error[known]).predict(log.encode())

@@ -32,6 +32,7 @@ def test_recovers_the_parameters_of_exact_curves(a, b, over):
     np.testing.assert_allclose(fits.parameters[0], [a, b, c], rtol=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), n=st.integers(4, 7), noise=st.floats(0.01, 0.3))
 def test_is_never_worse_than_scipy_and_agrees_where_scipy_finds_the_same_optimum(seed, n, noise):

@@ -48,6 +48,7 @@ def test_pairs_give_the_kernel_matrix_and_its_gradient() -> None:
         assert slope[i] == pytest.approx((weights * (up - down)).sum() / 2e-5, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_learning_recovers_scales_and_noise_despite_outliers() -> None:
     rng = np.random.default_rng(5)
     n = 400

@@ -159,6 +159,7 @@ def test_a_design_spreads_and_takes_no_value_of_the_deployment(fitted: tuple[Lat
     assert after.forecast_error(fresh) < model.forecast_error(fresh)
 
 
+@pytest.mark.slow
 def test_pools_of_relatives_answer_like_the_whole(cells: pd.DataFrame) -> None:
     hidden = np.arange(len(cells)) % 5 == 2
     X, y = cells[~hidden], cells.y[~hidden].to_numpy()

@@ -46,6 +46,7 @@ def answers() -> tuple[pd.DataFrame, dict[str, AutoModel]]:
     return X[CELL].assign(concurrency=X.concurrency * 1.4), models
 
 
+@pytest.mark.slow
 def test_predictions_of_all_targets_obey_their_definitions(
     answers: tuple[pd.DataFrame, dict[str, AutoModel]],
 ) -> None:

@@ -68,6 +68,7 @@ def models(table: pd.DataFrame, hidden: np.ndarray) -> dict[str, AutoByLoad]:
     return {name: fitted(table[~hidden], name) for name in ("ttft_p50_s", "ttft_p95_s", "ttft_p99_s")}
 
 
+@pytest.mark.slow
 def test_percentiles_are_right_ordered_and_inside(
     table: pd.DataFrame, hidden: np.ndarray, models: dict[str, AutoByLoad]
 ) -> None:
@@ -129,6 +130,7 @@ def test_a_tail_begins_with_what_serving_shows_and_is_ordered(table: pd.DataFram
     assert (np.diff(Tail.learn(table, "ttft_s", odd).shares(table), axis=1) >= 0).all()
 
 
+@pytest.mark.slow
 def test_open_loops_are_answered_between_measured_rates_alone() -> None:
     closed, rates = serving(), serving(kind="request_rate")
     known = pd.concat([closed, rates[~is_of(rates, "vllm", "L40S")]], ignore_index=True)

@@ -242,6 +242,7 @@ def test_durations(text: str, value: float) -> None:
             seconds(wrong)
 
 
+@pytest.mark.slow
 def test_deployments_run_side_by_side_and_all_results_arrive(tmp_path: Any) -> None:
     names = ("small-1b", "large-7b", "other-3b")
     recorded = [

@@ -47,6 +47,7 @@ class Machine:
         return SimpleNamespace(measurements=tuple(came))
 
 
+@pytest.mark.slow
 def test_relatives_that_are_public_spare_most_of_the_measuring() -> None:
     seconds = mine()
     cases = list(seconds)

@@ -107,6 +107,7 @@ def test_unknown_and_unset_options_do_not_change_the_identity() -> None:
     assert Workload(128, 128.0, batch_size=4.0) == Workload(128.0, 128, batch_size=4)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @given(measurements())
 def test_measurements_survive_json(measurement: Measurement) -> None:
     text = json.dumps(measurement.to_dict(), allow_nan=False)

@@ -300,6 +300,7 @@ def test_recommend_from_a_table(tmp_path: Path) -> None:
     assert out["candidates"][0]["candidate"] == answer.recommendation.chosen
 
 
+@pytest.mark.slow
 def test_without_prices_accelerators_count(tmp_path: Path) -> None:
     answer = fewmark.recommend(["e2e_latency_s=15"], **{**request(tmp_path), "prices": None})
     chosen = answer.table.loc[answer.recommendation.chosen]
@@ -328,6 +329,7 @@ def test_no_candidate_with_a_price_is_an_error(tmp_path: Path) -> None:
         fewmark.recommend(["e2e_latency_s=15"], **asked)
 
 
+@pytest.mark.slow
 def test_the_command_says_it_and_its_exit_code_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = request(tmp_path)
     arguments = [

@@ -154,6 +154,7 @@ def test_the_recommended_line_names_what_differs(tmp_path: Path, capsys: pytest.
     assert out["candidates"][0]["tensor_parallel_size"] == 4
 
 
+@pytest.mark.slow
 def test_the_table_has_few_columns_and_all_of_them_go_to_a_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

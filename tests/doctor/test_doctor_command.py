@@ -40,6 +40,7 @@ def test_what_is_wrong_is_shown_with_advice(found, capsys):
     assert lines[0].startswith("warn") and "→ cpupower" in lines[1] and lines[2].startswith("bad")
 
 
+@pytest.mark.slow
 def test_a_host_behind_a_command_is_examined_there(capsys):
     prefix = "env CUDA_LAUNCH_BLOCKING=1"  # what the worker's host has and this process has not
     assert main(["doctor", "--worker-prefix", prefix, "--engine-python", sys.executable, "--json"]) == 1

@@ -19,6 +19,7 @@ def test_more_than_one_is_refused_with_the_reason(name, option):
     engine.close()
 
 
+@pytest.mark.slow
 @pytest.mark.engine
 def test_it_is_recorded_and_costs_no_run(tmp_path):
     options = {"num_nodes": 2, "accelerators_per_node": 1}

@@ -95,6 +95,7 @@ def test_a_model_is_scored_alike_alone_and_among_others(make_table):
     assert among["loglog"] == alone["loglog"]
 
 
+@pytest.mark.slow
 def test_repeats_count_by_their_median(make_table):
     table = make_table(5, repeats=False)
     wild = table.assign(throughput_tok_s=table["throughput_tok_s"] * 100)
@@ -102,6 +103,7 @@ def test_repeats_count_by_their_median(make_table):
     assert scored(thrice) == scored(evaluate(table, "sparse-25", ["loglog"]))
 
 
+@pytest.mark.slow
 def test_the_details_hold_what_the_scores_are_made_of(table):
     done = evaluate(table, "extrapolate-batch", ["mechanistic"])
     score, details = done.summary["models"]["mechanistic"], done.details

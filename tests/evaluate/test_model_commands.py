@@ -56,6 +56,7 @@ def test_predict_writes_parquet_and_prints_csv(data, cases, tmp_path, capsys):
     np.testing.assert_array_equal(told["value"], shown["value"])
 
 
+@pytest.mark.slow
 def test_a_fitted_model_predicts_the_same_without_its_data(data, cases, tmp_path):
     model, direct, again = tmp_path / "model.fewmark", tmp_path / "direct.csv", tmp_path / "again.csv"
     assert main(["fit", "--data", str(data), "--model", "xgboost", "--out", str(model)]) == 0
@@ -65,6 +66,7 @@ def test_a_fitted_model_predicts_the_same_without_its_data(data, cases, tmp_path
     assert again.read_text() == direct.read_text()
 
 
+@pytest.mark.slow
 def test_a_higher_level_gives_wider_intervals(data, cases, tmp_path):
     widths = []
     for level in ("0.5", "0.9"):
@@ -90,6 +92,7 @@ def test_one_deployment_lends_its_columns_to_a_list_of_workloads(tmp_path, make_
     np.testing.assert_allclose(told["value"], known.predict(asked))
 
 
+@pytest.mark.slow
 def test_evaluate_writes_what_the_function_returns(data, tmp_path, capsys):
     out, hidden = tmp_path / "out.json", tmp_path / "hidden.csv"
     ask = ["evaluate", "--data", str(data), "--protocol", "extrapolate-batch", "--model", "loglog", "--seed", "2"]
@@ -115,6 +118,7 @@ def test_several_protocols_and_models_come_in_one_file(data, tmp_path):
     assert all(list(document["models"]) == ["loglog", "mechanistic"] for document in documents)
 
 
+@pytest.mark.slow
 def test_the_share_inside_is_shown_of_accelerators_that_have_enough_hidden_cells(make_table, tmp_path, capsys):
     table = make_table(12, repeats=False)
     table["accelerator"] = np.where(table["model"] == "model-0", "rare", "common")

@@ -114,6 +114,7 @@ def test_prometheus_parses_every_sample_once(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_mlflow_holds_a_run_for_each_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tracking = pytest.importorskip("mlflow.tracking")
     monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)

@@ -63,6 +63,7 @@ def without_row(measurement: Measurement) -> Mapping[str, Any]:
     return {name: value for name, value in measurement.to_dict().items() if name != "row"}
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.lists(measurements(), min_size=1, max_size=4), st.sampled_from([".csv", ".parquet"]))
 def test_measurements_survive_a_table_and_a_file(originals: list[Measurement], suffix: str) -> None:

@@ -121,6 +121,7 @@ def test_mixed_ends_are_a_chance_and_a_crash_is_no_limit() -> None:
     assert found.infeasible.tolist() == [True, False] and "ended as crashed" in found.reason[0]
 
 
+@pytest.mark.slow
 def test_predict_recommend_plan_and_assess_say_the_same(tmp_path: Path) -> None:
     other = serving(fails_at=64).assign(precision="int8", status="ok")
     other = other.iloc[:3].assign(throughput_tok_s=other["throughput_tok_s"].iloc[:3] * 0.9)

@@ -88,6 +88,7 @@ def test_no_rows_give_no_answers(model, table):
     assert model.abstentions(none) == []
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_model(name, model, known, table):
     again = make_model(name, target=TARGET).fit(known, known[TARGET].to_numpy())
     np.testing.assert_array_equal(again.predict_interval(table), model.predict_interval(table))

@@ -57,6 +57,7 @@ def test_the_corner_of_a_queue_is_found():
     assert len(found.probes) <= 10
 
 
+@pytest.mark.slow
 def test_tiers_share_probes_and_the_tightest_metric_decides():
     found = search({"tpot_s": 0.025, "ttft_s": 5.0}, {"tpot_s": 0.035, "ttft_s": 0.4})
     tight, loose = find_frontier(found, prober(tpot_s=tpot, ttft_s=ttft))

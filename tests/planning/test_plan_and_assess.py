@@ -90,6 +90,7 @@ def test_cells_are_known_once_and_what_follows_is_derived(grid: Any) -> None:
     assert measured_cells(grid.table.assign(status="timeout"), "throughput_tok_s").empty
 
 
+@pytest.mark.slow
 def test_assess_tells_the_strategies_apart(tmp_path: Path, make_grid: Any) -> None:
     recorded = make_grid(("a", "b", "c"), noise=0.005)
     write_table(recorded.table, tmp_path / "t.csv")

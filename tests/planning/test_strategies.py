@@ -41,6 +41,7 @@ def test_orders_reach_every_cell_once_and_follow_the_seed(name: str, make_grid: 
         assert any(order != run_out(small, name, random_state=seed) for seed in (4, 5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", strategy_names())
 def test_every_strategy_proposes_open_candidates_only(name: str, make_grid: Any) -> None:
     recorded = make_grid(outputs=(32, 128, 1024))

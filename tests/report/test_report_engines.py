@@ -66,6 +66,7 @@ def test_one_engine_or_no_shared_cell_is_no_comparison(runs: list[Measurement]) 
     assert engines_card([runs[2], runs[4]]) is None
 
 
+@pytest.mark.slow
 def test_it_stands_in_the_report_of_a_store(runs: list[Measurement], tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     with open_store(url) as store:

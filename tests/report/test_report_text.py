@@ -94,6 +94,7 @@ def test_numbers_are_shown_to_four_digits(value: Any, text: str) -> None:
     assert show_value(value) == text
 
 
+@pytest.mark.slow
 def test_every_chart_is_drawn_as_svg_and_nothing_hostile_is_read(cards: list[Card], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from fewmark.reporting.figures import write_svgs

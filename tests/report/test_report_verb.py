@@ -170,6 +170,7 @@ def test_data_that_nothing_can_be_learned_from_still_make_a_report(tmp_path: Pat
     assert "curves" in cards
 
 
+@pytest.mark.slow
 def test_public_measurements_join_a_small_table_and_the_report_says_so(tmp_path: Path) -> None:
     rows = []
     for length, batch in ((128, 1), (128, 16), (1024, 1), (1024, 16)):

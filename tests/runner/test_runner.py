@@ -71,6 +71,7 @@ def test_running_again_measures_only_what_is_missing(store):
     assert store.count() == 6
 
 
+@pytest.mark.slow
 def test_the_order_is_random_but_follows_from_the_seed(tmp_path):
     orders = []
     for number, seed in enumerate((1, 1, 2)):

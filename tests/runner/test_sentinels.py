@@ -49,6 +49,7 @@ def test_single_runs_are_noisier_than_medians_of_repeats():
     assert noise_of([measurement(1.0), measurement(2.0)]) == 0.01  # one run each tells nothing of noise
 
 
+@pytest.mark.slow
 def test_where_nothing_changed_everything_still_holds(measured, capsys):
     checked, err = check(capsys)
     assert (checked["changed"], checked["expired"], checked["n_sentinels"]) == (False, [], 6)
@@ -57,6 +58,7 @@ def test_where_nothing_changed_everything_still_holds(measured, capsys):
         assert store.count() == N_CELLS + 6 and not store.expired()
 
 
+@pytest.mark.slow
 def test_a_slower_version_expires_what_it_changed_and_the_next_run_measures_that_again(measured, capsys, monkeypatch):
     with open_store("s.db") as store:
         load = {m.case.case_id: m.case.workload.load for m in store.measurements()}
@@ -84,6 +86,7 @@ def test_a_slower_version_expires_what_it_changed_and_the_next_run_measures_that
         assert len(store.expired()) == len(checked["expired"])
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_with_another_version_says_so(measured, capsys, monkeypatch):
     monkeypatch.setenv("DUMMY_VERSION", "2.0 1 1")
     wider = SUITE.replace("[8, 32, 128]", "[8, 32, 128, 256]")

@@ -56,6 +56,7 @@ def whole(measurement):
     return sum(0.001 * work.load * (1 + 0.001 * (work.input_tokens + i)) for i in range(int(work.output_tokens)))
 
 
+@pytest.mark.slow
 def test_a_generation_cut_short_by_a_worker_alone_arrives_projected_and_teaches_the_predictor(worker):
     worker("--truncate", "32")
     held = results()
@@ -79,6 +80,7 @@ def test_a_generation_cut_short_by_a_worker_alone_arrives_projected_and_teaches_
     assert answer == pytest.approx(sum(0.003 * (1 + 0.001 * (256 + i)) for i in range(512)), rel=0.1)
 
 
+@pytest.mark.slow
 def test_it_says_what_a_run_here_would_have_said(worker):
     worker("--truncate", "32")
     main(["import", "results.jsonl", "--store", "s.db"])
@@ -92,6 +94,7 @@ def test_it_says_what_a_run_here_would_have_said(worker):
     assert not run("suite.yaml", store="s.db", quiet=True).measurements  # done for a suite that truncates
 
 
+@pytest.mark.slow
 def test_importing_again_adds_nothing_whatever_was_learned_since(worker):
     worker("--truncate", "32", "--validate-cells", "0")
     worker(out="full.jsonl")
@@ -100,6 +103,7 @@ def test_importing_again_adds_nothing_whatever_was_learned_since(worker):
     assert [file.n_added for file in import_files(["results.jsonl", "full.jsonl"], store="s.db")] == [0, 0]
 
 
+@pytest.mark.slow
 def test_what_the_files_hold_in_full_calibrates(worker):
     worker("--truncate", "32", "--validate-cells", "0")
     worker(out="full.jsonl")
@@ -144,6 +148,7 @@ def test_what_cannot_be_projected_is_invalid_and_costs_nothing_else(worker):
     assert "cannot be projected" in next(m.error for m in found.values() if m.status is Status.INVALID)
 
 
+@pytest.mark.slow
 def test_a_batch_goes_on_where_it_was_and_measures_in_full_what_was_only_cut(worker):
     worker("--truncate", "32")
     whole_file = Path("results.jsonl").read_bytes()

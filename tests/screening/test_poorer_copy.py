@@ -64,6 +64,7 @@ def test_rows_that_may_be_two_measurements_are_not_merged(columns: dict[str, lis
     assert not [f for f in screen(table(batch_size=[1, 1], **columns)) if f.rule == "poorer-copy"]
 
 
+@pytest.mark.slow
 def test_many_rows_of_one_latency_take_bounded_time() -> None:
     frame = table(batch_size=list(np.arange(1, 5001)), e2e_latency_s=[LATENCIES[0]] * 5000)
     assert not [f for f in screen(frame) if f.rule == "poorer-copy"]

@@ -64,6 +64,7 @@ def test_a_batch_is_all_of_its_requests_at_once(running, loaded):
     assert server.n_seen == 1 + 4
 
 
+@pytest.mark.slow
 def test_goodput_is_of_the_first_tier_and_told_of_each(running, loaded, policy):
     engine = loaded(at(running()))
     tiers = ((("e2e_latency_s", 60.0),), (("ttft_s", 1e-6), ("tpot_s", 60.0)))

@@ -44,6 +44,7 @@ def test_a_server_that_dies_costs_its_case_and_the_sweep_goes_on(store, settings
     assert again.ok and len(again.measurements) == 1
 
 
+@pytest.mark.slow
 def test_one_that_never_starts_costs_all_its_cases_and_says_why(store, settings, managed):
     deployment = managed("--fail", "unrecognised", "--no-such-option")
     report = Runner(store, settings, quiet=True).run([*cases(deployment, 1, 2), *cases(managed(), 2)])

@@ -111,6 +111,7 @@ def test_everything_but_the_damage_is_saved(path: Path, tmp_path: Path, kind: st
     assert found.n_read["measurements"] == len(saved) and path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_pages_that_are_overwritten_cost_what_is_on_them(path: Path, tmp_path: Path) -> None:
     whole = path.read_bytes()
     rng = random.Random(4)

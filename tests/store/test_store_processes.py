@@ -19,6 +19,7 @@ Make = Callable[..., Measurement]
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
+@pytest.mark.slow
 def test_eight_processes_lose_and_duplicate_nothing(
     durable_url: str, start_writer: Start, make_measurement: Make
 ) -> None:

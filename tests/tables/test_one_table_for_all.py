@@ -68,6 +68,7 @@ ODD = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD)
 def test_every_verb_takes_the_same_cells_for_measured(name, tmp_path):
     table, n_cells = ODD[name]
@@ -107,6 +108,7 @@ def test_every_verb_refuses_a_table_without_a_value(verb):
 numbers = st.one_of(st.none(), st.floats(1e-3, 1e3))  # s, tok/s
 
 
+@pytest.mark.slow
 @given(known=st.fixed_dictionaries(dict.fromkeys(("e2e_latency_s", "ttft_s", "tpot_s", "throughput_tok_s"), numbers)))
 def test_a_table_derives_what_a_single_row_does(known):
     row = pd.DataFrame([{"input_tokens": 100.0, "output_tokens": 50.0, "batch_size": 4.0, **known}])

@@ -59,6 +59,7 @@ def test_the_demo_measures_few_predicts_the_rest_and_checks_itself(tmp_path: Pat
     assert again.measured_s == result.measured_s
 
 
+@pytest.mark.slow
 def test_a_claim_that_fails_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     suite = write_grid(tmp_path, disturbed=True)
     options = ["--dir", str(tmp_path / "out"), "--suite", str(suite), "--model", "mechanistic", "--quiet"]

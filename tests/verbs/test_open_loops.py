@@ -91,6 +91,7 @@ def test_the_screen_lets_open_loops_pass() -> None:
     assert [f for f in screen(frame) if f.action == "exclude"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "ala"])
 def test_open_loops_do_not_change_what_is_said_of_the_others(name: str) -> None:
     target = "ttft_s"
@@ -108,6 +109,7 @@ def test_open_loops_do_not_change_what_is_said_of_the_others(name: str) -> None:
         assert value[rows] == pytest.approx(alone.predict(asked[rows]), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_auto_predicts_a_percentile_and_a_rate(path: Path) -> None:
     for target in ("ttft_p99_s", "goodput_req_s"):
         hidden = table(("concurrency",)).query("concurrency == 4")
@@ -132,6 +134,7 @@ def test_an_evaluation_hides_the_largest_load_of_each_kind() -> None:
     assert sorted(hidden["concurrency"].dropna().unique()) == [16.0]
 
 
+@pytest.mark.slow
 def test_objectives_on_percentiles_and_rates(path: Path) -> None:
     assert str(Objective.parse("ttft_p99_s=0.5")) == "ttft_p99_s ≤ 0.5"
     assert Objective.parse("goodput=2") == Objective("goodput_req_s", 2.0)

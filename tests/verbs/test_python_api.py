@@ -58,6 +58,7 @@ def test_objectives_are_texts_or_a_mapping() -> None:
             parse_objectives(wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_results_can_be_read(table: pd.DataFrame) -> None:
     plan = fewmark.plan(table, data=table.iloc[::3], model="mechanistic", ask=2, prior=False)
     cells, planner = plan
@@ -76,6 +77,7 @@ def test_results_can_be_read(table: pd.DataFrame) -> None:
     assert all(len(repr(suite)) < 200 and suite.name in repr(suite) for suite in fewmark.list_suites())
 
 
+@pytest.mark.slow
 def test_json_is_printed_and_nothing_else(
     table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +99,7 @@ def test_json_is_printed_and_nothing_else(
             assert not capsys.readouterr().out.lstrip().startswith("{")
 
 
+@pytest.mark.slow
 def test_screen_and_report_take_rows_and_columns_in_memory(tmp_path: Path) -> None:
     rows = [
         {"engine": "e", "model": "m", "input_tokens": 8, "output_tokens": 4, "batch_size": load, "e2e_latency_s": load}

@@ -161,6 +161,7 @@ def test_findings_in_many_files_name_file_and_row(tmp_path: Path) -> None:
         assert f"row 5 is {tmp_path / 'b.csv'}, row 1" in first["reason"]
 
 
+@pytest.mark.slow
 def test_evaluate_assess_and_report_say_what_was_left_out(tmp_path: Path) -> None:
     data = table((8, 13.0, 78.77), (8, 1.31, 781.7), (2, 1.1, 232.7), (4, 1.2, 426.7), (64, 3.4, 2409.4))
     shorter = table().assign(input_tokens=512, e2e_latency_s=[1.0, 1.2, 1.5, 2.0], throughput_tok_s=None)

@@ -38,6 +38,7 @@ def test_the_same_question_is_answered_from_memory_with_the_same_bytes(shown: Te
     assert "fewmark_remembered_predictions_total 0.0" not in shown.get("/metrics").text
 
 
+@pytest.mark.slow
 def test_recommend_and_plan_equal_the_verbs(shown: TestClient, table: Path, case: dict[str, Any]) -> None:
     answer = shown.post("/v1/recommend", json={"slo": {"ttft_s": 0.1}}).json()
     expected = recommend(["ttft_s=0.1"], data=str(table), model="loglog", prior=False, cache=False).to_dict()
@@ -86,6 +87,7 @@ def test_wrong_requests_are_told_what_got_and_hint(
     assert words in f"{problem['what']} {problem['got']}"
 
 
+@pytest.mark.slow
 def test_measurements_are_stored_once_and_change_the_answers(
     stored: TestClient, case: dict[str, Any], measured: list[dict[str, Any]]
 ) -> None:

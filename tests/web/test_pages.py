@@ -113,6 +113,7 @@ def test_a_server_on_a_file_takes_nothing_in(shown: TestClient, table: Path) -> 
     assert "takes nothing in" in text
 
 
+@pytest.mark.slow
 def test_predictions_on_record_are_scored(
     serve: Any, tmp_path: Path, table: Path, case: dict[str, Any], measured: list[dict[str, Any]]
 ) -> None:
@@ -144,6 +145,7 @@ def test_what_is_vendored_is_what_its_list_says() -> None:
         assert sha256((VENDORED / name).read_bytes()).hexdigest() == digest
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_followed_from_the_store_alone(
     serve: Any, tmp_path: Path, case: dict[str, Any], measured: list[dict[str, Any]]
 ) -> None:
@@ -167,6 +169,7 @@ def test_what_is_measured_is_followed_from_the_store_alone(
     assert "<html" not in client.get("/live", headers={"HX-Request": "true"}).text
 
 
+@pytest.mark.slow
 def test_objectives_have_sliders_over_what_was_measured(shown: TestClient) -> None:
     text = shown.get("/decide?slo.ttft_s=0.05").text
     assert 'data-slides="slo-ttft_s"' in text

@@ -102,7 +102,7 @@ def report(
     >>> datasets.example().head(8).to_csv("measured.csv", index=False)
     >>> cards = fewmark.report("report.md", data="measured.csv", model="mechanistic", cache=False)
     >>> [card.kind for card in cards][:2]
-    ['summary', 'decision']
+    ['summary', 'curves']
     """
     require_fraction("the confidence level", confidence_level)
     path = check_output(Path(out))
