@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SYNC := sh tools/setup.sh $(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONDONTWRITEBYTECODE  # else each process compiles everything, and pytest rewrites every assertion anew
 
 .DEFAULT_GOAL := help
 .PHONY: help setup dev demo test test-slow test-all test-engines check audit docs package bench torture lock clean

@@ -12,6 +12,7 @@ from fewmark.models.ala.parameters import ParameterModels, pair_features
 LENGTHS = 2.0 ** np.arange(4, 13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.01, 1.0, 5000.0])
 @pytest.mark.parametrize("square", [False, True], ids=["equal lengths", "free lengths"])
 def test_predicts_what_xgboost_predicts(scale, square):

@@ -52,6 +52,7 @@ def test_deployments_are_trained_apart_and_silence_counts_as_wrong(table, grid):
     assert space.evaluate(subset).error == pytest.approx(np.median(ape[~train]) * 100)
 
 
+@pytest.mark.slow
 def test_acceptance_follows_the_rule(table):
     log = anneal(*table, schedule=Schedule(n_iterations=400, temperature=5.0, cooling=0.99), random_state=3)
     before = np.concatenate([[np.inf], log.state_error[:-1]])

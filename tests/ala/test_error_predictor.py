@@ -111,6 +111,7 @@ def test_bad_input_is_refused(table, call, says):
         call(*table)
 
 
+@pytest.mark.slow
 def test_a_table_that_was_not_annealed_is_refused(table, log):
     X, y = table
     with pytest.raises(FewmarkError, match="does not know"):

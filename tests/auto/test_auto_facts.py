@@ -133,6 +133,7 @@ def test_a_wrong_file_is_refused_with_its_name(tmp_path: Path, text: str) -> Non
 ENTRY = "version: 1\nmodels: [{names: [marvel], parameters_b: %s, layers: 60, hidden: 6656, heads: 52}]\n"
 
 
+@pytest.mark.slow
 def test_a_users_facts_count_wherever_the_variable_names_them_and_a_model_fitted_on_others_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

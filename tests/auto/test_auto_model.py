@@ -131,6 +131,7 @@ def test_one_deployment_of_unknown_names_is_enough(make_world: World) -> None:
     assert single.predict(cells.head(1))[0] == pytest.approx(cells.y.iloc[0], rel=0.1)
 
 
+@pytest.mark.slow
 def test_outliers_and_a_mislabelled_accelerator_do_little_harm(cells: pd.DataFrame) -> None:
     rng = np.random.default_rng(3)
     hidden = rng.random(len(cells)) < 0.3
@@ -182,6 +183,7 @@ def test_asking_before_fitting_is_refused(cells: pd.DataFrame) -> None:
         LatencyGP().predict(cells)
 
 
+@pytest.mark.slow
 def test_one_fit_answers_for_the_other_latencies() -> None:
     rng = np.random.default_rng(0)
     loads = np.array([1.0, 2.0, 4.0, 8.0, 16.0])

@@ -195,6 +195,7 @@ def test_a_noisy_deployment_alone_is_covered() -> None:
     assert np.mean(inside) >= 0.85
 
 
+@pytest.mark.slow
 def test_one_outlier_and_a_mislabelled_accelerator_do_little_harm() -> None:
     X = served({"A100": 200.0, "H100": 20.0, "L40S": 60.0}, seed=3)
     hidden = (np.arange(len(X)) % 3 == 1) & (X.accelerator == "A100").to_numpy()

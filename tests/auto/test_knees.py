@@ -53,6 +53,7 @@ def beyond() -> tuple[pd.DataFrame, dict[str, AutoModel]]:
     return X[hidden].reset_index(drop=True), models
 
 
+@pytest.mark.slow
 def test_beyond_a_possible_knee_nothing_is_said_narrowly_and_wrong(
     beyond: tuple[pd.DataFrame, dict[str, AutoModel]],
 ) -> None:

@@ -94,6 +94,7 @@ def test_a_table_of_many_cells_speaks_for_itself() -> None:
     assert prior_for(True, "throughput_tok_s", X, y) is not None
 
 
+@pytest.mark.slow
 def test_prediction_from_a_small_table_says_whether_public_cells_joined(tmp_path: Path) -> None:
     X, y = mine(0.83)
     mine_path, public_path = tmp_path / "mine.csv", tmp_path / "public.csv"

@@ -136,6 +136,7 @@ def test_a_budget_too_small_for_anything_says_that_nothing_is_known() -> None:
         assert not campaign.ok
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was_stopped() -> None:
     cases = grid()
     with open_store(":memory:") as store:
@@ -151,6 +152,7 @@ def test_it_goes_on_where_it_was_stopped() -> None:
         assert campaign.steps[0].spent_s > 0
 
 
+@pytest.mark.slow
 def test_a_noisy_machine_is_not_asked_for_more_than_it_repeats_to() -> None:
     with open_store(":memory:") as store:
         machine = Machine(store, noise=0.25)
@@ -172,6 +174,7 @@ def test_failures_close_what_asks_for_more() -> None:
         assert campaign.table.loc[campaign.table["kind"] == "", "value"].isna().all()
 
 
+@pytest.mark.slow
 def test_relatives_in_the_store_spare_measurements() -> None:
     with open_store(":memory:") as store:
         Machine(store).run(grid("large-7b"))
@@ -184,6 +187,7 @@ def test_relatives_in_the_store_spare_measurements() -> None:
     assert len(machine.asked) <= alone.account.plan.n_cells
 
 
+@pytest.mark.slow
 def test_the_real_runner_replays_a_recorded_table(tmp_path: Any) -> None:
     recorded = [
         Measurement(case, samples=(Sample(e2e_latency_s=latency(case)),), provenance="imported") for case in grid()

@@ -77,6 +77,7 @@ def test_elsewhere_and_where_records_are_replayed_nothing_is_lent(engine: str, a
     assert public([Case(deployment, Workload(128, 128, batch_size=1))], TARGET).empty
 
 
+@pytest.mark.slow
 def test_a_plan_of_what_nobody_measured_begins_with_them_too(tmp_path: Any) -> None:
     wanted = tmp_path / "wanted.csv"
     rows = [f"vllm,Qwen2-7B,H100,1,{n},{n},{bb}" for n in (128, 512, 2048) for bb in (1, 16, 64)]

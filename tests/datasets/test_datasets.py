@@ -48,6 +48,7 @@ def test_the_published_values_can_be_told() -> None:
     )
 
 
+@pytest.mark.slow
 def test_screening_on_request_only_drops_rows() -> None:
     frame, screened = (datasets.load("llm-inference-bench", screened=flag) for flag in (False, True))
     assert 0 < len(screened) < len(frame)

@@ -214,6 +214,7 @@ def test_open_loops_are_compared_by_latency() -> None:
     assert fewmark.compare(a, b).metric == "e2e_latency_s"
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path: Path) -> None:
     a, b, folder = tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "runs"
     folder.mkdir()

@@ -48,6 +48,7 @@ def told(table: pd.DataFrame, *arguments: str, tmp_path: Path, capsys: pytest.Ca
     return code, capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_measured_rates_hold_in_every_world_though_they_outgrow_the_load() -> None:
     answer = fewmark.recommend(["ttft_s=3"], data=dip_table(), model="mechanistic", screened=False)
     best = answer.table.iloc[0]
@@ -138,6 +139,7 @@ def test_names_say_what_tells_candidates_apart() -> None:
     assert len(set(candidate_names(cells.assign(engine=["a", "b", "b"])))) == 3
 
 
+@pytest.mark.slow
 def test_the_recommended_line_names_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = pd.DataFrame(
         [{"engine": "vllm", "model": "m", "accelerator": "A100", "accelerator_count": 8, "tensor_parallel_size": tp,

@@ -142,6 +142,7 @@ def test_a_kill_at_any_byte_of_a_record_loses_that_record_alone(tmp_path):
         assert len(done) == kept and path.read_bytes() == b"".join(lines[:kept])
 
 
+@pytest.mark.slow
 def test_results_that_are_no_file_are_refused(batch, tmp_path):
     batch([])
     os.mkfifo(tmp_path / "pipe")
@@ -159,6 +160,7 @@ def test_two_batches_never_write_the_same_results(batch):
     assert done.returncode == 2 and "another batch" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_error_and_what_was_measured_stays(batch):
     assert batch(CASES[:2]).returncode == 0
     kept = batch.results.read_bytes()

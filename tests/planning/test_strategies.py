@@ -118,6 +118,7 @@ def test_kernel_herding_goes_where_the_workload_is(make_grid: Any) -> None:
     assert len(np.unique(recorded.space.load[[p.position for p in first]])) >= 3
 
 
+@pytest.mark.slow
 def test_adaptive_beats_random_at_equal_cost(make_grid: Any) -> None:
     errors: dict[str, list[float]] = {"adaptive": [], "random": []}
     for seed in range(5):

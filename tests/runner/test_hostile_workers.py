@@ -117,6 +117,7 @@ def test_a_result_that_is_none_is_invalid_and_the_engine_is_started_anew(says, a
     assert all(json.loads(json.dumps(m.to_dict(), allow_nan=False)) for m in found)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_at_each_step_costs_the_case_at_hand(says):
     assert [m.status for m in measured(CASES, says(HELLO, ending="kill -9 $$"))] == [Status.CRASHED] * 2
     found = measured(CASES, says(HELLO, LOADED, GOOD, ending="kill -9 $$"))

@@ -38,6 +38,7 @@ def test_the_first_case_of_a_long_sweep_is_measured_again_beside_what_it_was(sto
     assert Runner(store, SETTINGS, quiet=True).run(cases(8)).checks == ()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plugin")
 def test_a_short_sweep_and_one_that_does_not_want_it_go_without(store):
     assert Runner(store, SETTINGS, quiet=True).run(cases(3)).checks == ()

@@ -72,6 +72,7 @@ def run(store, n):
     return report
 
 
+@pytest.mark.slow
 def test_what_a_lost_node_had_not_sent_is_measured_again(store, ray):
     ray += [2, 3]
     report = run(store, 8)

@@ -70,6 +70,7 @@ def test_what_is_not_known_well_enough_is_visited_further(store):
     assert len({s.e2e_latency_s for s in found[noisy.case_id].samples}) == 8  # each with prompts of its own
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plugin")
 @pytest.mark.parametrize(("do", "status"), [("raise", Status.CRASHED), ("memory", Status.OUT_OF_MEMORY)])
 def test_a_case_that_fails_in_a_later_round_has_failed_and_keeps_its_samples(store, do, status):
@@ -178,6 +179,7 @@ def test_visits_that_a_measurement_holds_already_are_not_used_again():
     assert left_over([old, new], []) == (old, new)
 
 
+@pytest.mark.slow
 def test_a_suite_and_a_person_may_ask_for_rounds(plugin, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = "engine: dummy, model: toy"

@@ -68,6 +68,7 @@ def test_replay_runs_a_recorded_table_as_if_it_were_live(suite, tmp_path, capsys
         assert {m.provenance for m in store.measurements(statuses=["ok"])} == {"imported"}
 
 
+@pytest.mark.slow
 def test_the_packaged_datasets_can_be_replayed_by_name(suite, capsys):
     text = (
         "deployments: [{engine: replay, model: Qwen/Qwen2-7B, accelerator: Habana Gaudi2, accelerator_count: 1,\n"

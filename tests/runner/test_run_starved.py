@@ -33,6 +33,7 @@ def dummy(**options):
     return Deployment("dummy", "toy", engine_options=options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "says"), [("allocate", "out of memory"), ("abort", "bad_alloc"), ("share", "together")]
 )

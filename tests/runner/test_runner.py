@@ -157,6 +157,7 @@ def test_a_deployment_that_cannot_load_fails_all_its_cases_at_once(store, tmp_pa
     assert {m.error for m in report.failures} == {"the weights do not fit"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["raise", "exit"])
 def test_a_crash_while_loading_is_tried_twice(store, tmp_path, how):
     journal = tmp_path / "journal"
@@ -174,6 +175,7 @@ def test_a_load_that_hangs_is_given_up(store):
     assert report.to_dict()["statuses"] == {"timeout": 6}
 
 
+@pytest.mark.slow
 def test_a_missing_engine_costs_no_case_and_does_not_stop_the_others(store):
     missing = Deployment("missing", "toy")
     report = run(store, [*grid(missing), *grid(dummy())])

@@ -35,6 +35,7 @@ def test_runs_of_one_deployment_share_a_load(store, plugin, tmp_path, warm_worke
     assert len(loads(tmp_path, "a")) == 1
 
 
+@pytest.mark.slow
 def test_another_deployment_takes_its_place_and_closing_ends_it(store, plugin, tmp_path, warm_worker):
     runner = Runner(store, RunSettings(warm_worker=warm_worker), quiet=True)
     runner.run(cases(tmp_path, "a", (1,)))

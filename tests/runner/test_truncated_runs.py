@@ -55,6 +55,7 @@ def test_long_generations_are_cut_short_projected_and_validated_by_a_few_full_on
         assert measurement.samples[0].output_tokens == 32
 
 
+@pytest.mark.slow
 def test_the_table_tells_what_was_projected_and_a_full_measurement_takes_its_place(suite):
     run(suite, store="s.db", drift_check=False, quiet=True)
     with open_store("s.db") as store:
@@ -67,6 +68,7 @@ def test_the_table_tells_what_was_projected_and_a_full_measurement_takes_its_pla
     assert len(table) >= 21 and len(seen) == 18 and (seen["provenance"] == "projected").sum() == 6
 
 
+@pytest.mark.slow
 def test_what_was_projected_early_is_projected_anew_when_all_is_known(suite):
     run(suite, store="s.db", drift_check=False, quiet=True)
     latest, first = {}, {}
@@ -87,6 +89,7 @@ def test_what_was_projected_early_is_projected_anew_when_all_is_known(suite):
         assert row["e2e_latency_s"] == latest[key].median("e2e_latency_s")
 
 
+@pytest.mark.slow
 def test_projections_survive_store_and_table(suite):
     run(suite, store="s.db", quiet=True)
     before = stored()
@@ -111,6 +114,7 @@ def test_what_is_projected_is_done_until_it_is_asked_for_in_full(suite, capsys):
     assert not run(suite, store="s.db", full=True, quiet=True).measurements
 
 
+@pytest.mark.slow
 def test_auto_generates_as_few_tokens_as_the_error_allows(suite):
     run(suite, store="s.db", truncate="auto", quiet=True)
     lengths = {m.samples[0].output_tokens for m in stored() if m.provenance == "projected"}

@@ -36,6 +36,7 @@ def test_a_closed_loop_gives_every_metric_its_interval_and_the_servers_counts(ru
     assert json.loads(json.dumps(outcome.to_dict()))["extra"]["windows"][0]["client"]["workers"] == 1
 
 
+@pytest.mark.slow
 def test_prompts_are_fresh_in_every_window(running, loaded, policy):
     server = running()
     engine = loaded(at(server))
@@ -75,6 +76,7 @@ def test_goodput_is_of_the_first_tier_and_told_of_each(running, loaded, policy):
     assert known["goodput_req_s"] == pytest.approx(known["request_throughput_req_s"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_an_invalid_window_is_kept_and_made_up_for_but_not_for_ever(running, loaded):
     engine = loaded(at(running("--ttft-ms", "1", "--gap-ms", "0.1")))
     strict = Policy(min_repeats=1, max_repeats=1, n_requests=12, validity=(("lateness_s", 60.0), ("idle_share", 1.0)))

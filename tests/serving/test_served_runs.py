@@ -21,6 +21,7 @@ def cases(deployment, *loads):
     return [Case(deployment, Workload(16, 6, concurrency=load)) for load in loads]
 
 
+@pytest.mark.slow
 def test_a_sweep_is_stored_with_its_statistics_and_costs(store, settings, managed):
     report = Runner(store, settings, quiet=True).run(cases(managed(), 1, 3))
     assert report.ok, report.failures

@@ -22,6 +22,7 @@ def grid() -> pd.DataFrame:
     return table.assign(engine="vllm", model="llama", accelerator="H100")
 
 
+@pytest.mark.slow
 def test_predictions_from_a_store_are_scored_when_their_cases_are_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

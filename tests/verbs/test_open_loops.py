@@ -117,6 +117,7 @@ def test_auto_predicts_a_percentile_and_a_rate(path: Path) -> None:
         assert found["value"].to_numpy() == pytest.approx(hidden[target].to_numpy(), rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_space_and_a_plan_with_request_rates(path: Path, tmp_path: Path) -> None:
     cells = table()[cell_columns(table())]
     space = Space.from_table(cells)
@@ -127,6 +128,7 @@ def test_a_space_and_a_plan_with_request_rates(path: Path, tmp_path: Path) -> No
     assert len(asked) == 4
 
 
+@pytest.mark.slow
 def test_an_evaluation_hides_the_largest_load_of_each_kind() -> None:
     found = evaluate(table(), "extrapolate-batch", ["mechanistic"], target="tpot_s")
     hidden = found.details

@@ -73,6 +73,7 @@ def test_fit_and_plan_say_what_was_left_out_and_what_is_asked_again() -> None:
     assert "1024→128 tokens at batch 4 was measured, but left out by the screen" in told
 
 
+@pytest.mark.slow
 def test_a_question_in_another_spelling_finds_the_measured_cell() -> None:
     data = pd.concat(
         [

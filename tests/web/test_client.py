@@ -67,6 +67,7 @@ def test_nothing_is_lost_when_the_server_is_killed(
         assert process.wait(timeout=60) in (0, 143)
 
 
+@pytest.mark.slow
 def test_assistants_may_ask_and_change_nothing(table: Path, case: dict[str, Any]) -> None:
     pytest.importorskip("mcp")
     import anyio

@@ -7,11 +7,15 @@ and the way of timing are those of the transformers engine. Files are read past 
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import importlib.util
 import os
 import shutil
 import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -37,6 +41,7 @@ RECIPE: Final = Recipe(
     check="import deepspeed, transformers",
     needs_gib=2.5,
 )
+EXTENSIONS: Final = "TORCH_EXTENSIONS_DIR"
 HEADERS: Final = ("/usr/include/libaio.h", "/usr/local/include/libaio.h")
 PREFETCH_PARAMETERS: Final = 50_000_000
 
@@ -70,6 +75,13 @@ class DeepSpeedEngine(TransformersEngine):
         if self._offloads_cache():
             raise unsupported("deepspeed keeps the cache with the arithmetic: placement of the cache is accelerator")
         _alone(self._device)
+        with compiling_alone():
+            return self._made(config, checkpoint, dtype, weights, attention, options)
+
+    def _made(
+        self, config: PretrainedConfig, checkpoint: Path | None, dtype: torch.dtype, weights: str,
+        attention: str | None, options: JsonObject,
+    ) -> PreTrainedModel:  # fmt: skip
         deepspeed = importlib.import_module("deepspeed")
 
         deepspeed.init_distributed("nccl" if self._device.type == "cuda" else "gloo")
@@ -136,6 +148,30 @@ def needs_compiler(device: str, *, to_disk: bool) -> None:
         )
     if to_disk and not any(Path(header).is_file() for header in HEADERS):
         raise unsupported("offloading to disk needs the header of libaio: apt-get install libaio-dev")
+
+
+@contextmanager
+def compiling_alone() -> Iterator[None]:
+    """What DeepSpeed compiles goes into the engine's own environment, where no two workers compile at once.
+
+    torch (2.13) marks a build by a file beside it. A worker that is killed while it compiles leaves that file, and
+    whoever loads the part later waits for its end, for ever and without a word: here it is known to be left over.
+    """
+    folder = Path(sys.prefix) / "torch_extensions"
+    try:
+        if os.environ.get(EXTENSIONS, str(folder)) != str(folder):
+            raise FileExistsError(EXTENSIONS)  # where somebody else chose the folder, nothing is ours to remove
+        folder.mkdir(exist_ok=True)
+        held = (folder / "fewmark.lock").open("w")
+    except OSError:
+        yield
+        return
+    with held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        for left in folder.rglob("lock"):
+            left.unlink(missing_ok=True)
+        os.environ[EXTENSIONS] = str(folder)
+        yield
 
 
 def _alone(device: torch.device) -> None:
