@@ -129,6 +129,7 @@ class _Follower:
                 for line in process.stdout:
                     printed.append(line)
                     log.write(line)
+                    log.flush()
                     heard(line)
         if process.returncode != 0:
             raise EngineError(
