@@ -42,7 +42,7 @@ test-all: test test-slow ## Run the fast tests, then the slow ones
 
 test-engines: $(VENV)/.dev ## Install every other engine into .engines (or $FEWMARK_HOME) and test each
 	PYTHON=$(PYTHON) $(SYNC) engines
-	FEWMARK_HOME=$${FEWMARK_HOME:-$(CURDIR)/.engines} $(BIN)/python -m pytest -m real_engine
+	FEWMARK_HOME=$${FEWMARK_HOME:-$(CURDIR)/.engines} $(BIN)/python -m pytest -m real_engine -o timeout=1800
 
 check: $(VENV)/.dev ## Lint, types, import contract
 	$(BIN)/ruff check .
