@@ -21,11 +21,12 @@ from fewmark.reporting.display import Quantity, is_number, quantity
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
 
 # Okabe and Ito's colours: told apart with any colour vision.
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
 MARKERS: Final = ("o", "s", "D", "^", "v", "*", "h")
-STYLE: Final[dict[str, object]] = {
+STYLE: Final[dict[RcKeyType, object]] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -55,7 +56,7 @@ def write_svgs(cards: Sequence[Card], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     seen: Counter[str] = Counter()
     out = []
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():  # type: ignore[arg-type]  # names as literals
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # texts stay texts in SVG: whoever shows them has the font
         for card in cards:
             for chart in card.charts:

@@ -15,22 +15,12 @@ from matplotlib.typing import RcKeyType
 
 from fewmark.core.files import new_file
 from fewmark.evaluation.reproduction import Question
+from fewmark.reporting import figures as reporting
 from fewmark.tables.arrays import FloatArray
 
 # Okabe and Ito's colours: told apart with any colour vision.
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666"
-STYLE: dict[RcKeyType, object] = {
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#dddddd",
-    "legend.frameon": False,
-    "svg.hashsalt": "fewmark",
-    "svg.fonttype": "none",
-}
+STYLE: dict[RcKeyType, object] = reporting.STYLE | {"font.size": 11, "axes.titlesize": 12}
 OF_METHOD = {
     "ALA": BLUE,
     "linear regression": ORANGE,
