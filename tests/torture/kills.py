@@ -1,5 +1,6 @@
 """Random kills of a run, its worker and the keeper: nothing saved is lost, nothing is measured twice, nothing
-runs on, and no temporary file stays once another run has ended."""
+runs on, and no temporary file stays once another run has ended. Where the keeper and the run are both killed, processes
+that have escaped may run until the next one starts."""
 
 from __future__ import annotations
 
@@ -23,6 +24,7 @@ PLUGIN = Path(__file__).parents[1] / "runner" / "plugin"
 SUITE = """deployments: [{engine: dummy, model: toy, engine_options: {pause_s: 0.002, fill: true, load: escape}}]
 cells: [{grid: {input_tokens: 8, output_tokens: [2, 3, 4], batch_size: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]}}]
 """
+NUMBERS = [signal.SIGKILL, signal.SIGTERM]
 MARKER = "FEWMARK_TORTURE"
 
 
@@ -43,6 +45,12 @@ def family(word: str) -> list[int]:
     return found
 
 
+def parent_of(pid: int) -> int | None:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return None
+
+
 def stored(folder: Path) -> Counter[str]:
     if not (folder / "s.db").exists():
         return Counter()
@@ -60,21 +68,23 @@ def run(seed: int, seconds: float) -> list[Tally]:
         before: Counter[str] = Counter()
         while clock:
             word = f"{os.getpid()}-{tally.tried}"
-            process = start(folder, word)
+            process, both = start(folder, word), False
             for _ in range(rng.randint(1, 3)):
                 time.sleep(rng.choice([rng.uniform(0, 1), rng.uniform(1, 4)]))
                 below = descendants(process.pid)
                 if process.poll() is not None:
                     break
                 tally.tried += 1
+                victim, number = rng.choice([process.pid, process.pid, *below]), rng.choice(NUMBERS)
+                both |= number == signal.SIGKILL and parent_of(victim) == process.pid  # the keeper
                 with contextlib.suppress(OSError):
-                    os.kill(
-                        rng.choice([process.pid, process.pid, *below]), rng.choice([signal.SIGKILL, signal.SIGTERM])
-                    )
+                    os.kill(victim, number)
             if process.poll() is None:
                 tally.tried += 1
                 process.kill()
-            process.wait()
+            both &= process.wait() == -signal.SIGKILL
+            if both:
+                start(folder, "next").wait()
             deadline = time.monotonic() + 20
             while (left := family(word)) and time.monotonic() < deadline:
                 time.sleep(0.05)

@@ -1,8 +1,9 @@
 """A worker's temporary files in one folder, which whoever outlives the worker removes.
 
 The folder is made where temporary files go, and `TMPDIR` leads there for the worker and all that it starts. It is held
-by a lock for as long as anybody of the worker lives; one that nobody holds is left of a worker whose keeper was killed
-as well, and is removed when the next one starts. Folders that must lie elsewhere are listed in it.
+by a lock on the folder itself for as long as the worker or its keeper lives; one that nobody holds is left of a worker
+whose keeper was killed as well. Whoever finds it, the run itself or the next worker, ends the processes that have
+inherited its name, and removes it. Folders that must lie elsewhere are listed in it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import getpass
 import os
 import shutil
+import signal
 import stat
 import tempfile
 import time
@@ -20,24 +22,29 @@ from typing import Final
 VARIABLE: Final = "FEWMARK_SCRATCH"
 PREFIX: Final = "fewmark-worker-"
 OWN: Final = "fewmark-"  # how the name of every folder begins that may be removed
-LOCK: Final = "lock"
 ELSEWHERE: Final = "elsewhere"
-MAX_AGE_S: Final = 24 * 3600.0  # of a folder without a lock: its worker was killed in the instant of making it
+TRIES: Final = 100
 
 
 def make_scratch() -> Path | None:
     """A new folder, held until this process and those forked from it end; None where none can be made."""
     remove_stale()
+    folder: Path | None = None
     try:
         import fcntl
 
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-        descriptor = os.open(folder / "new", os.O_CREAT | os.O_RDWR, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # before it has the name that others look for
-        (folder / "new").rename(folder / LOCK)
+        for _ in range(TRIES):
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+            with contextlib.suppress(FileNotFoundError):  # another has removed it before it was held
+                descriptor = os.open(folder, os.O_RDONLY)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(descriptor), folder.stat()):
+                    return folder
+                os.close(descriptor)
     except (ImportError, OSError):
-        return None
-    return folder
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+    return None
 
 
 def enter_scratch(folder: Path) -> None:
@@ -70,16 +77,45 @@ def remove_scratch(folder: Path) -> None:
 
 
 def remove_if_free(folder: Path) -> None:
-    """Remove a worker's folder, unless somebody holds it or it is not ours."""
-    if folder.name.startswith(PREFIX) and _is_ours(folder) and _is_free(folder):
+    """Remove a worker's folder, and end what the worker has started, unless somebody holds it or it is not ours."""
+    if not folder.name.startswith(PREFIX) or not _is_ours(folder):
+        return
+    try:
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    except (ImportError, OSError):
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        end_processes_of(folder)
         remove_scratch(folder)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
 
 
 def remove_stale() -> None:
-    """Remove the folders of workers that are gone with their keepers."""
+    """Remove what workers have left that are gone with their keepers."""
     with contextlib.suppress(OSError):
         for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
             remove_if_free(folder)
+
+
+def end_processes_of(folder: Path) -> None:
+    """End every process that has inherited a worker's folder, also in a session of its own (on Linux)."""
+    mark = os.fsencode(f"{VARIABLE}={folder}")
+    for _ in range(TRIES):  # what one of them starts meanwhile
+        found = False
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # gone, or of another user
+                if mark in (entry / "environ").read_bytes().split(b"\0") and int(entry.name) != os.getpid():
+                    os.kill(int(entry.name), signal.SIGKILL)
+                    found = True
+        if not found:
+            return
+        time.sleep(0.01)
 
 
 def _is_ours(folder: Path) -> bool:
@@ -88,24 +124,3 @@ def _is_ours(folder: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
-
-
-def _is_free(folder: Path) -> bool:
-    try:
-        import fcntl
-
-        descriptor = os.open(folder / LOCK, os.O_RDWR)
-    except FileNotFoundError:
-        try:
-            return time.time() - folder.stat().st_mtime > MAX_AGE_S
-        except OSError:
-            return False
-    except (ImportError, OSError):
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
