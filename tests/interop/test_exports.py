@@ -18,7 +18,7 @@ from fewmark.cli import main
 from fewmark.core import InputError
 from fewmark.interop import read_table
 from fewmark.interop.exports import CELLS, MEASUREMENTS, PREDICTIONS, exporter_names, make_exporter
-from fewmark.interop.frame import build_frame
+from fewmark.interop.table.frame import build_frame
 from fewmark.store import open_store
 
 LOOP: dict[str, Any] = {

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from fewmark.core import FormatError
-from fewmark.interop import json_text, read_table
-from fewmark.interop.aiperf import requests as aiperf
-from fewmark.interop.request_records import RequestRecords
+from fewmark.interop import read_table
+from fewmark.interop.formats.aiperf import requests as aiperf
+from fewmark.interop.results.request_records import RequestRecords
+from fewmark.interop.text import json_text
 
 TEXTS = [
     *('{"a": 1}', '\n\n {"a": 1, "a": 2}\n', '{"a": NaN}', '{"a": 1e999}', '{"a": -0}', '{"a": "\\ud800"}', "[]"),

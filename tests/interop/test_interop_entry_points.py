@@ -10,7 +10,7 @@ import pytest
 
 from fewmark.core import InputError
 from fewmark.interop import read_table, registry
-from fewmark.interop.frame import build_frame
+from fewmark.interop.table.frame import build_frame
 
 
 class Lines:

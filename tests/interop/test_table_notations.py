@@ -12,8 +12,8 @@ import pytest
 from fewmark.cli import main
 from fewmark.core import FormatError
 from fewmark.interop import read_table, require_values
-from fewmark.interop.headers import meaning_of, near_names
-from fewmark.interop.notation import find_notation, parse_quantity, status_of
+from fewmark.interop.dialects.headers import meaning_of, near_names
+from fewmark.interop.dialects.notation import find_notation, parse_quantity, status_of
 from fewmark.screening import apply, screen
 
 WORK = "vllm,m7b,H100,1,1024,128"

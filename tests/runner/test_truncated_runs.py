@@ -9,7 +9,7 @@ import pytest
 from fewmark.cli import main
 from fewmark.core import InputError, Measurement
 from fewmark.interop import from_measurements
-from fewmark.interop.measurements import to_measurements
+from fewmark.interop.table.measurements import to_measurements
 from fewmark.screening import apply, screen
 from fewmark.store import open_store
 from fewmark.verbs.run import run, truncation

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewmark.interop.frame import build_frame
+from fewmark.interop.table.frame import build_frame
 from fewmark.screening import Finding, apply, screen
 
 Change = Callable[[pd.DataFrame], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from fewmark.interop.frame import build_frame
+from fewmark.interop.table.frame import build_frame
 from fewmark.screening import screen
 
 

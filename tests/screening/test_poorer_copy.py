@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewmark.interop.frame import build_frame
+from fewmark.interop.table.frame import build_frame
 from fewmark.screening import apply, screen
 
 LATENCIES = [2.7183456789012345, 3.1415926535897931, 4.6692016091029906, 1.6180339887498949]

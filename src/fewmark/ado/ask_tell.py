@@ -13,8 +13,8 @@ from fewmark.core import FormatError, InputError
 from fewmark.core.columns import CASE_COLUMNS, LOAD_COLUMNS, OPTION_PREFIX
 from fewmark.core.json_types import Json
 from fewmark.core.metrics import ALL_TARGETS
-from fewmark.interop.frame import build_frame
-from fewmark.interop.headers import meaning_of
+from fewmark.interop.dialects.headers import meaning_of
+from fewmark.interop.table.frame import build_frame
 from fewmark.planning.planner import Planner
 from fewmark.planning.propose import make_planner
 from fewmark.tables.identity import cell_codes

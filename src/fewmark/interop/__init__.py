@@ -1,10 +1,10 @@
 """Result files in, the canonical table out, and the way back. One file a format; third parties add theirs."""
 
 from fewmark.interop.base import Format
-from fewmark.interop.has_value import has_value, require_values
-from fewmark.interop.measurements import from_measurements, is_complete, to_measurements
 from fewmark.interop.registry import format_names, get_format, read_table
-from fewmark.interop.understanding import Understanding
+from fewmark.interop.table.has_value import has_value, require_values
+from fewmark.interop.table.measurements import from_measurements, is_complete, to_measurements
+from fewmark.interop.table.understanding import Understanding
 from fewmark.interop.write import write_table
 
 __all__ = [

@@ -23,7 +23,7 @@ class Format(Protocol):
         """How surely the file is of this format: 0 (no) to 1, from its name and its first bytes. Raises nothing."""
 
     def read(self, path: Path) -> pd.DataFrame:
-        """The canonical table of the file, made by `fewmark.interop.frame.build_frame`.
+        """The canonical table of the file, made by `fewmark.interop.table.frame.build_frame`.
 
         Raises
         ------

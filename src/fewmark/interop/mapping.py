@@ -28,14 +28,25 @@ from fewmark.core.columns import LOAD_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
 from fewmark.core.files import read_text
 from fewmark.core.json_types import Json
 from fewmark.interop.base import HEAD_BYTES
-from fewmark.interop.canonical_csv import table_of_columns
-from fewmark.interop.canonical_json import read_json_columns
-from fewmark.interop.cells import is_unknown, to_float
-from fewmark.interop.csv_text import read_text_table
-from fewmark.interop.dialect import normalise
-from fewmark.interop.headers import COUNT, LABEL, STATUS, TIME, UNITS, Meaning, fold, kind_of, meaning_of, near_names
-from fewmark.interop.identities import FloatArray
-from fewmark.interop.json_text import head_text, opens_json
+from fewmark.interop.dialects.dialect import normalise
+from fewmark.interop.dialects.headers import (
+    COUNT,
+    LABEL,
+    STATUS,
+    TIME,
+    UNITS,
+    Meaning,
+    fold,
+    kind_of,
+    meaning_of,
+    near_names,
+)
+from fewmark.interop.dialects.identities import FloatArray
+from fewmark.interop.formats.canonical_csv import table_of_columns
+from fewmark.interop.formats.canonical_json import read_json_columns
+from fewmark.interop.text.cells import is_unknown, to_float
+from fewmark.interop.text.csv_text import read_text_table
+from fewmark.interop.text.json_text import head_text, opens_json
 
 MAX_BYTES: Final = 1 << 20
 SURE: Final = 0.03  # how far an identity may be off, as a logarithm, for most rows

@@ -15,8 +15,8 @@ from fewmark.core import CANONICAL_COLUMNS, KNOWN_COLUMNS, InputError
 from fewmark.core.columns import NUMERIC_COLUMNS, OPTIONAL_COLUMNS
 from fewmark.core.files import write_file
 from fewmark.core.json_types import Json
-from fewmark.interop.canonical_parquet import ENCODED_KEY
-from fewmark.interop.cells import cell_to_text, is_unknown, label_to_text, number_to_text
+from fewmark.interop.formats.canonical_parquet import ENCODED_KEY
+from fewmark.interop.text.cells import cell_to_text, is_unknown, label_to_text, number_to_text
 
 FORMULA_STARTS: Final = frozenset("=+-@\t\r")
 

@@ -35,7 +35,7 @@ from fewmark.core.serving import STATISTIC_COLUMNS
 from fewmark.core.text import masked
 from fewmark.core.validity import MAX_SECONDS
 from fewmark.interop import to_measurements
-from fewmark.interop.cells import cell_to_option
+from fewmark.interop.text.cells import cell_to_option
 from fewmark.store.rows import Batch, Row, case_row, column_text, deployment_row, workload_columns
 from fewmark.store.schema import COST_COLUMNS
 from fewmark.tables.arrays import BoolArray, FloatArray

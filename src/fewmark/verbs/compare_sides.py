@@ -12,7 +12,7 @@ import pandas as pd
 from fewmark import datasets
 from fewmark.core import InputError, Measurement
 from fewmark.interop.archives import is_archive
-from fewmark.interop.measurements import UNKNOWN, from_measurements
+from fewmark.interop.table.measurements import UNKNOWN, from_measurements
 from fewmark.screening import RULES, apply
 from fewmark.screening import screen as find_faults
 from fewmark.tables.columns import numbers_of

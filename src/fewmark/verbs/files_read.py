@@ -14,11 +14,11 @@ import pandas as pd
 from fewmark.core import FormatError, InputError, Measurement, Prediction
 from fewmark.interop import is_complete, read_table, to_measurements
 from fewmark.interop.base import NotAResultError, UnknownFormatError
-from fewmark.interop.foreign_predictions import predicted_rows, to_predictions
 from fewmark.interop.gather import SourceFile
 from fewmark.interop.mapping import TableMap, read_mapped
-from fewmark.interop.records import ATTRIBUTE as RECORDS
-from fewmark.interop.records import records_of
+from fewmark.interop.results.foreign_predictions import predicted_rows, to_predictions
+from fewmark.interop.results.records import ATTRIBUTE as RECORDS
+from fewmark.interop.results.records import records_of
 from fewmark.screening import Finding, screen
 from fewmark.tables.spellings import NOTES, one_spelling
 from fewmark.verbs.columnar_import import ColumnarRows

@@ -15,7 +15,7 @@ from fewmark.core import Measurement, Status
 from fewmark.core.columns import METRIC_COLUMNS, RETRACTED
 from fewmark.core.frozen import content_hash, thaw
 from fewmark.core.json_types import Json
-from fewmark.interop.run_rows import DETAILS
+from fewmark.interop.results.run_rows import DETAILS
 from fewmark.store import Store
 from fewmark.tables.same_cases import SameCases
 

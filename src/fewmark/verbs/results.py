@@ -8,7 +8,7 @@ import pandas as pd
 
 from fewmark.core import FormatError, Measurement
 from fewmark.interop import from_measurements, get_format, read_table, require_values
-from fewmark.interop.foreign_predictions import refuse_predictions
+from fewmark.interop.results.foreign_predictions import refuse_predictions
 
 
 def read_results(path: str | Path, name: str = "auto") -> pd.DataFrame:

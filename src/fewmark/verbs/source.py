@@ -18,8 +18,8 @@ from fewmark.core.errors import NothingMeasuredError
 from fewmark.facts.identity import NAMED
 from fewmark.interop import read_table
 from fewmark.interop.base import HEAD_BYTES
-from fewmark.interop.csv_text import canonical_name, header_of
-from fewmark.interop.frame import build_frame
+from fewmark.interop.table.frame import build_frame
+from fewmark.interop.text.csv_text import canonical_name, header_of
 from fewmark.screening import Finding, apply, screen
 from fewmark.tables.columns import bare
 from fewmark.tables.identity import cell_columns, deployment_columns, hashable

@@ -17,8 +17,8 @@ import pandas as pd
 from fewmark.core import CANONICAL_COLUMNS, InputError
 from fewmark.core.columns import DEPLOYMENT_COLUMNS, EXPIRED, FLAG_SEPARATOR, LOAD_COLUMNS, OPTION_PREFIX, RETRACTED
 from fewmark.core.json_types import Json
-from fewmark.interop.cells import is_unknown
-from fewmark.interop.measurements import PREDICTED
+from fewmark.interop.table.measurements import PREDICTED
+from fewmark.interop.text.cells import is_unknown
 
 MEASUREMENTS: Final = "measurements"
 PREDICTIONS: Final = "predictions"

@@ -24,7 +24,7 @@ from fewmark.core.columns import (
     WORKLOAD_PREFIX,
 )
 from fewmark.interop.exports.base import MEASUREMENTS, Row, folder, known_rows
-from fewmark.interop.measurements import PREDICTED
+from fewmark.interop.table.measurements import PREDICTED
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -9,7 +9,7 @@ import pandas as pd
 from fewmark.core import FrozenMap, InputError, Measurement, Prediction, Sample
 from fewmark.core.columns import METRIC_COLUMNS
 from fewmark.core.values import Case
-from fewmark.interop.measurements import PREDICTED, from_measurements
+from fewmark.interop.table.measurements import PREDICTED, from_measurements
 
 
 def predicted_table(predictions: Iterable[Prediction]) -> pd.DataFrame:

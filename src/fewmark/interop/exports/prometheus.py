@@ -25,9 +25,9 @@ from fewmark.core.columns import (
 )
 from fewmark.core.files import write_file
 from fewmark.core.metrics import METRICS, PERCENTILE_METRICS
-from fewmark.interop.cells import number_to_text
 from fewmark.interop.exports.base import MEASUREMENTS, Row, known_rows, measured_rows
-from fewmark.interop.measurements import PREDICTED
+from fewmark.interop.table.measurements import PREDICTED
+from fewmark.interop.text.cells import number_to_text
 
 _UNITS: Final = (
     ("_tok_s", "_tokens_per_second"), ("_req_s", "_requests_per_second"), ("_w", "_watts"), ("_s", "_seconds"),

@@ -11,8 +11,8 @@ import pandas as pd
 from fewmark.core import KNOWN_COLUMNS, InputError
 from fewmark.core.columns import NUMERIC_COLUMNS
 from fewmark.core.files import write_file
-from fewmark.interop.cells import is_unknown
 from fewmark.interop.exports.base import MEASUREMENTS
+from fewmark.interop.text.cells import is_unknown
 from fewmark.interop.write import columns_of, write_table
 
 

@@ -1,0 +1,1 @@
+"""Tables in anybody's spelling: names of columns, units, notations, wide shapes."""

@@ -1,0 +1,1 @@
+"""The canonical table in memory: from cells, to measurements and back."""

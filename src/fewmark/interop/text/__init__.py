@@ -1,0 +1,1 @@
+"""Text files as tools leave them: CSV, JSON and YAML, and the single cells in them."""
