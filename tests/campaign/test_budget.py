@@ -12,7 +12,8 @@ import pytest
 
 from fewmark.campaign import Campaign, run_campaign
 from fewmark.campaign.budget import Budget, CellCost, portions
-from fewmark.cli.campaign import ended_text, show_campaign, show_step
+from fewmark.campaign.words import ended_text
+from fewmark.cli.campaign import show_campaign, show_step
 from fewmark.core import Case, Cost, Deployment, Measurement, Sample, Status, Workload
 from fewmark.planning.planner import Proposal
 from fewmark.store import open_store

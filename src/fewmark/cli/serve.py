@@ -21,6 +21,19 @@ import click
     default=True,
     help="Whether to add public measurements of similar deployments to small tables.",
 )
+@click.option(
+    "--allow-runs",
+    is_flag=True,
+    help="Let whoever may append start campaigns on this machine: catalogue suites, and what was run before.",
+)
+@click.option(
+    "--suite",
+    "suites",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
+    help="With --allow-runs, a further suite that may be started. Repeatable.",
+)
 @click.option("--mcp", is_flag=True, help="Speak MCP on standard input and output, for an assistant; read-only.")
 @click.option(
     "--rate-limit",
@@ -35,6 +48,8 @@ def command(
     allow_host: tuple[str, ...],
     model: str,
     prior: bool,
+    allow_runs: bool,
+    suites: tuple[str, ...],
     mcp: bool,
     rate_limit: float | None,
 ) -> None:
@@ -54,10 +69,15 @@ def command(
     from fewmark.web.settings import LOCAL_HOSTS, Limits, Settings, is_loopback
 
     store, data = _source(source)
+    if (allow_runs or suites) and store is None:
+        raise click.UsageError("campaigns measure into a store: --allow-runs needs one")
+    if suites and not allow_runs:
+        raise click.UsageError("--suite goes with --allow-runs")
     limit = rate_limit if rate_limit is not None else 0.0 if is_loopback(host) else 50.0
     settings = Settings(
         store=store, data=data, model=model, prior=prior, hosts=(*LOCAL_HOSTS, host, *allow_host),
         read_token=os.environ.get("FEWMARK_TOKEN"), write_token=os.environ.get("FEWMARK_WRITE_TOKEN"),
+        allow_runs=allow_runs, suites=tuple(str(Path(suite).resolve()) for suite in suites),
         limits=Limits(requests_per_s=limit),
     )  # fmt: skip
     try:

@@ -20,7 +20,7 @@ OPEN_PATHS: Final = ("/v1/health", "/v1/ready")
 STATIC: Final = "/static/"
 UPLOAD: Final = "/data"
 SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
-WRITING_PATHS: Final = ("/v1/measurements", UPLOAD)  # all other posts ask, and change nothing
+WRITING_PATHS: Final = ("/v1/measurements", UPLOAD, "/campaigns")  # all other posts ask, and change nothing
 MAX_CLIENTS: Final = 10_000
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -98,7 +98,7 @@ class Guard:
         settings, path = self.settings, scope["path"]
         if path in OPEN_PATHS or path.startswith(STATIC):
             return None
-        is_writing = scope["method"] not in SAFE_METHODS and path in WRITING_PATHS
+        is_writing = scope["method"] not in SAFE_METHODS and path.startswith(WRITING_PATHS)
         tokens = [settings.write_token] if is_writing else [settings.read_token, settings.write_token]
         accepted = [token for token in tokens if token is not None]
         if is_writing and settings.read_token is not None and not accepted:

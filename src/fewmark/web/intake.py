@@ -46,6 +46,11 @@ def import_uploads(knowledge: Knowledge, paths: Sequence[Path], folder: Path) ->
     return found
 
 
+def uploaded(folder: Path) -> list[Path]:
+    """The files of an upload's folder, in the order that they were given: each in a folder with its number."""
+    return sorted(folder.glob("*/*"), key=lambda path: int(path.parent.name))
+
+
 def safe_name(name: str, number: int) -> str:
     """A file's name as it was uploaded, fit for a folder of ours: no path, nothing hidden, not too long."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1]

@@ -42,6 +42,8 @@ class Settings:
     data : a result file or a packaged dataset's name; such a server takes no measurements in
     model, prior : who predicts, and whether public measurements join where little is measured
     hosts : names that a request may call this server by
+    allow_runs : whether whoever may append may also start campaigns on this machine
+    suites : files of suites that may be started, beside the catalogue's
     read_token, write_token : what a request must show to read, and to append; None: nothing
     """
 
@@ -52,6 +54,8 @@ class Settings:
     hosts: tuple[str, ...] = LOCAL_HOSTS
     read_token: str | None = None
     write_token: str | None = None
+    allow_runs: bool = False
+    suites: tuple[str, ...] = ()
     limits: Limits = Limits()
 
     @property

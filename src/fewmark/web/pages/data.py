@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Final
@@ -39,33 +39,36 @@ async def upload(request: Request, service: Served) -> HTMLResponse:
     """Files into the store; what each was taken for."""
     imported, problem = None, None
     limit = service.settings.limits.upload_files
-    with tempfile.TemporaryDirectory(prefix="fewmark-upload-") as folder:
-        try:
-            if not service.settings.is_writable:
-                raise InputError("this server shows a file, and takes nothing in", hint="fewmark serve STORE")
-            async with request.form(max_files=limit, max_fields=10) as form:
-                files = [item for item in form.getlist("files") if isinstance(item, UploadFile) and item.filename]
-                imported = await anyio.to_thread.run_sync(_import, service, files, Path(folder))
-        except FewmarkError as error:
-            problem = error.to_dict()
+    try:
+        if not service.settings.is_writable:
+            raise InputError("this server shows a file, and takes nothing in", hint="fewmark serve STORE")
+        async with request.form(max_files=limit, max_fields=10) as form:
+            files = [item for item in form.getlist("files") if isinstance(item, UploadFile) and item.filename]
+            imported = await anyio.to_thread.run_sync(_import, service, files)
+    except FewmarkError as error:
+        problem = error.to_dict()
     shown = await anyio.to_thread.run_sync(_screened, service, "", 0)
     return render(request, "data", imported=imported, problem=problem, **shown)
 
 
-def _import(service: Service, files: list[UploadFile], folder: Path) -> dict[str, object]:
-    from fewmark.web.intake import import_uploads, safe_name
+def _import(service: Service, files: list[UploadFile]) -> dict[str, object]:
+    from fewmark.web.inbox import upload_folder
+    from fewmark.web.intake import import_uploads, safe_name, uploaded
 
     if not files:
         raise InputError("there is nothing to import", hint="choose files, or drop them on the page")
-    paths = []
-    for number, file in enumerate(files):
-        place = folder / str(number)  # two files of one name are two files
-        place.mkdir()
-        path = place / safe_name(file.filename or "", number)
-        with path.open("wb") as stream:
-            shutil.copyfileobj(file.file, stream)
-        paths.append(path)
-    found = import_uploads(service.knowledge(), paths, folder)
+
+    def fill(folder: Path) -> None:
+        for number, file in enumerate(files):
+            place = folder / str(number)  # two files of one name are two files
+            place.mkdir()
+            with (place / safe_name(file.filename or "", number)).open("wb") as stream:
+                shutil.copyfileobj(file.file, stream)
+                os.fsync(stream.fileno())
+
+    with upload_folder(service.uploads, fill) as folder:
+        paths = uploaded(folder)
+        found = import_uploads(service.knowledge(), paths, folder)
     shown = {str(path): path.name for path in paths}
 
     def named(path: object) -> str:
@@ -102,6 +105,7 @@ def _screened(service: Service, rule: str, at: int) -> dict[str, object]:
     if len(rows):
         rows = rows[[name for name in rows if rows[name].notna().any() and not str(name).endswith("_id")]]
     return {
+        "recovered": service.recovered,
         "n_rows": len(snapshot.table),
         "n_sound": len(snapshot.sound),
         "n_deployments": len(snapshot.deployments.items),

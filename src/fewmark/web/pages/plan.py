@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -11,6 +12,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
 from fewmark.core.errors import FewmarkError, InputError
+from fewmark.core.metrics import TARGETS
 from fewmark.web.api import Served
 from fewmark.web.pages.explore import MOST_SHOWN, matching
 from fewmark.web.pages.rendering import render
@@ -45,18 +47,20 @@ def plan(
 ) -> HTMLResponse:
     """The page. Without deployments it asks for some; it plans when it is told to."""
     from fewmark.web import curves
+    from fewmark.web.campaigns.control import Campaigns
 
     knowledge = service.knowledge()
     snapshot = knowledge.now()
+    campaigns = Campaigns(service.settings)
     if not snapshot.targets:
-        return render(request, "plan", empty=True)
+        return render(request, "plan", empty=True, campaigns=campaigns, targets=[*TARGETS], target=target)
     target = target if target in snapshot.targets else snapshot.targets[0]
     cells, deployments = curves.known_cells(snapshot, target)
     chosen = deployments.chosen(d, MOST_DEPLOYMENTS)
     pairs = curves.length_pairs(cells)[:FIRST_PAIRS]
     lengths = lengths or ", ".join(f"{a:g}-{b:g}" for a, b, _ in pairs)
     loads = loads or "1, 2, 4, 8, 16, 32, 64"
-    planned, problem = None, None
+    planned, problem, suite = None, None, None
     try:
         if chosen:
             space = _space(cells, deployments, chosen, lengths, loads)
@@ -64,11 +68,14 @@ def plan(
             planned = knowledge.promptly(
                 snapshot, key, lambda: _planned(knowledge, space, target, ask, load_s, repeats)
             )
+            if planned is not None and service.settings.is_writable:
+                suite = _suite(knowledge, [deployments.items[at].key for at in chosen], lengths, loads)
     except FewmarkError as error:
         problem = error.to_dict()
     found = matching(deployments, q, {})
     return render(
-        request, "plan", empty=False, planned=planned, problem=problem, targets=snapshot.targets, target=target,
+        request, "plan", empty=False, planned=planned, suite=suite, campaigns=campaigns,
+        problem=problem, targets=snapshot.targets, target=target,
         lengths=lengths, loads=loads, ask=ask, load_s=load_s, repeats=repeats, q=q,
         chosen=[deployments.items[at] for at in chosen],
         others=[deployments.items[at] for at in found if at not in chosen][:MOST_SHOWN],
@@ -84,10 +91,7 @@ def _space(
     from fewmark.tables.columns import load_kind_of
     from fewmark.tables.identity import deployment_columns
 
-    pairs = [_numbers(part, "-", "lengths are pairs, as in 512-128") for part in lengths.split(",") if part.strip()]
-    if not pairs or any(len(pair) != 2 for pair in pairs):
-        raise InputError("lengths are pairs of tokens in and out", got=lengths, hint="512-128, 2048-256")
-    values = _numbers(loads, ",", "loads are numbers, as in 1, 2, 4")
+    pairs, values = _axes(lengths, loads)
     if len(chosen) * len(pairs) * len(values) > MAX_CASES or len(values) > MOST_NUMBERS:
         raise InputError("the space is too large", got=f"{len(chosen) * len(pairs) * len(values):,} cells",
                          hint=f"at most {MAX_CASES:,}")  # fmt: skip
@@ -101,6 +105,39 @@ def _space(
         for a, b in pairs:
             out += [{**identity, "input_tokens": a, "output_tokens": b, kind: load} for load in values]
     return out
+
+
+def _axes(lengths: str, loads: str) -> tuple[list[list[float]], list[float]]:
+    """The pairs of lengths and the loads that were typed. Raises `InputError`."""
+    pairs = [_numbers(part, "-", "lengths are pairs, as in 512-128") for part in lengths.split(",") if part.strip()]
+    if not pairs or any(len(pair) != 2 for pair in pairs):
+        raise InputError("lengths are pairs of tokens in and out", got=lengths, hint="512-128, 2048-256")
+    return pairs, _numbers(loads, ",", "loads are numbers, as in 1, 2, 4")
+
+
+def suite_of(knowledge: Knowledge, keys: Sequence[str], target: str, lengths: str, loads: str) -> str:
+    """The suite (YAML) of the space that a form describes. Raises `InputError`."""
+    from fewmark.web import curves
+    from fewmark.web.campaigns.planned import planned_suite
+
+    snapshot = knowledge.now()
+    cells, deployments = curves.known_cells(snapshot, target)
+    chosen = deployments.chosen(keys, MOST_DEPLOYMENTS)
+    if not chosen:
+        raise InputError("a plan needs deployments", hint="choose them on the page Plan")
+    _space(cells, deployments, chosen, lengths, loads)  # raises where it is too large
+    return planned_suite(knowledge.store(), snapshot, keys, *_axes(lengths, loads))
+
+
+def _suite(knowledge: Knowledge, keys: Sequence[str], lengths: str, loads: str) -> dict[str, object]:
+    """The suite for the page, or why there is none; and what of it may not be started from here."""
+    from fewmark.web.campaigns.planned import not_run_here, planned_suite
+
+    try:
+        text = planned_suite(knowledge.store(), knowledge.now(), keys, *_axes(lengths, loads))
+    except InputError as error:
+        return {"text": None, "why": error.what, "strange": []}
+    return {"text": text, "why": None, "strange": not_run_here(knowledge.store(), text)}
 
 
 def _numbers(text: str, separator: str, what: str) -> list[float]:
@@ -139,6 +176,7 @@ def _planned(
         "now": plain(forecast.median_ape),
         "after": errors[-1] if errors else None,
         "cost_s": sum(row["predicted_cost_s"] or 0.0 for row in rows),
+        "budget": f"{max(math.ceil(sum(row['predicted_cost_s'] or 0.0 for row in rows)), 1)}s",
         "chart": {
             "title": "Median error to expect over the space, after each measurement",
             "x": {"label": "Cells measured", "log": False},
