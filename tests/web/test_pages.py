@@ -174,3 +174,30 @@ def test_objectives_have_sliders_over_what_was_measured(shown: TestClient) -> No
     text = shown.get("/decide?slo.ttft_s=0.05").text
     assert 'data-slides="slo-ttft_s"' in text
     assert 'value="-1.3"' in text
+
+
+@pytest.mark.slow
+def test_uploads_are_compared_as_the_command_does(stored: TestClient, table: Path, tmp_path: Path) -> None:
+    import pandas as pd
+
+    from fewmark.verbs.compare import compare
+
+    slower = pd.read_csv(table)
+    slower["throughput_tok_s"] *= 0.5 + 0.01 * (slower.index % 3)
+    slower.to_csv(tmp_path / "slower.csv", index=False)
+    expected = compare(str(table), str(tmp_path / "slower.csv"), metric="throughput_tok_s")
+    assert expected.verdict == "FAIL"
+    sides = [
+        ("a.files", ("a.csv", table.read_bytes())),
+        ("b.files", ("../b.csv", (tmp_path / "slower.csv").read_bytes())),
+    ]
+    answer = stored.post("/compare", files=sides, follow_redirects=False)
+    address = f"{answer.headers['location']}&metric=throughput_tok_s"
+    assert expected.words in stored.get(address).text
+    assert stored.get("/v1/measurements").json()["n_rows"] == 0, "nothing is stored"
+    stored.post("/data", files=[("files", ("a.csv", table.read_bytes()))])
+    one = stored.post("/compare", files=sides[1:], follow_redirects=False)
+    assert expected.words in stored.get(f"{one.headers['location']}&metric=throughput_tok_s").text
+    assert "that upload is gone" in stored.get(f"/compare?a.upload={'0' * 20}").text
+    assert "that upload is gone" in stored.get("/compare?a.upload=../uploads").text
+    assert "nothing to compare" in stored.post("/compare", data={"a.upload": ""}).text

@@ -41,7 +41,7 @@ def read_side(data: Tabular, side: str, where: Mapping[str, str], screened: bool
     table = in_memory(data)
     if table is None:
         assert isinstance(data, (str, Path))
-        table = _named(data, side, notes)
+        table = read_named(data, side, notes)
     table = one_spelling(table)
     notes += [f"{side}: {note}" for note in table.attrs.get(NOTES, [])]
     for name, value in where.items():
@@ -70,8 +70,14 @@ def read_side(data: Tabular, side: str, where: Mapping[str, str], screened: bool
     return left
 
 
-def _named(data: str | Path, side: str, notes: list[str]) -> pd.DataFrame:
-    """The rows of a packaged dataset, a store, or files."""
+def read_named(data: str | Path, side: str, notes: list[str]) -> pd.DataFrame:
+    """The rows of a packaged dataset, a store, or files, as they were read; adds to the notes.
+
+    Raises
+    ------
+    InputError, FormatError, StoreError
+        If there are none, or they cannot be read.
+    """
     path = Path(data)
     if str(data) in datasets.names():
         return datasets.load(str(data))

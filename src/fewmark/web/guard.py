@@ -18,9 +18,9 @@ from fewmark.web.settings import Settings
 COOKIE: Final = "fewmark_token"
 OPEN_PATHS: Final = ("/v1/health", "/v1/ready")
 STATIC: Final = "/static/"
-UPLOAD: Final = "/data"
+UPLOADS: Final = ("/data", "/compare")
 SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
-WRITING_PATHS: Final = ("/v1/measurements", UPLOAD, "/campaigns")  # all other posts ask, and change nothing
+WRITING_PATHS: Final = ("/v1/measurements", "/campaigns", *UPLOADS)  # all other posts ask, and change nothing
 MAX_CLIENTS: Final = 10_000
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -76,7 +76,7 @@ class Guard:
 
     def _limit_of(self, path: str) -> int:
         limits = self.settings.limits
-        return limits.upload_bytes if path == UPLOAD else limits.body_bytes
+        return limits.upload_bytes if path in UPLOADS else limits.body_bytes
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         path, method = scope["path"], scope["method"]

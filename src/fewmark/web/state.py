@@ -12,7 +12,7 @@ SUFFIX: Final = ".serve"
 
 
 def state_folder(store: str) -> Path:
-    """``fewmark.db.serve`` beside an SQLite store; for other stores a folder of the user's, one for each store."""
+    """``fewmark.db.serve`` beside an SQLite store; for what else is served a folder of the user's, one for each."""
     path = store.removeprefix(SQLITE).partition("?")[0]
     if store.startswith(SQLITE) and path not in ("", ":memory:"):
         return Path(path + SUFFIX)
