@@ -123,6 +123,20 @@ def test_a_wrong_objective_is_refused(text: str) -> None:
         Objective.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [("ttft_s=0.3", 0.3), ("ttft_ms=300", 0.3), ("ttft=300ms", 0.3), ("ttft_ms=300 ms", 0.3), ("TTFT = 3e5 us", 0.3)],
+)
+def test_a_limit_says_its_unit_in_the_name_or_in_the_value(text, limit):
+    assert Objective.parse(text) == Objective("ttft_s", pytest.approx(limit))
+
+
+@pytest.mark.parametrize("text", ["ttft=0.3", "ttft_ms=3s", "ttft_s=3 parsecs", "throughput_tok_s=3ms"])
+def test_a_limit_without_its_unit_or_with_two_is_refused(text):
+    with pytest.raises(InputError, match=r"unit"):
+        Objective.parse(text)
+
+
 def test_objectives_have_a_direction_and_one_limit_a_metric() -> None:
     below, above = parse_objectives(["ttft_s=0.5", "throughput_tok_s=100"])
     assert list(below.met(np.array([0.4, 0.6]))) == [True, False]

@@ -9,6 +9,7 @@ settings of one deployment are mostly wrong together, and which of them is bette
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -20,14 +21,14 @@ from scipy.special import ndtr as normal_cdf
 from scipy.special import ndtri as normal_quantile
 
 from fewmark.core.errors import InputError
-from fewmark.core.metrics import ALL_TARGETS, METRICS
+from fewmark.core.metric_names import SECONDS, metric_hint, read_metric
+from fewmark.core.metrics import METRICS
 from fewmark.models.base import JointModel, Model
 from fewmark.tables.arrays import BoolArray, FloatArray
 
 LEVELS: Final = (0.5, 0.8, 0.95)
 MEASURED_SD: Final = 0.02  # of a measured value, log: what a repetition would differ by
 MAX_JOINT_CELLS: Final = 1500  # cells whose errors are drawn together; among more, each by itself
-SHORT_NAMES: Final = {"goodput": "goodput_req_s", "request_throughput": "request_throughput_req_s"}
 _MIN_SD: Final = 1e-4
 
 
@@ -40,27 +41,40 @@ class Objective:
 
     @classmethod
     def parse(cls, text: str) -> Objective:
-        """From ``ttft_s=0.5``. Raises `InputError` if the metric is unknown or the limit no positive number."""
+        """From ``ttft_s=0.5`` or ``ttft=500ms``.
+
+        Raises
+        ------
+        InputError
+            If the metric is unknown, the limit no positive number, or a time's unit unknown.
+        """
         name, sign, value = text.partition("=")
         return cls.of(name, value if sign else None, got=text)
 
     @classmethod
     def of(cls, name: str, value: object, *, got: object = None) -> Objective:
         """From a metric's name and its limit. Raises `InputError` as `parse` does."""
-        name = SHORT_NAMES.get(name.strip(), name.strip())
-        if value is None or name not in ALL_TARGETS:
+        given = {name: value} if got is None else got
+        number, unit = _split(value)
+        meant = read_metric(name)
+        if value is None or meant is None:
             raise InputError(
-                "an SLO is a metric and its limit, as in ttft_s=0.5 or ttft_p99_s=2",
-                got={name: value} if got is None else got,
-                hint=f"of {', '.join(ALL_TARGETS)}",
+                "an SLO is a metric and its limit, as in ttft_s=0.5, ttft=500ms or ttft_p99_s=2",
+                got=given,
+                hint=metric_hint(name),
             )
-        try:
-            limit = float(str(value))
-        except ValueError:
-            limit = math.nan
-        if not (math.isfinite(limit) and limit > 0):
-            raise InputError(f"the limit of {name} must be a positive number", got=value)
-        return cls(name, limit)
+        metric, factor = meant
+        if not (math.isfinite(number) and number > 0):
+            raise InputError(f"the limit of {metric} must be a positive number", got=value)
+        if unit and not METRICS[metric].higher_is_better:
+            if unit not in SECONDS or factor not in (None, 1.0, SECONDS[unit]):
+                raise InputError(f"{metric} has no such unit", got=given, hint="s, ms or us, once")
+            factor = SECONDS[unit]
+        elif unit:
+            raise InputError(f"the limit of {metric} is a number, without a unit", got=given)
+        if factor is None:
+            raise InputError("the limit of a time needs its unit", got=given, hint=f"as in {metric}=0.3 or {name}=300ms")
+        return cls(metric, number * factor)
 
     @property
     def higher_is_better(self) -> bool:
@@ -91,6 +105,17 @@ def parse_objectives(slo: str | Iterable[str] | Mapping[str, float]) -> list[Obj
     if twice:
         raise InputError("a metric can have only one limit", got=sorted(twice))
     return out
+
+
+def _split(value: object) -> tuple[float, str]:
+    """A limit's number and the unit written after it; NaN where it is no number."""
+    found = re.fullmatch(r"\s*([-+.0-9]+(?:e[-+]?[0-9]+)?)\s*([a-zµμ]*)\s*", str(value).lower())
+    if found is None:
+        return math.nan, ""
+    try:
+        return float(found[1]), found[2]
+    except ValueError:
+        return math.nan, ""
 
 
 @dataclass(frozen=True)

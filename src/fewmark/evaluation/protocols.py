@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewmark.core.errors import InputError
+from fewmark.core.near_names import did_you_mean
 from fewmark.tables.arrays import BoolArray, IntArray
 from fewmark.tables.cells import Cells
 
@@ -83,7 +84,7 @@ def turns(protocol: str, cells: Cells, accelerators: NDArray[np.object_], seed: 
         If there is no such protocol, or no deployment is eligible for it.
     """
     if protocol not in PROTOCOLS:
-        raise InputError("no such protocol", got=protocol, hint=f"one of {', '.join(PROTOCOLS)}")
+        raise InputError("no such protocol", got=protocol, hint=did_you_mean(protocol, PROTOCOLS))
     eligible = eligible_deployments(cells)
     if not len(eligible):
         raise InputError(

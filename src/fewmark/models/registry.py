@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Any, Final
 
 from fewmark.core.errors import ModelError
+from fewmark.core.metric_names import metric_hint
 from fewmark.core.metrics import ALL_TARGETS
+from fewmark.core.near_names import did_you_mean
 from fewmark.models.base import Model
 
 GROUP: Final = "fewmark.models"
@@ -50,7 +51,7 @@ def make_model(
     'ttft_s'
     """
     if target not in ALL_TARGETS:
-        raise ModelError("no such target", got=target, hint=f"one of {', '.join(ALL_TARGETS)}")
+        raise ModelError("no such target", got=target, hint=metric_hint(target))
     found = model_class(name)
     if isinstance(found, type) and issubclass(found, Model):
         if prior and found.uses_prior:
@@ -69,6 +70,4 @@ def model_class(name: str) -> Any:
     loaders: dict[str, Callable[[], Any]] = {point.name: point.load for point in entry_points(group=GROUP)}
     if name in loaders:
         return loaders[name]()
-    close = difflib.get_close_matches(name, model_names(), n=1)
-    hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(model_names())}"
-    raise ModelError("no model by that name", got=name, hint=hint)
+    raise ModelError("no model by that name", got=name, hint=did_you_mean(name, model_names()))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from fewmark.core import InputError
+from fewmark.core.near_names import did_you_mean
 from fewmark.evaluation import PROTOCOLS
 from fewmark.evaluation import evaluate as run_protocol
 from fewmark.evaluation.run import Summary
@@ -87,7 +88,7 @@ def evaluate(
     wanted = PROTOCOLS if protocol == "all" else tuple(name.strip() for name in protocol.split(","))
     for name in wanted:
         if name not in PROTOCOLS:
-            raise InputError("no such protocol", got=name, hint=f"one of {', '.join(PROTOCOLS)}, or all")
+            raise InputError("no such protocol", got=name, hint=did_you_mean(name, [*PROTOCOLS, "all"]))
     models = [model] if isinstance(model, str) else list(model)
     for name in models:
         make_model(name, target=target)
