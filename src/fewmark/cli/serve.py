@@ -30,7 +30,6 @@ import click
     "--suite",
     "suites",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False),
     metavar="FILE",
     help="With --allow-runs, a further suite that may be started. Repeatable.",
 )
@@ -73,6 +72,11 @@ def command(
         raise click.UsageError("campaigns measure into a store: --allow-runs needs one")
     if suites and not allow_runs:
         raise click.UsageError("--suite goes with --allow-runs")
+    if suites:
+        from fewmark.suites import load_suite
+
+        for suite in suites:
+            load_suite(suite)  # what is wrong with it is said now
     limit = rate_limit if rate_limit is not None else 0.0 if is_loopback(host) else 50.0
     settings = Settings(
         store=store, data=data, model=model, prior=prior, hosts=(*LOCAL_HOSTS, host, *allow_host),
