@@ -38,6 +38,7 @@ from fewmark.load.settings import LoadSettings
 HERE = Path(__file__).parent
 STREAMS = (64, 256, 512, 1000)
 EVENTS_PER_S = 6400  # of all streams together, paced
+VLLM_ROUNDS = 4  # of requests, so that they stand out from its start
 MIN_CPU_S = 1.0  # of another client's requests, told apart from its start
 BUSY = "while True: pass"
 Row = dict[str, Any]
@@ -330,7 +331,7 @@ def throughput(url: str, names: list[str], vllm: str, short: int, pin: bool) -> 
         for name in names:
             row = measure(name, url, streams, tokens, streams, gap_s, False, 0, pin)
             rows.append({"load": load, "client": name, "streams": streams, **row})
-        found = with_vllm(vllm, url, streams, min(tokens, 2000), streams, gap_s)
+        found = with_vllm(vllm, url, VLLM_ROUNDS * streams, min(tokens, 2000), streams, gap_s)
         if isinstance(found, str):
             print(f"vllm bench serve: skipped ({found})")
         else:

@@ -28,6 +28,7 @@ from fewmark.load.streams import Streams
 SCAN_S: Final = 0.05
 MIN_GATHER_S: Final = 0.0003
 MAX_GATHER_S: Final = 0.004
+GATHER_SHARE: Final = 1 / 3  # of a stream's usual gap between reads
 BUSY_RATE: Final = 2_000  # reads a second
 QUIET_S: Final = 1.0  # an answer that said [DONE] and then nothing is over
 BACKOFF_NS: Final = 100_000_000  # a stream's pause after a connection was refused
@@ -138,6 +139,7 @@ class Loop:
     def _turn(self) -> None:
         poll, connections, flowing, backlog = self._poll, self._connections, self._flowing, self._backlog
         monotonic_ns = time.monotonic_ns
+        readable, size, space, big, last_bytes = select.POLLIN, READ_SIZE, STAMP_SPACE, BIG_READ, END_OF_CHUNKS
         last_scan = before = monotonic_ns()
         scan_ns = int(SCAN_S * 1e9)
         while True:
@@ -156,14 +158,14 @@ class Loop:
             before = monotonic_ns()
             self._n_events += len(events)
             for fd, mask in events:
-                if mask == select.POLLIN and (flow := flowing.get(fd)) is not None:
+                if mask == readable and (flow := flowing.get(fd)) is not None:
                     connection, receive, keep = flow
                     try:
-                        data, ancillary, _, _ = receive(READ_SIZE, STAMP_SPACE)
+                        data, ancillary, _, _ = receive(size, space)
                     except OSError:
                         connection.on_event(mask)  # sees it again
                         continue
-                    if data and ancillary and len(data) <= BIG_READ and not data.endswith(END_OF_CHUNKS):
+                    if data and ancillary and len(data) <= big and not data.endswith(last_bytes):
                         keep((ancillary[0][2], data))
                     elif data:
                         connection.received(ancillary[0][2] if ancillary else realtime_ns(), data)
@@ -185,13 +187,13 @@ class Loop:
     def _gathering_s(self, elapsed_s: float) -> float:
         """How long to let reads gather before looking: they cost less together, and their times are the kernel's.
 
-        No longer than a fifth of a stream's usual gap between reads, so that they hardly ever meet in one, nor than a
+        No longer than a third of a stream's usual gap between reads, so that they hardly ever meet in one, nor than a
         five-hundredth of a request, which is how late the next one may be sent.
         """
         rate, self._n_events = self._n_events / elapsed_s, 0
         if rate < BUSY_RATE:
             return 0.0
-        gather_s = min(MAX_GATHER_S, 0.2 * self._n_in_flight / rate, 0.002 * self._usual_s)
+        gather_s = min(MAX_GATHER_S, GATHER_SHARE * self._n_in_flight / rate, 0.002 * self._usual_s)
         return gather_s if gather_s >= MIN_GATHER_S else 0.0
 
     def _is_over(self) -> bool:
