@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Final
 
 from fewmark.core.errors import InputError
@@ -68,7 +69,7 @@ def reset_by_request(
             return CacheReset(True, f"{path}: HTTP {response.status}")
     except urllib.error.HTTPError as error:
         return CacheReset(False, f"{path}: HTTP {error.code}{_advice(path, error.code)}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         return CacheReset(False, f"{path}: {error}"[:MAX_DETAIL])
 
 

@@ -129,7 +129,7 @@ class Decoder:
             while at < size:
                 start = find(b"\r\n", at, at + 10) + 2
                 end = start + int(data[at : start - 2], 16)
-                if not (starts(lead, start) and ends(tail, start, end + 2)) or end - start < n_lead + n_tail:
+                if not (starts(lead, start) and ends(tail, start, end + 2)) or end - start < n_lead + n_tail - 1:
                     break
                 while limit < end:
                     number += 1
@@ -198,12 +198,13 @@ class Decoder:
             return self.failure
         if parser.status is None:
             return RequestStatus.CUT, "the connection closed before an answer"
-        if self._is_events and answer.done:
-            return RequestStatus.OK, None
-        if not parser.complete:
+        is_done = self._is_events and answer.done
+        if not (is_done or parser.complete):
             return RequestStatus.CUT, "the connection closed within the answer"
         if not answer.has_choices and answer.completion_tokens is None:
             return RequestStatus.MALFORMED, "an answer without choices"
+        if is_done:
+            return RequestStatus.OK, None
         if self._is_events and answer.finish_reason is None and answer.completion_tokens is None:
             return RequestStatus.CUT, "the events end without [DONE], finish reason or usage"
         return RequestStatus.OK, None
@@ -262,6 +263,8 @@ def make_record(
     answer = decoder.answer
     if status is None or (status is not RequestStatus.CANCELLED and (decoder.failure or answer.done)):
         status, error = decoder.outcome()
+    if status is RequestStatus.OK and sent.first_byte_ns is not None and sent.first_byte_ns < (sent.send_ns or 0):
+        status, error = RequestStatus.MALFORMED, "the answer came before the request was sent"
     asked, given = plan.output_tokens, answer.completion_tokens
     if status is RequestStatus.OK and asked is not None and given is not None and given < asked:
         status = RequestStatus.SHORT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from fewmark.core.errors import InputError
 
 MAX_ERROR: Final = 400
 MASK: Final = "[key]"
+MIN_KEY_PART: Final = 8  # letters of a key that are masked though no more of it follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,10 @@ class Endpoint:
 
 
 class Mask:
-    """Makes text of a server or an exception fit to be kept: without the key, on one line, bounded."""
+    """Makes text of a server or an exception fit to be kept: without the key, on one line, bounded.
+
+    What the key begins with is masked as well, in either case: text may have been cut within it.
+    """
 
     def __init__(self, key: str | None) -> None:
         self._key = key
@@ -164,9 +169,25 @@ class Mask:
         if text is None:
             return None
         if self._key:
-            text = text.replace(self._key, MASK)
+            text = _masked(text, self._key)
         text = " ".join(text.split())
         return text if len(text) <= MAX_ERROR else text[: MAX_ERROR - 1] + "…"
+
+
+def _masked(text: str, key: str) -> str:
+    """The text without the key's first letters and as many more of it as follow them."""
+    parts, at = [], 0
+    for found in re.finditer(re.escape(key[:MIN_KEY_PART]), text, re.IGNORECASE):
+        if found.start() < at:
+            continue
+        end = found.end()
+        for letter in key[MIN_KEY_PART:]:
+            if text[end : end + 1].lower() != letter.lower():
+                break
+            end += 1
+        parts += [text[at : found.start()], MASK]
+        at = end
+    return "".join([*parts, text[at:]])
 
 
 def _without_user(url: str) -> str:

@@ -7,9 +7,9 @@ ids, or, where the server sends its usage with each event, if that has grown; a 
 from __future__ import annotations
 
 import json
-import math
 import re
 from array import array
+from codecs import BOM_UTF8
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -23,6 +23,7 @@ except ImportError:
     _decode = json.loads
 
 MAX_EVENT: Final = 16 << 20
+MAX_TOKENS: Final = 10**9  # of one answer: a usage of more is none
 REASONING: Final = ("reasoning_content", "reasoning")
 OUTPUT: Final = ("content", "tool_calls", "function_call", "refusal", "audio")
 TEXT_KEYS: Final = (b'"content":', b'"text":', b'"reasoning_content":', b'"reasoning":')
@@ -56,6 +57,7 @@ class Answer:
 
     __slots__ = (
         "_cr",
+        "_is_first",
         "_is_output",
         "_keep",
         "_parts",
@@ -106,6 +108,7 @@ class Answer:
         self.lead: bytes | None = None
         self.tail = b""
         self._cr = False
+        self._is_first = True
 
     @property
     def between_events(self) -> bool:
@@ -129,14 +132,14 @@ class Answer:
         self._size = len(rest)
         for event in events:
             if event:
-                self._take_event(stamp_ns, event)
+                self._take_event(stamp_ns, self._without_mark(event))
 
     def end(self, stamp_ns: int) -> None:
         """The stream is over: an event that no empty line ends counts if it is whole. Raises `EventError`."""
         rest = b"".join(self._parts).strip()
         self._parts = []
         if rest:
-            self._take_event(stamp_ns, rest)
+            self._take_event(stamp_ns, self._without_mark(rest))
 
     def tokens(self, stamps_ns: Sequence[int], is_output: bool | None = None) -> None:
         """Chunks with tokens came at these times; those with the same time came in one read."""
@@ -167,6 +170,11 @@ class Answer:
     def read_whole(self, body: bytes) -> None:
         """Take an answer that is not a stream. Raises `EventError`."""
         self._read(None, body.strip())
+
+    def _without_mark(self, event: bytes) -> bytes:
+        """An event without the byte order mark that the first one may begin with."""
+        is_first, self._is_first = self._is_first, False
+        return event.removeprefix(BOM_UTF8) if is_first else event
 
     def _newlines(self, body: bytes) -> bytes:
         """Every kind of line end as one; a carriage return at the end waits for its line feed."""
@@ -216,7 +224,7 @@ class Answer:
 
     def _read(self, stamp_ns: int | None, data: bytes) -> None:
         try:
-            value = _decode(data)
+            value = _loads(data)
         except (ValueError, RecursionError) as error:
             raise EventError(f"not JSON: {_excerpt(data)}") from error
         if not isinstance(value, dict):
@@ -308,9 +316,17 @@ def is_plain(text: bytes) -> bool:
     return True
 
 
+def _loads(data: bytes) -> Json:
+    """JSON as strictly as the quick parser reads it, else as Python writes it: NaN, half of a surrogate pair."""
+    try:
+        return _decode(data)
+    except ValueError:
+        return json.loads(data)  # type: ignore[no-any-return]
+
+
 def _count(value: object, before: int | None) -> int | None:
     """A number of tokens, or what was known before where this is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_TOKENS:
         return before
     return int(value) if value == int(value) else before
 

@@ -166,7 +166,8 @@ class ResponseParser:
             raise ProtocolError(f"the answer is encoded as {coding[:40]!r}, which was not asked for")
         transfer = self.headers.get("transfer-encoding", "").lower()
         length = self.headers.get("content-length")
-        if self.status in (204, 304):
+        if self.status in (101, 204, 304):
+            self.keep_alive = self.keep_alive and self.status != 101
             self._finish(b"")
         elif transfer and transfer != "identity":
             if transfer.rpartition(",")[2].strip() != "chunked" or "," in transfer:

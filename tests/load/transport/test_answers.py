@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import zlib
 from dataclasses import replace
 
@@ -23,7 +24,10 @@ def test_fewer_tokens_than_asked_for_are_short(ask, wire):
     assert (record.status, record.completion_tokens, record.output_tokens_asked) == (RequestStatus.SHORT, 4, 100)
 
 
-@pytest.mark.parametrize("usage", [None, "many", {"completion_tokens": "4"}, {"completion_tokens": -1}, [], 7, True])
+NONSENSE = [{"completion_tokens": n} for n in ("4", -1, 3.7, 10**30, math.nan, math.inf)]
+
+
+@pytest.mark.parametrize("usage", [None, "many", [], 7, True, *NONSENSE])
 def test_missing_or_wrong_usage_is_unknown_not_zero(ask, wire, usage):
     last = wire.event() if usage is None else b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n"
     record = ask([*wire.answer(4)[:5], wire.chunk(last), wire.chunk(wire.DONE), wire.END])
@@ -76,7 +80,7 @@ def test_a_tool_call_is_output(ask, wire):
 def mixed_forms(wire):
     """One answer of five tokens as a body, with everything that a stream of events may hold."""
     events = [
-        b": a comment\n\n",
+        b"\xef\xbb\xbf: a comment after a byte order mark\n\n",
         b"data: null\n\n",
         b"event: message\r\nid: 7\r\nretry: 10\r\n" + wire.event(" naïve ☃").replace(b"\n\n", b"\r\n\r\n"),
         wire.event(" 日本語"),
@@ -157,6 +161,12 @@ def test_an_answer_that_is_not_streamed(ask):
         assert record.first_chunk_s is None
         assert record.n_chunks == 0
         assert record.end_s > record.first_byte_s
+
+
+def test_half_of_a_surrogate_pair_is_a_chunk(ask, wire):
+    parts = [wire.chunk(b'data: {"choices":[{"text":"\\ud83d"}]}\n\n'), wire.chunk(wire.event(usage=1))]
+    record = ask([wire.CHUNKED, *parts, wire.chunk(wire.DONE), wire.END], output_tokens=1)
+    assert (record.status, record.n_chunks) == (RequestStatus.OK, 1)
 
 
 def test_a_null_finish_reason_and_no_done(ask, wire):

@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+from fewmark.load.decoding import Decoder, Sent, make_record
 from fewmark.load.records import RequestStatus
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
@@ -149,6 +150,23 @@ def test_malformed_events(ask, wire, bad):
 )
 def test_what_is_not_http(ask, raw):
     assert ask([raw], close=True).status is RequestStatus.MALFORMED
+
+
+def test_events_without_choices_or_usage_are_no_answer(ask, wire):
+    record = ask([wire.CHUNKED, wire.chunk(wire.event()), wire.chunk(wire.DONE), wire.END])
+    assert (record.status, record.error) == (RequestStatus.MALFORMED, "an answer without choices")
+
+
+def test_another_protocol_is_not_waited_for(ask):
+    record = ask([b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"])
+    assert (record.status, record.http_status) == (RequestStatus.HTTP_ERROR, 101)
+
+
+def test_an_answer_that_came_before_its_request(wire):
+    decoder = Decoder(stream=True)
+    sent = Sent(wire.plan(), 0, send_ns=2_000, first_byte_ns=1_000)
+    decoder.feed([1_000], [b"".join(wire.answer())])
+    assert make_record(sent, decoder, None, None).status is RequestStatus.MALFORMED
 
 
 def test_an_error_inside_the_stream(ask, wire):

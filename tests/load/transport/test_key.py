@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fewmark.core.errors import FewmarkError, InputError
-from fewmark.load.endpoint import Endpoint
+from fewmark.load.endpoint import Endpoint, Mask
 
 KEY = "sk-verysecret-0123456789abcdef"
 DRIVE = """
@@ -95,6 +95,14 @@ def test_the_key_is_in_nothing_that_is_written(server, wire, tmp_path, workers, 
     assert KEY not in done.stdout
     assert KEY not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
+@pytest.mark.parametrize("said", [KEY, KEY.upper(), KEY[:12], f"a{KEY}{KEY[:9]}", KEY[:8] + KEY])
+def test_what_a_key_begins_with_is_masked(said):
+    masked = Mask(KEY)(f"before {said} after")
+    assert masked.replace("[key]", "").replace("a ", " ") == "before  after"
+    assert "[key]" in masked
+    assert Mask("EMPTY")("the key is EMPTY") == "the key is [key]"
 
 
 def test_no_key_is_sent_where_none_is_named(server, load, wire):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
-import urllib.error
-import urllib.request
+import socket
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -40,13 +41,6 @@ class Answer:
             return None
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A key must not follow a redirect to another host."""
-
-    def redirect_request(self, *args: object, **kwargs: object) -> None:
-        return None
-
-
 def root_url(endpoint: Endpoint) -> str:
     """The server's URL without the ``/v1`` of the routes."""
     parts = urlsplit(endpoint.url)
@@ -60,19 +54,37 @@ def authorization(endpoint: Endpoint) -> dict[str, str]:
 
 
 def ask(endpoint: Endpoint, route: str, timeout_s: float = TIMEOUT_S) -> Answer:
-    """GET a route of the server, straight and without following redirects. Never raises for what the server does."""
-    request = urllib.request.Request(root_url(endpoint) + route, headers=authorization(endpoint))
-    handlers: list[urllib.request.BaseHandler] = [_NoRedirect(), urllib.request.ProxyHandler({})]
-    if (context := endpoint.tls_context()) is not None:
-        handlers.append(urllib.request.HTTPSHandler(context=context))
+    """GET a route of the server, straight and without following redirects. Never raises for what the server does.
+
+    The time limit is that of the whole answer: a server may say a byte now and then without end.
+    """
+    parts = urlsplit(root_url(endpoint))
+    context = endpoint.tls_context()
+    if context is None:
+        connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=timeout_s)
+    else:
+        connection = http.client.HTTPSConnection(endpoint.host, endpoint.port, timeout=timeout_s, context=context)
+    expired = threading.Event()
+
+    def end() -> None:
+        expired.set()
+        with contextlib.suppress(OSError, AttributeError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(timeout_s, end)
+    timer.daemon = True
     try:
-        with urllib.request.build_opener(*handlers).open(request, timeout=timeout_s) as response:
-            return Answer(response.status, response.read(MAX_CHARS).decode("utf-8", "replace"))
-    except urllib.error.HTTPError as error:
-        with error:
-            return Answer(error.code)
+        connection.connect()
+        timer.start()
+        connection.request("GET", parts.path + route, headers={**authorization(endpoint), "Connection": "close"})
+        response = connection.getresponse()
+        text = response.read(MAX_CHARS).decode("utf-8", "replace") if response.status == 200 else ""
     except (OSError, ValueError, http.client.HTTPException):
         return Answer(None)
+    finally:
+        timer.cancel()
+        connection.close()
+    return Answer(None) if expired.is_set() else Answer(response.status, text)
 
 
 def served_models(endpoint: Endpoint) -> list[str]:
