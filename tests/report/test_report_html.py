@@ -109,7 +109,8 @@ def _contrast(one: str, other: str) -> float:
 def test_text_and_curves_stand_out_in_light_and_dark(cards: list[Card]) -> None:
     styles = re.findall(r"<style>(.*?)</style>", render_html(cards[:1], "A report"), flags=re.DOTALL)[0]
     schemes = [
-        dict(re.findall(r"--([\w-]+): (#\w{6});", block)) for block in re.findall(r":root \{(.*?)\}", styles, re.S)
+        dict(re.findall(r"--([\w-]+): (#\w{6});", block))
+        for block in re.findall(r":root[^{ ]* \{(.*?)\}", styles, re.S)
     ]
     full = [scheme for scheme in schemes if "c0" in scheme]
     assert len(full) == 2

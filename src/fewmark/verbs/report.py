@@ -191,6 +191,8 @@ def report_title(name: str, measurements: Sequence[Measurement]) -> str:
     """What a report is about, a single deployment by its label or else the source, and the day of the last run."""
     deployments = {measurement.case.deployment for measurement in measurements}
     about = next(iter(deployments)).label if len(deployments) == 1 else name
+    if about.startswith("the "):
+        about = f"T{about[1:]}"
     days = sorted(str(m.measured_at)[:10] for m in measurements if m.measured_at)
     return f"{about} · {days[-1]}" if days else about
 

@@ -141,9 +141,13 @@
       automargin: true,
       fixedrange: touch.matches,
     };
+    if (spec.type === "category") {
+      const names = [...new Set(spec.values)];
+      Object.assign(out, { tickmode: "array", tickvals: names, ticktext: names.map((name) => (name.length > 24 ? `${name.slice(0, 23)}…` : name)) });
+    }
     if (spec.type === "linear") out.rangemode = "tozero";
     if (ticks) Object.assign(out, { tickmode: "array", tickvals: ticks, ticktext: ticks.map(number) });
-    else if (spec.type === "log") out.tickformat = "~s";
+    else if (spec.type === "log") out.tickformat = "~g";
     return out;
   };
 
@@ -157,21 +161,24 @@
     return null;
   };
 
-  const decades = (chart) => {
-    const all = chart.series.flatMap((series) => series.y).filter((v) => typeof v === "number" && v > 0);
+  const decades = (chart, name) => {
+    const all = chart.series.flatMap((series) => series[name]).filter((v) => typeof v === "number" && v > 0);
     const low = all.reduce((a, b) => Math.min(a, b), Infinity);
     const high = all.reduce((a, b) => Math.max(a, b), 0);
     return all.length ? Math.log10(high / low) : 0;
   };
 
   const layout = (chart) => {
-    const y = axis(chart.y);
-    if (chart.y.type === "log") {
-      const height = decades(chart);
-      if (height > 2.2) y.dtick = 1;
-      else if (height > 0.7) y.dtick = "D2";
-    }
-    const x = axis(chart.x, chart.diagonal ? null : fewValues(chart));
+    // labels at every digit overlap where there are several decades
+    const spaced = (made, name) => {
+      if (made.type !== "log" || made.tickvals) return made;
+      const span = decades(chart, name);
+      if (span > 2.2) made.dtick = 1;
+      else if (span > 0.7) made.dtick = "D2";
+      return made;
+    };
+    const y = spaced(axis(chart.y), "y");
+    const x = spaced(axis({ ...chart.x, values: chart.series.flatMap((one) => across(chart, one.x)) }, chart.diagonal ? null : fewValues(chart)), "x");
     if (chart.diagonal && y.dtick) x.dtick = y.dtick;
     const legends = new Set(chart.series.map((series) => series.name)).size + (chart.diagonal ? 1 : 0);
     return {
@@ -223,6 +230,7 @@
     return out;
   };
 
+  const drawn = [];
   const start = (figure) => {
     const charts = data[figure.dataset.chart];
     const plot = figure.querySelector(".plot");
@@ -276,6 +284,7 @@
 
     details.addEventListener("toggle", fill);
     dark.addEventListener("change", draw);
+    drawn.push(draw);
     if (!select) { draw(); return; }
     select.addEventListener("change", draw);
     for (const button of figure.querySelectorAll("button[data-step]")) {
@@ -292,6 +301,21 @@
     }
     list(Number(select.dataset.first));
   };
+
+  // On paper the figures are as wide as it is, dark on light.
+  const paper = { width: 660, height: 320, square: 460 };
+  window.addEventListener("beforeprint", () => {
+    document.documentElement.classList.add("printing");
+    for (const draw of drawn) draw();
+    document.querySelectorAll(".plot.js-plotly-plot").forEach((plot) => {
+      const isSquare = plot.classList.contains("square");
+      Plotly.relayout(plot, { width: isSquare ? paper.square + 40 : paper.width, height: isSquare ? paper.square : paper.height, "margin.t": 44 });
+    });
+  });
+  window.addEventListener("afterprint", () => {
+    document.documentElement.classList.remove("printing");
+    for (const draw of drawn) draw();
+  });
 
   // One figure a turn, so that the page answers while it draws.
   const queue = [...document.querySelectorAll("figure[data-chart]")];

@@ -77,9 +77,13 @@ def price_flip(answer: Answer, assurance: float) -> list[str]:
         return []
     rival = other.index[0]
     ratio = float(other["relative_cost"].iloc[0]) / float(table["relative_cost"][chosen])
-    unit = "price" if answer.currency else "count"
+    if not answer.currency:
+        return [
+            f"{accelerator.loc[rival]} is chosen where its hour costs less than {1 / ratio:.0%} of one of "
+            f"{accelerator.loc[chosen]}."
+        ]
     return [
-        f"{accelerator.loc[rival]} is chosen if its {unit} falls by {1 - 1 / ratio:.0%}, or that of "
+        f"{accelerator.loc[rival]} is chosen if its price falls by {1 - 1 / ratio:.0%}, or that of "
         f"{accelerator.loc[chosen]} rises by {ratio - 1:.0%}."
     ]
 

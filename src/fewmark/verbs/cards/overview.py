@@ -245,6 +245,11 @@ def _flatten(value: Json, prefix: str = "") -> Iterable[tuple[str, str | float]]
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _flatten(item, f"{prefix} · {key}" if prefix else str(key))
+    elif isinstance(value, list) and value and all(isinstance(item, Mapping) and "name" in item for item in value):
+        for item in value:
+            assert isinstance(item, Mapping)
+            said = [str(item[key]) for key in ("verdict", "seen", "advice") if item.get(key)]
+            yield f"{prefix} · {item['name']}", ": ".join(said)
     elif isinstance(value, list):
         yield prefix, ", ".join(str(item) for item in value)
     elif isinstance(value, (str, int, float)):
