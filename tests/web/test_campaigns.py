@@ -5,20 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
-import select
 import signal
-import subprocess
-import sys
 import threading
-import time
 import zipfile
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
-from urllib.request import Request, urlopen
 
 import pytest
 
@@ -29,7 +22,6 @@ from fewmark.store import open_store
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
-PLUGIN = Path(__file__).parents[1] / "runner" / "plugin"
 PATIENCE_S = 120.0
 SUITE = """
 title: Forty cells of a dummy
@@ -37,66 +29,6 @@ deployments: [{engine: dummy, model: toy, engine_options: {pause_s: 0.1}}]
 cells: [{grid: {input_tokens: [8, 16], output_tokens: [2, 4, 8, 16, 32], batch_size: [1, 2, 4, 8]}}]
 settings: {max_repeats: 1, warmup: 0}
 """
-
-
-def until(true: Callable[[], Any], what: str) -> Any:
-    """What becomes true in the end."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        if found := true():
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"never: {what}")
-
-
-class Served:
-    """A server in a process of its own."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        paths = [str(PLUGIN), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "FEWMARK_CACHE": "off"}
-        command = [sys.executable, "-m", "fewmark", "serve", "s.db", "--port", "0", "--model", "loglog", "--no-prior"]
-        self.process = subprocess.Popen(
-            [*command, *options], cwd=folder, env=environment, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
-        )
-        assert self.process.stderr is not None
-        assert select.select([self.process.stderr], [], [], PATIENCE_S)[0]
-        found = re.search(rb"http://\S+", self.process.stderr.readline())
-        assert found
-        self.url = found[0].decode().rstrip("/")
-
-    def get(self, path: str) -> str:
-        with urlopen(self.url + path, timeout=PATIENCE_S) as answer:
-            return str(answer.read().decode())
-
-    def post(self, path: str, body: bytes, kind: str = "application/x-www-form-urlencoded") -> tuple[str, str]:
-        with urlopen(Request(self.url + path, body, {"content-type": kind}), timeout=PATIENCE_S) as answer:
-            return answer.url, answer.read().decode()
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Served]]:
-    """Starts servers on one store, and ends them and what they left running."""
-    (tmp_path / "mine.yaml").write_text(SUITE)
-    started: list[Served] = []
-
-    def make(*options: str) -> Served:
-        started.append(Served(tmp_path, *options))
-        return started[-1]
-
-    yield make
-    for one in started:
-        if one.process.poll() is None:
-            one.kill()
-    for path in (tmp_path / "s.db.serve" / "campaigns").glob("*/process.txt"):
-        with suppress(OSError, ValueError):
-            os.kill(int(path.read_text().split()[-2]), signal.SIGTERM)
 
 
 def n_stored(folder: Path) -> int:
@@ -147,7 +79,7 @@ def stored_with_runs(serve: Any, tmp_path_factory: pytest.TempPathFactory, table
 
 
 @pytest.mark.slow
-def test_what_was_only_imported_is_not_started(stored_with_runs: TestClient) -> None:
+def test_what_was_only_imported_is_not_started(stored_with_runs: TestClient, until: Any) -> None:
     # a row of a file may name any program as an option of its engine
     key = stored_with_runs.get("/v1/deployments").json()[0]["key"]
     form = {"d": key, "lengths": "8-8", "loads": "1,2", "budget": "10s", "target": "throughput_tok_s"}
@@ -171,7 +103,8 @@ def test_no_folder_but_a_campaigns_is_looked_at(stored_with_runs: TestClient, na
 
 
 @pytest.mark.slow
-def test_a_campaign_outlives_a_killed_server_and_its_own_kill(start: Any, tmp_path: Path) -> None:
+def test_a_campaign_outlives_a_killed_server_and_its_own_kill(start: Any, until: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(SUITE)
     first = start("--allow-runs", "--suite", "mine.yaml")
     form = {"suite": "mine", "budget": "1h", "target": "throughput_tok_s", "price_per_h": "3600"}
     address, page = first.post("/campaigns", urlencode(form).encode())
@@ -207,7 +140,7 @@ def test_a_campaign_outlives_a_killed_server_and_its_own_kill(start: Any, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_campaign_ends_by_itself_and_a_plan_of_it_goes_on(start: Any, tmp_path: Path) -> None:
+def test_a_campaign_ends_by_itself_and_a_plan_of_it_goes_on(start: Any, until: Any, tmp_path: Path) -> None:
     small = SUITE.replace("[8, 16], output_tokens: [2, 4, 8, 16, 32]", "8, output_tokens: [2, 4]")
     (tmp_path / "mine.yaml").write_text(small)
     server = start("--allow-runs", "--suite", "mine.yaml")
@@ -226,7 +159,9 @@ def test_a_campaign_ends_by_itself_and_a_plan_of_it_goes_on(start: Any, tmp_path
 
 
 @pytest.mark.slow
-def test_an_import_outlives_a_killed_server(start: Any, tmp_path: Path, measured: list[dict[str, Any]]) -> None:
+def test_an_import_outlives_a_killed_server(
+    start: Any, until: Any, tmp_path: Path, measured: list[dict[str, Any]]
+) -> None:
     n_files = 400
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:

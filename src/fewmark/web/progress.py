@@ -99,7 +99,7 @@ def _chart(points: Sequence[tuple[float, float, str]], forecast: Sequence[tuple[
         "title": "Error of each forecast when its cell was measured, and the median of the last eight"
         + (", and the error to expect over all cells" if forecast else ""),
         "x": {"label": "Seconds spent", "log": False},
-        "y": {"label": "Error (%)", "log": False},
+        "y": {"label": "Error (%)", "log": True},
         "level": 0,
         "series": [{"name": "forecasts checked", "line": line, "points": checked}, *_forecast(forecast)],
     }

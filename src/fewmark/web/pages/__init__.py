@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse
 
-from fewmark.web.pages import accuracy, campaigns, compare, data, decide, explore, live, plan, programs
+from fewmark.web.pages import accuracy, campaigns, compare, data, decide, explore, live, plan, programs, report
 
 router = APIRouter(include_in_schema=False)
-for page in (explore, compare, decide, plan, live, data, accuracy, programs, campaigns):
+for page in (explore, compare, decide, plan, live, data, accuracy, programs, campaigns, report):
     router.include_router(page.router)
 
 

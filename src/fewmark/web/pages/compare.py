@@ -70,6 +70,7 @@ def compare(
         request, "compare", empty=is_empty, choices=choices, where=where, metric=metric, threshold=threshold,
         targets=snapshot.targets or list(TARGETS), found=found, problem=problem, keys=keys, labels=labels,
         cells=[] if found is None else records(_worst_first(found).head(MOST_CELLS)),
+        columns={} if found is None else _columns(found),
         most=MOST_CELLS,
     )  # fmt: skip
 
@@ -127,6 +128,20 @@ def _compared(
     chosen = [{name: value for name, value in one.items() if value} for one in where]
     found = compare_verb(a, b, metric=metric or None, threshold=threshold, where_a=chosen[0], where_b=chosen[1])
     return replace(found, notes=(*found.notes, *dict.fromkeys((*notes_a, *notes_b))))
+
+
+def _columns(found: Compared) -> dict[str, str]:
+    """The columns of the cells to show and their titles: what varies of the identity, values, ratio, and verdict."""
+    from fewmark.reporting.display import quantity
+    from fewmark.tables.identity import is_identity
+
+    cells = found.cells
+    varying = [n for n in map(str, cells) if is_identity(n) and (len(cells) == 1 or cells[n].map(str).nunique() > 1)]
+    label = quantity(found.metric, ()).label
+    values = {f"{found.metric}.a": f"A: {label}", f"{found.metric}.b": f"B: {label}", "ratio": "B / A"}
+    ends = {"low": "From", "high": "To", "verdict": "Verdict", "n_a": "Runs of A", "n_b": "Runs of B"}
+    titles = {name: quantity(name, ()).label for name in varying} | values | ends
+    return {name: title for name, title in titles.items() if name in cells}
 
 
 def _worst_first(found: Compared) -> pd.DataFrame:

@@ -179,8 +179,8 @@ def _planned(
         "budget": f"{max(math.ceil(sum(row['predicted_cost_s'] or 0.0 for row in rows)), 1)}s",
         "chart": {
             "title": "Median error to expect over the space, after each measurement",
-            "x": {"label": "Cells measured", "log": False},
-            "y": {"label": "Forecast median error (%)", "log": False},
+            "x": {"label": "Cells measured", "log": False, "whole": True},
+            "y": {"label": "Forecast median error (%)", "log": False, "zero": True},
             "level": 0,
             "series": [
                 {

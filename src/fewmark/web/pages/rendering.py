@@ -24,6 +24,7 @@ PAGES: Final = (
     ("live", "Live"),
     ("data", "Data"),
     ("accuracy", "Accuracy"),
+    ("report", "Report"),
     ("programs", "API"),
 )
 STATIC: Final = Path(__file__).parent.parent / "static"

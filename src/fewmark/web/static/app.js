@@ -29,6 +29,10 @@
     // its own change event, when it is let go, tells the form
     document.getElementById(slider.dataset.slides).value = Number((10 ** Number(slider.value)).toPrecision(3));
   });
+  document.addEventListener("change", (event) => {
+    const slider = event.target.id && document.querySelector(`input[data-slides="${CSS.escape(event.target.id)}"]`);
+    if (slider && Number(event.target.value) > 0) slider.value = Math.log10(Number(event.target.value));
+  });
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-copy]");
     if (!button) return;

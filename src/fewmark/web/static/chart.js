@@ -21,9 +21,9 @@
     const all = [...new Set(data.series.flatMap((one) => [...one.line.x, ...one.points.x]))]
       .filter((x) => typeof x === "number" && x > 0).sort((a, b) => a - b);
     const place = new Map(all.map((x, at) => [x, at]));
-    const spread = (x, y) => {
+    const spread = (x, y) => { // what is not positive has no place on a logarithmic axis
       const out = new Array(all.length).fill(null);
-      x.forEach((one, at) => { if (place.has(one)) out[place.get(one)] = y[at] > 0 ? y[at] : null; });
+      x.forEach((one, at) => { if (place.has(one)) out[place.get(one)] = y[at] > 0 || (y[at] === 0 && !data.y.log) ? y[at] : null; });
       return out;
     };
     const out = [all];
@@ -66,6 +66,7 @@
     label: spec.label, labelSize: 22, size, stroke: style("--soft"), font: "12px system-ui", labelFont: "600 13px system-ui",
     grid: { stroke: style("--grid"), width: 1 }, ticks: { stroke: style("--line"), width: 1 },
     ...(spec.log ? { splits: marks, filter: (u, splits) => splits } : {}),
+    ...(spec.whole ? { incrs: [1, 2, 5, 10, 20, 50, 100] } : {}),
     values: (u, splits) => splits.map(shown),
   });
 
@@ -173,7 +174,7 @@
     legend(place, data);
     if (!data.series.length) return;
     const height = Math.max(280, Math.min(520, Math.round(window.innerHeight * 0.55)));
-    const scale = (spec) => (spec.log ? { distr: 3, range: wide } : {});
+    const scale = (spec) => (spec.log ? { distr: 3, range: wide } : spec.zero ? { range: (u, low, high) => [0, high > 0 ? high * 1.08 : 1] } : {});
     plots.set(place, new uPlot({
       width: place.clientWidth, height, legend: { show: false },
       cursor: { points: { show: false }, drag: { x: true, y: true, uni: 20 } },
@@ -192,6 +193,9 @@
   let waiting = 0;
   window.addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(again, 120); });
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
+  for (const [event, isPrinting] of [["beforeprint", true], ["afterprint", false]]) {
+    window.addEventListener(event, () => { document.documentElement.classList.toggle("printing", isPrinting); again(); });
+  }
   document.addEventListener("htmx:afterSettle", again);
   document.addEventListener("DOMContentLoaded", () => all(document));
   if (document.readyState !== "loading") all(document);
