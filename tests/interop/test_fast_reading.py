@@ -10,7 +10,7 @@ from fewmark.core import FormatError
 from fewmark.interop import read_table
 from fewmark.interop.formats.aiperf import requests as aiperf
 from fewmark.interop.results.request_records import RequestRecords
-from fewmark.interop.text import json_text
+from fewmark.interop.text import csv_text, json_text
 
 TEXTS = [
     *('{"a": 1}', '\n\n {"a": 1, "a": 2}\n', '{"a": NaN}', '{"a": 1e999}', '{"a": -0}', '{"a": "\\ud800"}', "[]"),
@@ -124,3 +124,43 @@ def test_lists_of_requests_with_odd_entries(tmp_path):
     assert "recomputed" in first["note"] and first["n_requests"] == n - 2
     for name in ("ttft_s", "e2e_latency_s", "tpot_s", "itl_s", "ttft_p99_s"):
         assert np.isclose(first[name], second[name], rtol=1e-12), name
+
+
+HEADER = "engine,model,input_tokens,output_tokens,batch_size,e2e_latency_s,status,note,option.block"
+ROWS = ["vllm,m,128,64,4,1.25,ok,,16", "vllm,m,128,64,8,,out_of_memory,,", "n/a, m ,1e2,64,1,.5e1,OK,a remark,true"]
+TABLE_TEXTS = {
+    "plain": [HEADER, *ROWS[:2]],
+    "blank lines, CRLF": "\r\n".join([HEADER, "", *ROWS[:2], ""]).split("\n"),
+    "odd labels": [HEADER, ROWS[0], "n/a, m ,100,64,1,5,OK,a remark,true", "NULL,-,100.0,64,2,6.,,,1.50"],
+    "a point first": [HEADER, *ROWS],
+    "words for numbers": [HEADER, "vllm,m,128,64,4,OOM,,,16", "vllm,m,1_000,64,4,nan,,,16"],
+    "zero load": [HEADER, "vllm,m,128,64,0,1,,,16"],
+    "negative": [HEADER, "vllm,m,128,64,1,-1,,,16"],
+    "too large": [HEADER, "vllm,m,128,64,1,1e999,,,16"],
+    "ragged": [HEADER, "vllm,m,128,64,1,1,,16"],
+    "quoted": [HEADER, 'vllm,"m, n",128,64,1,1,,,16'],
+    "unknown status": [HEADER, "vllm,m,128,64,1,1,perhaps,,16"],
+    "two loads": [HEADER.replace("note", "concurrency"), "vllm,m,128,64,1,1,ok,2,16"],
+    "other names": [HEADER.replace("e2e_latency_s", "Latency (ms)"), *ROWS[:2]],
+    "twice the same name": [HEADER.replace("note", "model"), *ROWS[:2]],
+    "a column for each load": [HEADER.replace("note", "option.batch 8,option.batch 16"), "v,m,1,1,1,1,ok,3,4,5"],
+}
+
+
+@pytest.mark.parametrize("lines", TABLE_TEXTS.values(), ids=TABLE_TEXTS)
+def test_a_plain_table_is_what_its_single_cells_say(tmp_path, monkeypatch, lines):
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(lines) + "\n", newline="")
+
+    def outcome():
+        try:
+            frame = read_table(path)
+        except FormatError as error:
+            return str(error)
+        cells = [(name, str(frame[name].dtype), list(map(repr, frame[name]))) for name in frame]
+        return cells, frame.attrs["understanding"], frame.attrs.get("records") == "as stored"
+
+    slow = outcome()
+    monkeypatch.setattr(csv_text, "MIN_PLAIN", 0)
+    assert outcome() == slow
+    assert lines is not TABLE_TEXTS["plain"] or csv_text.read_plain_table(path) is not None

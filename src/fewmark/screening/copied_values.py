@@ -38,15 +38,13 @@ class CopiedValues:
         n_rows = int(np.isfinite(latency).sum())
         digits = needed_digits(n_rows)
         deployments, workloads = deployment_codes(frame), workload_codes(frame)
-        cell = list(zip(deployments.tolist(), workloads.tolist(), strict=True))
         equal: dict[float, list[int]] = {}
-        for position in np.flatnonzero(latency > 0).tolist():
+        known = np.flatnonzero(latency > 0)
+        for position in known[pd.Series(latency[known]).duplicated(keep=False).to_numpy()].tolist():
             equal.setdefault(float(latency[position]), []).append(position)
-        groups = [
-            positions
-            for value, positions in equal.items()
-            if len({cell[position] for position in positions}) > 1 and is_precise(value, digits)
-        ]
+        precise = [positions for value, positions in equal.items() if is_precise(value, digits)]
+        cell = {at: (int(deployments[at]), int(workloads[at])) for positions in precise for at in positions}
+        groups = [positions for positions in precise if len({cell[position] for position in positions}) > 1]
         shared = _count_pairs(groups, deployments)
         disagreement = np.abs(log_disagreement(frame))
         contradiction = {name: _median(disagreement[deployments == name]) for pair in shared for name in pair}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -11,7 +11,8 @@ import pandas as pd
 from fewmark.screening.base import Finding
 from fewmark.screening.grid import cell_table, describe_cell, robust_scale, verdict_on
 from fewmark.screening.neighbours import residuals
-from fewmark.tables.arrays import BoolArray
+from fewmark.tables.arrays import BoolArray, FloatArray
+from fewmark.tables.identity import group_codes, rows_by_group
 
 FASTER: Final = float(np.log(1.5))  # beyond noise: a static batch with more of everything takes no less time
 FASTER_ONLINE: Final = float(np.log(2.0))  # request mixes vary
@@ -35,13 +36,14 @@ class ImpossibleSpeed:
         if cells.empty:
             return
         off: pd.Series | None = None  # seldom needed
-        for _, group in cells.groupby(["deployment", "online", "further"], sort=False):
-            if not 2 < len(group) <= MAX_PAIRED_CELLS:
+        columns = {name: cells[name].to_numpy(dtype=np.float64) for name in ("l", "ii", "oo", "bb", "online")}
+        for rows in rows_by_group(group_codes(cells, ["deployment", "online", "further"])[0]).values():
+            if not 2 < len(rows) <= MAX_PAIRED_CELLS:
                 continue
-            faster = _faster(group)
+            faster = _faster({name: values[rows] for name, values in columns.items()})
             if faster.any():
                 off = residuals(cells).groupby("cell")["residual"].mean() if off is None else off
-                yield from self._within(group.assign(residual=off).reset_index(drop=True), faster)
+                yield from self._within(cells.iloc[rows].assign(residual=off).reset_index(drop=True), faster)
 
     def _within(self, cells: pd.DataFrame, faster: BoolArray) -> Iterable[Finding]:
         latency, residual = cells["l"].to_numpy(), cells["residual"].fillna(0.0).to_numpy()
@@ -70,22 +72,22 @@ class ImpossibleSpeed:
             yield Finding(int(label) + 1, self.name, reason, action)
 
 
-def _faster(cells: pd.DataFrame) -> BoolArray:
+def _faster(cells: Mapping[str, FloatArray]) -> BoolArray:
     """Which cells do more than which others in less time than noise explains: [i, j], i more than j."""
-    latency = cells["l"].to_numpy(dtype=np.float64)
-    limit = max(FASTER_ONLINE if cells["online"].iloc[0] else FASTER, SPREADS * _roughness(cells))
+    latency = cells["l"]
+    limit = max(FASTER_ONLINE if cells["online"][0] else FASTER, SPREADS * _roughness(cells))
     out: BoolArray = latency[:, None] < latency[None, :] - limit
     more = np.zeros_like(out)
     for name in ("ii", "oo", "bb"):
-        size = cells[name].to_numpy(dtype=np.float64)
+        size = cells[name]
         out &= size[:, None] >= size[None, :]
         more |= size[:, None] > size[None, :]
     return out & more
 
 
-def _roughness(cells: pd.DataFrame) -> float:
+def _roughness(cells: Mapping[str, FloatArray]) -> float:
     """How much latency jumps about along the batch at the same length: the deployment's own noise, as a logarithm."""
-    ii, oo, bb, latency = (cells[name].to_numpy(dtype=np.float64) for name in ("ii", "oo", "bb", "l"))
+    ii, oo, bb, latency = (cells[name] for name in ("ii", "oo", "bb", "l"))
     order = np.lexsort((bb, oo, ii))
     same: BoolArray = (np.diff(ii[order]) == 0) & (np.diff(oo[order]) == 0)
     return robust_scale(np.minimum(np.diff(latency[order])[same], 0.0))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Final
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from fewmark.store.database import Database
 from fewmark.store.queries import KEYS, Insert, batched, insert_new, insert_tuples, now
 from fewmark.store.rows import column_text
 
-_BATCH: Final = 25_000  # rows a transaction
+_BATCH: Final = 100_000  # rows a transaction
 _COLUMNS: Final = ("measurement_id", "file", "format", "place", "modified_at", "imported_at", "record_id")
 
 
@@ -48,6 +49,19 @@ def add_origins(database: Database, insert: Insert, origins: Iterable[Origin]) -
         with database.write() as connection:
             if records:
                 insert_new(connection, insert, schema.records, list(records.values()))
+            insert_tuples(connection, insert, schema.origins, _COLUMNS, rows)
+
+
+def add_origins_of_rows(
+    database: Database, insert: Insert, of_file: Origin, ids: Sequence[str], places: Sequence[str]
+) -> None:
+    """Keep the origins of a table's rows, which share all but their measurement and their place with `of_file`."""
+    file, at = column_text(of_file.file), of_file.imported_at or now()
+    for start in range(0, len(ids), _BATCH):
+        part = slice(start, start + _BATCH)
+        shared = (repeat(of_file.modified_at), repeat(at), repeat(None))
+        rows = list(zip(ids[part], repeat(file), repeat(of_file.format), places[part], *shared, strict=False))
+        with database.write() as connection:
             insert_tuples(connection, insert, schema.origins, _COLUMNS, rows)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -25,7 +25,7 @@ from fewmark.store.columns import read_columns
 from fewmark.store.database import Database, parse_url
 from fewmark.store.marks import add_marks, marked, read_marks
 from fewmark.store.migrations import migrate
-from fewmark.store.origins import Origin, add_origins, read_origins
+from fewmark.store.origins import Origin, add_origins, add_origins_of_rows, read_origins
 from fewmark.store.outcomes import Outcome, forecast_conditions, read_outcomes
 from fewmark.store.queries import (
     KEYS,
@@ -259,6 +259,10 @@ class Store:
     def add_origins(self, origins: Iterable[Origin]) -> None:
         """Keep where imported measurements came from, durably."""
         add_origins(self._database, self._insert, origins)
+
+    def add_origins_of_rows(self, of_file: Origin, ids: Sequence[str], places: Sequence[str]) -> None:
+        """Keep the origins of a table's rows, without records, durably; `of_file` is what they share."""
+        add_origins_of_rows(self._database, self._insert, of_file, ids, places)
 
     def origins(self, measurement_ids: Iterable[str]) -> dict[str, list[Origin]]:
         """Where these measurements came from, by measurement, the oldest first; without those that were run here."""

@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 import numpy as np
 import pandas as pd
 
-from fewmark.core import KNOWN_COLUMNS, Case, Deployment, FrozenMap, Measurement, Workload
+from fewmark.core import KNOWN_COLUMNS, Case, FrozenMap, Measurement
 from fewmark.core.columns import (
     DEPLOYMENT_COLUMNS,
     FLAG_SEPARATOR,
@@ -42,7 +42,7 @@ from fewmark.tables.arrays import BoolArray, FloatArray
 from fewmark.tables.identity import group_codes
 
 MIN_ROWS: Final = 200  # below, single measurements are as fast
-_BATCH: Final = 25_000  # rows a transaction
+_BATCH: Final = 100_000  # rows a transaction
 _OWN_RUNS: Final = frozenset(("provenance", "run_id", "detail"))  # such rows are compared one by one
 _COSTS: Final = dict.fromkeys(COST_COLUMNS)
 _SORTED: Final = sorted((*METRIC_COLUMNS, "statistics"))
@@ -226,41 +226,42 @@ class _Cases:
         plain = frame.drop(columns=foreign)
         deployments = [m.case.deployment for m in to_measurements(plain.iloc[first_d])]
         workloads = [m.case.workload for m in to_measurements(plain.iloc[first_w])]
-        # One case for each pair of the two that occurs.
+        # One case for each pair of the two that occurs; none becomes an object unless a row is odd.
         _, first, code = np.unique(deployment * len(workloads) + workload, return_index=True, return_inverse=True)
         self._code: list[int] = code.ravel().tolist()
-        made = [Case(deployments[deployment[i]], workloads[workload[i]]) for i in first.tolist()]
-        both_kinds: list[Deployment | Workload] = [*deployments, *workloads]
-        body = {id(one): _both(one.to_dict()) for one in both_kinds}
-        both = [(body[id(case.deployment)], body[id(case.workload)]) for case in made]
-        bodies = [f'{{"deployment":{d[0]},"workload":{w[0]}}}' for d, w in both]
-        texts = [f'{{"deployment":{d[1]},"workload":{w[1]}}}' for d, w in both]
-        ids = [_hash(text, 24) for text in texts]
-        for case, key in zip(made, ids, strict=True):
-            case.__dict__["case_id"] = key  # as it would itself find
-        self._cases = made
-        self._workloads = {id(one): workload_columns(one) for one in workloads}
-        of = [case.deployment.deployment_id for case in made]
+        self._of_deployment: list[int] = deployment[first].tolist()
+        self._of_workload: list[int] = workload[first].tolist()
+        self._deployments, self._workloads = deployments, workloads
+        pairs = list(zip(self._of_deployment, self._of_workload, strict=True))
+        d_both, w_both = ([_both(one.to_dict()) for one in several] for several in (deployments, workloads))
+        bodies, texts = (
+            [f'{{"deployment":{d_both[d][kind]},"workload":{w_both[w][kind]}}}' for d, w in pairs] for kind in (0, 1)
+        )
+        self._ids = [_hash(text, 24) for text in texts]
+        self._columns = [workload_columns(one) for one in workloads]
+        self._d_ids = [one.deployment_id for one in deployments]
+        of = [self._d_ids[d] for d in self._of_deployment]
         self.bodies, self.texts, self.ids, self.deployment_ids = (
-            [part[code] for code in self._code] for part in (bodies, texts, ids, of)
+            [part[code] for code in self._code] for part in (bodies, texts, self._ids, of)
         )
 
     def add_columns(self, batch: Batch, part: slice) -> None:
         """Add the cases of consecutive rows to a batch."""
-        cases = [self._cases[code] for code in dict.fromkeys(self._code[part])]
-        for deployment in {case.deployment.deployment_id: case.deployment for case in cases}.values():
-            batch.deployments[deployment.deployment_id] = deployment_row(deployment)
-        work = [self._workloads[id(case.workload)] for case in cases]
+        codes = list(dict.fromkeys(self._code[part]))
+        for d in dict.fromkeys(self._of_deployment[code] for code in codes):
+            batch.deployments[self._d_ids[d]] = deployment_row(self._deployments[d])
+        work = [self._of_workload[code] for code in codes]
         batch.case_columns = {
-            "case_id": [case.case_id for case in cases],
-            "deployment_id": [case.deployment.deployment_id for case in cases],
-            **{name: [row[name] for row in work] for name in work[0]},
+            "case_id": [self._ids[code] for code in codes],
+            "deployment_id": [self._d_ids[self._of_deployment[code]] for code in codes],
+            **{name: _picked([row[name] for row in self._columns], work) for name in self._columns[0]},
         }
 
     def add(self, batch: Batch, place: int) -> Row:
         """Add a row's case to a batch; returns the ids that refer to it."""
-        case = self._cases[self._code[place]]
-        case_id, deployment_id = case.case_id, case.deployment.deployment_id
+        code = self._code[place]
+        case = Case(self._deployments[self._of_deployment[code]], self._workloads[self._of_workload[code]])
+        case_id, deployment_id = self._ids[code], case.deployment.deployment_id
         if deployment_id not in batch.deployments:
             batch.deployments[deployment_id] = deployment_row(case.deployment)
         if case_id not in batch.cases:
@@ -303,6 +304,10 @@ def _items(name: str, values: Sequence[float | None], written: Callable[[float],
 
 def _joined(parts: Sequence[Texts], n: int) -> Texts:
     return [",".join(filter(None, items)) for items in zip(*parts, strict=True)] if parts else [""] * n
+
+
+def _picked(values: Sequence[object], places: Sequence[int]) -> list[object]:
+    return [values[place] for place in places]
 
 
 def _whole(value: float) -> str:

@@ -253,11 +253,16 @@ def _store(files: list[FileRead], opened: Store) -> list[Imported]:
         added = opened.add_each(file.measurements.values() for file in files)
     else:
         added = [opened.add_batches(files[0].columnar.batches(now))]
-    opened.add_origins(
-        Origin(file.id_of(at), file.shown, file.frame.attrs["format"], place, file.modified_at, record=record)
-        for file in files
-        for at, place, record in _places(file)
-    )
+    if files[0].columnar is not None and not any(files[0].records.values()):
+        shared = Origin("", files[0].shown, files[0].frame.attrs["format"], "", files[0].modified_at)
+        table = files[0].columnar
+        opened.add_origins_of_rows(shared, table.ids, [f"row {at + 1}" for at in table.positions])
+    else:
+        opened.add_origins(
+            Origin(file.id_of(at), file.shown, file.frame.attrs["format"], place, file.modified_at, record=record)
+            for file in files
+            for at, place, record in _places(file)
+        )
     for file in files:
         rows = file.rows()
         opened.annotate(_mark(file.id_of(f.row - 1), f) for f in file.findings if f.row - 1 in rows)

@@ -6,16 +6,19 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from fewmark.core import KNOWN_COLUMNS, WORKLOAD_COLUMNS, FormatError
-from fewmark.core.cells import Columns
+from fewmark.core.cells import Cell, Columns
+from fewmark.interop.dialects.column_cells import foreign, labels, status_cell
 from fewmark.interop.dialects.dialect import normalise
 from fewmark.interop.dialects.headers import Meaning, meaning_of, near_names
 from fewmark.interop.dialects.wide import bare_loads, melt, wide_columns
 from fewmark.interop.results.records import AS_STORED, ATTRIBUTE
 from fewmark.interop.table.frame import build_frame
-from fewmark.interop.text.csv_text import canonical_name, header_of, read_text_table
+from fewmark.interop.table.understanding import Understanding
+from fewmark.interop.text.csv_text import canonical_name, header_of, read_plain_table, read_text_table
 
 
 class CanonicalCsv:
@@ -38,6 +41,8 @@ class CanonicalCsv:
 
     def read(self, path: Path) -> pd.DataFrame:
         """The table. Raises `FormatError` on a header without canonical columns and on cells that are none."""
+        if (plain := _read_plain(path)) is not None:
+            return plain
         columns, separator = read_text_table(path)
         return table_of_columns(columns, separator=separator)
 
@@ -73,6 +78,30 @@ def table_of_columns(
     frame.attrs["understanding"] = told
     if not told.taken and not told.notes and places is None and "note" not in frame:
         frame.attrs[ATTRIBUTE] = AS_STORED  # nothing was converted: what is stored says what the row said
+    return frame
+
+
+def _read_plain(path: Path) -> pd.DataFrame | None:
+    """A large table that needs no understanding; None where there is anything to decide, or to complain about."""
+    plain = read_plain_table(path)
+    if plain is None or not is_canonical(list(plain)) or wide_columns(list(plain)) or bare_loads(list(plain)):
+        return None
+    columns: dict[str, Sequence[Cell]] = {}
+    try:
+        for name, cells in plain.items():
+            if isinstance(cells, np.ndarray):
+                columns[name] = cells  # type: ignore[assignment]
+            elif name == "status":
+                of = {cell: status_cell(cell, name, 1) for cell in set(cells)}
+                columns[name] = [of[cell] for cell in cells]
+            else:
+                columns[name] = labels(cells, False) if name in KNOWN_COLUMNS else foreign(cells)
+        frame = build_frame(columns)
+    except FormatError:
+        return None
+    frame.attrs["understanding"] = Understanding()
+    if "note" not in frame:
+        frame.attrs[ATTRIBUTE] = AS_STORED
     return frame
 
 

@@ -111,13 +111,16 @@ def _numbers(name: str, cells: Sequence[Cell]) -> FloatArray:
 
 def _plain_numbers(name: str, cells: Sequence[Cell]) -> FloatArray | None:
     """The numbers of a column that holds nothing else and nothing wrong; None where each cell needs a look."""
-    if not set(map(type, cells)) <= {float, int, type(None)}:
+    if isinstance(cells, np.ndarray) and cells.dtype == np.float64:
+        values, unknown = cells, np.isnan(cells)
+    elif not set(map(type, cells)) <= {float, int, type(None)}:
         return None
-    unknown = np.array([cell is None for cell in cells], dtype=bool)
-    try:
-        values = np.array([math.nan if cell is None else cell for cell in cells], dtype=np.float64)
-    except OverflowError:
-        return None
+    else:
+        unknown = np.array([cell is None for cell in cells], dtype=bool)
+        try:
+            values = np.array([math.nan if cell is None else cell for cell in cells], dtype=np.float64)
+        except OverflowError:
+            return None
     known = values[~unknown]
     wrong = not np.isfinite(known).all()
     if name in _WHOLE or name in _POSITIVE:
