@@ -44,7 +44,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "arg.enforce-eager": True, "arg.max-model-len": 1024, "arg.max-num-seqs": 16,
         "env.VLLM_CPU_KVCACHE_SPACE": "1",
     },
-    "llama-server": {"arg.-np": 4, "arg.-c": 8192, "arg.-t": 1, "arg.no-ui": True},
+    "llama-server": {"arg.-np": 8, "arg.-c": 8192, "arg.-t": 1, "arg.no-ui": True},
     "transformers": {"arg.continuous-batching": True},
 }  # fmt: skip
 # Verdicts of a machine that is shared are not the question here; they are printed.
@@ -70,10 +70,8 @@ def with_fewmark(engine: OpenAIEngine, workload: Workload, n: int, seed: int) ->
         "tpot_ms": 1e3 * known["tpot_s"],
         "requests": known["n_requests"],
     }
-    for metric in "ttft", "tpot":
-        if (
-            (told := beside.get(f"{metric}_s")) and told["server"] and told["client"]
-        ):  # of all requests, as the server's
+    for metric, of in ("ttft", "ttft_s"), ("tpot", "tpot_s" if "tpot_s" in beside else "itl_s"):
+        if (told := beside.get(of)) and told["server"] and told["client"]:  # of all requests, as the server's
             found[f"server_{metric}_ms"] = 1e3 * told["server"]
             found[f"{metric}_over_server"] = told["client"] / told["server"] - 1
     return found
@@ -90,13 +88,25 @@ def counted(url: str) -> dict[str, float]:
 
 def beside_server(row: Row, before: dict[str, float], after: dict[str, float]) -> Row:
     """A client's numbers and the server's own means over the same requests."""
+
+    def counted(name: str) -> float:
+        return after.get(name, 0.0) - before.get(name, 0.0)
+
+    told = {}
     known = SERVERS["vllm"]
     for metric, names in ("ttft", known.ttft), ("tpot", known.tpot):
         for name in names:
-            total, count = (after.get(f"{name}_{part}", 0.0) - before.get(f"{name}_{part}", 0.0) for part in TOTALS)
+            total, count = (counted(f"{name}_{part}") for part in TOTALS)
             if count:
-                row[f"server_{metric}_ms"] = 1e3 * total / count
-                row[f"{metric}_over_server"] = row[f"{metric}_ms"] / row[f"server_{metric}_ms"] - 1
+                told[metric] = total / count
+    # llama-server keeps sums alone: of the time from each answer's first token on, and of all tokens
+    sums = SERVERS["llama-server"]
+    seconds, tokens = counted(sums.decode_seconds[0]), counted(sums.output_tokens[0])
+    if seconds and tokens > row["requests"]:
+        told["tpot"] = seconds / (tokens - row["requests"])
+    for metric, value in told.items():
+        row[f"server_{metric}_ms"] = 1e3 * value
+        row[f"{metric}_over_server"] = row[f"{metric}_ms"] / row[f"server_{metric}_ms"] - 1
     return row
 
 

@@ -93,6 +93,7 @@ class Connection:
         self._n_decoded = 0
         self.n_served = 0
         self.is_made = False
+        self._is_closed = False  # by the server
         self._stamps_sends = False
         self._awaits_stamp = False
         self.is_eager = True
@@ -241,11 +242,10 @@ class Connection:
         reads.append((stamp, data))
         if self.is_eager or len(reads) >= MAX_READS or len(data) > BIG_READ:
             self._look()
-        elif data.endswith(END_OF_CHUNKS):
-            if data.endswith(EVENTS_END):
-                self._finish(None)
-            else:
-                self._look()
+        elif data.endswith(EVENTS_END):
+            self._finish(None)
+        elif data.endswith(END_OF_CHUNKS) or len(data) <= len(END_OF_CHUNKS):  # whose last bytes may come apart
+            self._look()
 
     def _look(self) -> None:
         """Decode what has come: the header, which says how the answer ends, or the end itself."""
@@ -284,7 +284,7 @@ class Connection:
     def may_be_reused(self) -> bool:
         """Whether another request may follow on this connection."""
         decoder = self.decoder
-        if decoder is None or self._out or decoder.failure is not None:
+        if decoder is None or self._is_closed or self._out or decoder.failure is not None:
             return False
         parser = decoder.parser
         return parser.keep_alive and (parser.complete or bool(self.reads))
@@ -297,6 +297,7 @@ class Connection:
         self._finish_closed(None)
 
     def _finish_closed(self, reason: str | None) -> None:
+        self._is_closed = True
         if self.sent is None or self.decoder is None:
             self.owner.ended(self, None, None)
             return

@@ -34,6 +34,7 @@ QUIET_S: Final = 1.0  # an answer that said [DONE] and then nothing is over
 BACKOFF_NS: Final = 100_000_000  # a stream's pause after a connection was refused
 MAX_BACKLOG: Final = 64  # answers to be decoded, beyond which one is decoded in each turn
 PULL: Final = 64
+LEAST: Final = len(END_OF_CHUNKS)  # a read of no more may be the rest of an answer's end
 MAX_SENDS: Final = 16  # at once; then answers are read, so that their first chunks do not pile up
 
 Chunks = list[tuple[int, str]]
@@ -140,6 +141,7 @@ class Loop:
         poll, connections, flowing, backlog = self._poll, self._connections, self._flowing, self._backlog
         monotonic_ns = time.monotonic_ns
         readable, size, space, big, last_bytes = select.POLLIN, READ_SIZE, STAMP_SPACE, BIG_READ, END_OF_CHUNKS
+        least = LEAST
         last_scan = before = monotonic_ns()
         scan_ns = int(SCAN_S * 1e9)
         while True:
@@ -165,7 +167,7 @@ class Loop:
                     except OSError:
                         connection.on_event(mask)  # sees it again
                         continue
-                    if data and ancillary and len(data) <= big and not data.endswith(last_bytes):
+                    if ancillary and least < len(data) <= big and not data.endswith(last_bytes):
                         keep((ancillary[0][2], data))
                     elif data:
                         connection.received(ancillary[0][2] if ancillary else realtime_ns(), data)

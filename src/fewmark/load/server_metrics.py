@@ -196,12 +196,11 @@ def compare_with_server(
     output_tokens = counted(known.output_tokens)
     decode_seconds = counted(known.decode_seconds)
     itl = mean(known.itl)
-    if itl is None and decode_seconds and output_tokens:
-        itl = decode_seconds / output_tokens
+    finished = _finished(records)
+    if itl is None and decode_seconds and output_tokens and output_tokens > finished:
+        itl = decode_seconds / (output_tokens - finished)  # the clock starts at each answer's first token
     comparisons = [
-        _compare(
-            "requests", _finished(records), counted(known.requests), 0.0, "others use the server, or answers were lost"
-        ),
+        _compare("requests", finished, counted(known.requests), 0.0, "others use the server, or answers were lost"),
         _compare(
             "output_tokens", _sum(records, lambda r: r.completion_tokens), output_tokens, TOKEN_TOLERANCE, _TOKENS
         ),

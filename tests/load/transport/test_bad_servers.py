@@ -62,6 +62,19 @@ def test_a_reset_in_mid_stream(ask, server, wire):
     assert record.status is RequestStatus.CUT
 
 
+@pytest.mark.parametrize("closes", [False, True])
+def test_an_end_whose_bytes_come_apart(load, server, wire, closes, monkeypatch):
+    """As llama-server sends it, which closes after each answer whatever its header says."""
+    monkeypatch.setattr("fewmark.load.loop.QUIET_S", 600.0)
+    *answer, _ = wire.answer(4)
+    server.script = lambda path: [*answer, 0.03, b"0\r\n", 0.03, b"\r\n"]
+    server.close_after = closes
+    records = load(server.url, [wire.plan(i) for i in range(6)], concurrency=1).records
+    assert [r.status for r in records] == [RequestStatus.OK] * 6
+    assert [r.reused for r in records] == [False] + [not closes] * 5
+    assert records[-1].end_s - records[0].send_s < 30
+
+
 def test_closed_before_an_answer(ask):
     record = ask([], close=True)
     assert record.status is RequestStatus.CUT

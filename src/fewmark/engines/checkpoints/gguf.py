@@ -108,13 +108,15 @@ def _keys(fields: ModelConfig, kind: int) -> Iterator[tuple[str, int, Value]]:
 
 
 def _sentence_piece(n_tokens: int) -> Iterator[tuple[str, int, Value]]:
-    # ASCII bytes alone: any sequence of tokens is then text at once, and a server holds no token back.
-    known = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(128))][:n_tokens]
+    # ASCII bytes alone: any sequence of tokens is then text at once, and a server holds no token back. A space is ▁,
+    # without which no text that has one can be taken apart.
+    known = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(128)), "\u2581"][:n_tokens]
     n_normal = n_tokens - len(known)
     yield "tokenizer.ggml.model", STRING, "llama"
     yield "tokenizer.ggml.tokens", ARRAY, (STRING, [*known, *(f"t{number}" for number in range(n_normal))])
     yield "tokenizer.ggml.scores", ARRAY, (FLOAT32, [0.0] * n_tokens)
-    types = [2, 3, 3, *(6 for _ in known[3:]), *(1 for _ in range(n_normal))]  # unknown, control, byte, normal
+    bytes_known = min(len(known) - len(SPECIAL), 128)
+    types = [2, 3, 3, *[6] * bytes_known, *[1] * (n_tokens - 3 - bytes_known)]  # unknown, control, byte, normal
     yield "tokenizer.ggml.token_type", ARRAY, (INT32, types)
     for position, role in enumerate(("unknown", "bos", "eos")):
         yield f"tokenizer.ggml.{role}_token_id", UINT32, position
