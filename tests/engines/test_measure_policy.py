@@ -251,3 +251,15 @@ def test_a_malformed_outcome_is_refused(data):
 def test_a_policy_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(InputError):
         Policy(**wrong)
+
+
+def test_what_an_engine_says_of_itself_is_kept_for_each_repeat():
+    class Telling(Scripted):
+        def own_metrics(self):
+            if len(self.calls) == 3:
+                raise RuntimeError("nothing to tell")
+            return {"ttft_s": len(self.calls) / 8, "tpot_s": math.nan}
+
+    outcome = measure(Telling(1.0), WORK, Policy(min_repeats=3, max_repeats=3), seed=0)
+    assert outcome.status is Status.OK and outcome.extra["own_metrics"] == {"ttft_s": [0.25, None, 0.5]}
+    assert "own_metrics" not in measure(Scripted(1.0), WORK, Policy(), seed=0).extra

@@ -85,7 +85,7 @@ class Recorded(Protocol):
         """Every recorded repeat of the workload. Raises `CaseFailure` where there is none."""
 
 
-OWN: Final = "own_metrics"  # where they stand among what is kept beside a measurement
+OWN: Final = "own_metrics"  # where they stand beside a measurement: of each metric, a value for each repeat
 
 
 @runtime_checkable

@@ -52,7 +52,11 @@ REQUESTS_PER_USER: Final = 3  # of a closed loop
 START_TIMEOUT_S: Final = 600.0
 LOG_TAIL_BYTES: Final = 1500
 PR_SET_PDEATHSIG: Final = 1
-TIMINGS: Final = ("prompt_ms", "predicted_per_token_ms")  # of the server, for each request
+TIMINGS: Final = (  # of the server, for each request; 0 where it does not know
+    ("ttft_s", "prompt_ms", 1e-3),
+    ("tpot_s", "predicted_per_token_ms", 1e-3),
+    ("throughput_tok_s", "predicted_per_second", 1.0),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +167,12 @@ class LlamaCppEngine:
         return Sample(e2e_latency_s=last, ttft_s=first, output_tokens=n_tokens, token_times_s=steps)
 
     def own_metrics(self) -> dict[str, float]:
-        """The server's ``timings``: the prefill without waiting, and steps of n − 1 tokens."""
-        prefill, step = (
-            [own[name] for own in self._own if isinstance(own.get(name), (int, float))] for name in TIMINGS
-        )
-        told = zip(("ttft_s", "tpot_s"), (prefill, step), strict=True)
-        return {name: statistics.median(map(float, values)) / 1000 for name, values in told if values}  # type: ignore[arg-type]
+        """The server's ``timings``: the prefill without waiting, steps of n − 1 tokens, the rate of a sequence."""
+        told = {
+            name: [unit * float(own[key]) for own in self._own if isinstance(own.get(key), (int, float)) and own[key]]  # type: ignore[arg-type]
+            for name, key, unit in TIMINGS
+        }
+        return {name: statistics.median(values) for name, values in told.items() if values}
 
     def close(self) -> None:
         """End the server, and remove what was written."""

@@ -68,6 +68,7 @@ class OnnxRuntimeEngine:
         self._length = 0
         self._vocabulary = 32000
         self._facts: dict[str, Json] = {}
+        self._own: tuple[float, ...] = ()
 
     @classmethod
     def probe(cls) -> Availability:
@@ -125,13 +126,21 @@ class OnnxRuntimeEngine:
         )
         generator = onnxruntime_genai.Generator(self._model, asked)
         generator.append_tokens(ids)
+        appended = time.perf_counter() - began
         while not generator.is_done():
             generator.generate_next_token()
             times.append(time.perf_counter() - began)
         lengths = {len(generator.get_sequence(i)) - n_in for i in range(batch)}
         if lengths != {len(times)}:
             raise CaseFailure(Status.INVALID, f"sequences of {sorted(lengths)} tokens came in {len(times)} steps")
+        self._own = tuple(moment - appended for moment in times)
         return Sample(e2e_latency_s=times[-1], ttft_s=times[0], output_tokens=len(times), token_times_s=tuple(times))
+
+    def own_metrics(self) -> dict[str, float]:
+        """It keeps none: what a clock around its generation alone says, where the prompt is no part of it."""
+        times = self._own
+        steps = {"tpot_s": (times[-1] - times[0]) / (len(times) - 1)} if len(times) > 1 else {}
+        return {"ttft_s": times[0], **steps} if times else {}
 
     def close(self) -> None:
         """Drop the model, and remove what was written."""

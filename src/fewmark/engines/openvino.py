@@ -25,6 +25,7 @@ import importlib.util
 import math
 import random
 import shutil
+import statistics
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -78,6 +79,7 @@ class OpenVinoEngine:
         self._length = self._sequences = self._n_requests = 0
         self._vocabulary = 32000
         self._facts: dict[str, Json] = {}
+        self._own: list[openvino_genai.PerfMetrics] = []
 
     @classmethod
     def probe(cls) -> Availability:
@@ -138,8 +140,19 @@ class OpenVinoEngine:
         counts = {len(own) for own in times}
         if len(counts) != 1 or 0 in counts:
             raise CaseFailure(Status.INVALID, f"sequences of unlike lengths came: {sorted(counts)} tokens")
+        self._own = [handle.get_perf_metrics() for handle in handles]
         steps = tuple(max(step) for step in zip(*times, strict=True))
         return Sample(e2e_latency_s=steps[-1], ttft_s=steps[0], output_tokens=len(steps), token_times_s=steps)
+
+    def own_metrics(self) -> dict[str, float]:
+        """Its ``PerfMetrics``, whose throughput is of one sequence; what it does not know is −1 there, or −1000."""
+        told = {
+            "ttft_s": [own.get_ttft().mean / 1000 for own in self._own],
+            "tpot_s": [own.get_tpot().mean / 1000 for own in self._own],
+            "throughput_tok_s": [own.get_throughput().mean for own in self._own],
+        }
+        known = {name: [value for value in values if value > 0] for name, values in told.items()}
+        return {name: statistics.median(values) for name, values in known.items() if values}
 
     def close(self) -> None:
         """Drop the model, and remove what was written."""

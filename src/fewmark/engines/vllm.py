@@ -20,6 +20,7 @@ import math
 import os
 import random
 import shutil
+import statistics
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -72,6 +73,7 @@ class VllmEngine:
         self._on_cpu = True
         self._length = self._sequences = self._vocabulary = self._batches = 0
         self._facts: dict[str, Json] = {}
+        self._own: list[vllm.v1.metrics.stats.RequestStateStats] = []
 
     @classmethod
     def probe(cls) -> Availability:
@@ -169,6 +171,7 @@ class VllmEngine:
         engine = self._llm.llm_engine
         self._batches += 1
         times: dict[str, list[float]] = {f"{self._batches}-{i}": [] for i in range(workload.sequences)}
+        told = {}
         began = time.perf_counter()
         for name, prompt in zip(times, prompts, strict=True):
             engine.add_request(name, prompt, asked)
@@ -178,11 +181,23 @@ class VllmEngine:
             for output in outputs:
                 own = times[output.request_id]
                 own.extend([elapsed] * (len(output.outputs[0].token_ids) - len(own)))
+                told[output.request_id] = output.metrics
         counts = {len(own) for own in times.values()}
         if len(counts) != 1 or 0 in counts:
             raise CaseFailure(Status.INVALID, f"of {len(prompts)} sequences, some had {counts} tokens")
+        self._own = [metrics for metrics in told.values() if metrics is not None]
         steps = tuple(max(step) for step in zip(*times.values(), strict=True))
         return Sample(e2e_latency_s=steps[-1], ttft_s=steps[0], output_tokens=len(steps), token_times_s=steps)
+
+    def own_metrics(self) -> dict[str, float]:
+        """Of each request, as its server's histograms have it: since the request came, and between tokens."""
+        first = [own.first_token_latency for own in self._own if own.first_token_latency > 0]
+        steps = [
+            (own.last_token_ts - own.first_token_ts) / (own.num_generation_tokens - 1)
+            for own in self._own
+            if own.num_generation_tokens > 1
+        ]
+        return {name: statistics.median(told) for name, told in (("ttft_s", first), ("tpot_s", steps)) if told}
 
     def close(self) -> None:
         """Stop the engine and remove its configuration."""

@@ -255,6 +255,7 @@ def measure(
     allocator.trim()
     watch, peak = CpuWatch(), PeakMemory()
     uses: list[faults.Use] = []
+    own: list[dict[str, float]] = []  # what the engine says of each repeat
     began = time.perf_counter()
     try:
         engine.check(workload)
@@ -264,7 +265,7 @@ def measure(
                 lambda latencies: _half_width(latencies, policy),
             )  # fmt: skip
         else:
-            _repeat(engine, asked, policy, seed, outcome, on_sample, began, uses)
+            _repeat(engine, asked, policy, seed, outcome, on_sample, began, uses, own)
     except CaseFailure as failure:
         outcome.status, outcome.error = _failed(failure.status), str(failure.reason)
     except InputError as error:  # a value that no sample can have
@@ -275,9 +276,9 @@ def measure(
         said = f"{type(error).__name__}: {error}"
         outcome.status, outcome.error = Status.OUT_OF_MEMORY if speaks_of_memory(said) else Status.CRASHED, said
     outcome.wall_s = time.perf_counter() - began
-    if isinstance(engine, SelfMeasuring) and outcome.status is Status.OK:
-        with contextlib.suppress(Exception):  # what an engine says of itself is no reason not to measure
-            outcome.extra[OWN] = {name: float(value) for name, value in engine.own_metrics().items()}
+    if outcome.status is Status.OK and any(own):
+        names = dict.fromkeys(name for told in own for name in told)
+        outcome.extra[OWN] = {name: [told.get(name) for told in own] for name in names}
     outcome.extra |= watch.facts() | peak.facts() | faults.facts(uses)
     latencies = [sample.e2e_latency_s for sample in outcome.samples if sample.e2e_latency_s is not None]
     outcome.flags += quality_flags(latencies)
@@ -297,6 +298,7 @@ def _repeat(
     on_sample: Callable[[Sample], None],
     began: float,
     uses: list[faults.Use],
+    own: list[dict[str, float]],
 ) -> None:
     short = replace(workload, output_tokens=min(workload.output_tokens, WARMUP_TOKENS))
     for run in range(policy.warmup):
@@ -311,6 +313,7 @@ def _repeat(
             uses.append(now.since(used))
         latencies.append(_checked(sample, workload))
         outcome.samples.append(sample)
+        own.append(_own_metrics(engine))
         on_sample(sample)
         if len(latencies) >= policy.min_repeats and _half_width(latencies, policy) <= policy.target_half_width:
             return
@@ -318,6 +321,15 @@ def _repeat(
             break
     if policy.is_judged and _half_width(latencies, policy) > policy.target_half_width:
         outcome.flags.append("imprecise")
+
+
+def _own_metrics(engine: Engine) -> dict[str, float]:
+    """What an engine says of its last run, where it says something; a number that is none is unknown."""
+    found: dict[str, float] = {}
+    if isinstance(engine, SelfMeasuring):
+        with contextlib.suppress(Exception):  # what an engine says of itself is no reason not to measure
+            found = {name: float(value) for name, value in engine.own_metrics().items()}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def _failed(status: object) -> Status:

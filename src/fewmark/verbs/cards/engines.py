@@ -6,9 +6,9 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Final
+from typing import Final, TypeGuard
 
-from fewmark.core import Advice, Card, Chart, Measurement, Series, Status, Table, Workload
+from fewmark.core import Advice, Card, Chart, Measurement, Series, Status, Table, Workload, derive_metrics
 from fewmark.core.frozen import thaw
 from fewmark.core.json_types import Json
 from fewmark.engines.base import OWN
@@ -163,11 +163,14 @@ def _own(engines: _ByEngine) -> tuple[Table, tuple[Advice, ...]]:
         for workload in _shared(engines):
             own = thaw(cells[workload].extra).get(OWN) if workload in cells else None
             for metric, said in own.items() if isinstance(own, dict) else ():
-                measured = cells[workload].median(metric)
-                if not isinstance(said, (int, float)) or not measured:
+                measured = _of_what_ran(cells[workload], metric)
+                of_each = [value for value in (said if isinstance(said, list) else [said]) if _is_number(value)]
+                if not of_each or not measured:
                     continue
-                rows.append((engine, _cell(workload), metric, round(measured, 6), said, round(said / measured, 3)))
-                if abs(said / measured - 1) > OWN_DIFFERS:
+                says = statistics.median(of_each)
+                ratio = says / measured
+                rows.append((engine, _cell(workload), metric, round(measured, 6), round(says, 6), round(ratio, 3)))
+                if abs(ratio - 1) > OWN_DIFFERS:
                     apart.add(engine)
     advice = tuple(
         Advice("own-metrics", f"{engine}'s own metrics differ from what a client sees by more than {OWN_DIFFERS:.0%}.",
@@ -176,6 +179,26 @@ def _own(engines: _ByEngine) -> tuple[Table, tuple[Advice, ...]]:
     )  # fmt: skip
     columns = ("engine", "cell", "metric", "measured", "engine says", "ratio")
     return Table("What the engine's own metrics say", columns, tuple(rows)), advice
+
+
+def _of_what_ran(measurement: Measurement, metric: str) -> float | None:
+    """The median over the repeats as they were run, of a projection as far as they were."""
+    work = measurement.case.workload
+    told = [
+        derive_metrics(
+            sample.to_dict(),
+            input_tokens=work.input_tokens,
+            output_tokens=sample.output_tokens or work.output_tokens,
+            batch_size=work.batch_size,
+        ).get(metric)
+        for sample in measurement.samples
+    ]
+    known = [value for value in told if value is not None]
+    return statistics.median(known) if known else None
+
+
+def _is_number(value: Json) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _differing_facts(engines: _ByEngine) -> Table:
