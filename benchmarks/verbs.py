@@ -74,6 +74,7 @@ def arguments(verb: str, data: str, folder: Path, number: int) -> list[str]:
 def cpu_seconds(checkout: Path, arguments: list[str], cache: Path) -> float:
     """User and system seconds of one `fewmark` process of a checkout."""
     environment = {**os.environ, "PYTHONPATH": str(checkout / "src"), "FEWMARK_CACHE": str(cache)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling the sources is no part of a verb's work
     command = [sys.executable, "-W", "ignore", "-m", "fewmark", *arguments]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None

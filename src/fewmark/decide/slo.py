@@ -73,7 +73,8 @@ class Objective:
         elif unit:
             raise InputError(f"the limit of {metric} is a number, without a unit", got=given)
         if factor is None:
-            raise InputError("the limit of a time needs its unit", got=given, hint=f"as in {metric}=0.3 or {name}=300ms")
+            hint = f"as in {metric}=0.3 or {name}=300ms"
+            raise InputError("the limit of a time needs its unit", got=given, hint=hint)
         return cls(metric, number * factor)
 
     @property

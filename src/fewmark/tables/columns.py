@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,8 @@ import pandas as pd
 from fewmark.core.columns import LOAD_COLUMNS, NUMERIC_COLUMNS
 from fewmark.core.errors import ModelError
 from fewmark.tables.arrays import FloatArray, IntArray
+
+T = TypeVar("T")
 
 
 def tidy(X: pd.DataFrame) -> pd.DataFrame:
@@ -22,6 +24,13 @@ def tidy(X: pd.DataFrame) -> pd.DataFrame:
         for name in X
     }
     return pd.DataFrame(out, index=X.index)
+
+
+class Attached(list[T]):
+    """A list in a table's `attrs`: pandas copies these, deeply, at each access of a column; this one stays the same."""
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        return self
 
 
 def bare(X: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from scipy.stats import f as f_distribution
+from scipy.special import fdtrc
 
 from fewmark.core.columns import KNOWN_COLUMNS, OPTION_PREFIX
 from fewmark.core.metrics import ALL_TARGETS
@@ -133,7 +133,7 @@ def _told_apart(name: str, value: IntArray, cell: IntArray, log_s: FloatArray) -
     if told < 1 or effect < max(LEAST / 2, SPREADS * noise / 2):
         return None
     ratio = explained / told / max(noise2, 1e-12)
-    if f_distribution.sf(ratio, told, free) > CHANCE:
+    if fdtrc(told, free, ratio) > CHANCE:
         return None
     spread = float(2 * effect)  # two values that differ by x lie x / 2 from their mean
     return UnnamedOption(name, spread, noise, m)

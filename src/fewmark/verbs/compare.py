@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import ndtri
 
 from fewmark.core import InputError
 from fewmark.core.fractions import require_fraction
@@ -286,7 +286,7 @@ def _notes(common: CommonCells, both: IntArray, metric: str, found: Comparison |
             out.append(f"{side} has no repeats that differ: it is taken to be as noisy as the other side")
         if found.verdict == "INCONCLUSIVE":
             cv = float(np.nanmax([found.cv_a, found.cv_b]))
-            n = int(np.ceil(2 * ((stats.norm.isf(0.05) + stats.norm.isf(0.1)) * cv / np.log1p(threshold)) ** 2))
+            n = int(np.ceil(2 * ((ndtri(0.95) + ndtri(0.9)) * cv / np.log1p(threshold)) ** 2))
             out.append(f"at this noise ({cv:.1%} from run to run) about {max(n, 2)} runs a side tell an unchanged cell")
     open_loops = np.isfinite(numbers_of(common.a, "request_rate")) & np.isin(common.code_a, both)
     if metric in ("throughput_tok_s", "total_throughput_tok_s", "request_throughput_req_s") and open_loops.any():

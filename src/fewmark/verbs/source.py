@@ -22,7 +22,7 @@ from fewmark.interop.base import HEAD_BYTES
 from fewmark.interop.table.frame import build_frame
 from fewmark.interop.text.csv_text import canonical_name, header_of
 from fewmark.screening import Finding, apply, screen
-from fewmark.tables.columns import bare
+from fewmark.tables.columns import Attached, bare
 from fewmark.tables.identity import cell_columns, deployment_columns, hashable
 from fewmark.tables.repeats import is_complete, with_doubt
 from fewmark.tables.spellings import NOTES, filled_from, one_spelling, spelled_as
@@ -129,7 +129,7 @@ def prepared(
         gone = [f.row - 1 for f in findings if f.action == "exclude"]
         left_out = whole.loc[list(dict.fromkeys(gone)), cell_columns(whole)].to_dict("records")
     table = with_doubt(table)
-    table.attrs |= {"notes": notes, "left_out": left_out}
+    table.attrs |= {"notes": Attached(notes), "left_out": Attached(left_out)}
     return table, findings
 
 
