@@ -48,6 +48,7 @@ def _summary(result: dict[str, Any]) -> str:
         f"{result['source']}: {result['n_rows']} rows; {result['n_excluded']} to exclude, "
         f"{result['n_corrected']} corrected, {result['n_warned']} with a warning"
     ]
+    lines += _held(**result["summary"]) if "summary" in result else []
     for rule in result["rules"]:
         counts = [f"{rule[action]} {action}" for action in ("exclude", "correct", "warn") if rule[action]]
         if not counts:
@@ -58,6 +59,17 @@ def _summary(result: dict[str, Any]) -> str:
         if len(found) > EXAMPLES:
             lines.append(f"  … and {len(found) - EXAMPLES} more (--json OUT has them all)")
     return "\n".join(lines)
+
+
+def _held(
+    n_deployments: int, n_cells: int, named: dict[str, dict[str, int]], ranges: dict[str, list[float]]
+) -> list[str]:
+    """What a large file holds."""
+    lines = [f"  {n_deployments:,} deployments, {n_cells:,} cells"]
+    for name, counts in named.items():
+        told = ", ".join(f"{word} {n:,}" for word, n in list(counts.items())[:5])
+        lines.append(f"  {name}: {told}" + (", …" if len(counts) > 5 else ""))
+    return lines + [f"  {name}: {low:.4g} to {high:.4g}" for name, (low, high) in ranges.items()]
 
 
 def _where(item: dict[str, Any]) -> str:

@@ -11,12 +11,13 @@ import pandas as pd
 from fewmark.screening.base import Finding
 from fewmark.screening.grid import cell_table, describe_cell, robust_scale, verdict_on
 from fewmark.screening.neighbours import residuals
-from fewmark.tables.arrays import BoolArray, FloatArray
+from fewmark.tables.arrays import BoolArray, FloatArray, IntArray
 from fewmark.tables.identity import group_codes, rows_by_group
 
 FASTER: Final = float(np.log(1.5))  # beyond noise: a static batch with more of everything takes no less time
 FASTER_ONLINE: Final = float(np.log(2.0))  # request mixes vary
 SPREADS: Final = 6.0
+MAX_GRID: Final = 8  # places of a grid for each cell; sparser ones are not looked up
 MAX_PAIRED_CELLS: Final = 4000  # cells of one deployment beyond which pairs are compared in blocks only
 
 
@@ -37,8 +38,10 @@ class ImpossibleSpeed:
             return
         off: pd.Series | None = None  # seldom needed
         columns = {name: cells[name].to_numpy(dtype=np.float64) for name in ("l", "ii", "oo", "bb", "online")}
-        for rows in rows_by_group(group_codes(cells, ["deployment", "online", "further"])[0]).values():
-            if not 2 < len(rows) <= MAX_PAIRED_CELLS:
+        group = group_codes(cells, ["deployment", "online", "further"])[0]
+        possible = _may_be_faster(columns, group)
+        for number, rows in rows_by_group(group).items():
+            if not possible[number] or not 2 < len(rows) <= MAX_PAIRED_CELLS:
                 continue
             faster = _faster({name: values[rows] for name, values in columns.items()})
             if faster.any():
@@ -70,6 +73,27 @@ class ImpossibleSpeed:
         action, reason = verdict_on(row["rows"], confirmed=row["confirmed"], reason=reason)
         for label in row["rows"]:
             yield Finding(int(label) + 1, self.name, reason, action)
+
+
+def _may_be_faster(cells: Mapping[str, FloatArray], group: IntArray) -> BoolArray:
+    """Which groups have a cell that takes less time than one that does no more: (k,). True where it is not looked up.
+
+    On a grid of all sizes that occur, the longest time of what does no more is a running maximum along each axis.
+    """
+    n_groups = int(group.max()) + 1
+    axes = [np.unique(cells[name], return_inverse=True) for name in ("ii", "oo", "bb")]
+    shape = (n_groups, *(len(sizes) for sizes, _ in axes))
+    if np.prod(shape, dtype=np.float64) > MAX_GRID * len(group):
+        return np.ones(n_groups, dtype=bool)
+    at = (group, *(place.ravel() for _, place in axes))
+    longest = np.full(shape, -np.inf)
+    np.maximum.at(longest, at, cells["l"])
+    for axis in (1, 2, 3):
+        np.maximum.accumulate(longest, axis=axis, out=longest)
+    limit = np.where(cells["online"] > 0, FASTER_ONLINE, FASTER)
+    out: BoolArray = np.zeros(n_groups, dtype=bool)
+    out[group[cells["l"] < longest[at] - limit]] = True
+    return out
 
 
 def _faster(cells: Mapping[str, FloatArray]) -> BoolArray:

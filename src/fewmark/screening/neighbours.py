@@ -93,25 +93,32 @@ def noise(cells: pd.DataFrame, found: pd.DataFrame) -> FloatArray:
 
 
 def _steps(cells: pd.DataFrame, line: IntArray, moving: str) -> pd.DataFrame:
-    """All steps between cells of one line that are at most `REACH` apart, in both directions."""
+    """All steps between cells of one line that are at most `REACH` apart, each from the lighter to the heavier.
+
+    The steps back are the same with the other sign; only between cells of equal size do both stand for themselves.
+    """
     x, l, work = cells[moving].to_numpy(), cells["l"].to_numpy(), cells["workload"].to_numpy()  # noqa: E741
     order = np.lexsort((x, line))
-    firsts, seconds = [], []
+    lighter, heavier = [], []
     for reach in range(1, REACH + 1):
         a, b = order[:-reach], order[reach:]
         same = line[a] == line[b]
-        firsts += [a[same], b[same]]
-        seconds += [b[same], a[same]]
-    i, j = np.concatenate(firsts), np.concatenate(seconds)
+        lighter.append(a[same])
+        heavier.append(b[same])
+    j, i = np.concatenate(lighter), np.concatenate(heavier)
+    if (equal := x[i] == x[j]).any():
+        i, j = np.concatenate([i, j[equal]]), np.concatenate([j, i[equal]])
+    size = np.unique(x, return_inverse=True)[1].ravel()
     return pd.DataFrame(
         {
             "cell": i,
+            "other": j,
             "side": np.sign(x[i] - x[j]),
             "deployment": cells["deployment"].to_numpy()[i],
             "work_i": work[i],
             "work_j": work[j],
-            "x_i": x[i],
-            "x_j": x[j],
+            "x_i": size[i],
+            "x_j": size[j],
             "s": l[i] - l[j],
         }
     )
@@ -123,14 +130,18 @@ def _expected(steps: pd.DataFrame, key: list[str], enough: int) -> pd.DataFrame:
     usable = np.bincount(group)[group] >= enough
     if not usable.any():
         return _NONE_EXPECTED
-    kept = steps.loc[usable, ["cell", "side", "s"]].reset_index(drop=True)
-    group = group[usable]
-    residual = kept["s"] - _group_median(kept["s"], group)
-    spread = 1.4826 * _group_median(residual.abs(), group)
-    kept = kept[["cell", "side"]].assign(residual=residual, spread=spread)
+    group, s = group[usable], steps["s"].to_numpy()[usable]
+    residual = s - _group_median(s, group)
+    spread = 1.4826 * _group_median(np.abs(residual), group)
+    cell, other, side = (steps[name].to_numpy()[usable] for name in ("cell", "other", "side"))
+    back = side != 0
+    ends = {
+        "residual": np.concatenate([residual, -residual[back]]),
+        "spread": np.concatenate([spread, spread[back]]),
+    }
     # A whole number for the cell and the side: grouping by two columns takes several times as long.
-    code = 3 * kept["cell"].to_numpy() + kept["side"].to_numpy().astype(np.int64) + 1
-    out = kept.groupby(code)[["residual", "spread"]].median()
+    code = 3 * np.concatenate([cell, other[back]]) + np.concatenate([side, -side[back]]).astype(np.int64) + 1
+    out = pd.DataFrame(ends).groupby(code).median()
     out.insert(0, "cell", out.index.to_numpy() // 3)
     out.insert(1, "side", (out.index.to_numpy() % 3 - 1).astype(np.float64))
     out = out.reset_index(drop=True)
@@ -138,9 +149,9 @@ def _expected(steps: pd.DataFrame, key: list[str], enough: int) -> pd.DataFrame:
     return out
 
 
-def _group_median(values: pd.Series, group: IntArray) -> FloatArray:
+def _group_median(values: FloatArray, group: IntArray) -> FloatArray:
     """The median over each value's group, (n,)."""
-    median = values.groupby(group).median()
+    median = pd.Series(values).groupby(group).median()
     position = np.zeros(int(group.max()) + 1, dtype=np.intp)
     position[median.index.to_numpy()] = np.arange(len(median))
     return np.asarray(median.to_numpy(dtype=np.float64)[position[group]], dtype=np.float64)

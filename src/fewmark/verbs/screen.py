@@ -19,6 +19,7 @@ from fewmark.tables.spellings import one_spelling
 from fewmark.verbs.import_files import mark
 from fewmark.verbs.many_files import is_many, opened_files
 from fewmark.verbs.results import read_results
+from fewmark.verbs.screen_large import screen_large
 from fewmark.verbs.source import Tabular, in_memory
 
 SHOWN = 10  # findings in a repr
@@ -30,7 +31,7 @@ class Screened:
 
     For a store and for several files, `measurement_ids` name the rows (row 1 is the first), and `places` say for those
     that were flagged or are what others were compared with, and were imported, in which file and row each stood.
-    `notes` say what was not screened.
+    `notes` say what was not screened. `summary` is, of a file of millions of rows, what it holds.
     """
 
     source: str
@@ -39,6 +40,7 @@ class Screened:
     measurement_ids: tuple[str, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    summary: Mapping[str, object] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         lines = [f"Screened {self.source}: {self.n_rows} rows, {len(self.findings)} findings"]
@@ -87,6 +89,7 @@ class Screened:
             ],
             "flagged": flagged,
             **({"notes": list(self.notes)} if self.notes else {}),
+            **({"summary": dict(self.summary)} if self.summary else {}),
         }
 
 
@@ -133,6 +136,9 @@ def screen(data: Tabular | Sequence[str | Path] | None = None, *, store: str | N
         assert isinstance(data, (str, Path))
         if not Path(data).exists() and str(data) in datasets.names():
             frame = datasets.load(str(data))
+        elif Path(data).is_file() and (large := screen_large(Path(data))) is not None:
+            found = tuple(large.findings)
+            return Screened(str(data), large.n_rows, found, notes=tuple(large.notes), summary=large.summary())
         else:
             frame = read_results(data)
         return Screened(str(data), len(frame), tuple(find_faults(one_spelling(frame))))

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from fewmark.core import FormatError
 from fewmark.core.json_types import Json
-from fewmark.interop.formats.canonical_csv import table_of_columns
+from fewmark.interop.dialects.wide import wide_columns
+from fewmark.interop.formats.canonical_csv import is_canonical, table_of_columns
+from fewmark.interop.results.records import AS_STORED, ATTRIBUTE
+from fewmark.interop.table.arrow_table import frame_of_arrow, is_plain_schema
 from fewmark.interop.text.cells import text_to_cell
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ENCODED_KEY = b"fewmark.encoded"  # columns of mixed types, which Parquet has not, are kept as text
 
@@ -34,6 +41,8 @@ class CanonicalParquet:
             table = pq.read_table(path)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise FormatError("the file is not readable Parquet", got=f"{path}: {error}") from None
+        if (plain := _read_plain(table)) is not None:
+            return plain
         names = list(table.column_names)
         if len(set(names)) != len(names):
             raise FormatError("a column appears twice", got=names, hint="remove or rename one of the two")
@@ -47,6 +56,22 @@ class CanonicalParquet:
                 cells = [None if cell is None else text_to_cell(str(cell)) for cell in cells]
             columns[name] = cells
         return table_of_columns(columns, typed=True)
+
+
+def _read_plain(table: pa.Table) -> pd.DataFrame | None:
+    """A table that needs no understanding, by columns; None where there is anything to decide, or to complain about."""
+    names = list(table.column_names)
+    if wide_columns(names) or not is_canonical(names) or not is_plain_schema(table.schema):
+        return None
+    if _encoded(table.schema.metadata):
+        return None
+    try:
+        frame = frame_of_arrow(table)
+    except FormatError:
+        return None
+    if "note" not in frame:
+        frame.attrs[ATTRIBUTE] = AS_STORED
+    return frame
 
 
 def _encoded(metadata: dict[bytes, bytes] | None) -> frozenset[str]:
