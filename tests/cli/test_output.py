@@ -79,6 +79,7 @@ def test_reports_as_csv_hold_no_formula():
         ["suites", "PATH.yaml"],
         ["run", "PATH.yaml"],
         ["recommend", "--data", "PATH", "--slo", "ttft_s=1"],
+        ["compare", "PATH", "llm-pilot"],
     ],
 )
 @pytest.mark.parametrize("kind", ["pipe", "/dev/zero", "long", "nul", "folder", "missing"])

@@ -69,3 +69,37 @@ def test_paths_are_written_as_they_are_typed() -> None:
     error = StoreError("there is no store", got=Path("/data/x.db"))
     assert "got:  /data/x.db" in str(error)
     assert "Path(" not in str(InputError("x", got=Path("a")))
+
+
+def test_parquet_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"x": pa.repeat(pa.scalar(1, pa.int8()), 3_000_000)}), tmp_path / "bomb.parquet")
+    assert (tmp_path / "bomb.parquet").stat().st_size < 50_000
+    with pytest.raises(FormatError, match="unpacks to far more"):
+        read_table(tmp_path / "bomb.parquet")
+
+
+def test_a_long_text_that_stands_in_many_rows_of_parquet_is_held_once(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    columns = {"engine": ["e"] * 100, "note": ["x" * 10_000] * 100, "batch_size": [1] * 100}
+    columns |= {"input_tokens": [8] * 100, "output_tokens": list(range(1, 101)), "e2e_latency_s": [1.0] * 100}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    notes = read_table(tmp_path / "t.parquet")["note"]
+    assert len({id(note) for note in notes}) == 1
+
+
+def test_halves_of_characters_are_read_as_unknown_ones(tmp_path: Path) -> None:
+    file = tmp_path / "f.json"
+    row = r'[{"\ud801": "\ud800", "engine": "e", "model": "a\ud800b", "input_tokens": 8, "output_tokens": 4, '
+    file.write_text(row + '"batch_size": 1, "e2e_latency_s": 2}]')
+    for _ in range(2):  # compared with what the store holds the second time
+        assert main(["import", str(file), "--store", str(tmp_path / "s.db")]) == 0
+    assert main(["export", str(tmp_path / "out.csv"), "--store", str(tmp_path / "s.db")]) == 0
+    assert "a\ufffdb" in (tmp_path / "out.csv").read_text(encoding="utf-8")
+
+
+def test_an_argument_with_nul_is_one_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--model-file", "a\0b", "--cases", "t.csv"]) == 2
+    assert "NUL" in capsys.readouterr().err

@@ -45,6 +45,19 @@ def test_a_batch_that_was_killed_in_mid_line_keeps_what_is_whole(tmp_path: Path)
     assert frame["option.threads"].tolist() == [1, 1]
 
 
+def test_half_a_line_at_the_end_is_told_and_a_whole_one_that_is_wrong_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = ["--store", str(tmp_path / "x.db")]
+    file = write(tmp_path / "results.jsonl", tail='{"case": {}, "status": "ok"}')
+    assert main(["import", str(file), *store]) == 2
+    assert "line 3" in capsys.readouterr().err
+    assert not (tmp_path / "x.db").exists()
+    write(tmp_path / "results.jsonl", tail='{"case": {"deploy')
+    assert main(["import", str(file), *store]) == 0
+    assert "line 3 breaks off" in "".join(capsys.readouterr())
+
+
 @pytest.mark.parametrize("line", ['{"case": {}, "workload": 1}', "[1]", "nonsense"])
 def test_a_damaged_line_is_named_and_nothing_is_stored(
     tmp_path: Path, line: str, capsys: pytest.CaptureFixture[str]

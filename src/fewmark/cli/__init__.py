@@ -10,7 +10,7 @@ from typing import Final
 
 from fewmark.cli.app import app
 from fewmark.cli.terminal import printable_output
-from fewmark.core.errors import FewmarkError
+from fewmark.core.errors import FewmarkError, InputError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,6 +28,8 @@ def _run(argv: list[str] | None) -> int:
     import click
 
     try:
+        if argv is not None and any("\0" in word for word in argv):  # no shell can hand one over; a program can
+            raise InputError("an argument holds no NUL", got=next(word for word in argv if "\0" in word))
         result = app.main(args=argv, prog_name="fewmark", standalone_mode=False)
     except FewmarkError as error:
         click.echo(f"error: {error}", err=True)

@@ -36,7 +36,10 @@ class FewmarkError(Exception):
         self.what = what
         self.got = got
         self.hint = hint
-        super().__init__(str(self))
+        super().__init__(what)  # the whole message, which costs a look at every variable, is made when it is asked for
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
     def __str__(self) -> str:
         lines = [_part(self.what)]

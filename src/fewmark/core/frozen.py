@@ -11,6 +11,7 @@ from typing import Any, overload
 
 from fewmark.core.errors import InputError
 from fewmark.core.json_types import Json, JsonObject
+from fewmark.core.text import encodable
 
 _SCALARS = (str, int, float)  # asked first: asking a scalar whether it is a Mapping is slow
 
@@ -23,7 +24,7 @@ class FrozenMap(Mapping[str, Any]):
     _hash: int
 
     def __init__(self, items: JsonObject | None = None) -> None:
-        frozen = {str(key): freeze(value) for key, value in sorted((items or {}).items())}
+        frozen = {encodable(str(key)): freeze(value) for key, value in sorted((items or {}).items())}
         object.__setattr__(self, "_items", frozen)
         object.__setattr__(self, "_hash", hash(canonical_json(thaw(frozen))))
 
@@ -60,7 +61,9 @@ def freeze(value: object) -> Json:
     InputError
         If the value is none that JSON knows, or a number that is not finite.
     """
-    if isinstance(value, FrozenMap) or value is None or isinstance(value, (str, bool, int)):
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, FrozenMap) or value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):
         if not math.isfinite(value):

@@ -59,6 +59,11 @@ class _Brief(reprlib.Repr):
 _BRIEF: Final = _Brief()
 
 
+def encodable(text: str) -> str:
+    """The text with halves of characters, which only JSON can carry and no table can hold, as U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def brief(value: object) -> str:
     """The value's repr, cut where it is long or deep. Never raises."""
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cached_property
@@ -21,6 +21,7 @@ from fewmark.core.json_types import Json
 from fewmark.core.metrics import derive_metrics
 from fewmark.core.projection import Projection
 from fewmark.core.samples import Sample, number
+from fewmark.core.text import encodable
 from fewmark.core.validity import reason_invalid
 
 
@@ -69,6 +70,7 @@ class Deployment:
         for name in ("engine_version", "precision", "accelerator"):
             if getattr(self, name) is not None:
                 require_text(name, getattr(self, name))
+        _make_encodable(self, ("engine", "model", "engine_version", "precision", "accelerator", "placement"))
         for name in ("accelerator_count", "tensor_parallel_size"):
             value = getattr(self, name)
             if value is not None:
@@ -268,6 +270,7 @@ class Measurement:
             )
         for name in ("samples", "flags"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        _make_encodable(self, ("error", "source", "measured_at"))
         if self.projection is not None and len(self.projection.e2e_latency_s) != len(self.samples):
             raise InputError("a projection has one latency for each sample", got=len(self.projection.e2e_latency_s))
         for name in ("environment", "extra"):
@@ -385,3 +388,10 @@ def whole(workload: Workload, e2e_latency_s: float | None, ttft_s: float | None)
         output_tokens=workload.output_tokens,
         batch_size=workload.batch_size,
     )
+
+
+def _make_encodable(value: Deployment | Measurement, names: Iterable[str]) -> None:
+    for name in names:
+        text = getattr(value, name)
+        if isinstance(text, str) and not text.isascii():
+            object.__setattr__(value, name, encodable(text))

@@ -39,7 +39,7 @@ from fewmark.core.columns import (
 from fewmark.core.errors import MALFORMED
 from fewmark.core.frozen import as_number, canonical_json, thaw
 from fewmark.core.serving import serving_columns
-from fewmark.core.text import brief
+from fewmark.core.text import brief, encodable
 from fewmark.core.validity import is_absurd
 from fewmark.store.annotations import Annotation
 from fewmark.store.database import DAMAGED_HINT
@@ -280,10 +280,7 @@ def column_text(value: object) -> str | None:
     """Text that every database takes: NUL and lone surrogates, which only JSON can carry, become U+FFFD."""
     if value is None:
         return None
-    text = str(value)
-    if text.isascii() and "\0" not in text:
-        return text
-    return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return encodable(str(value).replace("\0", "\ufffd"))
 
 
 def _medians(measurement: Measurement) -> Row:

@@ -119,4 +119,9 @@ def _build(loader: yaml.SafeLoader, node: yaml.Node, path: KeyPath, document: Do
         value: Json = loader.construct_object(node)
         return value
     except MALFORMED as error:
-        raise document.error(path, "not a value", got=node.value, hint=str(error)) from None
+        raise document.error(path, "not a value", got=node.value, hint=_reason(error)) from None
+
+
+def _reason(error: Exception) -> str | None:
+    """Why a text is no value, where the parser says it in words of its own."""
+    return str(error) if isinstance(error, ValueError) else None

@@ -130,6 +130,8 @@ def _single_repeats(measurements: Iterable[Measurement]) -> Iterator[Measurement
 
 def _is_store(path: Path) -> bool:
     try:
+        if not path.is_file():  # a pipe is read without an end
+            return False
         with path.open("rb") as stream:
             return stream.read(len(SQLITE)) == SQLITE
     except (OSError, ValueError):

@@ -8,7 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from fewmark.core import FewmarkError, FormatError, Measurement
+from fewmark.core.errors import MALFORMED
 from fewmark.interop.table.measurements import from_measurements
+from fewmark.interop.table.understanding import Understanding
 
 
 class WorkerResults:
@@ -24,23 +26,36 @@ class WorkerResults:
 
     def read(self, path: Path) -> pd.DataFrame:
         """The canonical table, medians of each measurement's samples. Raises `FormatError`."""
-        return from_measurements(self.read_measurements(path))
+        measurements, cut = self._read(path)
+        frame = from_measurements(measurements)
+        if cut is not None:
+            note = f"line {cut} breaks off, as where a batch was killed: what stands before it is read"
+            frame.attrs["understanding"] = Understanding(notes=[note])
+        return frame
 
     def read_measurements(self, path: Path) -> list[Measurement]:
         """The measurements themselves. Raises `FormatError` with the line that is none."""
+        return self._read(path)[0]
+
+    def _read(self, path: Path) -> tuple[list[Measurement], int | None]:
+        """The measurements, and the number of the last line where it is half a line."""
         try:
             lines = path.read_text(encoding="utf-8").split("\n")
         except UnicodeDecodeError as error:
             raise FormatError("not a text file", got=str(error)) from None
-        out = []
+        out: list[Measurement] = []
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
-                out.append(Measurement.from_dict(json.loads(line)))
-            except (ValueError, TypeError, FewmarkError) as error:
+                content = json.loads(line)
+            except MALFORMED as error:
                 # A batch that was killed while it wrote ends in half a line; what stands before it is whole.
                 if number == len(lines) and out:
-                    break
+                    return out, number
                 raise FormatError(f"line {number}: not a measurement", got=line, hint=str(error)) from None
-        return out
+            try:
+                out.append(Measurement.from_dict(content))
+            except (*MALFORMED, FewmarkError) as error:
+                raise FormatError(f"line {number}: not a measurement", got=line, hint=str(error)) from None
+        return out, None

@@ -19,6 +19,7 @@ from fewmark.core.columns import (
     STATISTICS,
 )
 from fewmark.core.errors import NothingMeasuredError
+from fewmark.core.text import encodable
 from fewmark.interop.text.cells import (
     EXACT_INTEGER,
     ColumnArray,
@@ -64,6 +65,8 @@ def build_frame(columns: Columns, *, verbatim: bool = False) -> pd.DataFrame:
     n_rows = max((len(cells) for cells in columns.values()), default=0)
     if not n_rows:
         raise NothingMeasuredError("the table has no rows", hint="it needs a header and at least one row of data")
+    if not all(map(str.isascii, columns)):
+        columns = {encodable(name): cells for name, cells in columns.items()}
     data: dict[str, ColumnArray] = {}
     for name in (*CANONICAL_COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in columns)):
         cells = columns.get(name, [None] * n_rows)
@@ -141,7 +144,7 @@ def _labels(name: str, cells: Sequence[Cell], verbatim: bool) -> ObjectArray:
         out = [good[cell] if cell in good else _status(cell, row) for row, cell in enumerate(out, start=1)]
     if name == "statistic":
         out = [_statistic(cell, row) for row, cell in enumerate(out, start=1)]
-    return objects(out)
+    return objects([text if text is None or text.isascii() else encodable(text) for text in out])
 
 
 def _status(text: str | None, row: int) -> str:

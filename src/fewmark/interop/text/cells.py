@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fewmark.core import FormatError
 from fewmark.core.cells import Cell
 from fewmark.core.json_types import Json
+from fewmark.core.text import encodable
 
 UNKNOWN_LABELS = frozenset(("-", "--", "–", "—", "n/a", "#n/a", "nan", "null", "?", "unknown"))  # in lower case
 ColumnArray: TypeAlias = NDArray[np.float64] | NDArray[np.object_]
@@ -131,7 +132,9 @@ def tidy_column(values: Sequence[Cell]) -> ColumnArray:
     known = [value for value in values if not (is_unknown(value) and not isinstance(value, str))]
     if known and all(_is_exact_number(value) for value in known):
         return np.array([math.nan if is_unknown(value) else to_float(value) for value in values], dtype=np.float64)
-    return objects([None if is_unknown(value) and not isinstance(value, str) else value for value in values])
+    return objects(
+        [encodable(value) if isinstance(value, str) else None if is_unknown(value) else value for value in values]
+    )
 
 
 def option_to_cell(value: Json) -> Json:

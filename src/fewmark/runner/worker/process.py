@@ -317,7 +317,7 @@ class WorkerProcess:
                 continue
             if line is None:
                 raise self._gone()
-            return _message(line)
+            return message_of(line)
 
     def _gone(self) -> WorkerGoneError:
         try:
@@ -346,7 +346,7 @@ def _together(ours: JsonObject, its: JsonObject) -> dict[str, Json]:
     return {**ours, **its, **({PEAK: max(peaks)} if peaks else {})}
 
 
-def _message(line: bytes) -> dict[str, Json]:
+def message_of(line: bytes) -> dict[str, Json]:
     """The message of a line; a login banner or a stray print may stand before it. What is none is ``malformed``."""
     try:
         answer = json.loads(line[line.find(MARK) :])
