@@ -26,6 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri as normal_quantile
 from scipy.special import stdtrit as student_quantile
@@ -66,13 +67,13 @@ class Scores:
     def factor(self, log_sd: FloatArray, beyond: FloatArray, level: float) -> FloatArray:
         """What to multiply each of m standard deviations with for an interval at this level, (m,)."""
         # the weights change slowly: alike situations share one quantile, so that a million rows cost a few hundred
-        coarse = np.column_stack([np.round(log_sd / SD_STEP) * SD_STEP, np.round(beyond / BEYOND_STEP) * BEYOND_STEP])
-        situations, where = np.unique(coarse, axis=0, return_inverse=True)
+        situations, where = _distinct(np.round(log_sd / SD_STEP), np.round(beyond / BEYOND_STEP))
+        situations = situations * [SD_STEP, BEYOND_STEP, BEYOND_STEP]
         own = self.weights(situations[:, 0], situations[:, 1:])
         z, weights = self._sorted(own)
         reach = np.minimum(level + self._short(own, level), 1.0) * weights.sum(1)
         at = np.minimum((np.cumsum(weights, axis=1) < reach[:, None]).sum(1), len(z) - 1)
-        return np.asarray(self._unlike(level) * z[at][where.ravel()])
+        return np.asarray(self._unlike(level) * z[at][where])
 
     def _unlike(self, level: float) -> float:
         """How much wider intervals are for not knowing how alike accelerators are."""
@@ -160,6 +161,18 @@ class LeftOut:
         return Scores(
             self.error / self.sd, np.log(self.sd), self.beyond, self.similarity_weight, self.deployment, self.n_foreign
         )
+
+
+def _distinct(first: FloatArray, others: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:
+    """The distinct rows (s, 3) of whole numbers (m,) and (m, 2), and which of them each row is, (m,); no sorting."""
+    every = np.column_stack([first, others]).astype(np.int64)
+    low = every.min(0, initial=0)
+    span = every.max(0, initial=0) - low + 1
+    code = ((every[:, 0] - low[0]) * span[1] + every[:, 1] - low[1]) * span[2] + every[:, 2] - low[2]
+    where, found = pd.factorize(code)
+    rest, last = np.divmod(found, span[2])
+    middle = np.divmod(rest, span[1])
+    return (np.column_stack([*middle, last]) + low).astype(np.float64), where
 
 
 def left_out_coverage(z: FloatArray, weight: FloatArray, member: NDArray[np.intp], level: float) -> float:

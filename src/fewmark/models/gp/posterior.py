@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-from fewmark.models.gp.kernel import Inputs, Kernel
+from fewmark.models.gp.kernel import Inputs, Kernel, Within
 from fewmark.models.gp.linalg import cholesky, inverse, solve
 from fewmark.tables.arrays import FloatArray
 
@@ -74,13 +74,15 @@ class Posterior:
             variance[start : start + rows] = self.kernel.diagonal(self.theta, part) - (explained**2).sum(0)
         return mean, np.maximum(variance, 1e-12)
 
-    def predict_dense(self, inputs: Inputs, random_state: int, rows: int = 1024) -> tuple[FloatArray, FloatArray]:
+    def predict_dense(self, inputs: Inputs, random_state: int, rows: int = 256) -> tuple[FloatArray, FloatArray]:
         """As `predict`, for very many cells of one deployment.
 
         Cells of one deployment share every group, so what is known of it is a smooth function of the cell alone: it is
         carried by the posterior at `pivots`, which leave of the prior variance at any asked cell less than TOLERANCE.
         """
-        z = _pivots(self.kernel, self.theta, inputs.values, random_state)
+        within = Within(self.kernel, self.theta, inputs.values.shape[1])
+        prior_variance = self.kernel.diagonal(self.theta, inputs)
+        z = _pivots(within, inputs.values, prior_variance, random_state)
         prior = self.kernel.within(self.theta, z, z)
         prior[np.diag_indices(len(z))] += JITTER
         mean_z, covariance_z = self.joint(Inputs(z, np.repeat(inputs.codes[:1], len(z), axis=0)))
@@ -89,13 +91,12 @@ class Posterior:
         # variance = k(x, x) - k_xz (A^-1 - A^-1 C A^-1) k_zx with A the prior and C the posterior at the pivots
         solved = solve(root, np.asfortranarray(covariance_z))
         gain = solve(root, np.asfortranarray(np.eye(len(z)) - solved.T))
-        mean, variance = np.empty(len(inputs)), np.empty(len(inputs))
+        mean, variance, against_z = np.empty(len(inputs)), np.empty(len(inputs)), within.against(z)
         for start in range(0, len(inputs), rows):
-            part = inputs.values[start : start + rows]
-            cross = self.kernel.within(self.theta, part, z)
+            cross = against_z(inputs.values[start : start + rows])
             mean[start : start + rows] = cross @ weights
             variance[start : start + rows] = ((cross @ gain) * cross).sum(1)
-        return mean, np.maximum(self.kernel.diagonal(self.theta, inputs) - variance, 1e-12)
+        return mean, np.maximum(prior_variance - variance, 1e-12)
 
     def joint(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]:
         """Mean (m,) and covariance (m, m) of the latent function at m cells."""
@@ -150,21 +151,24 @@ class Posterior:
         return grown
 
 
-def _pivots(kernel: Kernel, theta: FloatArray, values: FloatArray, random_state: int) -> FloatArray:
-    """Cells of one deployment that determine the others, by pivoted Cholesky on a sample of them, (p, q)."""
+def _pivots(within: Within, values: FloatArray, variance: FloatArray, random_state: int) -> FloatArray:
+    """Cells of one deployment that determine the others, by pivoted Cholesky on a sample of them, (p, q).
+
+    `variance` (m,): the prior variance of each of its m cells.
+    """
     rng = np.random.default_rng(random_state)
-    sample = values[rng.permutation(len(values))[:SAMPLE]] if len(values) > SAMPLE else values
-    corners = values[np.unique(np.concatenate([values.argmin(0), values.argmax(0)]))]
-    sample = np.vstack([corners, sample])
-    matrix = kernel.within(theta, sample, sample)
-    left = matrix.diagonal().copy()
+    some = rng.permutation(len(values))[:SAMPLE] if len(values) > SAMPLE else np.arange(len(values))
+    corners = np.unique(np.concatenate([values.argmin(0), values.argmax(0)]))
+    at = np.concatenate([corners, some])
+    sample, left = values[at], variance[at].copy()
     columns = np.zeros((len(sample), MAX_PIVOTS))
     chosen: list[int] = []
     for k in range(min(MAX_PIVOTS, len(sample))):
         best = int(np.argmax(left))
         if left[best] < TOLERANCE:
             break
-        columns[:, k] = (matrix[:, best] - columns[:, :k] @ columns[best, :k]) / np.sqrt(left[best])
+        column = within.column(sample, sample[best])
+        columns[:, k] = (column - columns[:, :k] @ columns[best, :k]) / np.sqrt(left[best])
         left = np.maximum(left - columns[:, k] ** 2, 0.0)
         chosen.append(best)
     return sample[chosen]
