@@ -200,8 +200,14 @@ def test_one_fit_answers_for_the_other_latencies() -> None:
         shared = fitted.for_target(target)
         alone = make_model("auto", target=target).fit(table, table[target].to_numpy())
         assert shared is not None
+        assert shared.closed_.order_ is fitted.closed_.order_  # what cannot be is not answered by it, either
         assert shared.predict(asked) == pytest.approx(alone.predict(asked), rel=0.02)
         assert shared.predict_interval(asked) == pytest.approx(alone.predict_interval(asked), rel=0.05)
+    first = make_model("auto", target="ttft_s").fit(table, table["ttft_s"].to_numpy())
+    of = {target: first.for_target(target) for target in ("tpot_s", "e2e_latency_s", "throughput_tok_s")}
+    tpot, e2e, rate = (model.predict(asked) for model in of.values() if model is not None)
+    assert rate == pytest.approx(asked["concurrency"] * 128 / e2e, rel=1e-9)
+    assert e2e == pytest.approx(first.predict(asked) + 127 * tpot, rel=1e-9)
     assert fitted.for_target("throughput_tok_s") is fitted
     assert fitted.for_target("ttft_p99_s") is None
     only = make_model("auto").fit(table.drop(columns=["ttft_s", "tpot_s"]), table["throughput_tok_s"].to_numpy())

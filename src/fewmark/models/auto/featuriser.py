@@ -58,6 +58,12 @@ class Featuriser:
         self.saturation = saturation
         self.refuted: frozenset[tuple[int, int]] = frozenset()  # deployments and accelerators faster than facts allow
 
+    def of(self, target: str) -> Featuriser:
+        """What it has learned, for another metric of the same latency, whose values are not known to be rounded."""
+        found = Featuriser(target, self.files, encoder=self.encoder, saturation=self.saturation)
+        found.refuted = self.refuted
+        return found
+
     @property
     def facts(self) -> Facts:
         """Published facts, and those of the files."""

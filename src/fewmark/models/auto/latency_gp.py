@@ -26,6 +26,7 @@ from scipy.special import stdtrit as student_quantile
 
 from fewmark.core.errors import ModelError
 from fewmark.core.fractions import require_fraction
+from fewmark.core.metrics import TARGETS
 from fewmark.facts.facts import user_files
 from fewmark.models.analytic.mechanistic import N_TERMS, Mechanistic
 from fewmark.models.auto import state as saved_state
@@ -45,6 +46,7 @@ from fewmark.models.gp.threads import single_threaded
 from fewmark.models.state import Arrays, State, part, real, under, whole
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.cells import check_target
+from fewmark.tables.metrics import latency_of
 from fewmark.tables.precision import rounding_step
 
 MAX_OWN_NOISE: Final = 0.15  # log sd; more than this is a shape that the parametric model lacks
@@ -142,6 +144,19 @@ class LatencyGP(Model):
         self._require_fitted()
         self.experts_.add(*self.featuriser_.measured(X, y))
         return self
+
+    def for_target(self, target: str) -> Self | None:
+        """This process for another metric of the same latency, such as the rate that follows from it."""
+        if target == self.target:
+            return self
+        if target not in TARGETS or latency_of(target) != latency_of(self.target):
+            return None
+        self._require_fitted()
+        model = type(self)(**{**self.get_params(), "target": target})
+        model.featuriser_, model.hypers_, model.experts_ = self.featuriser_.of(target), self.hypers_, self.experts_
+        model.own_noise_, model.n_public_cells_ = self.own_noise_, self.n_public_cells_
+        model.order_ = self.order_
+        return model
 
     @single_threaded
     def answer(self, X: pd.DataFrame, confidence_level: float = 0.9) -> Answers:

@@ -122,9 +122,11 @@ class AutoModel(Model):
         if target not in TARGETS or own == latency_of(self.target) or not self._has_submodels():
             return None
         processes = dict(self._processes())
+        process = processes.pop(own).for_target(target)
+        assert process is not None
         model = type(self)(**{**self.get_params(), "target": target})
-        model.process_, model.before_, model.known_ = processes.pop(own), {}, None
-        model.submodels_, model.n_public_cells_ = processes, model.process_.n_public_cells_
+        model.process_, model.before_, model.known_ = process, {}, None
+        model.submodels_, model.n_public_cells_, model.order_ = processes, process.n_public_cells_, self.order_
         return model
 
     def add(self, X: pd.DataFrame, y: FloatArray) -> Self:
