@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -170,6 +171,10 @@ def test_pools_of_relatives_answer_like_the_whole(cells: pd.DataFrame) -> None:
     assert error[1] < 1.5 * error[0] + 0.002
     stranger = cells.head(4).assign(engine="engine-9")
     assert np.isfinite(parted.predict(stranger)).all()
+    with joblib.parallel_config(backend="loky", n_jobs=2):  # the experts on two workers
+        np.testing.assert_allclose(
+            LatencyGP(max_expert_cells=240).fit(X, y).predict(cells[hidden]), parted.predict(cells[hidden]), rtol=1e-9
+        )
 
 
 @pytest.mark.parametrize("values", [[1.0, -2.0], [1.0, float("nan")], [1.0], []])

@@ -17,6 +17,7 @@ from fewmark.models.auto.extrapolation import beyond
 from fewmark.models.auto.features import OWN, Features
 from fewmark.models.auto.hyperparameters import Hyperparameters
 from fewmark.models.gp.kernel import Inputs
+from fewmark.models.gp.threads import single_threaded
 from fewmark.models.state import Arrays
 from fewmark.tables.arrays import FloatArray, IntArray
 from fewmark.tables.identity import numbered, rows_by_group
@@ -52,22 +53,21 @@ class LocalExperts:
     ) -> Self:
         """Experts for measured cells and their residuals (n,); `hypers`: those that predict, then those of the folds.
 
-        More than `max_cells` cells are partitioned. `whole`: whether the latency is that of whole requests.
+        More than `max_cells` cells are partitioned, and the experts solved by joblib's backend: one after another
+        unless `joblib.parallel_config` says otherwise. `whole`: whether the latency is that of whole requests.
         """
-        part = partition(table.inputs.codes, max_cells)
-        members = [
-            LocalExpert(
-                hypers[0], hypers[1:], table.inputs.take(rows), residual[rows], table.axes[rows], table.kept[rows],
-                random_state, whole=whole,
-            )
-            for rows in (np.flatnonzero(part == number) for number in np.unique(part))
-        ]  # fmt: skip
-        if len(members) == 1:
-            _ = members[0].posterior.a  # ready to answer and to take in more
-        else:
-            for one in members:  # many experts wait until they are asked
-                one.forget()
-        return cls(members)
+        groups = rows_by_group(partition(table.inputs.codes, max_cells)).values()
+        parts = (
+            (table.inputs.take(rows), residual[rows], table.axes[rows], table.kept[rows], random_state)
+            for rows in groups
+        )
+        if len(groups) == 1:
+            one = LocalExpert(hypers[0], hypers[1:], *next(parts), whole=whole)
+            _ = one.posterior.a  # ready to answer and to take in more
+            return cls([one])
+        from joblib import Parallel, delayed
+
+        return cls(Parallel()(delayed(_waiting)(hypers[0], hypers[1:], *part, whole=whole) for part in parts))
 
     def _index(self) -> None:
         self.place = {code: number for number, one in enumerate(self.members) for code in one.members}
@@ -195,6 +195,17 @@ class LocalExperts:
             own = arrays_under(f"expert-{number}", arrays)
             if "deployment" in own:
                 one.recall(own)
+
+
+@single_threaded
+def _waiting(
+    hyper: Hyperparameters, folds: Sequence[Hyperparameters], inputs: Inputs, residual: FloatArray,
+    axes: FloatArray, kept: FloatArray, random_state: int, *, whole: bool,
+) -> LocalExpert:  # fmt: skip
+    """One of many experts, which waits with little memory until it is asked."""
+    one = LocalExpert(hyper, folds, inputs, residual, axes, kept, random_state, whole=whole)
+    one.forget()
+    return one
 
 
 def arrays_under(prefix: str, arrays: Arrays) -> Arrays:
