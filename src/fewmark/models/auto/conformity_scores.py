@@ -12,6 +12,9 @@ of the deployments count, K_all when scores count by similarity weight alone, ta
 short · K_all / K + FINITE_SAMPLE_SHARE · level / K. The last is a share of what single exchangeable scores would need:
 what few deployments say of short is unsure itself.
 
+Of a deployment of which nothing is measured, errors are mostly one: those of d others tell its scale as d numbers do.
+Its factor is multiplied with the quantile of a Student t of d - 1 degrees over the normal one.
+
 What an accelerator's scores say of another depends on how alike accelerators are, and few of them tell little of that.
 Where the scores of n accelerators are to stand for an unknown one, the factor is multiplied with the quantile of a
 Student t of DEGREES_PER_ACCELERATOR · n degrees over the normal one, as if each accelerator had a scale of its own.
@@ -48,7 +51,8 @@ _PRIOR_Z = np.abs(student_quantile(PRIOR_DEGREES, (np.arange(40) + 0.5) / 40))
 class Scores:
     """Scores of left-out cells: z (k,), log of the predicted standard deviation (k,), octaves beyond what was measured
     (k, 2) in length and load, how much each counts for the deployment that it comes from (k,), and which that is (k,).
-    `n_foreign` accelerators stand for one of which nothing is well known; 0 where it is known.
+    `n_foreign` accelerators stand for one of which nothing is well known; 0 where it is known. `unmeasured`: nothing
+    is known of the deployment that they stand for.
     """
 
     z: FloatArray
@@ -57,6 +61,7 @@ class Scores:
     similarity_weight: FloatArray
     deployment: IntArray
     n_foreign: int = 0
+    unmeasured: bool = False
 
     def weights(self, log_sd: FloatArray, beyond: FloatArray) -> FloatArray:
         """How much each score counts for each of m predictions, (m, k)."""
@@ -76,13 +81,13 @@ class Scores:
         return np.asarray(self._unlike(level) * z[at][where])
 
     def _unlike(self, level: float) -> float:
-        """How much wider intervals are for not knowing how alike accelerators are."""
-        if not self.n_foreign:
+        """How much wider intervals are for not knowing how alike accelerators, or few deployments, are."""
+        degrees = DEGREES_PER_ACCELERATOR * self.n_foreign
+        if not degrees and self.unmeasured and len(self.deployment):
+            degrees = max(len(np.unique(self.deployment)) - 1.0, 2.0)
+        if not degrees:
             return 1.0
-        return float(
-            student_quantile(DEGREES_PER_ACCELERATOR * self.n_foreign, 0.5 + level / 2)
-            / normal_quantile(0.5 + level / 2)
-        )
+        return float(student_quantile(degrees, 0.5 + level / 2) / normal_quantile(0.5 + level / 2))
 
     def _short(self, weights: FloatArray, level: float) -> FloatArray:
         """By how much quantiles at this level of scores with these weights (m, k) are too low for a new deployment."""
@@ -114,12 +119,12 @@ class Scores:
 class LeftOut:
     """k cells left out of what is known, and what was foretold of them.
 
-    `axes` (k, 3 or more) and `deployment` (k,) say which cells; `truth`, `out_of_fold` and `in_sample` (k,) are their
-    residuals, measured, foretold by hyperparameters that never saw their deployment, and by those that predict; `sd`
-    (k,) is the predicted standard deviation, `share` how much `in_sample` counts in intervals and `deciding` in
-    comparisons; `offset` (k,) is the mean function, NaN where it was not kept; `beyond`, `similarity_weight` and
-    `n_foreign` as in `Scores`. `shrinkage` is how far both were shrunk towards a parametric model at loads beyond those
-    known (`fewmark.models.auto.extrapolation`), a share.
+    `axes` (k, 3 or more) and `deployment` (k,) say which cells; `truth`, `out_of_fold` and `in_sample` (k,) are
+    their residuals, measured, foretold by hyperparameters that never saw their deployment, and by those that
+    predict; `sd` (k,) is the predicted standard deviation, `share` how much `in_sample` counts in intervals and
+    `deciding` in comparisons; `offset` (k,) is the mean function, NaN where it was not kept; `beyond`,
+    `similarity_weight` and `n_foreign` and `unmeasured` as in `Scores`. `shrinkage` is how far both were shrunk
+    towards a parametric model at loads beyond those known (`fewmark.models.auto.extrapolation`), a share.
     """
 
     axes: FloatArray
@@ -135,6 +140,7 @@ class LeftOut:
     similarity_weight: FloatArray
     n_foreign: int = 0
     shrinkage: float = 0.0
+    unmeasured: bool = False
     rows: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def mixed(self, out_of_fold: FloatArray, in_sample: FloatArray) -> FloatArray:
@@ -159,8 +165,9 @@ class LeftOut:
     def scores(self) -> Scores:
         """The scores of these cells."""
         return Scores(
-            self.error / self.sd, np.log(self.sd), self.beyond, self.similarity_weight, self.deployment, self.n_foreign
-        )
+            self.error / self.sd, np.log(self.sd), self.beyond, self.similarity_weight, self.deployment,
+            self.n_foreign, self.unmeasured,
+        )  # fmt: skip
 
 
 def _distinct(first: FloatArray, others: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:

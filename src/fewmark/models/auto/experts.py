@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fewmark.models.auto import extrapolation
+from fewmark.models.auto import extrapolation, unmeasured
 from fewmark.models.auto.conformity_scores import LeftOut
 from fewmark.models.auto.covariance import components
 from fewmark.models.auto.covariance import own as own_covariance
@@ -28,6 +28,7 @@ from fewmark.models.auto.fold import Fold
 from fewmark.models.auto.hyperparameters import Hyperparameters
 from fewmark.models.auto.inflation import inflation
 from fewmark.models.auto.leave_out import DEVICES, Calibrator
+from fewmark.models.auto.unmeasured import Trees
 from fewmark.models.gp.amplitude import amplitude, is_unusual
 from fewmark.models.gp.kernel import Inputs, Kernel
 from fewmark.models.gp.linalg import cholesky
@@ -112,6 +113,11 @@ class LocalExpert:
             whole=self.whole,
         )  # fmt: skip
 
+    @cached_property
+    def trees(self) -> Trees:
+        """What is asked beside the process of a deployment of which nothing is known."""
+        return Trees(self.posterior.inputs, self.axes, self.kept[:, 0], self.posterior.y, self.random_state)
+
     def add(self, inputs: Inputs, residual: FloatArray, axes: FloatArray, kept: FloatArray, noise: FloatArray) -> None:
         """Further cells under the same hyperparameters; calibration goes on by the cells that it knew."""
         calibrator = self.__dict__.get("calibrator")
@@ -120,6 +126,7 @@ class LocalExpert:
         self.noise = np.append(self.noise, noise)
         self.members = rows_by_group(self.posterior.inputs.codes[:, DEPLOYMENT])
         self._inflations = {}
+        self.__dict__.pop("trees", None)
         if calibrator is not None:
             self.__dict__["calibrator"] = calibrator
 
@@ -185,6 +192,19 @@ class LocalExpert:
             return log_latency
         share = self.left_out(deployment, inputs).shrinkage
         return extrapolation.shrunk(log_latency, parametric, sd * self.inflation(deployment), octaves, share)
+
+    def averaged(
+        self, deployment: int, inputs: Inputs, axes: FloatArray, log_roofline: FloatArray, log_latency: FloatArray
+    ) -> FloatArray:
+        """The log latency (m,) of cells asked of a deployment, averaged with trees' where nothing of it is known.
+
+        `log_roofline` (m,): the mean function (see `models.auto.unmeasured`).
+        """
+        if deployment in self.members or not unmeasured.has_say(len(self.members)):
+            return log_latency
+        said = self.trees.residuals(inputs, axes, log_roofline)
+        share = self.left_out(deployment, inputs).shrinkage
+        return log_roofline + unmeasured.averaged(log_latency - log_roofline, said, share)
 
     def is_extrapolated(self, deployment: int, axes: FloatArray) -> bool:
         """Whether any of a deployment's cells at these axes lies at a load beyond its known ones."""

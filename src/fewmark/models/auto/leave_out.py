@@ -37,7 +37,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from fewmark.models.auto import extrapolation
+from fewmark.models.auto import extrapolation, unmeasured
 from fewmark.models.auto.conformity_scores import LeftOut
 from fewmark.models.auto.extrapolation import beyond, parametric_at
 from fewmark.models.auto.features import COLUMNS
@@ -92,6 +92,7 @@ class Calibrator:
         self.members = rows_by_group(deployment)
         self._hidden = HiddenCells(main, folds, axes, kept, deployment)
         self._parametric: dict[tuple[int, int, bytes], FloatArray] = {}
+        self._trees: dict[bool, FloatArray] = {}
         numbers = np.arange(int(deployment.max(initial=0)) + 1)
         self._unseen = {id(fold): np.isin(numbers, list(fold.members)) for fold in folds}
         self._plans: dict[Situation, Plan] = {}
@@ -195,6 +196,10 @@ class Calibrator:
                 start += len(there)
         out_of_fold, in_sample, variance = np.hstack([np.zeros((3, 0)), *(np.stack(each) for each in found)])
         use = np.concatenate(scored)
+        if not len(kept) and unmeasured.has_say(len(self.members)):
+            foretold = np.stack([out_of_fold, in_sample, np.sqrt(variance)])[:, use]
+            left = self._assemble(key, kept, asked[use], foretold, n_foreign, 0.0)
+            return unmeasured.learn(left, self._trees_without(n_foreign > 0)[asked[use]])
         left = self._assemble(
             key, kept, asked[use], np.stack([out_of_fold, in_sample, np.sqrt(variance)])[:, use], n_foreign, 0.0
         )
@@ -221,7 +226,7 @@ class Calibrator:
             self.axes[rows], self.deployment[rows], self.kept[rows, 0], self.main.posterior.y[rows], out_of_fold,
             in_sample, sd, share=MAX_IN_SAMPLE_SHARE * known * many, deciding=MAX_DECIDING_SHARE * known,
             beyond=beyond(self.axes[rows], kept), similarity_weight=similarity_weight, n_foreign=n_foreign,
-            shrinkage=shrinkage, rows=rows,
+            shrinkage=shrinkage, unmeasured=not len(kept), rows=rows,
         )  # fmt: skip
 
     def _blocks(self, deployment: int, accelerator: int, n_known: int) -> tuple[list[NDArray[np.intp]], int]:
@@ -263,6 +268,15 @@ class Calibrator:
             own = np.flatnonzero(deployment == number)
             stay[own[distance[own].argmin(0)]] = True
         return stay
+
+    def _trees_without(self, whole_accelerators: bool) -> FloatArray:
+        """What trees say of each cell's residual that have not seen its deployment, or its accelerator, (n,)."""
+        if whole_accelerators not in self._trees:
+            posterior, group = self.main.posterior, self.accelerator if whole_accelerators else self.deployment
+            self._trees[whole_accelerators] = unmeasured.left_out_trees(
+                posterior.inputs, self.axes, self.kept[:, 0], posterior.y, group, self.random_state
+            )
+        return self._trees[whole_accelerators]
 
     def _parametric_of(self, rows: NDArray[np.intp], stay: NDArray[np.bool_]) -> FloatArray:
         """What a parametric model of the cells that stay says of those that do not; NaN where that has no say."""

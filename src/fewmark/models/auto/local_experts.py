@@ -125,11 +125,16 @@ class LocalExperts:
         return np.array([self.noise_scales.get(int(n), self.typical_noise) for n in numbers], float)[position]
 
     def shrunk(self, table: Features, mean: FloatArray, sd: FloatArray) -> FloatArray:
-        """Log latencies (m,) that at loads beyond those known shrink towards the deployment's own parametric model."""
+        """Log latencies (m,), shrunk towards the deployment's own parametric model at loads beyond those known.
+
+        Those of a deployment of which nothing is known are averaged with trees'.
+        """
         out = mean.copy()
         self._prepare(table, only_extrapolated=True)
         for code, rows, one in self.by_deployment(table):
-            out[rows] = one.shrunk(code, table.inputs.take(rows[:1]), table.axes[rows], mean[rows], sd[rows])
+            inputs, axes = table.inputs.take(rows), table.axes[rows]
+            out[rows] = one.shrunk(code, inputs, axes, mean[rows], sd[rows])
+            out[rows] = one.averaged(code, inputs, axes, table.log_roofline[rows], out[rows])
         return out
 
     def inflated(self, table: Features, sd: FloatArray) -> FloatArray:

@@ -1,0 +1,89 @@
+"""Deployments of which nothing is measured: how far trees over the table are believed beside the process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fewmark.facts.facts import load_facts
+from fewmark.models.auto.conformity_scores import LeftOut, Scores
+from fewmark.models.auto.features import Encoder, featurise
+from fewmark.models.auto.latency_gp import LatencyGP
+from fewmark.models.auto.unmeasured import Trees, averaged, has_say, learn, left_out_trees
+from fewmark.models.persistence import load_model, save_model
+
+World = Callable[..., pd.DataFrame]
+
+
+def left_out(truth: np.ndarray, said: np.ndarray, deployment: np.ndarray) -> LeftOut:
+    n = len(truth)
+    return LeftOut(
+        np.zeros((n, 3)), deployment, np.zeros(n), truth, said, said, np.full(n, 0.1), 0.0, 0.0, np.zeros((n, 2)),
+        np.ones(n), unmeasured=True,
+    )  # fmt: skip
+
+
+def test_shares_go_by_errors_that_are_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    deployment = np.repeat(np.arange(12), 5)
+    truth = rng.normal(0, 0.3, len(deployment))
+    near, off, like = truth + 0.02, truth + rng.normal(0, 0.3, len(truth)), truth + rng.normal(0, 0.3, len(truth))
+    trees_right = learn(left_out(truth, off, deployment), near)
+    process_right = learn(left_out(truth, near, deployment), off)
+    assert process_right.shrinkage < 0.05
+    assert trees_right.shrinkage > 0.95
+    assert learn(left_out(truth, off, deployment), like).shrinkage == pytest.approx(0.5, abs=0.2)
+    # two deployments that do not agree tell nothing
+    mixed = np.where(deployment % 2 == 0, near, off)
+    said = np.where(deployment % 2 == 0, off, near)
+    assert learn(left_out(truth, said, deployment), mixed).shrinkage == pytest.approx(0.5, abs=0.2)
+    # scores are those of what is answered
+    said = averaged(off, near, trees_right.shrinkage)
+    np.testing.assert_allclose(trees_right.error, np.abs(truth - said))
+
+
+def test_where_trees_say_nothing_the_process_answers() -> None:
+    assert averaged(np.array([1.0, 2.0]), np.array([np.nan, 4.0]), 0.5).tolist() == [1.0, 3.0]
+    nothing = left_out(np.ones(8), np.zeros(8), np.repeat([0, 1], 4))
+    assert learn(nothing, np.full(8, np.nan)) is nothing
+    assert not has_say(2)
+    assert not has_say(91)
+
+
+@pytest.mark.slow
+def test_left_out_trees_have_not_seen_the_deployment(make_world: World) -> None:
+    cells = make_world(engines=1)
+    table = featurise(cells, "throughput_tok_s", load_facts(), Encoder())
+    residual = 0.01 * table.axes[:, 2]
+    residual[table.deployment == 0] += 3.0  # of which no other tells
+    known = table.inputs, table.axes, table.log_roofline, residual
+    said = left_out_trees(*known, table.deployment, 0)
+    assert np.abs(said[table.deployment == 0] - residual[table.deployment == 0]).min() > 1.5
+    seen = Trees(*known, 0).residuals(table.inputs, table.axes, table.log_roofline)
+    assert np.median(np.abs(seen - residual)) < 0.1
+    old = Trees(table.inputs, table.axes, np.full(len(cells), np.nan), residual, 0)
+    assert np.isnan(old.residuals(table.inputs, table.axes, table.log_roofline)).all()
+
+
+def test_few_deployments_widen_what_is_said_of_a_new_one() -> None:
+    z, deployment = np.tile(np.linspace(0, 2, 50), 5), np.repeat(np.arange(5), 50)
+    of = [
+        Scores(z, np.zeros(250), np.zeros((250, 2)), np.ones(250), deployment, unmeasured=new) for new in (False, True)
+    ]
+    known, new = (scores.factor(np.zeros(1), np.zeros((1, 2)), 0.9)[0] for scores in of)
+    assert new / known == pytest.approx(2.132 / 1.645, rel=1e-3)  # Student's t of 4 degrees over the normal
+
+
+@pytest.mark.slow
+def test_a_saved_model_says_the_same_of_a_new_deployment(make_world: World, tmp_path: Path) -> None:
+    cells = make_world()
+    hidden = (cells.model == "llama-3-70b") & (cells.accelerator == "H100")
+    model = LatencyGP().fit(cells[~hidden], cells.y[~hidden].to_numpy())
+    save_model(model, tmp_path / "model.npz")
+    again = load_model(tmp_path / "model.npz")
+    np.testing.assert_allclose(again.predict(cells[hidden]), model.predict(cells[hidden]), rtol=1e-9)
+    assert np.median(np.abs(model.predict(cells[hidden]) / cells.y[hidden] - 1)) < 0.3
