@@ -171,4 +171,4 @@ def _pivots(within: Within, values: FloatArray, variance: FloatArray, random_sta
         columns[:, k] = (column - columns[:, :k] @ columns[best, :k]) / np.sqrt(left[best])
         left = np.maximum(left - columns[:, k] ** 2, 0.0)
         chosen.append(best)
-    return sample[chosen]
+    return np.asarray(sample[chosen])
