@@ -11,7 +11,7 @@ import pytest
 
 from fewmark.facts.facts import load_facts
 from fewmark.models.auto.conformity_scores import LeftOut, Scores
-from fewmark.models.auto.features import Encoder, featurise
+from fewmark.models.auto.features import WAIT, Encoder, featurise
 from fewmark.models.auto.latency_gp import LatencyGP
 from fewmark.models.auto.unmeasured import Trees, averaged, has_say, learn, left_out_trees
 from fewmark.models.persistence import load_model, save_model
@@ -50,8 +50,10 @@ def test_where_trees_say_nothing_the_process_answers() -> None:
     assert averaged(np.array([1.0, 2.0]), np.array([np.nan, 4.0]), 0.5).tolist() == [1.0, 3.0]
     nothing = left_out(np.ones(8), np.zeros(8), np.repeat([0, 1], 4))
     assert learn(nothing, np.full(8, np.nan)) is nothing
-    assert not has_say(2)
-    assert not has_say(91)
+    kept = np.full((8, WAIT + 2), np.nan)
+    assert [has_say(n, kept) for n in (2, 8, 91)] == [False, True, False]
+    kept[3, WAIT] = 0.2  # the mean function knows of a queue
+    assert not has_say(8, kept)
 
 
 @pytest.mark.slow

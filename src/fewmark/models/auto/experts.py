@@ -200,7 +200,7 @@ class LocalExpert:
 
         `log_roofline` (m,): the mean function (see `models.auto.unmeasured`).
         """
-        if deployment in self.members or not unmeasured.has_say(len(self.members)):
+        if deployment in self.members or not unmeasured.has_say(len(self.members), self.kept):
             return log_latency
         said = self.trees.residuals(inputs, axes, log_roofline)
         share = self.left_out(deployment, inputs).shrinkage

@@ -196,7 +196,7 @@ class Calibrator:
                 start += len(there)
         out_of_fold, in_sample, variance = np.hstack([np.zeros((3, 0)), *(np.stack(each) for each in found)])
         use = np.concatenate(scored)
-        if not len(kept) and unmeasured.has_say(len(self.members)):
+        if not len(kept) and unmeasured.has_say(len(self.members), self.kept):
             foretold = np.stack([out_of_fold, in_sample, np.sqrt(variance)])[:, use]
             left = self._assemble(key, kept, asked[use], foretold, n_foreign, 0.0)
             return unmeasured.learn(left, self._trees_without(n_foreign > 0)[asked[use]])

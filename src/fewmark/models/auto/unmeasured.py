@@ -12,7 +12,8 @@ deployments of the log of the ratio of trees' errors to the process', and s its 
     x = 1 / (1 + exp(STEEPNESS · r · r² / (r² + s²))),
 
 one half where the two cannot be told apart: a choice by few deployments follows chance, and equal shares are hard to
-beat. With more than MAX_DEPLOYMENTS the process knows better, and trees are not asked.
+beat. With more than MAX_DEPLOYMENTS the process knows better, and trees are not asked; nor where the mean function has
+learned of a queue, whose knee few cells do not show to trees.
 
 Source: shares by errors, and equal ones where little is known (Bates and Granger 1969); shrinkage by significance as in
 James and Stein (1961). Random forests (Breiman 2001), extremely randomised trees
@@ -27,7 +28,7 @@ from typing import Final
 import numpy as np
 
 from fewmark.models.auto.conformity_scores import LeftOut, how_many
-from fewmark.models.auto.features import DEPLOYMENT
+from fewmark.models.auto.features import DEPLOYMENT, WAIT
 from fewmark.models.gp.kernel import Inputs
 from fewmark.tables.arrays import FloatArray, IntArray
 
@@ -42,9 +43,10 @@ N_TREES: Final = 30
 N_BOOSTED: Final = 60
 
 
-def has_say(n_deployments: int) -> bool:
-    """Whether trees are asked at all."""
-    return MIN_DEPLOYMENTS <= n_deployments <= MAX_DEPLOYMENTS
+def has_say(n_deployments: int, kept: FloatArray) -> bool:
+    """Whether trees are asked at all; `kept` as `fewmark.models.auto.features.Features.kept` of the learned cells."""
+    knows_queue = np.isfinite(kept[:, WAIT]).any()
+    return bool(MIN_DEPLOYMENTS <= n_deployments <= MAX_DEPLOYMENTS and not knows_queue)
 
 
 class Trees:
