@@ -166,7 +166,12 @@ def test_one_bad_row_far_down_stores_nothing(capsys: pytest.CaptureFixture[str])
     told = capsys.readouterr().err
     assert "runs/deep/c.csv: row 4001: throughput_tok_s" in told
     assert not Path("store.db").exists()
+    for number in range(12):  # what is no result does not hide what is a damaged one
+        Path(f"runs/a{number}.txt").write_text("hello")
     assert main(["import", "runs", "--keep-going"]) == 0
+    told = capsys.readouterr().err
+    assert "files cannot be read, and were left out:\n  runs/deep/c.csv: row 4001: throughput_tok_s" in told
+    assert "… and" in told
     assert count() == 4
 
 

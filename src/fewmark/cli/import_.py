@@ -18,7 +18,7 @@ EXAMPLES = 3  # cells shown that are known with another value
 
 if TYPE_CHECKING:
     from fewmark.interop.mapping import TableMap
-    from fewmark.verbs.import_files import Imported
+    from fewmark.verbs.import_files import Imported, ImportedFiles
     from fewmark.verbs.known_already import OtherValue
 
 
@@ -75,11 +75,11 @@ def command(
     )
     if as_json:
         print_json([_plain(result) for result in results])
-        _tell_passed_over(results.passed_over)
+        _tell_passed_over(results)
         return
     for result in results:
         _tell(result)
-    _tell_passed_over(results.passed_over)
+    _tell_passed_over(results)
 
 
 def _table_map(files: Sequence[str], map_file: str, yes: bool) -> TableMap:
@@ -160,14 +160,19 @@ def _tell_other_values(result: Imported) -> None:
         click.echo("    if the earlier ones were wrong: import again with --supersede")
 
 
-def _tell_passed_over(passed_over: Mapping[str, str]) -> None:
-    if not passed_over:
-        return
-    click.echo(f"{len(passed_over)} files passed over:", err=True)
-    for name, reason in list(passed_over.items())[:10]:
+def _tell_passed_over(results: ImportedFiles) -> None:
+    """Every damaged file by name, and some of the others."""
+    rest = {name: reason for name, reason in results.passed_over.items() if name not in results.damaged}
+    if results.damaged:
+        click.echo(f"{len(results.damaged)} files cannot be read, and were left out:", err=True)
+    for name in results.damaged:
+        click.echo(f"  {name}: {results.passed_over[name]}", err=True)
+    if rest:
+        click.echo(f"{len(rest)} files passed over:", err=True)
+    for name, reason in list(rest.items())[:10]:
         click.echo(f"  {name}: {reason}", err=True)
-    if len(passed_over) > 10:
-        click.echo(f"  … and {len(passed_over) - 10} more", err=True)
+    if len(rest) > 10:
+        click.echo(f"  … and {len(rest) - 10} more", err=True)
 
 
 def _named(unknown: Mapping[str, Sequence[str]]) -> str:

@@ -33,10 +33,11 @@ class SourceFile:
 
 @dataclass
 class Gathered:
-    """The files to read, and what was passed over with the reason."""
+    """The files to read, and what was passed over with the reason; `damaged` are those of them that hold results."""
 
     files: list[SourceFile] = field(default_factory=list)
     passed_over: dict[str, str] = field(default_factory=dict)
+    damaged: list[str] = field(default_factory=list)
 
     def add(self, file: SourceFile) -> None:
         """Add a file. Raises `InputError` if there are too many."""

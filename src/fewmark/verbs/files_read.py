@@ -14,7 +14,7 @@ import pandas as pd
 from fewmark.core import FormatError, InputError, Measurement, Prediction
 from fewmark.interop import is_complete, read_table, to_measurements
 from fewmark.interop.base import NotAResultError, UnknownFormatError
-from fewmark.interop.gather import SourceFile
+from fewmark.interop.gather import Gathered, SourceFile
 from fewmark.interop.mapping import TableMap, read_mapped
 from fewmark.interop.results.foreign_predictions import predicted_rows, to_predictions
 from fewmark.interop.results.records import ATTRIBUTE as RECORDS
@@ -75,8 +75,7 @@ class FileRead:
 
 
 def read_all(
-    sources: list[SourceFile],
-    passed_over: dict[str, str],
+    gathered: Gathered,
     how: tuple[str, TableMap | None],
     keep_going: bool,
     progress: Callable[[str], None],
@@ -84,12 +83,14 @@ def read_all(
     """Every file, or one error for all that cannot be read."""
     files: list[FileRead] = []
     broken: list[InputError] = []
+    sources, passed_over = gathered.files, gathered.passed_over
     for source, found in zip(sources, _each_read(sources, how, progress), strict=True):
         if isinstance(found, FileRead):
             files.append(found)
             continue
         if not (source.found and isinstance(found, (NotAResultError, UnknownFormatError, _NoCellError))):
             broken.append(found)
+            gathered.damaged.append(source.shown)
         passed_over[source.shown] = _reason(found, source)
     if broken and not (keep_going and files):
         if len(broken) == 1:

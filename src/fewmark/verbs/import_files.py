@@ -57,11 +57,20 @@ class Imported:
 
 
 class ImportedFiles(list[Imported]):
-    """What became of each file that was read; `passed_over` maps the others, found in folders and archives, to why."""
+    """What became of each file that was read; `passed_over` maps the others, found in folders and archives, to why.
 
-    def __init__(self, files: Iterable[Imported] = (), passed_over: Mapping[str, str] | None = None) -> None:
+    `damaged` are those among them that are no other kind of file, but results that cannot be read.
+    """
+
+    def __init__(
+        self,
+        files: Iterable[Imported] = (),
+        passed_over: Mapping[str, str] | None = None,
+        damaged: Iterable[str] = (),
+    ) -> None:
         super().__init__(files)
         self.passed_over = dict(passed_over or {})
+        self.damaged = tuple(damaged)
 
 
 def import_files(
@@ -133,7 +142,7 @@ def import_files(
             raise InputError(
                 "there is no file to import", got=", ".join(map(str, paths)), hint="the folder is empty: name another"
             )
-        files = read_all(gathered.files, gathered.passed_over, (format, table_map), keep_going, progress)
+        files = read_all(gathered, (format, table_map), keep_going, progress)
     if sum(not file.whole for file in files) > 1:
         for file in files:  # rows of several tables are compared with one another
             file.one_by_one()
@@ -142,7 +151,7 @@ def import_files(
         for position in poorer:
             del file.measurements[position]
     _drop_copies(files)
-    out = ImportedFiles(passed_over=gathered.passed_over)
+    out = ImportedFiles(passed_over=gathered.passed_over, damaged=gathered.damaged)
     with open_store(store) as opened:
         files = _projected(files, opened, rule)
         names = _names_held(opened)
