@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from fewmark.cli import main
 from fewmark.core import FormatError, InputError, StoreError
-from fewmark.interop import read_table
+from fewmark.interop import format_names, get_format, read_table
 
 ROW = '{"engine":"e","model":"m","input_tokens":8,"output_tokens":4,"batch_size":1,"e2e_latency_s":2}'
 
@@ -103,3 +104,11 @@ def test_halves_of_characters_are_read_as_unknown_ones(tmp_path: Path) -> None:
 def test_an_argument_with_nul_is_one_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "--model-file", "a\0b", "--cases", "t.csv"]) == 2
     assert "NUL" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["\n" * 60_000, "\n " * 30_000, '{"a": 1\n' + "\t" * 60_000, "{\n" * 30_000])
+def test_blanks_are_looked_at_once(text: str, tmp_path: Path) -> None:
+    began = time.process_time()  # of this process alone: a loaded machine does not count
+    for name in format_names():
+        get_format(name).sniff(tmp_path / "x.txt", text.encode())
+    assert time.process_time() - began < 5  # where each was looked at for each, it was 20

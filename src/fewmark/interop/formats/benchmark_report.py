@@ -34,7 +34,7 @@ from fewmark.interop.text.yaml_text import read_yaml
 TOOL: Final = "llmd_report"
 VERSIONS: Final = ("0.1", "0.2", "0.2.1")
 _SECONDS: Final = {"s": 1.0, "s/token": 1.0, "ms": 1e-3, "ms/token": 1e-3}
-_VERSION: Final = re.compile(r"^[{\s]*[\"']?version[\"']?\s*:", re.MULTILINE)
+_VERSION: Final = re.compile(r"^[{ \t]*[\"']?version[\"']?\s*:", re.MULTILINE)
 _OWN: Final = frozenset((*CASE_COLUMNS, "source", "n_repeats", "statistic"))
 _REACHED: Final = 0.9
 _FLAT: Final = 0.05

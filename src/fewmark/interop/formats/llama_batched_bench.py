@@ -23,7 +23,7 @@ _HEADINGS: Final = {
     "pp": "pp", "tg": "tg", "b": "pl", "n_kv": "n_kv", "t_pp s": "t_pp", "s_pp t/s": "speed_pp",
     "t_tg s": "t_tg", "s_tg t/s": "speed_tg", "t s": "t", "s t/s": "speed",
 }  # fmt: skip
-_TABLE: Final = re.compile(r"(?m)^\s*\|\s*PP\s*\|\s*TG\s*\|\s*B\s*\|\s*N_KV\s*\|")
+_TABLE: Final = re.compile(r"(?m)^[ \t]*\|\s*PP\s*\|\s*TG\s*\|\s*B\s*\|\s*N_KV\s*\|")
 _OPTIONS: Final = ("n_kv_max", "n_batch", "n_ubatch", "flash_attn", "n_gpu_layers", "n_threads", "n_threads_batch")
 
 

@@ -203,7 +203,7 @@ def _sql_tests(text: str) -> Iterator[JsonObject]:
 def _markdown_tests(text: str) -> Iterator[JsonObject]:
     names: list[str] = []
     build = re.search(r"(?m)^build:\s*(\w+)\s*\((\d+)\)", text)
-    devices = [found.strip() for found in re.findall(r"(?m)^\s*(?:Device \d+|\w+\d+)\s*[:=]\s*([^,|(]+)", text)]
+    devices = [found.strip() for found in re.findall(r"(?m)^[ \t]*(?:Device \d+|\w+\d+)\s*[:=]\s*([^,|(]+)", text)]
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if not line.lstrip().startswith("|") or all(set(cell) <= set("-: ") for cell in cells):

@@ -34,7 +34,9 @@ _BOMS: Final = (
 )
 _DECODER: Final = json.JSONDecoder()
 _OPENS: Final = re.compile(r"\s*(\{|\[\s*([\[{\"\-\d\]]|true|false|null|NaN|$))")  # but no "[INFO] …" of a log
-_LINE: Final = re.compile(r"^\s*\{\s*(\"|$)", re.MULTILINE)
+_LINE: Final = re.compile(
+    r"^[^\S\n]*\{[^\S\n]*(\"|$)", re.MULTILINE
+)  # blank lines would be looked at once for each of them
 _BLANKS: Final = re.compile(r"\s*")
 _WHOLE: Final = re.compile(rb"\s*(\{|\[\s*\{)")
 _HEADS: Final = 4  # first bytes of files that are remembered as text: every format looks at the same ones
