@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fewmark.core.errors import InputError
+from fewmark.load.batch_means import PHIS, autocorrelation, batch_sums, interval_of_sum, student_t_quantile
 from fewmark.load.estimates import (
     Estimate,
-    autocorrelation,
-    batch_sums,
     binomial_ranks,
     mean_estimate,
     percentile_estimates,
@@ -23,7 +22,6 @@ from fewmark.load.estimates import (
     runs_estimate,
     samples_for_percentile,
     share_estimate,
-    student_t_quantile,
     wilson_interval,
 )
 
@@ -113,6 +111,23 @@ def test_mean_intervals_cover_also_where_values_hang_together(share_of_run):
     assert 0.84 <= covered <= 0.96
     pooled = [stats.norm.ppf(0.95) * math.sqrt(2 / n)] * runs  # as if independent
     assert statistics.fmean(e.high - e.value for e in found) > pooled[0] * (0.95 if share_of_run < 0.001 else 2)
+
+
+def test_the_interval_of_a_sum_integrates_over_the_correlation():
+    batches = np.array([3.0, 4.0, 6.0, 5.0, 4.5, 2.0, 1.0, 2.5, 3.0, 4.0])
+    k, ones = len(batches), np.ones(10)
+    weights, scales = [], []
+    for phi in PHIS:  # by the covariances themselves
+        covariance = phi ** np.abs(np.subtract.outer(range(k), range(k))) / (1 - phi**2)
+        inverse = np.linalg.inv(covariance)
+        information = ones @ inverse @ ones
+        errors = batches - ones @ inverse @ batches / information
+        squares = errors @ inverse @ errors
+        weights.append((1 - phi) * squares ** (-(k - 1) / 2) / math.sqrt(np.linalg.det(covariance) * information))
+        scales.append(k * math.sqrt(squares / (k - 1) / information))
+    half = interval_of_sum(list(batches), 0.9)
+    inside = stats.t(k - 1).cdf(half / np.array(scales)) * 2 - 1
+    assert np.average(inside, weights=weights) == pytest.approx(0.9, abs=1e-4)
 
 
 def test_effective_numbers_fall_with_correlation():

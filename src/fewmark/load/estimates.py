@@ -2,19 +2,15 @@
 
 Requests of one run share queues, batches and the state of the machine, so n of them do not count as n independent ones.
 
-Notation: X_1 … X_n the observations in order of time, k = 20 batches of m successive ones, B_j their means, r the lag-1
-autocorrelation of the B_j.
+Notation: X_1 … X_n the observations in order of time, B_j the sums of k = 20 batches of successive ones, z the normal
+quantile.
 
-mean        X̄ ± t(ν) · √(s²_B / k · c), c = (1+φ)/(1-φ), ν = (k-1) / c: non-overlapping batch means (Schmeiser,
-            Operations Research 30, 1982), with what is left of the correlation between batches taken as that of a
-            first-order autoregression (as in Skart: Tafazzoli, Steiger, Wilson, INFORMS J. on Computing 23, 2011), so
-            that k batches count as k / c; φ = (k r + 1) / (k - 3), within [0, 0.8], is r without its bias (Kendall,
-            Biometrika 41, 1954).
+mean        X̄ ± h / n, h half the width of the interval of ΣX from the B_j (`fewmark.load.batch_means`).
 ratio       ΣY / ΣZ: the same on the residuals (Y_j - R Z_j) / Z̄ of the batches' sums (delta method).
 percentile  order statistics X_(l), X_(u) such that P(l ≤ Bin(n', p) < u) ≥ the level (David, Nagaraja, Order
-            Statistics, 2003, section 7.1); n' = n / max(1, D), D the variance of the mean of 1[X ≤ X_(⌈np⌉)] as above
-            over p(1-p)/n, times (t(ν)/z)². Where no u ≤ n' does, only the lower bound is known; where no u ≤ n does, no
-            value is given, least of all the maximum.
+            Statistics, 2003, section 7.1); n' = n / max(1, D), D the variance of the mean of 1[X ≤ X_(⌈np⌉)] with φ at
+            its estimate and ν degrees of freedom over p(1-p)/n, times (t(ν)/z)². Where no u ≤ n' does, only the lower
+            bound is known; where no u ≤ n does, no value is given, least of all the maximum.
 share       Wilson's interval (JASA 22, 1927) with n' in the place of n.
 runs        means of R runs: t(R-1) on their own spread, which holds what differs from run to run as well.
 """
@@ -29,11 +25,11 @@ from statistics import NormalDist
 from typing import Final
 
 from fewmark.core.errors import InputError
+from fewmark.load.batch_means import batch_sums, interval_of_sum, student_t_quantile, variance_of_sum
 
 DEFAULT_LEVEL: Final = 0.9
 N_BATCHES: Final = 20
 MIN_BATCHES: Final = 8
-MAX_PHI: Final = 0.8  # more correlation between batches than this, and the run is too short for any interval
 _SPAN_SD: Final = 12.0  # how far from its mean a binomial count is looked at
 
 
@@ -90,9 +86,8 @@ def ratio_estimate(
         return Estimate(value, confidence_level=level, n=n, note=note)
     residuals = [y - value * z for y, z in zip(numerators, denominators, strict=True)]
     batches = batch_sums(residuals, k)
-    variance, degrees = variance_of_sum(batches)
-    variance /= total**2
-    half = student_t_quantile((1 + level) / 2, degrees) * math.sqrt(variance)
+    half = interval_of_sum(batches, level) / total
+    variance = variance_of_sum(batches)[0] / total**2
     independent = math.fsum(residual**2 for residual in residuals) / total**2
     effective = n if variance == 0 else min(n, n * independent / variance)
     return Estimate(value, value - half, value + half, level, n, effective)
@@ -183,33 +178,6 @@ def samples_for_percentile(percent: float, level: float = DEFAULT_LEVEL) -> int:
     return math.ceil(math.log((1 - level) / 2) / math.log(p) - 1e-9)
 
 
-def batch_sums(values: Sequence[float], k: int) -> list[float]:
-    """Sums of k successive batches whose sizes differ by at most one."""
-    n = len(values)
-    edges = [n * j // k for j in range(k + 1)]
-    return [math.fsum(values[a:b]) for a, b in pairwise(edges)]
-
-
-def autocorrelation(values: Sequence[float]) -> float:
-    """Lag-1 autocorrelation, 0 where the values are all alike."""
-    mean = math.fsum(values) / len(values)
-    deviations = [value - mean for value in values]
-    total = math.fsum(d * d for d in deviations)
-    if total == 0:
-        return 0.0
-    return math.fsum(a * b for a, b in pairwise(deviations)) / total
-
-
-def variance_of_sum(batches: Sequence[float]) -> tuple[float, int]:
-    """The variance of the sum of k batches, from their spread and their correlation, and its degrees of freedom."""
-    k = len(batches)
-    mean = math.fsum(batches) / k
-    spread = math.fsum((batch - mean) ** 2 for batch in batches) / (k - 1)
-    phi = min(max((k * autocorrelation(batches) + 1) / (k - 3), 0.0), MAX_PHI)
-    inflation = (1 + phi) / (1 - phi)
-    return k * spread * inflation, max(int((k - 1) / inflation), 2)
-
-
 def _design_effect(indicators: Sequence[float], clusters: Sequence[int] | None, p: float, level: float) -> float:
     """How many of the observations say as much as one independent one, at least 1."""
     n = len(indicators)
@@ -256,42 +224,3 @@ def binomial_ranks(n: int, p: float, level: float = DEFAULT_LEVEL) -> tuple[int,
 def _log_binomial(n: int, k: int, p: float) -> float:
     choose = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
     return choose + k * math.log(p) + (n - k) * math.log1p(-p)
-
-
-def student_t_quantile(probability: float, degrees: int) -> float:
-    """The quantile of Student's t, for whole degrees of freedom and probabilities from 0.5 up.
-
-    By bisection of the finite series of Abramowitz and Stegun, 26.7.3 and 26.7.4.
-    """
-    if not 0.5 <= probability < 1 or degrees < 1:
-        raise InputError("t quantiles are for 0.5 ≤ p < 1 and degrees ≥ 1", got=(probability, degrees))
-    if degrees > 1000:
-        return NormalDist().inv_cdf(probability)
-    low, high = 0.0, 1.0
-    while _student_t_cdf(high, degrees) < probability:
-        high *= 2
-    for _ in range(80):
-        middle = (low + high) / 2
-        if _student_t_cdf(middle, degrees) < probability:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
-
-
-def _student_t_cdf(t: float, degrees: int) -> float:
-    theta = math.atan(t / math.sqrt(degrees))
-    cos2 = math.cos(theta) ** 2
-    if degrees % 2:
-        term, total = math.cos(theta), 0.0
-        for j in range(3, degrees + 1, 2):
-            total += term
-            term *= cos2 * (j - 1) / j
-        central = 2 / math.pi * (theta + math.sin(theta) * total)
-    else:
-        term, total = 1.0, 0.0
-        for j in range(2, degrees + 1, 2):
-            total += term
-            term *= cos2 * (j - 1) / j
-        central = math.sin(theta) * total
-    return (1 + central) / 2

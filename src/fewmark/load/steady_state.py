@@ -31,7 +31,8 @@ from itertools import pairwise
 from statistics import NormalDist
 from typing import Final
 
-from fewmark.load.estimates import MIN_BATCHES, batch_sums, student_t_quantile, variance_of_sum
+from fewmark.load.batch_means import batch_sums, student_t_quantile, variance_of_sum
+from fewmark.load.estimates import MIN_BATCHES
 from fewmark.load.records import FINISHED, RequestRecord
 
 IN_FLIGHT_SHARE: Final = 0.9
