@@ -172,3 +172,17 @@ def test_a_lower_bound_bounds_from_below():
 def test_what_makes_no_sense_is_refused(make):
     with pytest.raises(InputError):
         make()
+
+
+@pytest.mark.slow
+def test_a_search_that_noise_makes_hopeless_ends_by_its_own_forecast():
+    rng = np.random.default_rng(0)
+
+    def measure(load: float) -> Probe:  # 20% of noise on a curve that rises by a tenth from end to end
+        return Probe(load, {"tpot_s": estimate(0.01 * (1 + load / 10_000) * math.exp(rng.normal(0, 0.2)), 0.2)})
+
+    found = search({"tpot_s": 0.0105})
+    (limit,) = find_frontier(found, measure)
+    assert found.is_hopeless
+    assert len(found.probes) < 10
+    assert not limit.is_certain

@@ -6,7 +6,9 @@ reaches its limit at some load; the least over a tier's metrics is the tier's li
 probe    the load whose measurement is expected to narrow the standard deviation of log T most per second, summed over
          the tiers: outcomes are drawn from the curves and the noise of probes, and weigh the curves in turn.
 stop     when by this distribution, for each tier, the reported limit is within the tolerance with the asked probability
-         and a probe lies near it, or the limit is surely beyond the range; or when the budget is spent.
+         and a probe lies near it, or the limit is surely beyond the range; when the budget is spent, or when by the
+         search's own forecast the probes that are left will not make any further tier certain: then what is measured is
+         too noisy where its curve is flat, and longer measurements tell more than further ones.
 
 All tiers and metrics share all probes. What a fitted model predicts beforehand counts as much as one measurement with
 the prediction's own standard deviation.
@@ -33,6 +35,7 @@ DEFAULT_SD: Final = 0.05  # of a probe before any has been made
 NEAR: Final = 0.15  # log units between the limit and a probe that supports it
 SURE: Final = 0.95  # that a limit lies beyond the range
 FAILED_SD: Final = 0.05
+MIN_PROBES: Final = 5  # before a search is given up as hopeless
 
 
 class Interval(Protocol):
@@ -133,6 +136,12 @@ class FrontierSearch:
     prior : mapping of str to callable, optional
         A fitted model's prediction of a metric at a load and its log standard deviation.
     random_state : int
+
+    Attributes
+    ----------
+    probes : list of Probe
+    is_hopeless : bool
+        Whether it was ended because the probes left will not make a further limit certain.
     """
 
     tiers: Sequence[FrontierTier]
@@ -147,6 +156,7 @@ class FrontierSearch:
     prior: Mapping[str, Callable[[float], tuple[float, float]]] | None = None
     random_state: int = 0
     probes: list[Probe] = field(default_factory=list)
+    is_hopeless: bool = field(init=False, default=False)
     _curves: dict[str, LatencyCurves] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -183,8 +193,28 @@ class FrontierSearch:
         open_tiers = [tier for tier, limit in zip(self.tiers, self.limits(), strict=True) if not limit.is_certain]
         draws = [self._log_limits(tier) for tier in open_tiers]
         candidates = self._candidates(draws)
-        gains = [sum(self._gain(load, drawn) for drawn in draws) / max(self.cost_s(load), 1e-9) for load in candidates]
-        return candidates[int(np.argmax(gains))]
+        gains = np.array([[self._gain(load, drawn) for drawn in draws] for load in candidates])
+        if len(self.probes) >= MIN_PROBES and self._is_hopeless(draws, gains.max(axis=0)):
+            self.is_hopeless = True
+            return None
+        costs_s = np.array([max(self.cost_s(load), 1e-9) for load in candidates])
+        return candidates[int(np.argmax(gains.sum(axis=1) / costs_s))]
+
+    def _is_hopeless(self, draws: Sequence[FloatArray], gains: FloatArray) -> bool:
+        """Whether no open tier's limit can be expected to become certain with the probes that are left.
+
+        Precisions add: one probe more adds 1/s'² - 1/s², s and s' the standard deviations of log T before and after it.
+        """
+        left = self.max_probes - len(self.probes)
+        z = NormalDist().inv_cdf((1 + self.confidence) / 2)
+        for drawn, gain in zip(draws, gains, strict=True):
+            before = float(np.std(drawn))
+            after = max(before - float(gain), 1e-9)
+            wanted = max(self.tolerance, 0.5 * self.step / math.exp(float(np.median(drawn)))) / z
+            each = 1 / after**2 - 1 / before**2 if before > 0 else math.inf
+            if 1 / wanted**2 - 1 / max(before, 1e-9) ** 2 <= left * each:
+                return False
+        return True
 
     def limits(self) -> list[TierLimit]:
         """Each tier's limit by the probes so far. Raises `InputError` before the first probe without a prior."""

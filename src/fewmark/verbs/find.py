@@ -232,7 +232,14 @@ def _search(
             found, workload=workload, limits=tuple(search.limits()), probes=tuple(search.probes), measurements=came
         )
         on_probe(found)
-    return found if found.ok else replace(found, reason=f"not certain after {len(found.probes)} probes")
+    return found if found.ok else replace(found, reason=_uncertain(search))
+
+
+def _uncertain(search: FrontierSearch) -> str:
+    after = f"not certain after {len(search.probes)} probes"
+    if not search.is_hopeless:
+        return after
+    return f"{after}, and not to become so: what is measured is too noisy; longer windows (n_requests) tell more"
 
 
 def _probe(load: float, measurement: Measurement) -> Probe:
