@@ -37,6 +37,21 @@ def test_a_run_that_is_always_alike_has_its_values():
     assert stats.idle_gap_s == pytest.approx(0.0, abs=1e-9)
 
 
+def test_streams_in_step_are_served_at_the_rate_of_their_latency():
+    # 8 streams that start at once, of 300 to 307 ms: seven of the last wave end outside the window, one inside
+    records = [
+        record(turn * (0.3 + stream / 1000), turn * (0.3 + stream / 1000) + 0.1, [0.02 + stream / 10_000] * 10)
+        for stream in range(8)
+        for turn in range(7)
+    ]
+    run = LoadResult(tuple(replace(r, index=i, stream=i // 7) for i, r in enumerate(records)), 0.0, 2.2)
+    stats = run_statistics(run, 8, [Tier("met", {"ttft_s": 0.5})])
+    rate = sum(1 / (0.3 + stream / 1000) for stream in range(8))
+    assert stats.estimates["request_throughput_req_s"].value == pytest.approx(rate, rel=0.01)
+    assert stats.estimates["total_throughput_tok_s"].value == pytest.approx(111 * rate, rel=0.01)
+    assert stats.attainments[0].goodput_req_s.value == pytest.approx(rate, rel=0.01)
+
+
 def test_idle_streams_are_told():
     stats = run_statistics(closed_run(4, 200, idle=0.1), 4)
     assert stats.idle_gap_s == pytest.approx(0.1)

@@ -15,7 +15,7 @@ from fewmark.core.errors import InputError
 from fewmark.load.estimates import DEFAULT_LEVEL, N_BATCHES, Estimate, ratio_estimate, share_estimate
 from fewmark.load.records import FINISHED, RequestRecord
 from fewmark.load.request_metrics import REQUEST_METRICS, output_tokens
-from fewmark.load.steady_state import SteadyWindow, ends_by_part
+from fewmark.load.steady_state import SteadyWindow, ended_at, requests_by_part
 
 _OF_GAPS: Final = frozenset({"tpot_s"})
 
@@ -58,18 +58,19 @@ class Attainment:
 
 
 def attainment(
-    ended: Sequence[RequestRecord], tier: Tier, window: SteadyWindow, level: float = DEFAULT_LEVEL
+    records: Sequence[RequestRecord], tier: Tier, window: SteadyWindow, level: float = DEFAULT_LEVEL
 ) -> Attainment:
-    """How a tier was met by the requests that ended in a window, in the order of their ends."""
+    """How a tier was met by the requests of a run that ended in a window."""
+    ended = sorted((r for r in records if window.holds(ended_at(r))), key=lambda r: ended_at(r) or 0.0)
     judged = [meets(record, tier) for record in ended]
     unknown = judged.count(None)
     if unknown:
         note = f"{unknown} of {len(ended)} requests lack a metric of the objectives"
         nothing = Estimate(None, confidence_level=level, n=len(ended), note=note)
         return Attainment(tier, nothing, nothing)
-    good = [record for record, met in zip(ended, judged, strict=True) if met]
+    good = [record for record in records if meets(record, tier)]
     widths = [window.duration_s / N_BATCHES] * N_BATCHES
-    rate = ratio_estimate(ends_by_part(good, window.edges(N_BATCHES)), widths, level)
+    rate = ratio_estimate(requests_by_part(good, window.edges(N_BATCHES)), widths, level)
     return Attainment(tier, share_estimate([bool(met) for met in judged], level), rate)
 
 

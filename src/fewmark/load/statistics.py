@@ -3,7 +3,8 @@
 Latency is told twice: from the send (`ttft_s`, `e2e_latency_s`) and from the schedule (`ttft_from_schedule_s`,
 `e2e_latency_from_schedule_s`), which adds what the client was late by and, in an open loop, is what a user would have
 waited. Both end with the last token. Throughput counts the tokens of the server's usage, an answer's spread evenly over
-the reads that brought them, so that of an answer that reaches over an end of the window only the part inside counts.
+the reads that brought them, so that of an answer that reaches over an end of the window only the part inside counts;
+a request, and its prompt's tokens, are spread evenly over the time that it took.
 
 Gaps are told per chunk (`chunk_gap_s`: between successive reads that brought tokens) and per token (`itl_s`). They are
 the same only where each read brought one token. Otherwise the mean gap per token is the time from the first to the last
@@ -32,7 +33,7 @@ from fewmark.load.estimates import (
 from fewmark.load.goodput import Attainment, Tier, attainment
 from fewmark.load.records import FINISHED, LoadResult, RequestRecord, RequestStatus
 from fewmark.load.request_metrics import OF_FIRST_TOKEN, REQUEST_METRICS, output_tokens
-from fewmark.load.steady_state import Saturation, SteadyWindow, ended_at, ends_by_part, saturation, steady_window
+from fewmark.load.steady_state import Saturation, SteadyWindow, ended_at, requests_by_part, saturation, steady_window
 
 PERCENTS: Final = (50, 90, 95, 99)
 BEGUN: Final = FINISHED | {RequestStatus.CANCELLED}  # whose first token counts, if it came
@@ -118,7 +119,7 @@ def run_statistics(
     idle_gap, idle_share = _idle(records, concurrency)
     return RunStatistics(
         estimates,
-        tuple(attainment(ended, tier, window, level) for tier in tiers),
+        tuple(attainment(records, tier, window, level) for tier in tiers),
         window,
         saturated,
         counts,
@@ -201,9 +202,10 @@ def _rate_estimates(
     """Rates by parts of the window of equal length."""
     edges = window.edges(N_BATCHES)
     widths = [window.duration_s / N_BATCHES] * N_BATCHES
-    out = {"request_throughput_req_s": ratio_estimate(ends_by_part(finished, edges), widths, level)}
+    served = [record for record in records if record.status in FINISHED]
+    out = {"request_throughput_req_s": ratio_estimate(requests_by_part(served, edges), widths, level)}
     answered = [record for record in records if output_tokens(record) is not None]
-    if len(answered) < len([record for record in records if record.status in FINISHED]):
+    if len(answered) < len(served):
         note = "the server's usage is missing in some answers"
         return out | {"throughput_tok_s": Estimate(None, confidence_level=level, n=len(finished), note=note)}
     produced = [0.0] * N_BATCHES
@@ -211,9 +213,9 @@ def _rate_estimates(
     for record in answered:
         for j, tokens in enumerate(tokens_by_part(record, edges)):
             produced[j] += tokens
-        at = record.first_chunk_s if record.first_chunk_s is not None else record.end_s
-        if at is not None and record.prompt_tokens and edges[0] < at <= edges[-1]:
-            processed[min(bisect.bisect_left(edges, at), N_BATCHES) - 1] += record.prompt_tokens
+        if record.prompt_tokens:
+            for j, share in enumerate(requests_by_part([record], edges)):
+                processed[j] += share * record.prompt_tokens
     out["throughput_tok_s"] = ratio_estimate(produced, widths, level)
     if any(processed):
         both = [a + b for a, b in zip(produced, processed, strict=True)]

@@ -107,10 +107,25 @@ def ended_at(record: RequestRecord) -> float | None:
     return record.last_token_s if record.last_token_s is not None else record.end_s
 
 
-def ends_by_part(records: Sequence[RequestRecord], edges: Sequence[float]) -> list[float]:
-    """How many requests ended between successive edges."""
-    ends = sorted(end for record in records if (end := ended_at(record)) is not None)
-    return [float(bisect.bisect_right(ends, b) - bisect.bisect_right(ends, a)) for a, b in pairwise(edges)]
+def requests_by_part(records: Sequence[RequestRecord], edges: Sequence[float]) -> list[float]:
+    """How many requests were served between successive edges, each spread evenly over the time that it took.
+
+    Counted by their ends, a few streams in step end together: one wave more or less in the window changes the rate.
+    """
+    starts, ends = edges[:-1], edges[1:]
+    served = [0.0] * len(starts)
+    for record in records:
+        end = ended_at(record)
+        if end is None or record.send_s is None:
+            continue
+        took_s = max(end - record.send_s, 1e-9)
+        begun = end - took_s
+        first = max(bisect.bisect_right(edges, begun) - 1, 0)
+        for j in range(first, len(starts)):
+            if starts[j] >= end:
+                break
+            served[j] += max(min(end, ends[j]) - max(begun, starts[j]), 0.0) / took_s
+    return served
 
 
 def steady_window(
