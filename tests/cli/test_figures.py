@@ -8,6 +8,7 @@ import pytest
 
 from fewmark.cli.figures import figure, heading, text_table, with_interval, with_spread
 from fewmark.cli.results import results_text
+from fewmark.cli.windows import window_lines
 from fewmark.core import Case, Deployment, Measurement, Sample, Status, Workload
 
 
@@ -63,3 +64,31 @@ def test_a_run_ends_with_its_results() -> None:
     assert lines[3].endswith("0  out_of_memory")
     assert lines[4] == "± half of the range over repeats"
     assert results_text([]) == ""
+
+
+def test_a_window_of_requests_is_told_line_by_line():
+    estimate = {"value": 0.02, "low": 0.018, "high": 0.022, "n": 50}
+    window = {
+        "valid": False,
+        "window_s": 1.5,
+        "requests": {"ok": 50, "failed": 0},
+        "reasons": [{"code": "short_window", "message": "too short"}],
+        "confidence_level": 0.9,
+        "estimates": {"ttft_s": estimate, "ttft_p99_s": {"low": 0.03, "n": 50}, "ttft_from_schedule_s": estimate},
+        "attainment": [{"limits": {"ttft_s": 0.5}, "share": {"value": 1.0}, "goodput_req_s": {"value": 30.0}}],
+        "client": {"workers": 1, "idle_share": 0.01, "lateness_p99_s": 0.003, "kernel_stamps": True},
+        "server": {"name": "vllm", "beside_the_client": {"ttft_s": {"client": 0.02, "server": 0.01, "flagged": True}}},
+    }
+    lines = list(window_lines(window, "window 1"))
+    assert lines[:2] == ["window 1: not valid, 1.500 s steady; requests: ok 50", "  short_window: too short"]
+    assert [line.split() for line in lines[3:5]] == [
+        ["TTFT", "ms", "20.00", "18.00", "22.00", "50", "requests"],
+        ["TTFT", "p99", "ms", "–", "30.00", "–", "50", "requests"],
+    ]
+    assert lines[5:] == [
+        "  ttft_s ≤ 0.5: met by 100.0% of requests, 30.00 req/s",
+        "  client: workers 1, idle share 1%, lateness p99 3.000 ms, kernel stamps True",
+        "  TTFT ms: client 20.00, server 10.00 (they differ)",
+        "  server: name vllm",
+    ]
+    assert list(window_lines({}, "window 1")) == ["window 1: not valid, no steady part; requests: none"]

@@ -11,6 +11,7 @@ import click
 from fewmark.cli.figures import text_table
 from fewmark.cli.options import print_json
 from fewmark.cli.results import COLUMNS, value_text
+from fewmark.cli.windows import window_lines
 from fewmark.core.text import printable
 
 if TYPE_CHECKING:
@@ -92,11 +93,15 @@ def _measurement(item: Mapping[str, Any]) -> list[str]:
         lines.append(f"    sample {number}: {said}")
     if len(samples) > SAMPLES:
         lines.append(f"    … and {len(samples) - SAMPLES} more samples (--json has them all)")
+    extra = dict(item.get("extra") or {})
+    windows = {kind: extra.pop(kind, None) or () for kind in ("windows", "invalid_windows")}
     lines += [
-        f"    {name}: " + ", ".join(f"{key} {value}" for key, value in item[name].items())
-        for name in ("cost", "extra")
-        if item.get(name)
+        f"    {name}: " + ", ".join(f"{key} {value}" for key, value in said.items())
+        for name, said in (("cost", item.get("cost")), ("extra", extra))
+        if said
     ]
+    for number, window in enumerate((window for kind in windows.values() for window in kind), start=1):
+        lines += [f"    {line}" for line in window_lines(window, f"window {number}")]
     lines += [f"    {mark['action']} ({mark['rule']}): {mark['reason']}" for mark in item["marks"]]
     for origin in item["origins"]:
         changed = f", of {origin['modified_at']}" if origin["modified_at"] else ""
