@@ -144,7 +144,7 @@ def main() -> None:
             "high": found.high,
             "probes": len(search.probes),
             "right": is_right(found.limit, limit),
-            "held": found.low <= limit + 0.5 <= found.high,
+            "held": found.low <= limit <= found.high,
             "bisected": halved,
             "bisection_probes": n_halved,
             "bisection_right": is_right(halved, limit),

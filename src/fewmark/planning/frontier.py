@@ -95,7 +95,7 @@ class TierLimit:
         The largest load, in whole steps, that meets the objectives with a probability of at least one half; the end of
         the range where the limit lies beyond.
     low, high : float
-        The central interval of the limit at the search's confidence.
+        The central interval of the limit at the search's confidence, in whole steps as well where it is inside.
     p_next_fails : float
         That one step more does not meet the objectives.
     where : {"inside", "above", "below"}
@@ -238,6 +238,7 @@ class FrontierSearch:
             # a limit between two steps is the lower one, so being half a step off is no error
             off = np.abs(drawn - middle) <= np.maximum(self.tolerance * middle, 0.5 * self.step)
             certain = float(np.mean(off)) >= self.confidence and self._probed(middle)
+            low, high = self._floor(low), self._floor(high)
         return TierLimit(tier, limit, low, high, float(np.mean(drawn < limit + self.step)), where, certain)
 
     def _probed(self, load: float) -> bool:
