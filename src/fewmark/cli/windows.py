@@ -23,7 +23,7 @@ def window_lines(window: Mapping[str, Any], title: str) -> Iterator[str]:
     for error in window.get("errors", ()):
         yield f"  error: {error}"
     level = window.get("confidence_level")
-    rows = [("metric", "value", f"{level:.0%} low" if level else "low", "high", "of")]
+    rows: list[tuple[str, ...]] = [("metric", "value", f"{level:.0%} low" if level else "low", "high", "of")]
     rows += [_row(name, told) for name, told in window.get("estimates", {}).items() if SKIPPED not in name]
     if len(rows) > 1:
         yield from (f"  {line}" for line in text_table(rows, left=(0,)).splitlines())
