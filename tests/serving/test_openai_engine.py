@@ -124,7 +124,7 @@ def test_nobody_there_is_a_failure_to_load():
 
     with pytest.raises(CaseFailure) as failure:
         OpenAIEngine().load(Deployment("openai", "toy", engine_options={"url": "http://127.0.0.1:1"}))
-    assert failure.value.status is Status.CRASHED and "refused" in failure.value.reason
+    assert failure.value.status is Status.CRASHED and "refused at http://127.0.0.1:1:" in failure.value.reason
 
 
 def test_what_a_chat_template_adds_is_learned_and_taken_off(running, loaded, policy, words_file):

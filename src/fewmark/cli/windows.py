@@ -3,83 +3,102 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from fewmark.cli.figures import UNKNOWN, figure, heading, text_table
+from fewmark.core.json_types import Json, JsonObject
 
 PERCENT: Final = frozenset({"busiest_worker", "idle_share", "coalesced_share"})
 RATES: Final = ("_tok_s", "_req_s")
 SKIPPED: Final = "_from_schedule_"  # but for the JSON, which has them all
 
 
-def window_lines(window: Mapping[str, Any], title: str) -> Iterator[str]:
+def window_lines(window: JsonObject, title: str) -> Iterator[str]:
     """Lines of a window as `fewmark.engines.openai.account.make_facts` tells of it."""
-    requests = window.get("requests", {})
-    told = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in requests.items() if count)
-    steady = f"{figure(window['window_s'])} s steady" if window.get("window_s") else "no steady part"
+    told = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in _parts(window, "requests") if count)
+    lasted_s = _known(window.get("window_s"))
+    steady = "no steady part" if lasted_s is None else f"{figure(lasted_s)} s steady"
     yield f"{title}: {'valid' if window.get('valid') else 'not valid'}, {steady}; requests: {told or 'none'}"
-    for reason in window.get("reasons", ()):
-        yield f"  {reason['code']}: {reason['message']}"
-    for error in window.get("errors", ()):
-        yield f"  error: {error}"
-    level = window.get("confidence_level")
-    rows: list[tuple[str, ...]] = [("metric", "value", f"{level:.0%} low" if level else "low", "high", "of")]
-    rows += [_row(name, told) for name, told in window.get("estimates", {}).items() if SKIPPED not in name]
+    for reason in _items(window, "reasons"):
+        yield f"  {reason.get('code')}: {reason.get('message')}"
+    errors = window.get("errors")
+    yield from (f"  error: {error}" for error in (errors if isinstance(errors, list) else ()))
+    level = _known(window.get("confidence_level"))
+    rows: list[tuple[str, ...]] = [("metric", "value", "low" if level is None else f"{level:.0%} low", "high", "of")]
+    rows += [_row(name, _mapping(told)) for name, told in _parts(window, "estimates") if SKIPPED not in name]
     if len(rows) > 1:
         yield from (f"  {line}" for line in text_table(rows, left=(0,)).splitlines())
-    for tier in window.get("attainment", ()):
-        limits = ", ".join(f"{name} ≤ {value:g}" for name, value in tier["limits"].items())
-        share, goodput = _interval(tier["share"], 100), _interval(tier["goodput_req_s"])
+    for tier in _items(window, "attainment"):
+        limits = ", ".join(f"{name} ≤ {value}" for name, value in _parts(tier, "limits"))
+        share, goodput = _interval(_mapping(tier.get("share")), 100), _interval(_mapping(tier.get("goodput_req_s")))
         yield f"  {limits}: met by {share}% of requests, {goodput} req/s"
-    if client := window.get("client"):
+    if client := _mapping(window.get("client")):
         yield f"  client: {_facts(client)}"
-    yield from _server(window.get("server") or {})
+    yield from _server(_mapping(window.get("server")))
 
 
-def _server(server: Mapping[str, Any]) -> Iterator[str]:
-    for name, beside in server.get("beside_the_client", {}).items():
-        title, scale = heading(name, [beside[side] for side in ("client", "server") if beside.get(side) is not None])
-        sides = [_number(beside.get(side), scale) for side in ("client", "server")]
-        said = f"  {title.replace('_', ' ')}: client {sides[0]}, server {sides[1]}"
-        yield said + (" (they differ)" if beside.get("flagged") else "") + _noted(beside)
+def _server(server: JsonObject) -> Iterator[str]:
+    for name, told in _parts(server, "beside_the_client"):
+        beside = _mapping(told)
+        sides = [_known(beside.get(side)) for side in ("client", "server")]
+        title, scale = heading(name, [side for side in sides if side is not None])
+        said = f"  {title.replace('_', ' ')}: client {_number(sides[0], scale)}, server {_number(sides[1], scale)}"
+        note = f"; {beside['note']}" if beside.get("note") else ""
+        yield said + (" (they differ)" if beside.get("flagged") else "") + note
     rest = {name: value for name, value in server.items() if name not in ("beside_the_client", "notes") and value}
     if rest:
         yield f"  server: {_facts(rest)}"
-    yield from (f"  {note}" for note in server.get("notes", ()))
+    notes = server.get("notes")
+    yield from (f"  {note}" for note in (notes if isinstance(notes, list) else ()))
 
 
-def _noted(beside: Mapping[str, Any]) -> str:
-    return f"; {beside['note']}" if beside.get("note") else ""
-
-
-def _row(name: str, told: Mapping[str, Any]) -> tuple[str, ...]:
-    known = [told[part] for part in ("value", "low", "high") if told.get(part) is not None]
-    title, scale = heading(name, known)
-    parts = (None if told.get(part) is None else told[part] * scale for part in ("value", "low", "high"))
+def _row(name: str, told: JsonObject) -> tuple[str, ...]:
+    ends = [_known(told.get(part)) for part in ("value", "low", "high")]
+    title, scale = heading(name, [end for end in ends if end is not None])
+    shown = (figure(None if end is None else end * scale) for end in ends)
     counted = "parts" if name.endswith(RATES) else "requests" if "gap" not in name and "itl_p" not in name else "gaps"
-    return (title, *map(figure, parts), f"{told['n']:,} {counted}" if told.get("n") else UNKNOWN)
+    n = _known(told.get("n"))
+    return (title, *shown, UNKNOWN if n is None else f"{n:,.0f} {counted}")
 
 
-def _interval(told: Mapping[str, Any], scale: float = 1.0) -> str:
-    value, low, high = (None if told.get(part) is None else told[part] * scale for part in ("value", "low", "high"))
+def _interval(told: JsonObject, scale: float = 1.0) -> str:
+    ends = [_known(told.get(part)) for part in ("value", "low", "high")]
+    value, low, high = (None if end is None else end * scale for end in ends)
     return figure(value) if low is None else f"{figure(value)} [{figure(low)}, {figure(high)}]"
 
 
-def _facts(facts: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{name.removesuffix('_s').replace('_', ' ')} {_fact(name, value)}" for name, value in facts.items()
-    )
+def _facts(facts: JsonObject) -> str:
+    said = (f"{name.removesuffix('_s').replace('_', ' ')} {_fact(name, value)}" for name, value in facts.items())
+    return ", ".join(said)
 
 
-def _fact(name: str, value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+def _fact(name: str, value: Json) -> str:
+    number = _known(value)
+    if number is None:
         return str(value)
     if name in PERCENT:
-        return f"{value:.0%}"
-    return f"{_number(value, 1e3)} ms" if name.endswith("_s") else _number(value)
+        return f"{number:.0%}"
+    return f"{_number(number, 1e3)} ms" if name.endswith("_s") else _number(number)
 
 
 def _number(value: float | None, scale: float = 1.0) -> str:
     if value is None:
         return UNKNOWN
-    return f"{value:,.0f}" if scale == 1 and float(value).is_integer() else figure(value * scale)
+    return f"{value:,.0f}" if scale == 1 and value.is_integer() else figure(value * scale)
+
+
+def _known(value: Json) -> float | None:
+    return None if isinstance(value, bool) or not isinstance(value, (int, float)) else float(value)
+
+
+def _mapping(value: Json) -> JsonObject:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _parts(held: JsonObject, name: str) -> Iterator[tuple[str, Json]]:
+    yield from _mapping(held.get(name)).items()
+
+
+def _items(held: JsonObject, name: str) -> Iterator[JsonObject]:
+    value = held.get(name)
+    yield from (_mapping(item) for item in (value if isinstance(value, list) else ()))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from fewmark.core import Sample, Status, Workload
 from fewmark.engines.base import CaseFailure
+from fewmark.engines.openai.asking import root_url
 from fewmark.engines.openai.failures import failure_of
 from fewmark.load.client import run_load
 from fewmark.load.endpoint import Endpoint
@@ -18,7 +19,7 @@ def run_batch(workload: Workload, plans: Sequence[RequestPlan], endpoint: Endpoi
     """One run of a batch. Raises `CaseFailure` where a request fails or is answered short."""
     settings = LoadSettings(workload.sequences, workers=0, keep_chunks=True, transport=transport)
     result = run_load(plans, endpoint, settings)
-    if (failure := failure_of(result.records)) is not None:
+    if (failure := failure_of(result.records, root_url(endpoint))) is not None:
         raise failure
     if bad := [record for record in result.records if record.status is not RequestStatus.OK]:
         said = f": {bad[0].error}" if bad[0].error else ""

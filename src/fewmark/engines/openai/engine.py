@@ -336,7 +336,7 @@ class OpenAIEngine:
             self._server.answered()
 
     def _failure(self, result: LoadResult) -> CaseFailure | None:
-        failure, server = failure_of(result.records), self._server
+        failure, server = failure_of(result.records, root_url(self._where())), self._server
         if server is not None and not server.is_alive:
             return server.failure()
         if server is not None and failure is not None and failure.status is Status.TIMEOUT:

@@ -15,8 +15,8 @@ MAX_SAID: Final = 300
 BUSY: Final = 429
 
 
-def failure_of(records: Sequence[RequestRecord]) -> CaseFailure | None:
-    """The failure that all requests share; None where any was answered, or none was sent."""
+def failure_of(records: Sequence[RequestRecord], url: str) -> CaseFailure | None:
+    """The failure that all requests to this server share; None where any was answered, or none was sent."""
     ended = [r for r in records if r.status is not RequestStatus.CANCELLED]
     if any(record.status in FINISHED for record in records):
         return None
@@ -28,7 +28,12 @@ def failure_of(records: Sequence[RequestRecord]) -> CaseFailure | None:
     status, _ = Counter(record.status for record in ended).most_common(1)[0]
     like = [record for record in ended if record.status is status]
     said = next((record.error for record in like if record.error), "")[:MAX_SAID]
-    what = f"all {len(ended)} requests ended as {status}" + (f": {said}" if said else "")
+    what = f"{'the request' if len(ended) == 1 else f'all {len(ended)} requests'} ended as {status}"
+    if status in (RequestStatus.REFUSED, RequestStatus.TLS_ERROR):
+        what += f" at {url}"
+    what += f": {said}" if said else ""
+    if status is RequestStatus.TLS_ERROR and "WRONG_VERSION" in said:
+        what += "; a server without TLS is at http://"
     return CaseFailure(_status(status, like[0].http_status, said), what)
 
 
