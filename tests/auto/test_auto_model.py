@@ -216,6 +216,9 @@ def test_one_fit_answers_for_the_other_latencies() -> None:
     of = {target: first.for_target(target) for target in ("tpot_s", "e2e_latency_s", "throughput_tok_s")}
     tpot, e2e, rate = (model.predict(asked) for model in of.values() if model is not None)
     assert rate == pytest.approx(asked["concurrency"] * 128 / e2e, rel=1e-9)
+    requests = first.for_target("request_throughput_req_s")
+    assert requests is not None
+    assert requests.predict(asked) == pytest.approx(rate / 128, rel=1e-9)
     assert e2e == pytest.approx(first.predict(asked) + 127 * tpot, rel=1e-9)
     assert fitted.for_target("throughput_tok_s") is fitted
     assert fitted.for_target("ttft_p99_s") is None

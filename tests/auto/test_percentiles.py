@@ -103,6 +103,10 @@ def test_a_table_of_means_alone_is_answered_widely(table: pd.DataFrame, models: 
     narrow, wide = models["ttft_p99_s"].answer(asked), fitted(means, "ttft_p99_s").answer(asked)
     assert (wide.value > means["ttft_s"].to_numpy()).all()
     assert np.median(wide.high / wide.low) > 2 * np.median(narrow.high / narrow.low)
+    # ends of intervals are in the order of the percentiles, too
+    lower = fitted(means, "ttft_p50_s").answer(asked)
+    assert (lower.low <= wide.low).all()
+    assert (lower.high <= wide.high).all()
     assert set(wide.provenance) == {"transferred"}
 
 

@@ -21,7 +21,8 @@ TTFT: Final = "ttft_s"
 TPOT: Final = "tpot_s"
 E2E: Final = "e2e_latency_s"
 LATENCIES: Final = (TTFT, TPOT, E2E)
-RATES: Final = ("throughput_tok_s", "total_throughput_tok_s")
+REQUESTS: Final = "request_throughput_req_s"
+RATES: Final = ("throughput_tok_s", "total_throughput_tok_s", REQUESTS)
 VALUES: Final = (*TARGETS, "power_w")
 
 
@@ -34,7 +35,7 @@ def convert(target: str, values: FloatArray, ii: FloatArray, oo: FloatArray, loa
     """The target's latency from its values, and the other way round: a rate inverts alike; (n,)."""
     if target not in RATES:
         return values
-    return np.asarray(load * (oo if target == RATES[0] else ii + oo) / values)
+    return np.asarray(load * {RATES[0]: oo, RATES[1]: ii + oo, REQUESTS: np.ones_like(oo)}[target] / values)
 
 
 def tokens_and_load(X: pd.DataFrame) -> tuple[FloatArray, FloatArray, FloatArray]:

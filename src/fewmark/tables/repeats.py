@@ -14,7 +14,7 @@ from fewmark.tables.arrays import BoolArray, FloatArray
 from fewmark.tables.cells import check_target
 from fewmark.tables.columns import load_kind_of, numbers_of
 from fewmark.tables.identity import cell_codes, cell_columns, group_codes, hashable
-from fewmark.tables.metrics import VALUES, derive
+from fewmark.tables.metrics import REQUESTS, VALUES, derive
 from fewmark.tables.precision import DEFAULT_CONFIDENCE_LEVEL, INTERVAL, log_sd
 
 CONTESTED: Final = 1.5
@@ -69,6 +69,8 @@ def measured_cells(table: pd.DataFrame, target: str, *, related: bool = False) -
     values = list(dict.fromkeys((*VALUES, *(name for name in SERVING_TARGETS if name in table), target)))
     for name in values[len(VALUES) :]:
         rows[name] = numbers_of(rows, name)
+    if target == REQUESTS:  # each request has its tokens
+        rows[target] = rows[target].fillna(rows["throughput_tok_s"] / numbers_of(rows, "output_tokens"))
     told = [target]
     if related and target in PERCENTILE_METRICS:
         base = PERCENTILE_METRICS[target][0]

@@ -26,7 +26,6 @@ from scipy.special import stdtrit as student_quantile
 
 from fewmark.core.errors import ModelError
 from fewmark.core.fractions import require_fraction
-from fewmark.core.metrics import TARGETS
 from fewmark.facts.facts import user_files
 from fewmark.models.analytic.mechanistic import N_TERMS, Mechanistic
 from fewmark.models.auto import state as saved_state
@@ -46,7 +45,7 @@ from fewmark.models.gp.threads import single_threaded
 from fewmark.models.state import Arrays, State, part, real, under, whole
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.cells import check_target
-from fewmark.tables.metrics import latency_of
+from fewmark.tables.metrics import latency_and_seconds, latency_of
 from fewmark.tables.precision import rounding_step
 
 MAX_OWN_NOISE: Final = 0.15  # log sd; more than this is a shape that the parametric model lacks
@@ -149,7 +148,7 @@ class LatencyGP(Model):
         """This process for another metric of the same latency, such as the rate that follows from it."""
         if target == self.target:
             return self
-        if target not in TARGETS or latency_of(target) != latency_of(self.target):
+        if latency_of(target) != latency_of(self.target):
             return None
         self._require_fitted()
         model = type(self)(**{**self.get_params(), "target": target})
@@ -380,8 +379,9 @@ class LatencyGP(Model):
         n, scales = len(values), self.experts_.noise_scales
         if len(scales) > 1 or n <= 2 * N_TERMS - 5:
             return 0.0
-        parametric = Mechanistic(target=self.target).fit(X, values).predict(X)
-        scatter = np.log(parametric / values) ** 2
+        latency, seconds = latency_and_seconds(X, values, self.target)
+        parametric = Mechanistic(target=latency).fit(X, seconds).predict(X)
+        scatter = np.log(parametric / seconds) ** 2
         own = next(iter(scales.values()))
         found = np.sqrt(max(0.0, float(np.nansum(scatter)) / (n - N_TERMS + 1) - own**2))
         return float(min(found, MAX_OWN_NOISE))

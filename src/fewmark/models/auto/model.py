@@ -24,7 +24,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fewmark.core.errors import ModelError
-from fewmark.core.metrics import TARGETS
 from fewmark.facts.facts import user_files
 from fewmark.models.auto.conformity_scores import LeftOut
 from fewmark.models.auto.estimate import CalibratedEstimate, LatencyEstimate, Scored
@@ -119,7 +118,7 @@ class AutoModel(Model):
             return self
         own = latency_of(target)
         # a rate and its latency are read off one process, each in its own way
-        if target not in TARGETS or own == latency_of(self.target) or not self._has_submodels():
+        if own not in LATENCIES or own == latency_of(self.target) or not self._has_submodels():
             return None
         processes = dict(self._processes())
         process = processes.pop(own).for_target(target)
@@ -245,7 +244,7 @@ class AutoModel(Model):
     def _learned_values(self, X: pd.DataFrame, y: FloatArray) -> FloatArray:
         """The target's values (n,) as the definitions have them; the other latencies are kept until they are needed."""
         values = check_target(y, len(X))
-        latencies = _latencies(X, values, self.target) if self.target in TARGETS else None
+        latencies = _latencies(X, values, self.target) if latency_of(self.target) in LATENCIES else None
         self.known_: tuple[pd.DataFrame, dict[str, FloatArray]] | None = None
         self.submodels_: dict[str, LatencyGP] = {}
         if latencies is None:

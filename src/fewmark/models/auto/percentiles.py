@@ -64,19 +64,22 @@ class Percentiles:
     def answer(self, X: pd.DataFrame, confidence_level: float) -> Answers:
         """What is said of the rows of X."""
         found = self.mean.answer(X, confidence_level)
-        share = self.tail.shares(X)[:, self.place]
-        half = self.tail.deviation(X, self.place) * self._factor(X, confidence_level)
+        shares, factor = self.tail.shares(X), self._factor(X, confidence_level)
         with np.errstate(invalid="ignore", divide="ignore"):
             lower, upper = np.log(found.value / found.low), np.log(found.high / found.value)
-        value = found.value * np.exp(share)
+        value = found.value * np.exp(shares[:, self.place])
+        half = np.column_stack([self.tail.deviation(X, place) * factor for place in range(len(PERCENTS))])
+        lows = found.value[:, None] * np.exp(shares - np.hypot(lower[:, None], half))
+        highs = found.value[:, None] * np.exp(shares + np.hypot(upper[:, None], half))
         seen = self.tail.n_known(X) > 0
         provenance = np.where((found.provenance == "measured") & ~self.tail.has(X), "interpolated", found.provenance)
         provenance = np.where(~seen & (found.provenance != "abstained"), "transferred", provenance)
         provenance = np.where(np.isfinite(value), provenance, "abstained")
         return Answers(
             value=value,
-            low=value * np.exp(-np.hypot(lower, half)),
-            high=value * np.exp(np.hypot(upper, half)),
+            # no lower than what lower percentiles are at least, nor higher than what higher ones are at most
+            low=lows[:, : self.place + 1].max(axis=1),
+            high=highs[:, self.place :].min(axis=1),
             provenance=provenance,
             similarity=np.where(seen, found.similarity, 0.5 * found.similarity),
             abstained=found.abstained,
