@@ -50,7 +50,7 @@ check: $(VENV)/.dev ## Lint, types, import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-audit: $(VENV)/.dev ## Look the locked packages up among known vulnerabilities, with pip-audit where that is installed
+audit: $(VENV)/.dev ## Look the locked packages up among known vulnerabilities, with pip-audit; AUDIT=1 fails if it cannot
 	$(BIN)/python tools/audit.py
 
 docs: $(VENV)/.dev ## Build the documentation (strict)
