@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from fewmark.core.columns import DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
 from fewmark.tables.arrays import IntArray
+
+TEXTS: Final = frozenset({str, type(None)})
 
 
 def is_of_deployment(name: str) -> bool:
@@ -88,7 +91,7 @@ def hashable(X: pd.DataFrame) -> pd.DataFrame:
     mixed = {
         name: X[name].map(lambda value: repr(value) if isinstance(value, (list, dict, set, np.ndarray)) else value)
         for name in cell_columns(X)
-        if X[name].dtype == object
+        if X[name].dtype == object and not set(map(type, X[name])) <= TEXTS
     }
     return X.assign(**mixed)
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fewmark.facts.facts import Facts, load_facts, user_files
 from fewmark.facts.identity import NAMED, key_of, near_names, same_names, shown
-from fewmark.tables.identity import deployment_columns, hashable
+from fewmark.tables.identity import deployment_columns, group_codes, hashable
 
 NOTES: Final = "names"
 """The attribute of a table that says what was taken for what."""
@@ -76,9 +76,12 @@ def filled_from(cases: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     missing = [name for name in columns if name not in cases]
     for name in missing:
         out[name] = pd.Series([None] * len(out), index=out.index, dtype=object)
-    for _, rows in hashable(out[own]).groupby(own, dropna=False, sort=False):
+    asked = hashable(out[own])
+    code, starts = group_codes(asked, own)
+    distinct = asked.iloc[starts].to_dict("records")
+    for number, first in enumerate(distinct):
+        rows = out.index[code == number]
         fits = np.ones(len(deployments), dtype=bool)
-        first = rows.iloc[0]
         said = [name for name in own if not pd.isna(first[name])]
         for name in said:
             fits &= (deployments[name] == first[name]).to_numpy()
@@ -90,12 +93,12 @@ def filled_from(cases: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
             values = deployments.loc[fits, name]
             if values.nunique(dropna=False) == 1 and not pd.isna(values.iloc[0]):
                 value = known.at[values.index[0], name]
-                filled = pd.Series([value] * len(rows), index=rows.index, dtype=object)
+                filled = pd.Series([value] * len(rows), index=rows, dtype=object)
                 if pd.api.types.is_numeric_dtype(out[name]) and isinstance(value, (int, float, np.number)):
                     filled = filled.astype(float)
                 else:
                     out[name] = out[name].astype(object)
-                out.loc[rows.index, name] = filled
+                out.loc[rows, name] = filled
     for name in missing:  # as they were where nothing was filled in
         if out[name].isna().all():
             out = out.drop(columns=name)

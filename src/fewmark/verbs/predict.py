@@ -168,7 +168,12 @@ def _published(cases: Tabular, target: str, nothing: NothingMeasuredError, *, pr
 
 
 def answer_cases(
-    fitted: Model, cases: Tabular, known: pd.DataFrame | None, table: pd.DataFrame | None, confidence_level: float
+    fitted: Model,
+    cases: Tabular,
+    known: pd.DataFrame | None,
+    table: pd.DataFrame | None,
+    confidence_level: float,
+    apart: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, list[str], Feasibility]:
     """What a fitted model says of cases: their columns and `ANSWER_COLUMNS`, which of these to show, and what can run.
 
@@ -176,6 +181,7 @@ def answer_cases(
     ----------
     known : the cells that the model learned from; a case that names no deployment is taken to be about theirs
     table : every measurement, failed ones too, which tell what cannot run; None: published facts alone
+    apart : the table's contradicting repeats (`contested`), where they are known
     """
     asked = read_cases(cases, known)
     notes = list(asked.attrs.get(NOTES, []))
@@ -187,7 +193,7 @@ def answer_cases(
     found = feasibility(X, table)
     answered = asked.assign(**silenced(fitted.answer(X, confidence_level), found).columns())
     if table is not None:
-        answered, apart = holding_repeats(answered, table, fitted.target)
+        answered, apart = holding_repeats(answered, table, fitted.target, apart)
         notes += apart
     answered = answered.assign(**{name: values for name, values in given.items() if name in columns})
     answered.attrs["notes"] = notes
@@ -210,9 +216,13 @@ def notes_of(table: pd.DataFrame | None, asked: pd.DataFrame, fitted: Model | No
     return list(dict.fromkeys(notes))
 
 
-def holding_repeats(predicted: pd.DataFrame, table: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
+def holding_repeats(
+    predicted: pd.DataFrame, table: pd.DataFrame, target: str, apart: pd.DataFrame | None = None
+) -> tuple[pd.DataFrame, list[str]]:
     """The answers with intervals that hold every repeat of a measured cell whose repeats contradict one another."""
-    apart = contested(table.loc[_near(table, predicted)], target)
+    if apart is None:
+        apart = contested(table.loc[_near(table, predicted)], target)
+    apart = apart.loc[_near(apart, predicted)]
     notes: list[str] = []
     if apart.empty:
         return predicted, notes

@@ -29,7 +29,7 @@ from fewmark.models.gp.threads import single_threaded
 from fewmark.screening import Finding
 from fewmark.store import Store, open_store
 from fewmark.tables.arrays import FloatArray
-from fewmark.tables.repeats import measured_cells
+from fewmark.tables.repeats import contested, measured_cells
 from fewmark.tables.spellings import one_spelling
 from fewmark.verbs.learning import fitted_model
 from fewmark.verbs.predict import answer_cases, notes_of
@@ -248,8 +248,11 @@ class Knowledge:
         """What `fewmark predict` says of these cases, to the digit. Raises `InputError`, `ModelError`."""
         snapshot = self.now()
         found = self.fitted(target, snapshot)
+        apart = snapshot.remember(("contested", target), lambda: contested(snapshot.sound, target))
         with found.asking:
-            table, columns, can_run = answer_cases(found.model, cases, found.known, snapshot.sound, confidence_level)
+            table, columns, can_run = answer_cases(
+                found.model, cases, found.known, snapshot.sound, confidence_level, apart
+            )
         doubts = [why for why, silent in zip(can_run.reason, can_run.infeasible, strict=True) if why and not silent]
         notes = notes_of(snapshot.sound, table, found.model)
         return Predicted(table[columns], found.model.name, len(found.known), found.model.n_public_cells_, doubts, notes)

@@ -20,6 +20,7 @@ assumed-density filtering, then each deployment's own likelihood under what the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -158,24 +159,24 @@ class Saturation:
         each = [logsumexp(one + prior) - logsumexp(prior) for one, prior in zip(likelihood, priors, strict=True)]
         return float(np.sum(each))
 
-    def told(self, X: pd.DataFrame) -> FloatArray:
+    def told(self, X: pd.DataFrame, names: Sequence[Key] | None = None) -> FloatArray:
         """What `reach_of_few` needs of each cell: log(ttft / D), log x, if sharp, its deployment's `others`, (n, TOLD).
 
-        NaN if unknown.
+        NaN if unknown. `names` are the deployments, `keys_of(X)`, where they are known.
         """
         out = np.full((len(X), TOLD), np.nan)
         if _can_tell(X):
             out[:, 0] = _shares(X)[1]
         out[:, 1], out[:, 2] = _at_rest(X, self.unloaded), self.sharp
         at = {key: i for i, key in enumerate(self.keys)}
-        for row, key in enumerate(keys_of(X)):
+        for row, key in enumerate(keys_of(X) if names is None else names):
             if key in at:
                 out[row, 3:] = self.others[at[key]]
         return out
 
-    def reach_at(self, X: pd.DataFrame, facts: Facts) -> FloatArray:
+    def reach_at(self, X: pd.DataFrame, facts: Facts, names: Sequence[Key] | None = None) -> FloatArray:
         """The chance that B is at least each of its grid, for each row, (n, len(SEQUENCES))."""
-        names = keys_of(X)
+        names = keys_of(X) if names is None else names
         known = dict(zip(self.keys, self.reach, strict=True))
         strange = tuple(dict.fromkeys(name for name in names if name not in known))
         if strange:

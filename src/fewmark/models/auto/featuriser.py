@@ -12,6 +12,7 @@ import pandas as pd
 from fewmark.core.errors import ModelError
 from fewmark.facts.facts import Facts, load_facts
 from fewmark.models.analytic.closed_loop import Saturation
+from fewmark.models.analytic.relatives import keys_of
 from fewmark.models.auto.features import COLUMNS, Encoder, Features, featurise
 from fewmark.models.auto.hidden_cells import queued
 from fewmark.models.state import Arrays, State, floats, part, real, under
@@ -147,8 +148,10 @@ class Featuriser:
         for rows in np.array_split(known, len(known) // CHUNK_ROWS + 1):
             if not len(rows):
                 continue
-            told = self.saturation.told(X.iloc[rows])
-            reach = self.saturation.reach_at(X.iloc[rows], self.facts)
+            own = X.iloc[rows]
+            names = keys_of(own)
+            told = self.saturation.told(own, names)
+            reach = self.saturation.reach_at(own, self.facts, names)
             table.inputs.values[rows, PRESSURE], wait, variance = queued(reach, users[rows], told[:, 1])
             table.loop[rows, :-2] = told
             if latency_of(self.target) == TTFT and self.saturation.sharp:
