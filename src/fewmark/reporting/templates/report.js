@@ -143,7 +143,7 @@
     };
     if (spec.type === "category") {
       const names = [...new Set(spec.values)];
-      Object.assign(out, { tickmode: "array", tickvals: names, ticktext: names.map((name) => (name.length > 24 ? `${name.slice(0, 23)}…` : name)) });
+      Object.assign(out, { tickmode: "array", tickvals: names.map(escape), ticktext: names.map((name) => escape(name.length > 40 ? `${name.slice(0, 39)}…` : name)) });
     }
     if (spec.type === "linear") out.rangemode = "tozero";
     if (ticks) Object.assign(out, { tickmode: "array", tickvals: ticks, ticktext: ticks.map(number) });
@@ -178,7 +178,7 @@
       return made;
     };
     const y = spaced(axis(chart.y), "y");
-    const x = spaced(axis({ ...chart.x, values: chart.series.flatMap((one) => across(chart, one.x)) }, chart.diagonal ? null : fewValues(chart)), "x");
+    const x = spaced(axis({ ...chart.x, values: chart.series.flatMap((one) => one.x.map(String)) }, chart.diagonal ? null : fewValues(chart)), "x");
     if (chart.diagonal && y.dtick) x.dtick = y.dtick;
     const legends = new Set(chart.series.map((series) => series.name)).size + (chart.diagonal ? 1 : 0);
     return {
