@@ -158,11 +158,11 @@ def truncation(suite: Suite, tokens: str | None = None) -> Truncation | None:
     if asked != "auto" and not str(asked).isdecimal():
         raise InputError("a generation is cut to a number of tokens, or auto", got=asked, hint="--truncate 64")
     only = [] if tokens is not None else given["only"]
-    held = {"rule": given["rule"], "target_error": given["target_error"], "n_validated": given["validate_cells"]}
+    names = {"rule": "rule", "target_error": "target_error", "n_validated": "validate_cells"}
     return Truncation(
         output_tokens=None if asked == "auto" else int(asked),
         only=matching(suite.cases, [thaw(condition) for condition in only]) if only else None,
-        **(held if given else {}),
+        **{ours: given[its] for ours, its in names.items() if its in given},
     )
 
 
