@@ -193,8 +193,8 @@ def answer_cases(
     found = feasibility(X, table)
     answered = asked.assign(**silenced(fitted.answer(X, confidence_level), found).columns())
     if table is not None:
-        answered, apart = holding_repeats(answered, table, fitted.target, apart)
-        notes += apart
+        answered, told = holding_repeats(answered, table, fitted.target, apart)
+        notes += told
     answered = answered.assign(**{name: values for name, values in given.items() if name in columns})
     answered.attrs["notes"] = notes
     return answered, columns, found
