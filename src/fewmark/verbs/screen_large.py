@@ -24,7 +24,7 @@ from fewmark.core import FormatError, InputError
 from fewmark.core.columns import METRIC_COLUMNS
 from fewmark.facts.facts import load_facts, user_files
 from fewmark.facts.identity import NAMED, same_names, shown
-from fewmark.interop.table.arrow_table import frame_of_arrow, is_plain_schema
+from fewmark.interop.dialects.arrow_table import frame_of_arrow, is_plain_schema
 from fewmark.screening import Finding
 from fewmark.screening import screen as find_faults
 from fewmark.tables.arrays import IntArray

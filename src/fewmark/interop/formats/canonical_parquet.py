@@ -11,10 +11,10 @@ import pandas as pd
 from fewmark.core import FormatError
 from fewmark.core.json_types import Json
 from fewmark.interop.archives import FREE_BYTES, MAX_RATIO
+from fewmark.interop.dialects.arrow_table import frame_of_arrow, is_plain_schema
 from fewmark.interop.dialects.wide import wide_columns
 from fewmark.interop.formats.canonical_csv import is_canonical, table_of_columns
 from fewmark.interop.results.records import AS_STORED, ATTRIBUTE
-from fewmark.interop.table.arrow_table import frame_of_arrow, is_plain_schema
 from fewmark.interop.text.cells import text_to_cell
 
 if TYPE_CHECKING:
