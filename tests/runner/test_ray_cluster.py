@@ -161,6 +161,22 @@ def test_a_deployment_that_no_node_can_take_does_not_stop_the_others(cluster, st
     assert count == 3 and "H100" in reason
 
 
+def test_a_task_that_fails_by_itself_is_told_from_a_lost_node(cluster, store, tmp_path, monkeypatch):
+    def broken(cases, settings, facts):
+        if cases[0]["deployment"]["model"] == "toy-0":
+            raise ModuleNotFoundError("No module named 'something'")
+        yield from measure(cases, settings, facts)
+
+    from fewmark.runner.executors.ray import _measure as measure
+
+    monkeypatch.setattr("fewmark.runner.executors.ray._measure", broken)
+    cases = [case for d in deployments(tmp_path / "journal", 2) for case in grid(d, 3)]
+    report = Runner(store, SETTINGS, quiet=True, executor=RayExecutor()).run(cases)
+    ((_, reason, count),) = report.unavailable
+    assert "failed on its node" in reason and "No module named 'something'" in reason and count == 3
+    assert not report.failures and store.count() == 3
+
+
 def test_the_command_stops_at_ctrl_c_with_everything_saved_and_no_worker_left(cluster, tmp_path):
     (tmp_path / "suite.yaml").write_text(
         "deployments: [{engine: dummy, model: toy, engine_options: "

@@ -18,6 +18,10 @@ class RayError(Exception):
     pass
 
 
+class RayTaskError(RayError):
+    cause = ModuleNotFoundError("No module named 'fewmark'")
+
+
 class Task:
     """A streaming task whose node is lost before it sends its message number `lives`."""
 
@@ -37,7 +41,7 @@ class Task:
 
 @pytest.fixture
 def ray(monkeypatch):
-    def get(message):
+    def get(message, timeout):
         if isinstance(message, RayError):
             raise message
         return message
@@ -55,7 +59,7 @@ def ray(monkeypatch):
         cancel=lambda task: task.messages.close(),
         remote=remote,
         get=get,
-        exceptions=SimpleNamespace(RayError=RayError),
+        exceptions=SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError),
     )
     monkeypatch.setitem(sys.modules, "ray", fake)
     return lives
@@ -107,3 +111,16 @@ def test_what_waits_for_a_node_that_is_gone_is_left_for_later(store, ray, monkey
     with pytest.raises(EngineError, match="no node of the Ray cluster"):
         run(store, 3)
     assert len(cancelled) == 1 and store.count() == 0
+
+
+def test_a_task_that_fails_by_itself_is_no_lost_node(store, ray, monkeypatch):
+    fake, begun = sys.modules["ray"], []
+
+    def get(message, timeout):
+        begun.append(message)
+        raise RayTaskError
+
+    monkeypatch.setattr(fake, "get", get)
+    with pytest.raises(EngineError, match=r"failed on its node[^|]*No module named 'fewmark'"):
+        run(store, 3)
+    assert len(begun) == 1 and store.count() == 0

@@ -2,7 +2,7 @@
 
 A task is a generator: each measurement reaches the driver before the next case begins, and the driver alone writes the
 store. When a node is lost, what it had not sent is measured elsewhere; a case under which nodes were lost twice has
-crashed.
+crashed. A task that fails by itself would fail on any node: its deployment is left for later, with the reason.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ray import ObjectRefGenerator
 
 POLL_S: Final = 0.5  # how often Ctrl-C is heeded while nothing comes
+FETCH_S: Final = 120.0  # for one message; `ray.wait` calls ready what lies on a node that is gone
+MAX_SAID: Final = 300  # characters
 MAX_LOSSES: Final = 2  # of nodes under one case
 MAX_LOSSES_IN_A_ROW: Final = 4  # of nodes under a deployment that measured nothing in between
 
@@ -127,11 +129,20 @@ class RayExecutor:
         """What one task has to say: a case begun, a measurement, its end, or that it is gone with its node."""
         job = running[results]
         try:
-            message = ray.get(next(results))
+            message = ray.get(next(results), timeout=FETCH_S)
         except StopIteration:
             del running[results]
             if job.waiting:  # it ended without an error and without them
                 yield from self._lost(ray, job, running, settings, facts, "the task ended early")
+            return
+        except ray.exceptions.RayTaskError as error:
+            del running[results]
+            failed = EngineError(
+                "the task failed on its node",
+                got=" ".join(f"{type(error.cause).__name__}: {error.cause}".split())[:MAX_SAID],
+                hint="the node needs the same fewmark, and the engine, in the Python that Ray runs there",
+            )
+            yield Unavailable(job.deployment, failed, len(job.waiting))
             return
         except ray.exceptions.RayError as error:
             del running[results]
