@@ -3,36 +3,51 @@
 
     python benchmarks/allocator.py            # llama-tiny, fp32, one thread; some ten minutes
     python benchmarks/allocator.py --quick    # shorter generations, two minutes
+    python benchmarks/allocator.py --orders transformers,onnxruntime,openvino,llama.cpp    # a minute or two each
 
 Each line is a process of its own: latency, CPU time, kernel time and page faults of each repeat, then the first repeat
-over the median of the others, in CPU seconds. The last lines compare a sweep over contexts in two opposite orders.
+over the median of the others, in CPU seconds. The last lines compare a sweep over contexts in two opposite orders, and
+``--orders`` does that alone, engine by engine, each in its own environment: both orders' medians, their ratio, and how
+far the repeats of one order are apart, which is what any difference has to be seen against.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from fewmark.core import Deployment, FrozenMap, Workload
 from fewmark.engines.base import Engine
+from fewmark.engines.environments.folders import environment_python
 from fewmark.engines.measuring.policy import Policy, measure
 from fewmark.engines.worker.loading import failed_load, ready_engine
 
 Cell = tuple[int, int, int]  # input tokens, output tokens, batch size
+SWEEP: list[Cell] = [(64, 64, 1), (64, 64, 8), (512, 64, 8), (2048, 64, 2), (4000, 64, 1)]
+LIMITS: dict[str, dict[str, int]] = {
+    "vllm": {"max_model_len": 4096, "max_num_seqs": 8},
+    "llama.cpp": {"slot_tokens": 4096, "slots": 8},
+    "openvino": {"max_num_seqs": 8},
+}
+SOURCE = Path(__file__).resolve().parents[1] / "src"
 
 
 def measured(choice: str, engine_name: str, model: str, cells: list[Cell], repeats: int) -> list[dict[str, Any]]:
     """Measure cells one after the other in this process."""
     engine = ready_engine(engine_name)
-    options = {"allocator": choice, "threads": 1}
+    options = {"allocator": choice, "threads": 1, **LIMITS.get(engine_name, {})}
     deployment = Deployment(model=model, engine=engine_name, precision="fp32", engine_options=FrozenMap(options))
     if (failed := failed_load(engine, deployment)) is not None:
         raise SystemExit(failed.reason)
-    return [_one(engine, cell, repeats) for cell in cells]
+    found = [_one(engine, cell, repeats) for cell in cells]
+    engine.close()
+    return found
 
 
 def _one(engine: Engine, cell: Cell, repeats: int) -> dict[str, Any]:
@@ -46,11 +61,36 @@ def _one(engine: Engine, cell: Cell, repeats: int) -> dict[str, Any]:
 def in_a_process(choice: str, engine: str, model: str, cells: list[Cell], repeats: int) -> list[dict[str, Any]]:
     """The same in a new process, whose heap nothing has touched."""
     request = json.dumps([choice, engine, model, cells, repeats])
-    done = subprocess.run([sys.executable, __file__, "--cells", request], capture_output=True, text=True, check=False)
+    python = environment_python(engine) or sys.executable
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    command = [str(python), __file__, "--cells", request]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(done.stderr.strip().splitlines()[-1])
     found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def compare_orders(choice: str, engine: str, model: str, cells: list[Cell], repeats: int) -> None:
+    """A sweep in two opposite orders, each in a process of its own."""
+    up = in_a_process(choice, engine, model, cells, repeats)
+    down = in_a_process(choice, engine, model, cells[::-1], repeats)[::-1]
+    ratios = []
+    for one, other in zip(up, down, strict=True):
+        a, b = (statistics.median(found["cpu_s"]) for found in (one, other))
+        apart = max(max(found["cpu_s"]) / min(found["cpu_s"]) for found in (one, other))
+        first = max(found["cpu_s"][0] / statistics.median(found["cpu_s"][1:]) for found in (one, other))
+        ratios.append(max(a / b, b / a))
+        print(
+            f"{engine:13} {choice:7} {one['cell']}: rising {a:.2f}, falling {b:.2f} CPU-s, ratio {a / b:.3f}; "
+            f"repeats of one order up to {apart - 1:.1%} apart, a first one over the others {first:.2f}",
+            flush=True,
+        )
+    print(
+        f"{engine:13} {choice:7} orders differ by {statistics.median(ratios) - 1:.1%} in the median, "
+        f"{max(ratios) - 1:.1%} at most",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -59,11 +99,16 @@ def main() -> None:
     parser.add_argument("--model", default="llama-tiny")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--orders", metavar="ENGINES", help="only the two orders, of these engines")
     parser.add_argument("--cells", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cells:
         choice, engine, model, cells, repeats = json.loads(options.cells)
         print(json.dumps(measured(choice, engine, model, [tuple(cell) for cell in cells], repeats)))
+        return
+    if options.orders:
+        for engine in options.orders.split(","):
+            compare_orders("keep", engine, options.model, SWEEP, options.repeats)
         return
     n_out = 300 if options.quick else 900
     cells = [(64, n_out, 1), (64, n_out, 8), (512, n_out // 4, 8)]
@@ -75,11 +120,7 @@ def main() -> None:
             print(f"{choice:7}", json.dumps(found), f"first/later {ratio:.2f}", flush=True)
     contexts: list[Cell] = [(n, 32, 8) for n in ((64, 512, 1024) if options.quick else (64, 512, 1024, 2048))]
     for choice in ("system", "keep"):
-        up = in_a_process(choice, options.engine, options.model, contexts, options.repeats)
-        down = in_a_process(choice, options.engine, options.model, contexts[::-1], options.repeats)[::-1]
-        for one, other in zip(up, down, strict=True):
-            a, b = (statistics.median(found["cpu_s"]) for found in (one, other))
-            print(f"{choice:7} {one['cell']}: rising {a:.2f}, falling {b:.2f} CPU-s, ratio {a / b:.3f}", flush=True)
+        compare_orders(choice, options.engine, options.model, contexts, options.repeats)
 
 
 if __name__ == "__main__":

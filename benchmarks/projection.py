@@ -43,6 +43,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "vllm": {"threads": 1},
     "llama.cpp": {"threads": 1},
     "deepspeed": {"threads": 1},
+    "openvino": {"threads": 1},
+    "onnxruntime": {"threads": 1},
 }
 
 

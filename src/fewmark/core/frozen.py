@@ -21,12 +21,12 @@ class FrozenMap(Mapping[str, Any]):
 
     __slots__ = ("_hash", "_items")
     _items: dict[str, Json]
-    _hash: int
+    _hash: int | None  # made when it is asked for: of a nested mapping nobody does
 
     def __init__(self, items: JsonObject | None = None) -> None:
         frozen = {encodable(str(key)): freeze(value) for key, value in sorted((items or {}).items())}
         object.__setattr__(self, "_items", frozen)
-        object.__setattr__(self, "_hash", hash(canonical_json(thaw(frozen))))
+        object.__setattr__(self, "_hash", None)
 
     def __getitem__(self, key: str) -> Any:
         return self._items[key]
@@ -38,6 +38,9 @@ class FrozenMap(Mapping[str, Any]):
         return len(self._items)
 
     def __hash__(self) -> int:
+        if self._hash is None:
+            object.__setattr__(self, "_hash", hash(canonical_json(self._items)))
+        assert self._hash is not None
         return self._hash
 
     def __eq__(self, other: object) -> bool:

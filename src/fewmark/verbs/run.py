@@ -274,7 +274,7 @@ def n_bytes(text: str) -> int:
 
 def _tables() -> dict[str, str]:
     """Where the replay engine finds the packaged datasets: as DATASET/TABLE.parquet."""
-    folder = resources.files("fewmark.datasets") / "data"
+    folder = resources.files("fewmark") / "datasets" / "data"  # not of the package itself, which brings pandas along
     return {} if TABLES_VARIABLE in os.environ else {TABLES_VARIABLE: str(folder)}
 
 

@@ -7,7 +7,7 @@ answer begins with ``{"fewmark": 1,``, the protocol's version.
     worker  {"event": "hello", "pid", "environment", "scratch"}
     parent  {"op": "limit", "memory_bytes"}: before loading, where the memory is limited; not answered
     parent  {"op": "load", "deployment"}
-    worker  {"event": "loaded", "environment"} or {"event": "failed", "status", "error"}
+    worker  {"event": "loaded", "environment", "recorded"} or {"event": "failed", "status", "error"}
             or {"event": "unavailable", "error"}: the engine is not installed in this interpreter
     parent  {"op": "run", "workload", "policy", "seed"}
     worker  {"event": "sample", "sample"}…, then {"event": "result", … as in `Outcome.to_dict`}
@@ -41,7 +41,7 @@ from typing import Any, BinaryIO, Final
 
 from fewmark.core import Deployment, EngineError, FewmarkError, Status, Workload
 from fewmark.core.json_types import Json
-from fewmark.engines.base import Engine
+from fewmark.engines.base import Engine, Recorded
 from fewmark.engines.doctor import examine, noise
 from fewmark.engines.host import host_facts, limit_memory
 from fewmark.engines.measuring.policy import Policy, measure
@@ -112,7 +112,7 @@ def _load(deployment: Deployment, send: Callable[..., None]) -> Engine | None:
     if failed is not None:
         send("failed", status=str(failed.status), error=failed.reason)
         return None
-    send("loaded", environment=engine_facts(engine))
+    send("loaded", environment=engine_facts(engine), recorded=isinstance(engine, Recorded))
     return engine
 
 
