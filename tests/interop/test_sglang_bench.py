@@ -12,6 +12,7 @@ import pytest
 from fewmark.core import FormatError
 from fewmark.interop import read_table
 
+FIXTURES = Path(__file__).parent / "fixtures" / "sglang-0.5.23"
 SERVING = {
     "backend": "sglang",
     "dataset_name": "random",
@@ -220,3 +221,27 @@ def test_details_are_made_anew(tmp_path: Path) -> None:
     assert (row["detail"], row["ttft_s"], row["ttft_p50_s"]) == ("requests", pytest.approx(0.35), 0.3)
     assert (row["tpot_s"], row["e2e_latency_s"]) == (pytest.approx(0.04), pytest.approx(0.75))
     assert row["throughput_tok_s"] == pytest.approx(44 / 20)
+
+
+@pytest.mark.parametrize(
+    ("name", "load", "tokens", "ttft_s", "tpot_s"),
+    [
+        ("closed-c3.jsonl", ("concurrency", 3), 16, 0.2, 0.02),
+        ("closed-c3.log", ("concurrency", 3), 16, 0.2, 0.02),
+        ("rate-10-details.jsonl", ("request_rate", 10), 16, 0.2, 0.02),
+        ("no-stream.jsonl", ("concurrency", 3), 16, None, None),
+        ("told-what-was-asked.jsonl", ("concurrency", 3), 8, 0.2, 0.02),
+    ],
+)
+def test_real_runs_say_what_the_server_did(
+    name: str, load: tuple[str, int], tokens: int, ttft_s: float | None, tpot_s: float | None
+) -> None:
+    """The server's first token came after 200 ms, then one each 20 ms; `tokens` of 16 each time."""
+    row = read_table(FIXTURES / name).iloc[0]
+    assert row[load[0]] == load[1] and row["input_tokens"] == 32 and row["output_tokens"] == tokens
+    assert row["e2e_latency_s"] == pytest.approx(0.2 + 0.02 * (tokens - 1), rel=0.05)
+    assert row["throughput_tok_s"] == pytest.approx(12 * tokens / row["duration_s"], rel=5e-3)  # the console rounds
+    if ttft_s is None:
+        assert unknown(row, "ttft_s", "tpot_s", "itl_s")
+    else:
+        assert row["ttft_s"] == pytest.approx(ttft_s, rel=0.07) and row["tpot_s"] == pytest.approx(tpot_s, rel=0.03)

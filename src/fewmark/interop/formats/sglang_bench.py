@@ -35,6 +35,7 @@ from fewmark.interop.text.json_text import head_text, opens_json, read_objects
 TOOL: Final = "sglang"
 METRICS: Final = (("ttft", "ttft"), ("tpot", "tpot"), ("itl", "itl"), ("e2e_latency", "e2e_latency"))
 RETOKENIZED_TOLERANCE: Final = 0.2  # relative; tokens told and re-tokenised that differ by more cannot both be right
+COUNTED_TOLERANCE: Final = 0.05  # relative; tokens as the events count them
 _SERVING: Final = (
     "total_output_tokens_retokenized",
     "mean_e2e_latency_ms",
@@ -100,6 +101,14 @@ def serving_row(result: JsonObject, detail: str = "summary") -> Row:
     if not done:
         row.fail(failure_status(errors), "no request succeeded; zeros in the file are not data")
         return row.finish()
+    anew = positive(result.get("total_output_tokens_retokenized"))
+    differ = bool(anew and oo and abs(anew / oo - 1) > RETOKENIZED_TOLERANCE)
+    if anew and oo and duration and differ and _were_asked_for(result, done, anew):
+        row.note(
+            f"output tokens are the {anew:.0f} re-tokenised, as the gaps say; the {oo:.0f} told are those asked for"
+        )
+        result, oo = _with_tokens(result, done, anew, duration), anew
+        differ = False
     row.put("input_tokens", (ii or 0) / done)
     row.put("output_tokens", (oo or 0) / done)
     row.put("throughput_tok_s", result.get("output_throughput"))
@@ -111,14 +120,42 @@ def serving_row(result: JsonObject, detail: str = "summary") -> Row:
     put_statistics(row, result, METRICS)
     put_requests(row, result, done, duration)
     drop_unstreamed(row)
-    anew = positive(result.get("total_output_tokens_retokenized"))
-    if anew and oo and abs(anew / oo - 1) > RETOKENIZED_TOLERANCE:
+    if differ:
         row.note(f"output tokens are {oo:.0f} as told and {anew:.0f} re-tokenised; those told may be those asked for")
     row.own("accept_length", result.get("accept_length"))
     for key, value in result.items():
         if key.startswith("steady_state_") and not key.endswith("_ms"):
             row.own(key, value)
     return row.finish()
+
+
+def _were_asked_for(result: JsonObject, done: int, anew: float) -> bool:
+    """Whether the tokens that came, one an event, are those re-tokenised and not those told.
+
+    Where a server tells no usage, as with ``--backend sglang-oai``, the client takes the length asked for.
+    """
+    ttft, whole, gap = (positive(result.get(f"mean_{name}_ms")) for name in ("ttft", "e2e_latency", "itl"))
+    if ttft is None or whole is None or gap is None or whole <= ttft:
+        return False
+    return abs(anew / done / (1 + (whole - ttft) / gap) - 1) < COUNTED_TOLERANCE
+
+
+def _with_tokens(result: JsonObject, done: int, tokens: float, duration: float) -> JsonObject:
+    """The result with other output tokens, and what follows from them."""
+    out = {name: value for name, value in result.items() if "tpot" not in name}
+    ttft, whole = number(result["mean_ttft_ms"]) or 0.0, number(result["mean_e2e_latency_ms"]) or 0.0
+    if tokens > done:
+        out["mean_tpot_ms"] = (whole - ttft) / (tokens / done - 1)
+    gaps = listed(result.get("itls"))
+    if gaps:
+        out["output_lens"] = [1 + len(listed(each)) for each in gaps]
+    rate = tokens / duration
+    return {
+        **out,
+        "total_output_tokens": tokens,
+        "output_throughput": rate,
+        "total_throughput": rate + (positive(result.get("total_input_tokens")) or 0.0) / duration,
+    }
 
 
 def _batch(line: int, result: JsonObject) -> Row:
