@@ -79,6 +79,22 @@ def _cell(workload: Workload) -> str:
     return f"{workload.input_tokens:g} in, {workload.output_tokens:g} out, {workload.load_label}"
 
 
+def _tick(workload: Workload) -> str:
+    """As `_cell`, short enough for an axis."""
+    return f"{workload.input_tokens:g}→{workload.output_tokens:g}, {workload.load_label}"
+
+
+def _heads(engines: _ByEngine) -> tuple[str, ...]:
+    """The columns' names: each engine with its version, where it is known."""
+    return tuple(f"{engine} {version}" if (version := _version(cells)) else engine for engine, cells in engines.items())
+
+
+def _version(cells: Mapping[Workload, Measurement]) -> str | None:
+    facts = thaw(next(iter(cells.values())).environment).get("engine")
+    version = facts.get("engine_version") if isinstance(facts, dict) else None
+    return version if isinstance(version, str) else None
+
+
 def _ends(measurement: Measurement, metric: str) -> tuple[float, float] | None:
     values = measurement.values(metric)
     return measurement.interval(metric) or ((min(values), max(values)) if values else None)
@@ -96,14 +112,14 @@ def _speeds(engines: _ByEngine, metric: str, title: str) -> Table:
                 None if value is None else f"{value:.4g}" + (f" [{ends[0]:.4g}, {ends[1]:.4g}]" if ends else "")
             )
         rows.append((_cell(workload), *told))
-    return Table(f"{title} ({metric})", ("cell", *engines), tuple(rows))
+    return Table(f"{title} ({metric})", ("cell", *_heads(engines)), tuple(rows))
 
 
 def _side_by_side(engines: _ByEngine, metric: str, title: str) -> Chart:
     series = []
     for engine, cells in engines.items():
         known = [
-            (_cell(workload), found.median(metric), _ends(found, metric))
+            (_tick(workload), found.median(metric), _ends(found, metric))
             for workload in _shared(engines)
             if (found := cells.get(workload)) is not None
         ]
@@ -214,7 +230,7 @@ def _differing_facts(engines: _ByEngine) -> Table:
             told[name][engine] = ", ".join(sorted(values))
     differing = [name for name in sorted(told) if len({told[name].get(engine) for engine in engines}) > 1]
     rows = tuple((name, *(told[name].get(engine) for engine in engines)) for name in differing[:MAX_FACTS])
-    return Table("What is not alike, as the engines tell it (empty: not told)", ("fact", *engines), rows)
+    return Table("What is not alike, as the engines tell it (empty: not told)", ("fact", *_heads(engines)), rows)
 
 
 def _text(value: Json) -> str:
