@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 from fewmark.cli import main
-from fewmark.core import Measurement, Status
+from fewmark.core import Case, Deployment, FrozenMap, Measurement, Status, Workload
 from fewmark.interop import read_table
 from fewmark.store import open_store
+from fewmark.suites import Suite
 from fewmark.verbs.import_files import import_files
-from fewmark.verbs.run import run
+from fewmark.verbs.run import run, truncation
 from fewmark.verbs.source import read_source
 
 SUITE = """
@@ -170,3 +171,11 @@ def test_cases_are_written_of_one_suite(worker, capsys):
     assert main(["suites", "--write-cases", "x.jsonl"]) == 2
     assert main(["suites", "suite.yaml", "--write-cases", "no/such/x.jsonl"]) == 2
     assert "the file cannot be written" in capsys.readouterr().err
+
+
+def test_a_suite_that_says_nothing_of_truncation_is_truncated_as_asked():
+    case = Case(Deployment("dummy", "toy"), Workload(8, 64, batch_size=1))
+    suite = Suite("mine", "One cell", "", (case,), FrozenMap({}))
+    assert truncation(suite, "16").output_tokens == 16
+    assert truncation(suite, "auto").output_tokens is None
+    assert truncation(suite) is None
