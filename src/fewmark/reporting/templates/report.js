@@ -168,6 +168,8 @@
     return all.length ? Math.log10(high / low) : 0;
   };
 
+  let isPrinting = false;
+  const paper = { wide: { width: 660, height: 320 }, square: { width: 500, height: 460 } };
   const layout = (chart) => {
     // labels at every digit overlap where there are several decades
     const spaced = (made, name) => {
@@ -182,6 +184,7 @@
     if (chart.diagonal && y.dtick) x.dtick = y.dtick;
     const legends = new Set(chart.series.map((series) => series.name)).size + (chart.diagonal ? 1 : 0);
     return {
+      ...(isPrinting ? paper[chart.diagonal ? "square" : "wide"] : {}),
       xaxis: x,
       yaxis: y,
       paper_bgcolor: "rgba(0,0,0,0)",
@@ -257,7 +260,7 @@
       figure.querySelector("figcaption").textContent = chart.title;
       plot.setAttribute("aria-label", `Chart: ${chart.title}. ${chart.y.label} against ${chart.x.label}. Its values follow as a table.`);
       plot.classList.toggle("square", chart.diagonal);
-      Plotly.react(plot, traces(chart), layout(chart), config);
+      Plotly.react(plot, traces(chart), layout(chart), { ...config, responsive: !isPrinting });
       fill();
     };
     // The charts that everything chosen lets through; the one shown stays, or its namesake of another metric.
@@ -303,17 +306,14 @@
   };
 
   // On paper the figures are as wide as it is, dark on light.
-  const paper = { width: 660, height: 320, square: 460 };
   window.addEventListener("beforeprint", () => {
     document.documentElement.classList.add("printing");
+    isPrinting = true;
     for (const draw of drawn) draw();
-    document.querySelectorAll(".plot.js-plotly-plot").forEach((plot) => {
-      const isSquare = plot.classList.contains("square");
-      Plotly.relayout(plot, { width: isSquare ? paper.square + 40 : paper.width, height: isSquare ? paper.square : paper.height, "margin.t": 44 });
-    });
   });
   window.addEventListener("afterprint", () => {
     document.documentElement.classList.remove("printing");
+    isPrinting = false;
     for (const draw of drawn) draw();
   });
 
