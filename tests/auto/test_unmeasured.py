@@ -67,6 +67,10 @@ def test_left_out_trees_have_not_seen_the_deployment(make_world: World) -> None:
     assert np.abs(said[table.deployment == 0] - residual[table.deployment == 0]).min() > 1.5
     seen = Trees(*known, 0).residuals(table.inputs, table.axes, table.log_roofline)
     assert np.median(np.abs(seen - residual)) < 0.1
+    absurd = table.inputs.take(np.arange(2))
+    absurd.values[:, 3] = np.inf
+    assert np.isfinite(Trees(*known, 0).residuals(absurd, table.axes[:2], np.array([0.0, 1.0]))).all()
+    assert np.isnan(Trees(*known, 0).residuals(absurd, table.axes[:2], np.array([np.inf, np.inf]))).all()
     old = Trees(table.inputs, table.axes, np.full(len(cells), np.nan), residual, 0)
     assert np.isnan(old.residuals(table.inputs, table.axes, table.log_roofline)).all()
 

@@ -38,6 +38,7 @@ STEEPNESS: Final = 3.0
 PRIOR_SD: Final = 0.5  # of the log ratio of errors in one deployment
 PRIOR_DEPLOYMENTS: Final = 2.0  # how many deployments that counts as
 ERROR_FLOOR: Final = 0.01  # log error below which nothing is much better than anything else
+LARGEST: Final = 1e6  # of a value that trees see
 N_FOLDS: Final = 4
 N_TREES: Final = 30
 N_BOOSTED: Final = 60
@@ -68,8 +69,7 @@ class Trees:
         self.known = bool(np.isfinite(mean).all())  # a file of an older version has no mean function
         if not self.known:
             return
-        plain = self._names(cells, axes)
-        full = np.hstack([cells.values, plain])
+        plain, full = self._columns(cells, axes)
         self.forest = RandomForestRegressor(N_TREES, random_state=random_state).fit(plain, mean + residual)
         self.extra = ExtraTreesRegressor(N_TREES, min_samples_leaf=2, random_state=random_state).fit(full, residual)
         boosted = GradientBoostingRegressor(
@@ -81,15 +81,17 @@ class Trees:
         """The mean of what the three say of the residuals of m cells, (m,); NaN where that is nothing."""
         if not self.known:
             return np.full(len(cells), np.nan)
-        plain = self._names(cells, axes)
-        full = np.hstack([cells.values, plain])
+        plain, full = self._columns(cells, axes)
+        mean = np.where(np.isfinite(mean), mean, np.nan)
         said = self.forest.predict(plain) - mean, self.extra.predict(full), self.boosted.predict(full)
         return np.asarray(np.mean(said, axis=0))
 
-    def _names(self, cells: Inputs, axes: FloatArray) -> FloatArray:
-        """Where cells lie, and the names of what they run on, as numbers, (m, p)."""
+    def _columns(self, cells: Inputs, axes: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Where cells lie and the names of what they run on, as numbers; and these beside the cells' own values."""
         names = [cells.codes[:, column, None] == np.unique(self.codes[:, column]) for column in range(DEPLOYMENT)]
-        return np.hstack([axes, *(name.astype(np.float64) for name in names)])
+        plain = np.hstack([axes, *(name.astype(np.float64) for name in names)])
+        # of absurd lengths there are values beyond all numbers, which trees refuse
+        return plain, np.hstack([np.clip(np.nan_to_num(cells.values), -LARGEST, LARGEST), plain])
 
 
 def left_out_trees(
