@@ -67,6 +67,19 @@ def test_json_as_well(tmp_path: Path) -> None:
     assert one(written(tmp_path, value, "report.json"))["ttft_s"] == 0.0368578234128654
 
 
+@pytest.mark.parametrize("name", ["reports.yaml", "reports.json"])
+def test_several_reports_in_a_file(tmp_path: Path, name: str) -> None:
+    reports = [report("0.2.1"), report("0.2")]
+    path = tmp_path / name
+    separate = "".join(f"---\n{yaml.safe_dump(one_of_them)}" for one_of_them in reports)
+    path.write_text(json.dumps(reports, default=str) if name.endswith("json") else separate)
+    assert list(read_table(path)["tool_version"]) == ["0.2.1", "0.2"]
+    reports[1]["version"] = "0.9"
+    path.write_text(yaml.safe_dump(reports))
+    with pytest.raises(FormatError, match=r"report 2: .*version is '0\.9'"):
+        read_table(path)
+
+
 def test_zero_lengths_of_a_converter_are_unknown(tmp_path: Path) -> None:
     value = report("0.1")
     value["metrics"]["requests"]["input_length"]["mean"] = 0.0

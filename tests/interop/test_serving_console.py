@@ -191,3 +191,25 @@ def test_a_ramp_above_the_block_is_no_load(tmp_path: Path) -> None:
     row = read(tmp_path, re.sub(r"Namespace.*\n|Maximum request concurrency.*\n", "", text)).iloc[0]
     assert "concurrency" not in row or row["concurrency"] != row["concurrency"]
     assert "the load ramps up" in row["note"]
+
+
+LOGGED = {
+    "a logger": lambda text: re.sub("(?m)^", "2025-01-01 12:00:00,123 INFO ", text),
+    "kubectl": lambda text: re.sub("(?m)^", "2025-11-28T12:00:00.123456789Z stdout F ", text),
+    "docker compose": lambda text: re.sub("(?m)^", "bench-1  | ", text),
+    "colours": lambda text: re.sub("(?m)^(.*)$", "\x1b[32m\\1\x1b[0m", text),
+    "bars": lambda text: re.sub("(?m)$", " |", text),
+    "decimal commas": lambda text: re.sub(r"(\d)\.(\d\d)(?=\s)", r"\1,\2", text),
+    "thousands": lambda text: re.sub(r"(: +)(\d+)(\.\d\d)(?=\s)", lambda m: f"{m[1]}{int(m[2]):,}{m[3]}", text),
+}
+
+
+@pytest.mark.parametrize("change", LOGGED.values(), ids=LOGGED)
+def test_a_block_as_logs_and_locales_keep_it(tmp_path: Path, change) -> None:
+    """The same numbers, whatever stands around them."""
+    rows = []
+    for number, text in enumerate((VLLM, change(VLLM))):
+        path = tmp_path / f"{number}.log"
+        path.write_text(text, encoding="utf-8")
+        rows.append(read_table(path))
+    pd.testing.assert_frame_equal(*rows)

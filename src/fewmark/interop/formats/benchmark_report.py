@@ -15,6 +15,7 @@ from typing import Final
 import pandas as pd
 
 from fewmark.core import CASE_COLUMNS, FormatError
+from fewmark.core.cells import Row
 from fewmark.core.columns import OPTION_PREFIX, WORKLOAD_PREFIX
 from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.results.run_rows import (
@@ -29,7 +30,7 @@ from fewmark.interop.results.run_rows import (
 )
 from fewmark.interop.results.run_rows import text as words_of
 from fewmark.interop.text.json_text import head_text
-from fewmark.interop.text.yaml_text import read_yaml
+from fewmark.interop.text.yaml_text import read_yaml_documents
 
 TOOL: Final = "llmd_report"
 VERSIONS: Final = ("0.1", "0.2", "0.2.1")
@@ -56,19 +57,34 @@ class BenchmarkReport:
         return 0.9 if new or old else 0.0
 
     def read(self, path: Path) -> pd.DataFrame:
-        """The canonical table, one row. Raises `FormatError`; with the package, also where its schema is not kept."""
-        report = read_yaml(path)
-        if not isinstance(report, Mapping):
-            raise FormatError("a Benchmark Report is a mapping", got=report)
-        version = words_of(report.get("version"))
-        if version not in VERSIONS:
-            raise FormatError(f"the Benchmark Report's version is {version!r}", hint=f"{', '.join(VERSIONS)} are read")
-        checked = _check({**report, "version": version})
-        row = _row_0_1(report) if version == "0.1" else _row_0_2(report)
-        row.say("tool_version", version)
-        if not checked:
-            row.note("not checked against its schema: install fewmark[llm-d]")
-        return rows_to_frame([row.finish()])
+        """The canonical table, one row a report: a file holds one, a list of them, or one in each YAML document.
+
+        Raises `FormatError`; with the package, also where a report does not keep its schema.
+        """
+        documents = read_yaml_documents(path)
+        reports = documents[0] if len(documents) == 1 and isinstance(documents[0], list) else documents
+        rows = []
+        for place, report in enumerate(reports or [None], start=1):
+            try:
+                rows.append(_row(report))
+            except FormatError as error:
+                where = f"report {place}: " if len(reports) > 1 else ""
+                raise FormatError(f"{where}{error.what}", got=error.got, hint=error.hint) from None
+        return rows_to_frame(rows)
+
+
+def _row(report: Json) -> Row:
+    if not isinstance(report, Mapping):
+        raise FormatError("a Benchmark Report is a mapping", got=report)
+    version = words_of(report.get("version"))
+    if version not in VERSIONS:
+        raise FormatError(f"the Benchmark Report's version is {version!r}", hint=f"{', '.join(VERSIONS)} are read")
+    checked = _check({**report, "version": version})
+    row = _row_0_1(report) if version == "0.1" else _row_0_2(report)
+    row.say("tool_version", version)
+    if not checked:
+        row.note("not checked against its schema: install fewmark[llm-d]")
+    return row.finish()
 
 
 def _check(report: dict[str, Json]) -> bool:

@@ -24,6 +24,9 @@ _HEADING: Final = re.compile(r"=+ *(Multi-Turn|Serving|Offline Throughput) Bench
 _END: Final = re.compile(r"={20,}\s*$")
 _PAIR: Final = re.compile(r"([A-Z][\w .()/,-]*?(?: \([^)]*\))?):\s+(\S+)\s*$")
 _STATISTIC: Final = re.compile(r"(Mean|Median|Std|P[\d.]+) (TTFT|TPOT|ITL|E2EL|E2E Latency) \(ms\)")
+_LOGGED: Final = re.compile(
+    r"^(?:(?:[A-Z]{1,8}|std(?:out|err)|\S*\d\S*) +)+(?=[A-Z][a-z]|P\d)"
+)  # what a log puts before
 _ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _ARGUMENT: Final = r"(?:\b{name}=|--{option}[ =])['\"]?([^'\",\s)]+)"
 _KEYS: Final = {
@@ -108,7 +111,7 @@ def _blocks(text: str) -> list[tuple[int, dict[str, Json], bool]]:
     block: dict[str, Json] | None = None
     start = 0
     for position, raw in enumerate(re.split(r"\r?\n|\r", text), start=1):
-        line = _ESCAPES.sub("", raw).rstrip()
+        line = _ESCAPES.sub("", raw).rstrip(" |\u2502\t")
         heading = _HEADING.search(line)
         if heading:
             if block is not None:
@@ -147,14 +150,24 @@ def _pair(line: str) -> tuple[str | None, Json]:
     if found is None:
         return (None, None)
     label, value = found.groups()
+    label = _LOGGED.sub("", label)
     statistic = _STATISTIC.fullmatch(label)
     if statistic:
         kind, metric = statistic.groups()
-        return f"{kind.lower()}_{metric.lower().replace(' ', '_')}_ms", value
+        return f"{kind.lower()}_{metric.lower().replace(' ', '_')}_ms", _plain(value)
     key = _KEYS.get(_UNITS.sub("", label).strip().lower())
     if key is None and line.rstrip().endswith("not set"):
         key = _KEYS.get(line.split(":")[0].strip().lower())
-    return (key, None if value in ("set", "None", "N/A") else value)
+    return (key, None if value in ("set", "None", "N/A") else _plain(value))
+
+
+def _plain(value: str) -> str:
+    """A number without marks between its thousands, and with a point: the clients print two decimals, or none."""
+    if re.fullmatch(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?", value):
+        return value.replace(",", "")
+    if re.fullmatch(r"(?:\d+|\d{1,3}(?:\.\d{3})+),\d{2}", value):
+        return value.replace(".", "").replace(",", ".")
+    return value
 
 
 def _arguments(line: str, above: dict[str, Json]) -> None:

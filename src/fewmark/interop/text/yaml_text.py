@@ -18,12 +18,20 @@ MAX_VALUES: Final = 1_000_000
 
 def read_yaml(path: Path) -> Json:
     """The one value of a YAML (or JSON) file. Raises `FormatError` with the line where it breaks."""
+    values = read_yaml_documents(path)
+    if len(values) > 1:
+        raise FormatError(f"a single YAML document is needed, not {len(values)}", got=path.name)
+    return values[0] if values else None
+
+
+def read_yaml_documents(path: Path) -> list[Json]:
+    """The values of a YAML (or JSON) file's documents, without empty ones. Raises `FormatError`, as `read_yaml`."""
     if path.stat().st_size > MAX_BYTES:
         raise FormatError(f"a YAML file of more than {MAX_BYTES >> 20} MB is too large for a report", got=path.name)
     words = read_text(path)
     try:
-        value: Json = yaml.safe_load(words)
-        if _size(value, {}) > MAX_VALUES:
+        values: list[Json] = [value for value in yaml.safe_load_all(words) if value is not None]
+        if _size(values, {}) > MAX_VALUES:
             raise FormatError("the YAML repeats itself by aliases into an endless value", got=path.name)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -33,7 +41,7 @@ def read_yaml(path: Path) -> Json:
         raise FormatError("the YAML is nested too deeply", hint="no tool writes such a file") from None
     except ValueError as error:  # a date that is none, for example
         raise FormatError("malformed YAML", got=str(error)) from None
-    return value
+    return values
 
 
 def _size(value: Json, known: dict[int, float]) -> float:
