@@ -1,4 +1,4 @@
-"""Mutated inputs of every kind into every parser, in this process: an answer or one error, soon and small."""
+"""Mutated inputs of every kind into every parser and verb, in this process: an answer or one error, soon and small."""
 
 from __future__ import annotations
 
@@ -6,37 +6,52 @@ import contextlib
 import io
 import json
 import random
-import resource
-import signal
+import tarfile
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from guard import guarded, limits
+from mutations import mutated
 from tally import Clock, Tally
 
-from fewmark.core import Case, Deployment, FewmarkError, Measurement, Sample, Workload
+from fewmark.cli import main
+from fewmark.core import Case, Deployment, FewmarkError, InputError, Measurement, Sample, Workload
 from fewmark.decide.prices import load_prices
+from fewmark.engines.measuring.policy import Outcome
 from fewmark.engines.worker.batch import read_cases
 from fewmark.interop import from_measurements, read_table, write_table
 from fewmark.models.persistence import load_model, save_model
 from fewmark.models.registry import make_model
+from fewmark.runner.worker.process import MARK, message_of
 from fewmark.suites import load_suite
 from fewmark.verbs.import_files import import_files
 from fewmark.verbs.screen import screen
 from fewmark.verbs.source import read_source
 
-MEMORY_BYTES = 3 * 2**30  # of address space beyond what is in use: maps of libraries count, so it is generous
-HANG_S = 10
-TOKENS = [
-    *(b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"9" * 401, b"1e999", b"-1", b"NaN", b"Infinity", b"null", b"[" * 5000),
-    *(b'"', b"{", b"}", b",", b";", b"\t", b"\r\n", b"!!timestamp x", b"!!binary '*'", b"&a [*a]", b"<<: *a", b"'"),
-    *(b"\xed\xa0\x80", b"=1", b"0x", b"1_000", b"%s" * 50, b"\x1b[2J", b"true", b"~", b"---\n", b"? ", b"|\n"),
-    *(b"batch_size", b"e2e_latency_s", b"2001-99-99", b"!!omap [1]", b"- ", b"x" * 70_000, b"\n" * 3000),
-    *(b",,,," * 500, b"PK\x03\x04", b"PAR1"),
-]
+FIXTURES = Path(__file__).parents[1] / "interop" / "fixtures"
+LARGEST_SEED_BYTES = 20_000
+LONGEST_MESSAGE = 15_000
+VERB_ROW = "table given to a verb"
+Reader = Callable[[Path], object]
+
+
+@dataclass
+class Kind:
+    """One kind of input: its suffix, whole ones, what reads it, and the time that its tries have taken so far."""
+
+    suffix: str
+    contents: list[bytes]
+    readers: list[Reader]
+    tally: Tally
+    share: float = 1.0  # of the time, in comparison with the others
+    spent_s: float = 0.0
+    names: list[str] = field(default_factory=list)
 
 
 def measurements() -> list[Measurement]:
@@ -49,41 +64,84 @@ def measurements() -> list[Measurement]:
     return out
 
 
-def corpus(folder: Path) -> dict[str, tuple[str, bytes, list[Callable[[Path], object]]]]:
-    """Each kind of input: its suffix, a whole one, and what reads it."""
+SUITE = (
+    b"title: t\nversion: 1\naxes: {b: [1, 2, 4]}\ndeployments:\n"
+    b"  - {engine: replay, model: m, engine_options: {table: t}}\n"
+    b"cells:\n  - grid: {input_tokens: [8, 16], output_tokens: 4, batch_size: {axis: b}}\n"
+    b"settings: {repeats: 3, seed: 1}\nskip:\n  - {batch_size: {gt: 3}}\n"
+)
+PRICES = b"version: 1\ncurrency: USD\naccelerators:\n  - {name: H100, per_hour: 2.99, power_w: 700}\n"
+RESULT = {
+    **{"fewmark": 1, "event": "result", "status": "ok", "wall_s": 1.0, "energy_j": 2.0, "flags": ["a"]},
+    **{"samples": [{"e2e_latency_s": 1.0, "ttft_s": 0.1, "output_tokens": 2, "token_times_s": [0.1, 1.0]}]},
+}
+# What a verb is asked for beside the file: commands whose work is in the reading of it, not in fits that take seconds.
+VERBS = (
+    ("screen", "--data", "FILE"),
+    ("fit", "--data", "FILE", "--model", "loglog", "--no-prior", "--out", "OUT.fewmark"),
+    ("predict", "--data", "WHOLE", "--cases", "FILE", "--model", "loglog", "--no-prior", "--no-cache"),
+    ("predict", "--data", "FILE", "--cases", "WHOLE", "--model", "loglog", "--no-prior", "--no-cache"),
+    ("evaluate", "--data", "FILE", "--model", "loglog"),
+    ("recommend", "--data", "FILE", "--slo", "e2e_latency_s=9", "--model", "loglog", "--out", "OUT.csv"),
+    ("recommend", "--data", "WHOLE", "--space", "FILE", "--slo", "e2e_latency_s=9", "--model", "loglog"),
+    ("plan", "--data", "WHOLE", "--space", "FILE", "--model", "none"),
+    ("compare", "FILE", "WHOLE"),
+    ("compare", "WHOLE", "FILE"),
+    ("import", "FILE", "--store", ":memory:"),
+)
+
+
+def corpus(folder: Path) -> dict[str, Kind]:
+    """Each kind of input, by its name."""
     held = measurements()
     frame = from_measurements(held)
-    write_table(frame, folder / "t.csv")
-    write_table(frame, folder / "t.parquet")
+    for name in ("t.csv", "t.parquet"):
+        write_table(frame, folder / name)
     target = frame["throughput_tok_s"].to_numpy(dtype=float)
-    save_model(make_model("loglog").fit(frame, target), folder / "loglog.fewmark")
-    save_model(make_model("auto").fit(frame, target), folder / "auto.fewmark")
+    for model in ("loglog", "auto"):
+        save_model(make_model(model).fit(frame, target), folder / f"{model}.fewmark")
     lines = "".join(json.dumps(m.to_dict()) + "\n" for m in held).encode()
     cases = "".join(json.dumps(m.case.to_dict()) + "\n" for m in held).encode()
-    suite = (
-        b"title: t\nversion: 1\naxes: {b: [1, 2, 4]}\ndeployments:\n"
-        b"  - {engine: replay, model: m, engine_options: {table: t}}\n"
-        b"cells:\n  - grid: {input_tokens: [8, 16], output_tokens: 4, batch_size: {axis: b}}\n"
-        b"settings: {repeats: 3, seed: 1}\nskip:\n  - {batch_size: {gt: 3}}\n"
-    )
-    prices = b"version: 1\ncurrency: USD\naccelerators:\n  - {name: H100, per_hour: 2.99, power_w: 700}\n"
-    tables: list[Callable[[Path], object]] = [
-        read_table,
-        lambda path: screen(str(path)),
-        lambda path: import_files([path], store=":memory:"),
-    ]
     document = json.dumps({"results": [m.to_dict() for m in held[:2]]}).encode()
-    return {
-        "csv": (".csv", (folder / "t.csv").read_bytes(), [*tables, lambda path: read_source(path)]),
-        "parquet": (".parquet", (folder / "t.parquet").read_bytes(), tables[:2]),
-        "json": (".json", document, tables[:1]),
-        "jsonl": (".jsonl", lines, [*tables[::2]]),
-        "cases": (".jsonl", cases, [read_cases]),
-        "suite": (".yaml", suite, [load_suite]),
-        "prices": (".yaml", prices, [load_prices]),
-        "loglog model": (".fewmark", (folder / "loglog.fewmark").read_bytes(), [lambda p: asked(p, frame)]),
-        "auto model": (".fewmark", (folder / "auto.fewmark").read_bytes(), [lambda p: asked(p, frame)]),
+    with tarfile.open(folder / "a.tar.gz", "w:gz") as tar, zipfile.ZipFile(folder / "a.zip", "w") as packed:
+        tar.add(folder / "t.csv", "results/t.csv")
+        packed.write(folder / "t.csv", "results/t.csv")
+    stored: Reader = lambda path: import_files([path], store=":memory:")  # noqa: E731
+    tables: list[Reader] = [read_table, lambda path: screen(str(path)), stored]
+    csv = (folder / "t.csv").read_bytes()
+    foreign = [path for path in sorted(FIXTURES.rglob("*")) if path.is_file() and path.suffix in SUFFIXES]
+    foreign = [path for path in foreign if path.stat().st_size <= LARGEST_SEED_BYTES]
+
+    def model_file(name: str) -> Kind:
+        content = (folder / f"{name}.fewmark").read_bytes()
+        return Kind(".fewmark", [content], [lambda path: asked(path, frame)], Tally(f"{name} model"), share=0.5)
+
+    kinds = {
+        "csv": Kind(".csv", [csv], [*tables, lambda path: read_source(path)], Tally("CSV")),
+        "parquet": Kind(".parquet", [(folder / "t.parquet").read_bytes()], tables[:2], Tally("Parquet")),
+        "json": Kind(".json", [document], tables[:1], Tally("JSON")),
+        "jsonl": Kind(".jsonl", [lines], tables[::2], Tally("JSON lines")),
+        "cases": Kind(".jsonl", [cases], [read_cases], Tally("list of cases")),
+        "suite": Kind(".yaml", [SUITE], [load_suite], Tally("suite")),
+        "prices": Kind(".yaml", [PRICES], [load_prices], Tally("price file")),
+        "message": Kind(".json", [json.dumps(RESULT).encode()], [told], Tally("worker's message")),
+        "zip": Kind(".zip", [(folder / "a.zip").read_bytes()], [stored], Tally("zip archive"), share=0.3),
+        "tar": Kind(".tar.gz", [(folder / "a.tar.gz").read_bytes()], [stored], Tally("tar archive"), share=0.3),
+        "loglog": model_file("loglog"),
+        "auto": model_file("auto"),
+        "verbs": Kind(".csv", [csv], [verb(words, folder) for words in VERBS], Tally(VERB_ROW), share=0.5),
     }
+    for suffix in SUFFIXES:
+        paths = [path for path in foreign if path.suffix == suffix]
+        if paths:
+            contents = [path.read_bytes() for path in paths]
+            tally = Tally(f"other tools' {suffix[1:].upper()}")
+            names = [str(path.relative_to(FIXTURES)) for path in paths]
+            kinds[f"foreign{suffix}"] = Kind(suffix, contents, [read_table, stored], tally, names=names)
+    return kinds
+
+
+SUFFIXES = (".json", ".jsonl", ".csv", ".yaml", ".txt", ".log")
 
 
 def asked(path: Path, frame: pd.DataFrame) -> object:
@@ -91,78 +149,82 @@ def asked(path: Path, frame: pd.DataFrame) -> object:
     return np.asarray(load_model(path).predict(frame))
 
 
-def mutated(content: bytes, rng: random.Random) -> bytes:
-    """The content with some places changed."""
-    out = bytearray(content)
-    for _ in range(rng.choice([1, 1, 1, 2, 4, 16])):
-        if not out:
-            break
-        at, length = rng.randrange(len(out)), rng.choice([1, 1, 2, 8, 64, 1024])
-        kind = rng.randrange(7)
-        if kind == 0:
-            out[at] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            del out[at : at + length]
-        elif kind == 2:
-            out[at:at] = rng.choice(TOKENS)
-        elif kind == 3:
-            out[at : at + length] = rng.choice(TOKENS)
-        elif kind == 4:
-            out[at:at] = out[at : at + length] * rng.choice([1, 2, 50])
-        elif kind == 5:
-            del out[at:]
-        else:
-            out[at : at + length] = rng.randbytes(min(length, len(out) - at))
-    return bytes(out)
+def told(path: Path) -> object:
+    """A worker's message, and the measurement that it makes."""
+    message = message_of(MARK + b"1, " + path.read_bytes().lstrip()[1:])
+    case = measurements()[0].case
+    return json.dumps(Outcome.from_dict(message).to_measurement(case, startup_s=1.0, environment={}).to_dict())
 
 
-@contextlib.contextmanager
-def limits() -> Iterator[None]:
-    """No more memory than so much beyond what is in use, and an alarm."""
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY_BYTES, before[1]))
+def verb(words: tuple[str, ...], folder: Path) -> Reader:
+    """A command as it is typed, with the file in its place."""
 
-    def stop(number: int, frame: object) -> None:
-        raise TimeoutError(f"longer than {HANG_S} s")
+    def run(path: Path) -> object:
+        stands = {"FILE": str(path), "WHOLE": str(folder / "t.csv")}
+        arguments = [stands.get(word, word.replace("OUT", str(folder / "out"))) for word in words]
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main(arguments)
+        if code not in (0, 1, 2) or "Traceback" in err.getvalue():
+            raise AssertionError(f"exit code {code}: {err.getvalue()[:500]}")
+        if code == 2 and not err.getvalue().strip():
+            raise AssertionError("exit code 2 without a message")
+        return code
 
-    signal.signal(signal.SIGALRM, stop)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        resource.setrlimit(resource.RLIMIT_AS, before)
+    return run
+
+
+def one(kind: Kind, own: int, folder: Path) -> None:
+    """The mutation of this number, read."""
+    rng = random.Random(own)
+    number = rng.randrange(len(kind.contents))
+    # The parser mostly; the verbs that begin with it now and then, since they take longer.
+    reader = 0 if rng.random() < 0.95 and kind.tally.what != VERB_ROW else rng.randrange(len(kind.readers))
+    path = folder / f"x{kind.suffix}"
+    path.write_bytes(mutated(kind.contents[number], rng, kind.suffix))
+    began = time.process_time()
+    with guarded(kind.tally, str(own)):
+        try:
+            kind.readers[reader](path)
+        except FewmarkError as error:
+            if len(str(error)) > LONGEST_MESSAGE:
+                raise AssertionError(f"a message of {len(str(error))} letters") from None
+    kind.spent_s += time.process_time() - began
 
 
 def run(seed: int, seconds: float) -> list[Tally]:
-    """Mutate until the time is over; one row for each kind of input."""
+    """Mutate until the time is over, each kind for about as long as the others; one row for each."""
     rng, clock = random.Random(seed), Clock(seconds)
-    with tempfile.TemporaryDirectory() as name, limits(), contextlib.redirect_stderr(io.StringIO()):
-        folder = Path(name)
-        kinds = corpus(folder)
-        tallies = {kind: Tally(f"mutated input: {kind}") for kind in kinds}
+    with prepared() as (folder, kinds):
         while clock:
-            kind = rng.choice(list(kinds))
-            suffix, content, readers = kinds[kind]
-            own = rng.randrange(2**32)
-            path = folder / f"x{suffix}"
-            path.write_bytes(mutated(content, random.Random(own)))
-            # The parser mostly; the verbs that begin with it now and then, since they take longer.
-            number = 0 if rng.random() < 0.9 else rng.randrange(len(readers))
-            for read in (readers[number],):
-                began = time.monotonic()
-                tallies[kind].tried += 1
-                try:
-                    signal.alarm(HANG_S)
-                    read(path)
-                except FewmarkError as error:
-                    if len(str(error)) > 15_000:
-                        tallies[kind].fail(f"mutation {own}, reader {number}: a message of {len(str(error))} letters")
-                except BaseException as error:
-                    if isinstance(error, KeyboardInterrupt):
-                        raise
-                    tallies[kind].fault(error, f"mutation {own}, reader {number}")
-                finally:
-                    signal.alarm(0)
-                tallies[kind].slowest_s = max(tallies[kind].slowest_s, time.monotonic() - began)
-    return list(tallies.values())
+            name = min(kinds, key=lambda name: kinds[name].spent_s / kinds[name].share)
+            for _ in range(1 if name == "verbs" else 20):
+                one(kinds[name], rng.randrange(2**32), folder)
+                if not clock:
+                    break
+    for name, kind in kinds.items():
+        kind.tally.failed = [f"{text}   [--repeat inputs:{name}:{text.split(':')[0]}]" for text in kind.tally.failed]
+        kind.tally.what = f"mutated input: {kind.tally.what}"
+    return [kind.tally for kind in kinds.values()]
+
+
+def repeat(words: list[str]) -> list[Tally]:
+    """The mutation of a kind and a number once more, without its limits' being in the way of a debugger."""
+    with prepared() as (folder, kinds):
+        name, own = words
+        one(kinds[name], int(own), folder)
+        print((folder / f"x{kinds[name].suffix}").read_bytes()[:3000])
+        return [kinds[name].tally]
+
+
+@contextlib.contextmanager
+def prepared() -> Iterator[tuple[Path, dict[str, Kind]]]:
+    """A folder, with the kinds of input that there are, under the limits."""
+    with tempfile.TemporaryDirectory() as name, limits(), contextlib.redirect_stderr(io.StringIO()):
+        kinds = corpus(Path(name))
+        for kind in kinds.values():  # what is imported late is no part of a try
+            path = Path(name) / f"x{kind.suffix}"
+            path.write_bytes(kind.contents[0])
+            with contextlib.suppress(InputError):
+                kind.readers[0](path)
+        yield Path(name), kinds

@@ -1,6 +1,6 @@
-"""Random kills of a run, its worker and the keeper: nothing saved is lost, nothing is measured twice, nothing
-runs on, and no temporary file stays once another run has ended. Where the keeper and the run are both killed, processes
-that have escaped may run until the next one starts."""
+"""Random kills of runs, their workers, keepers and descendants, several at once: nothing saved is lost, nothing is
+measured twice, nothing runs on, and no temporary file stays once another run has ended. Where the keeper and the run
+are both killed, processes that have escaped may run until the next one starts."""
 
 from __future__ import annotations
 
@@ -11,99 +11,216 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
+from guard import announce
+from processes import MARKER, end, family, told, wait_until_gone
 from tally import Clock, Tally
 
 from fewmark.engines.worker.keeper import descendants
 from fewmark.store import open_store
 
 PLUGIN = Path(__file__).parents[1] / "runner" / "plugin"
+LANES: Final = 3  # folders, each with runs and kills of its own, at the same time
 SUITE = """deployments: [{engine: dummy, model: toy, engine_options: {pause_s: 0.002, fill: true, load: escape}}]
-cells: [{grid: {input_tokens: 8, output_tokens: [2, 3, 4], batch_size: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]}}]
+cells: [{grid: {input_tokens: 8, output_tokens: [2, 3, 4, 5], batch_size: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]}}]
 """
-NUMBERS = [signal.SIGKILL, signal.SIGTERM]
-MARKER = "FEWMARK_TORTURE"
+N_CASES: Final = 40
+NUMBERS = [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGSEGV]
+LAST_S: Final = 300.0  # for a run that nobody kills, on whatever machine
 
 
-def start(folder: Path, word: str) -> subprocess.Popen[bytes]:
+def start(
+    folder: Path,
+    word: str,
+    store: str = "s.db",
+    stderr: int | None = subprocess.DEVNULL,
+    more: Sequence[str] = (),
+) -> subprocess.Popen[bytes]:
+    """A run of the suite, whose processes bear the word."""
     paths = [str(PLUGIN), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(folder / "tmp"), MARKER: word}
-    command = [sys.executable, "-m", "fewmark", "run", "suite.yaml", "--store", "s.db", "--quiet", "--no-drift-check"]
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-m",
+        "fewmark",
+        "run",
+        "suite.yaml",
+        "--store",
+        store,
+        "--quiet",
+        "--no-drift-check",
+        *more,
+    ]
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)
 
 
-def family(word: str) -> list[int]:
-    """Every process that came of a run, wherever it has gone, by the variable that it inherited."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and f"{MARKER}={word}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-    return found
-
-
-def parent_of(pid: int) -> int | None:
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return None
-
-
-def stored(folder: Path) -> Counter[str]:
-    if not (folder / "s.db").exists():
+def stored(store: str | Path) -> Counter[str]:
+    """How often each case has been measured."""
+    if isinstance(store, Path) and not store.exists():
         return Counter()
-    with open_store(folder / "s.db") as store:
-        return Counter(m.case.case_id for m in store.measurements() if m.status == "ok")
+    with open_store(store) as opened:
+        return Counter(m.case.case_id for m in opened.measurements() if m.status == "ok")
+
+
+class Lane:
+    """One folder: one run or two on its store, killed somewhere, again and again."""
+
+    def __init__(self, number: int, seed: int, clock: Clock) -> None:
+        self.number, self.rng, self.clock = number, random.Random(seed), clock
+        self.tally = Tally("kill (run, worker, keeper, descendant)")
+        self.before: Counter[str] = Counter()
+        self.rounds = 0
+        self.kept: list[str] = []
+
+    def run(self) -> None:
+        """Rounds until the time is over; then a run that nobody kills, which finds nothing left."""
+        try:
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+                self.folder = Path(name)
+                (self.folder / "tmp").mkdir()
+                (self.folder / "suite.yaml").write_text(SUITE)
+                while self.clock:
+                    self.round()
+                self.whole_run("last")
+                if kept := self.left_behind():
+                    self.tally.fail(f"lane {self.number}: temporary files stay at the end: {kept}")
+        except Exception as error:
+            self.tally.fault(error, f"lane {self.number}, round {self.rounds}")
+
+    def round(self) -> None:
+        """One or two runs at once; some of their processes are killed, then what is left of the runs."""
+        self.rounds += 1
+        word, rng = f"{os.getpid()}-{self.number}-{self.rounds}", self.rng
+        announce(f"kills: lane {self.number}, round {self.rounds}")
+        runs = [start(self.folder, word) for _ in range(rng.choice([1, 1, 1, 2]))]
+        began, done = time.monotonic(), []
+        for _ in range(rng.randint(1, 8)):
+            if rng.random() < 0.85:  # most of the time there is a worker already: starting takes the longest
+                self.wait_for_a_worker(runs)
+            time.sleep(rng.choice([0.0, rng.uniform(0, 0.05), rng.uniform(0, 0.3), rng.uniform(0, 1)]))
+            living = [run.pid for run in runs if run.poll() is None]
+            if not living:
+                break
+            below = [pid for run in living for pid in descendants(run)]
+            victims = self.victims(living, below)
+            number = rng.choice(NUMBERS)
+            what = [self.kind(pid, living) for pid in victims]
+            for pid in victims:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, number)
+            self.tally.tried += len(victims)
+            self.tally.ways |= {f"{signal.Signals(number).name} {kind}" for kind in what}
+            done.append(f"{time.monotonic() - began:.2f} s {signal.Signals(number).name} {' + '.join(sorted(what))}")
+        if rng.random() < 0.7:
+            for run in runs:
+                if run.poll() is None:
+                    run.kill()
+                    self.tally.tried += 1
+                    done.append(f"{time.monotonic() - began:.2f} s SIGKILL run")
+        for run in runs:
+            try:
+                run.wait(LAST_S)
+            except subprocess.TimeoutExpired:
+                self.tally.fail(f"a run does not end: {told([run.pid, *descendants(run.pid)])}; done: {done}")
+                run.kill()
+                run.wait()
+        self.check(word, f"lane {self.number}, round {self.rounds}: {'; '.join(done)}", len(runs))
+
+    def wait_for_a_worker(self, runs: list[subprocess.Popen[bytes]]) -> None:
+        """Wait until one of the runs has started something, or has ended."""
+        deadline = time.monotonic() + LAST_S
+        while time.monotonic() < deadline:
+            living = [run.pid for run in runs if run.poll() is None]
+            if len(living) < len(runs) or any(map(descendants, living)):
+                return
+            time.sleep(0.02)
+
+    def victims(self, living: list[int], below: list[int]) -> list[int]:
+        """Whom to kill at once: mostly one, now and then several or all."""
+        rng, everyone = self.rng, [*living, *below]
+        chance = rng.random()
+        if chance < 0.55 and below:
+            return [rng.choice(below)]
+        if chance < 0.7:
+            return [rng.choice(living)]
+        return rng.sample(everyone, len(everyone) if chance < 0.8 else rng.randint(1, min(3, len(everyone))))
+
+    def kind(self, pid: int, runs: list[int]) -> str:
+        """What a process is: a run, a keeper, a worker, or what a worker has started."""
+        if pid in runs:
+            return "run"
+        with contextlib.suppress(OSError):
+            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            if parent in runs:
+                return "keeper"
+            grand = int(Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[1])
+            return "worker" if grand in runs else "descendant"
+        return "descendant"
+
+    def check(self, word: str, what: str, n_runs: int) -> None:
+        """What must hold after a round."""
+        began = time.monotonic()
+        deadline = began + 15
+        while (left := family(word)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if left:  # a keeper and its run were both killed: the next run ends what has escaped
+            self.whole_run(f"{word}-next")
+            left = wait_until_gone(lambda: family(word))
+        if left:
+            self.tally.fail(f"processes run on: {told(left)}; done: {what}")
+            end(left)
+        self.tally.took(time.monotonic() - began)
+        after = stored(self.folder / "s.db")
+        if lost := [case for case, count in self.before.items() if after[case] < count]:
+            self.tally.fail(f"{len(lost)} measurements are lost; done: {what}")
+        if twice := [case for case, count in after.items() if count > 1]:
+            self.tally.fail(f"measured twice: {twice}; done: {what}")
+        self.before = after
+        if len(after) == N_CASES or (self.rng.random() < 0.05 and n_runs == 1):
+            for path in self.folder.glob("s.db*"):
+                path.unlink()
+            self.before = Counter()
+
+    def whole_run(self, word: str) -> None:
+        """A run that nobody kills: it ends, and has measured what was missing."""
+        run = start(self.folder, word, stderr=subprocess.PIPE, more=["--retry", "failed"])
+        try:
+            _, said = run.communicate(timeout=LAST_S)
+        except subprocess.TimeoutExpired:
+            self.tally.fail(f"a run that nobody killed does not end: {told([run.pid, *descendants(run.pid)])}")
+            run.kill()
+            run.communicate()
+            return
+        if run.returncode != 0:
+            self.tally.fail(
+                f"a run that nobody killed ends with {run.returncode}: {said.decode(errors='replace')[-300:]}"
+            )
+        held = stored(self.folder / "s.db")
+        if len(held) != N_CASES or set(held.values()) != {1}:
+            self.tally.fail(f"after a whole run there are {len(held)} of {N_CASES} cases, {held.total()} measurements")
+
+    def left_behind(self) -> list[str]:
+        """What is left in the folder for temporary files, given a while: what ended last is still ending."""
+        deadline = time.monotonic() + 30
+        while (kept := sorted(path.name for path in (self.folder / "tmp").iterdir())) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return kept
 
 
 def run(seed: int, seconds: float) -> list[Tally]:
-    """One run after the other, each killed somewhere, until the time is over."""
-    rng, clock, tally = random.Random(seed), Clock(seconds), Tally("kill (run, worker, keeper, descendant)")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "tmp").mkdir()
-        (folder / "suite.yaml").write_text(SUITE)
-        before: Counter[str] = Counter()
-        while clock:
-            word = f"{os.getpid()}-{tally.tried}"
-            process, both = start(folder, word), False
-            for _ in range(rng.randint(1, 3)):
-                time.sleep(rng.choice([rng.uniform(0, 1), rng.uniform(1, 4)]))
-                below = descendants(process.pid)
-                if process.poll() is not None:
-                    break
-                tally.tried += 1
-                victim, number = rng.choice([process.pid, process.pid, *below]), rng.choice(NUMBERS)
-                both |= number == signal.SIGKILL and parent_of(victim) == process.pid  # the keeper
-                with contextlib.suppress(OSError):
-                    os.kill(victim, number)
-            if process.poll() is None:
-                tally.tried += 1
-                process.kill()
-            both &= process.wait() == -signal.SIGKILL
-            if both:
-                start(folder, "next").wait()
-            deadline = time.monotonic() + 20
-            while (left := family(word)) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            if left:
-                tally.fail(f"processes run on: {left}")
-                for pid in left:
-                    with contextlib.suppress(OSError):
-                        os.kill(pid, signal.SIGKILL)
-            after = stored(folder)
-            if any(after[case] < count for case, count in before.items()):
-                tally.fail("a measurement is lost")
-            if twice := [case for case, count in after.items() if count > 1]:
-                tally.fail(f"measured twice: {twice}")
-            before = after
-            if len(after) == 30:
-                (folder / "s.db").unlink()
-                before = Counter()
-        last = start(folder, "last")
-        last.wait()
-        if kept := sorted(path.name for path in (folder / "tmp").iterdir()):
-            tally.fail(f"temporary files stay: {kept}")
-    return [tally]
+    """Lanes side by side until the time is over."""
+    rng, clock, total = random.Random(seed), Clock(seconds), Tally("kill (run, worker, keeper, descendant)")
+    lanes = [Lane(number, rng.randrange(2**32), clock) for number in range(LANES)]
+    threads = [threading.Thread(target=lane.run) for lane in lanes]
+    for thread in threads:
+        thread.start()
+    for lane, thread in zip(lanes, threads, strict=True):
+        thread.join()
+        total.add(lane.tally)
+    return [total]
