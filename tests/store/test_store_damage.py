@@ -75,6 +75,7 @@ DAMAGE = {
     "a body without its case": "UPDATE measurements SET body = '{}' WHERE number = 5",
     "a text that is none": "UPDATE measurements SET body = CAST(x'ff' AS TEXT) WHERE number = 5",
     "an environment that is none": "UPDATE environments SET body = '['",
+    "an environment that is gone": "DELETE FROM environments",
     "a deployment that is gone": "DELETE FROM deployments",
     "a table that is gone": "DROP TABLE measurements",
     "a column that is gone": "ALTER TABLE measurements RENAME COLUMN body TO other",

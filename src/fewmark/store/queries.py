@@ -12,10 +12,11 @@ from typing import Final, TypeAlias, TypeVar, TypeVarTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from fewmark.core import Deployment, FrozenMap, InputError
+from fewmark.core import Deployment, FrozenMap, InputError, StoreError
 from fewmark.core.columns import DEPLOYMENT_COLUMNS
 from fewmark.core.json_types import JsonObject
-from fewmark.store.database import Database
+from fewmark.core.text import brief
+from fewmark.store.database import DAMAGED_HINT, Database
 from fewmark.store.rows import column_text, deployment_column, reading
 from fewmark.store.schema import deployments, environments, measurements
 
@@ -89,12 +90,16 @@ def pages(
 
 
 def read_environments(database: Database, ids: Iterable[str]) -> dict[str, FrozenMap]:
-    """The environments by id."""
+    """The environments by id. Raises `StoreError` where one is damaged or missing."""
     found: dict[str, FrozenMap] = {}
     for chunk in batched(ids, KEYS):
         query = sa.select(environments).where(environments.c.environment_id.in_(chunk))
         with database.read() as connection, reading("environments"):
             found |= {key: FrozenMap(json.loads(body)) for key, body in connection.execute(query)}
+        if lost := set(chunk) - found.keys():
+            raise StoreError(
+                "a row of the table environments is missing", got=brief(min(map(str, lost))), hint=DAMAGED_HINT
+            )
     return found
 
 
