@@ -65,7 +65,7 @@ bench: $(VENV)/.dev ## Run the benchmarks
 	$(BIN)/python benchmarks/verbs.py
 
 torture: $(VENV)/.dev ## Kill, damage and mutate at random for TORTURE_SECONDS (300), and print what failed
-	$(BIN)/python tests/torture/run.py --seconds $(TORTURE_SECONDS)
+	$(BIN)/python tests/torture/run.py --seconds $(TORTURE_SECONDS) $(if $(TORTURE_SEED),--seed $(TORTURE_SEED))
 
 lock: $(VENV)/.dev ## Write the environment's exact versions to requirements.lock
 	$(BIN)/python tools/lock.py > requirements.lock.new && mv requirements.lock.new requirements.lock

@@ -194,12 +194,13 @@ def one(kind: Kind, own: int, folder: Path) -> None:
 
 def run(seed: int, seconds: float) -> list[Tally]:
     """Mutate until the time is over, each kind for about as long as the others; one row for each."""
-    rng, clock = random.Random(seed), Clock(seconds)
+    clock = Clock(seconds)
     with prepared() as (folder, kinds):
+        own = {name: random.Random(f"{seed} {name}") for name in kinds}  # each kind's mutations are the seed's alone
         while clock:
             name = min(kinds, key=lambda name: kinds[name].spent_s / kinds[name].share)
             for _ in range(1 if name == "verbs" else 20):
-                one(kinds[name], rng.randrange(2**32), folder)
+                one(kinds[name], own[name].randrange(2**32), folder)
                 if not clock:
                     break
     for name, kind in kinds.items():

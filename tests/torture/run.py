@@ -27,13 +27,13 @@ from tally import Tally
 # Shares of the time. Parts that need more than a CPU's time of their own (processes, servers) come first.
 PARTS: Final = {
     "kills": 0.2,
-    "workers": 0.15,
-    "database": 0.1,
-    "memory": 0.08,
-    "inputs": 0.2,
-    "fuzz": 0.08,
-    "structures": 0.05,
-    "stores": 0.08,
+    "workers": 0.18,
+    "database": 0.12,
+    "memory": 0.1,
+    "inputs": 0.15,
+    "fuzz": 0.06,
+    "structures": 0.07,
+    "stores": 0.06,
     "disks": 0.06,
 }
 GRACE_S: Final = 420.0  # for a part to end what it has begun, on a loaded machine
@@ -44,7 +44,7 @@ def part(name: str, seed: int, seconds: float, answer: Connection) -> None:
     answer.send(importlib.import_module(name).run(seed, seconds))
 
 
-def torture(names: list[str], seed: int, seconds: float) -> list[Tally]:
+def torture(names: list[str], seed: int, seconds: float, file: str | None = None) -> list[Tally]:
     """Run the parts one after the other; one that is gone begins again, with another seed, for the rest of its time."""
     tallies: list[Tally] = []
     shares = {name: PARTS[name] for name in names}
@@ -57,6 +57,9 @@ def torture(names: list[str], seed: int, seconds: float) -> list[Tally]:
             if not any(tally.what == name for tally in found):
                 break
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
+        if file is not None:
+            rows = [{**asdict(tally), "ways": sorted(tally.ways)} for tally in tallies]
+            Path(file).write_text(json.dumps({"seed": seed, "rows": rows}), encoding="utf-8")
     return tallies
 
 
@@ -138,11 +141,8 @@ def main() -> int:
         print(f"seed {options.seed}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             os.environ[PROGRESS] = str(Path(folder) / "progress")
-            tallies = torture(options.parts.split(","), options.seed, options.seconds)
+            tallies = torture(options.parts.split(","), options.seed, options.seconds, options.json)
     show(tallies)
-    if options.json:
-        rows = [{**asdict(tally), "ways": sorted(tally.ways)} for tally in tallies]
-        Path(options.json).write_text(json.dumps({"seed": options.seed, "rows": rows}), encoding="utf-8")
     return 1 if any(tally.n_failed for tally in tallies) else 0
 
 

@@ -71,7 +71,6 @@ VERBS = (
     ("show", "--store", "STORE"),
     ("screen", "--store", "STORE"),
     ("export", "OUT.csv", "--store", "STORE"),
-    ("fit", "--store", "STORE", "--model", "loglog", "--no-prior", "--out", "OUT.fewmark"),
     ("ledger", "--store", "STORE"),
     ("retract", "0", "--why", "x", "--store", "STORE"),
     ("import", "WHOLE", "--store", "STORE"),
