@@ -186,6 +186,23 @@ def test_a_mix_of_lengths_turns_and_prefixes_is_sent(running, loaded, policy):
     assert len(lengths) > 8 and 2 < outcome.samples[0].output_tokens < 6
 
 
+@pytest.mark.parametrize("load", [{"concurrency": 3}, {"request_rate": 50.0}])
+def test_a_trace_is_replayed_for_the_model_that_is_measured(running, loaded, policy, tmp_path, load):
+    server = running()
+    engine = loaded(at(server))
+    rows = [f"{i / 10},GPT-4,{10 + i % 3},{3 + i % 2},0,API log" for i in range(120)]
+    path = tmp_path / "trace.csv"
+    path.write_text("\n".join(["Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type", *rows]))
+    outcome = measure(engine, Workload(11, 3.5, **load, options={"trace": str(path)}), policy, seed=1)
+    assert outcome.status is Status.OK, outcome.error
+    assert {len(prompt) for prompt in server.prompts} >= {10, 11, 12}
+    assert outcome.samples[0].output_tokens == pytest.approx(3.5, abs=0.2)
+    with pytest.raises(CaseFailure, match=r"input_tokens: 11, output_tokens: 3\.5"):
+        engine.check(Workload(64, 16, concurrency=1, options={"trace": str(path)}))
+    with pytest.raises(CaseFailure, match="own lengths"):
+        engine.check(Workload(11, 3.5, concurrency=1, options={"trace": str(path), "turns": 2}))
+
+
 @pytest.mark.slow
 def test_beyond_a_rate_that_was_too_much_nothing_is_sent(running, loaded, policy):
     server = running("--slots", "1", "--ttft-ms", "40", "--gap-ms", "1")

@@ -156,7 +156,7 @@ class OpenAIEngine:
         result = self._drive(plans, traffic.settings)
         after = counters(endpoint, self._options.metrics) if before is not None else None
         self._require_answers(result)
-        shares = bool(workload.options.get("shared_prefix_share") or workload.options.get("turns"))
+        shares = any(workload.options.get(name) for name in ("shared_prefix_share", "turns", "trace"))
         report = None if before is None or after is None else compare_with_server(before, after, result, shares)
         statistics = run_statistics(result, workload.concurrency, tiers)
         verdict = judge(result, statistics, workload.concurrency, _thresholds(effort), traffic.thinks)
