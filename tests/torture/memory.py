@@ -8,6 +8,7 @@ import contextlib
 import os
 import random
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,8 @@ cells:
   - grid: {input_tokens: 8, output_tokens: 4, batch_size: [1, 2, 3, 4, 5]}
 """
 N_GOOD: Final = 10
+CPU_S: Final = 60  # that a command under a limit may take
+SPINNING: Final = 600 * MIB  # of address space, below which libraries of others may not end to load
 CGROUPS: Final = Path("/sys/fs/cgroup")
 
 
@@ -68,11 +71,15 @@ def small(tally: Tally, rng: random.Random, folder: Path) -> None:
     )
     announce(f"memory: {words} in {most // MIB} MiB")
     began = time.monotonic()
-    done = command(words, folder, lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)))
+    done = command(words, folder, lambda: limit_process(most))
     tally.tried += 1
+    if done.returncode == -signal.SIGXCPU and most < SPINNING:
+        return  # SciPy's own BLAS asks for memory without end while it loads: nothing of ours runs yet
     tally.ways.add(f"{words[0]} in {most // MIB} MiB")
     tally.took(time.monotonic() - began)
     text = done.stderr.decode(errors="replace")
+    if done.returncode == -signal.SIGXCPU:
+        tally.fail(f"{words[0]} in {most // MIB} MiB: more than {CPU_S} s of CPU")
     started = "fewmark" in text or "error:" in text or "reading" in text
     # Below a certain size Python itself does not start, or a library of others does not load: nothing of ours then.
     if started and "Traceback" in text and "import" not in text.rpartition("Traceback")[2]:
@@ -86,6 +93,12 @@ def small(tally: Tally, rng: random.Random, folder: Path) -> None:
             path.unlink()
     if left := [path.name for path in folder.glob(".fewmark-*")]:
         tally.fail(f"{words[0]} in {most // MIB} MiB: {left} was left")
+
+
+def limit_process(most: int) -> None:
+    """Limit this process's address space, in bytes, and its CPU time."""
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S + 5))
 
 
 def attempt(tally: Tally, number: int, most: int, folder: Path, group: Path) -> None:
