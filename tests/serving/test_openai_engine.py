@@ -79,12 +79,13 @@ def test_goodput_is_of_the_first_tier_and_told_of_each(running, loaded, policy):
 @pytest.mark.slow
 def test_an_invalid_window_is_kept_and_made_up_for_but_not_for_ever(running, loaded):
     engine = loaded(at(running("--ttft-ms", "1", "--gap-ms", "0.1")))
-    strict = Policy(min_repeats=1, max_repeats=1, n_requests=12, validity=(("lateness_s", 60.0), ("idle_share", 1.0)))
-    outcome = measure(engine, Workload(8, 2, concurrency=1), strict, seed=1)  # 40 requests make it valid: 12, 24, 48
+    strict = Policy(min_repeats=1, max_repeats=1, n_requests=18, validity=(("lateness_s", 60.0), ("idle_share", 1.0)))
+    # Valid from 40 requests in the window on, of 18, 36 and 72.
+    outcome = measure(engine, Workload(8, 2, concurrency=1), strict, seed=1)
     held = outcome.extra["invalid_windows"]
     assert outcome.status is Status.OK and len(outcome.samples) == 1, outcome.error
     assert len(held) == 2 and "too_few_requests" in {reason["code"] for reason in held[0]["reasons"]}
-    assert held[1]["requests"]["ok"] == 24 and held[0]["estimates"]["ttft_s"]["value"] > 0
+    assert held[1]["requests"]["ok"] == 36 and held[0]["estimates"]["ttft_s"]["value"] > 0
     never = Policy(min_repeats=1, max_repeats=1, n_requests=5, validity=(("lateness_s", 60.0), ("idle_share", 1.0)))
     outcome = measure(engine, Workload(8, 2, concurrency=1), never, seed=1)
     assert outcome.status is Status.INVALID and "at least 40" in outcome.error
