@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from fewmark import datasets
 from fewmark.core import InputError, Status
 from fewmark.core.errors import NothingMeasuredError
-from fewmark.core.near_names import did_you_mean
+from fewmark.core.near_names import near_names
 from fewmark.facts.identity import NAMED
 from fewmark.interop import read_table
 from fewmark.interop.base import HEAD_BYTES
@@ -93,8 +93,8 @@ def read_unscreened(data: Tabular | None = None, *, store: str | None = None) ->
             table.attrs[NOTES] = notes
             return table
         if str(data) not in packaged and not os.path.exists(data):  # noqa: PTH110  (Path raises on too long names)
-            near = did_you_mean(str(data), packaged, cutoff=0.8)
-            hint = near if near.startswith("did") else f"packaged are {', '.join(packaged)}"
+            near = near_names(str(data), packaged, cutoff=0.8)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"packaged are {', '.join(packaged)}"
             raise InputError("there is no such file", got=str(data), hint=hint)
         table = datasets.load(str(data)) if str(data) in packaged else read_results(data)
     else:

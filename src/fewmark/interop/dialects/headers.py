@@ -17,6 +17,7 @@ from typing import Final
 
 from fewmark.core import KNOWN_COLUMNS
 from fewmark.core.columns import NUMERIC_COLUMNS, OPTIONAL_COLUMNS
+from fewmark.core.metric_names import SECONDS
 
 TIME: Final = "time"
 TOKEN_RATE: Final = "token rate"
@@ -29,9 +30,9 @@ MAX_NAME: Final = 200  # letters; a longer name is none of a quantity
 
 # What a unit's spelling is worth in seconds, tokens per second, requests per second, watts.
 UNITS: Final[Mapping[str, tuple[str, float]]] = {
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), (TIME, 1.0)),
-    **dict.fromkeys(("ms", "msec", "msecs", "millis", "millisecond", "milliseconds"), (TIME, 1e-3)),
-    **dict.fromkeys(("us", "µs", "μs", "usec", "microsecond", "microseconds"), (TIME, 1e-6)),
+    **{unit: (TIME, factor) for unit, factor in SECONDS.items()},
+    **dict.fromkeys(("millis",), (TIME, 1e-3)),
+    **dict.fromkeys(("usec",), (TIME, 1e-6)),
     **dict.fromkeys(("ns", "nsec", "nanosecond", "nanoseconds"), (TIME, 1e-9)),
     **dict.fromkeys(("minute", "minutes"), (TIME, 60.0)),
     **dict.fromkeys(("s_tok", "s_token", "sec_token", "s_per_token", "seconds_per_token"), (TIME, 1.0)),
