@@ -144,10 +144,10 @@ class FallbackLoop:
                 self._stopped_ns = now_ns
             elif duration_s is not None and now_ns - self.start_ns > duration_s * 1e9:
                 self._stopped_ns = self.start_ns + int(duration_s * 1e9)
-            if self._stopped_ns is not None:
-                for plan, due_ns in self.schedule.drop(self._stopped_ns):
-                    record = make_record(Sent(plan, -1, due_ns), None, None, "not sent before the end of the load")
-                    self._sink(record, [])
+        if self._stopped_ns is not None:  # at each turn: plans may still have been on their way from the driver
+            for plan, due_ns in self.schedule.drop(self._stopped_ns):
+                record = make_record(Sent(plan, -1, due_ns), None, None, "not sent before the end of the load")
+                self._sink(record, [])
         if self._stopped_ns is not None and (self._stopping or now_ns - self._stopped_ns > settings.drain_s * 1e9):
             for task in self._tasks:
                 task.cancel()

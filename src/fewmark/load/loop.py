@@ -225,7 +225,11 @@ class Loop:
         if duration_s is not None and self._stopped_ns is None and now_ns - self.start_ns > duration_s * 1e9:
             self._stopped_ns = self.start_ns + int(duration_s * 1e9)
             self._give_up()
-        if self._stopped_ns is not None or now_ns < self.start_ns:
+        if self._stopped_ns is not None:
+            if len(self.schedule):
+                self._give_up()  # plans that were on their way from the driver when the load ended
+            return
+        if now_ns < self.start_ns:
             return
         for _ in range(MAX_SENDS):
             if not self._may_send():

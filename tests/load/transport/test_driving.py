@@ -17,6 +17,8 @@ from fewmark.core.errors import InputError
 from fewmark.load import connection
 from fewmark.load.client import run_load
 from fewmark.load.endpoint import Endpoint
+from fewmark.load.fallback import FallbackLoop
+from fewmark.load.loop import Loop
 from fewmark.load.records import RequestStatus
 from fewmark.load.settings import LoadSettings
 
@@ -87,6 +89,38 @@ def test_endless_plans_end_with_the_duration(server, load, wire):
         result = load(server.url, map(wire.plan, itertools.count()), duration_s=0.4, workers=workers)
         assert all(r.status is RequestStatus.OK for r in result.records)
         assert max(r.send_s for r in result.records) - result.started_s < 0.4 + 0.1
+
+
+@pytest.mark.parametrize("transport", ["sockets", "aiohttp"])
+def test_a_plan_that_arrives_after_the_end_keeps_no_worker(server, wire, transport):
+    """A driver that is late hands out a plan when the load has ended; the worker must end all the same."""
+    server.script = lambda path: [*wire.answer()[:3], 1.0, *wire.answer()[3:]]
+    make = Loop if transport == "sockets" else FallbackLoop
+    records = []
+    loop = make(
+        Endpoint(server.url),
+        LoadSettings(concurrency=1, workers=0, duration_s=0.1, transport=transport),
+        None,
+        lambda record, chunks: records.append(record),
+    )
+    loop.schedule.add(wire.plan(0))
+    reading, writing = os.pipe()
+
+    def late():
+        os.read(reading, 1)
+        loop.schedule.add(wire.plan(1))
+
+    loop.listen(reading, late)
+    timer = threading.Timer(0.4, os.write, (writing, b"."))
+    timer.start()
+    thread = threading.Thread(target=loop.run, daemon=True)
+    thread.start()
+    thread.join(30)
+    timer.join()
+    assert not thread.is_alive()
+    assert [record.index for record in records] == [0]
+    os.close(reading)
+    os.close(writing)
 
 
 def test_what_does_not_end_is_cancelled(server, load, wire):
