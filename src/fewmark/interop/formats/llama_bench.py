@@ -27,6 +27,7 @@ from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.results.lookups import first_known, has_keys, label
 from fewmark.interop.results.run_rows import RunRow, count, number, positive, rows_to_frame, run_id
 from fewmark.interop.text.cells import text_to_cell
+from fewmark.interop.text.csv_text import separator_of, with_points
 from fewmark.interop.text.json_text import head_text, parse_json, read_objects, read_text
 
 _QUANT: Final = re.compile(
@@ -38,6 +39,7 @@ _OPTIONS: Final = (
 )  # fmt: skip
 _NOT_VARIED: Final = frozenset({"mode", "test"})  # named by the test's own numbers
 _WORD: Final = re.compile(r"(?!.*\d{4}-\d\d)(?![0-9a-f]{12,}$)[\w.+-]{1,40}$")  # not a time, a path or a hash
+_NAMELESS: Final = re.compile(r"(?i)(?:ggml[-_.])?model")  # what converters call every file
 _LAYERS: Final = ("n_gpu_layers", "ngl")
 _TEST: Final = re.compile(r"^(?:pp\s*(?P<pp>\d+))?\s*\+?\s*(?:tg\s*(?P<tg>\d+))?(?:\s*@\s*d(?P<depth>\d+))?$")
 _INSERT: Final = re.compile(r"INSERT\s+INTO\s+\w+\s*\(([^)]*)\)\s*VALUES\s*\((.*)\)\s*;", re.IGNORECASE)
@@ -61,7 +63,7 @@ class LlamaBench:
         if has_keys(head, "n_prompt", "n_gen", "avg_ts"):
             return 0.95
         text = head_text(head)
-        if re.search(r"(?m)^\"?build_commit\"?,.*\bavg_ts\b", text) or (_INSERT.search(text) and "avg_ts" in text):
+        if re.search(r"(?m)^\"?build_commit\"?[,;\t].*\bavg_ts\b", text) or (_INSERT.search(text) and "avg_ts" in text):
             return 0.95
         return 0.9 if re.search(r"(?m)^\|\s*model\s*\|.*\|\s*test\s*\|\s*t/s\s*\|", text) else 0.0
 
@@ -135,8 +137,10 @@ def _deployment(row: RunRow, test: JsonObject) -> None:
     stem = re.sub(r"(?:-\d{5}-of-\d{5})?\.gguf$", "", PurePosixPath(file.replace("\\", "/")).name) if file else None
     quant = _QUANT.search(kind or "") or _QUANT.search(stem or "")
     row.say("precision", quant[1] if quant else None)
-    bare = re.sub(r"\s+(?:all|mostly)$", "", _QUANT.sub("", stem or kind or "").strip(" ._-"))
-    row.say("model", bare or stem or kind)
+    bare, of_kind = (
+        re.sub(r"\s+(?:all|mostly)$", "", _QUANT.sub("", name or "").strip(" ._-")) for name in (stem or kind, kind)
+    )
+    row.say("model", (of_kind if _NAMELESS.fullmatch(bare) else bare) or stem or kind)
     row.say("model_type", kind)
     layers = number(first_known(test, *_LAYERS))
     backend = str(first_known(test, "backends", "backend") or "")
@@ -173,21 +177,27 @@ def _json_tests(path: Path) -> Iterator[tuple[JsonObject, JsonObject]]:
 
 def _csv_tests(text: str) -> Iterator[JsonObject]:
     lines = text.splitlines()
-    start = next((i for i, line in enumerate(lines) if "avg_ts" in line and "," in line), None)
+    start = next((i for i, line in enumerate(lines) if "avg_ts" in line and separator_of(line) in line), None)
     if start is None:
         raise FormatError("llama-bench's CSV has a column avg_ts", got=lines[0])
-    reader = csv.reader(io.StringIO("\n".join(lines[start:])))
-    names = [name.strip() for name in next(reader)]
+    separator = separator_of(lines[start])
+    reader = csv.reader(io.StringIO("\n".join(lines[start:])), delimiter=separator)
+    names, rows = [name.strip() for name in next(reader)], []
     for place, cells in enumerate(reader, start=1):
         if not cells:
             continue
         if len(cells) != len(names):
             raise FormatError(
                 f"row {place}: {len(names)} fields are needed, not {len(cells)}",
-                got=",".join(cells),
+                got=separator.join(cells),
                 hint="the file was cut short; it must be written again",
             )
-        yield dict(zip(names, cells, strict=True))
+        rows.append(cells)
+    columns = {name: [row[i] for row in rows] for i, name in enumerate(names)}
+    if separator != ",":
+        columns = with_points(columns, separator)
+    for place in range(len(rows)):
+        yield {name: cells[place] for name, cells in columns.items()}
 
 
 def _sql_tests(text: str) -> Iterator[JsonObject]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,9 @@ MAX_COLUMNS: Final = 10_000
 MIN_PLAIN: Final = 100_000  # bytes; below, nothing is slow
 PREFIXES: Final = (OPTION_PREFIX, WORKLOAD_PREFIX)
 _PLAIN_NUMBER: Final = r"^([0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?)?$"
+_DECIMAL_COMMA: Final = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+(?:[eE][+-]?\d+)?")
+_GROUPED_POINT: Final = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_LIST_NAME: Final = re.compile(r"(?i)(?:ids|devices)$")  # "0,1" there is a list
 _MARKS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
@@ -41,8 +45,33 @@ def header_of(head: bytes) -> list[str]:
 
 
 def read_columns(path: Path) -> dict[str, list[str]]:
-    """The columns of a text table, blank lines skipped, names stripped. See `read_text_table`."""
-    return read_text_table(path)[0]
+    """The columns of a tool's table, numbers with a point, however a spreadsheet saved it. See `read_text_table`."""
+    columns, separator = read_text_table(path)
+    return columns if separator == "," else with_points(columns, separator)
+
+
+def with_points(columns: Mapping[str, list[str]], separator: str) -> dict[str, list[str]]:
+    """The columns of a table with a point as the decimal mark and nothing between thousands.
+
+    Spreadsheets of many languages save a table anew with semicolons between cells and a comma as the decimal mark.
+    What is no number stays as it is.
+    """
+    held = {
+        name: [cell.strip() for cell in cells if "," in cell]
+        for name, cells in columns.items()
+        if not _LIST_NAME.search(name)
+    }
+    cells = [cell for found in held.values() for cell in found]
+    by_comma = [cell for cell in cells if _DECIMAL_COMMA.fullmatch(cell) and not _GROUPED_POINT.fullmatch(cell)]
+    by_point = [cell for cell in cells if _GROUPED_POINT.fullmatch(cell) and not _DECIMAL_COMMA.fullmatch(cell)]
+    decimal = bool(by_comma) or (separator == ";" and not by_point)
+    pattern, away, mark = (_DECIMAL_COMMA, ".", ",") if decimal else (_GROUPED_POINT, ",", ".")
+
+    def plain(cell: str) -> str:
+        found = cell.strip()
+        return found.replace(away, "").replace(mark, ".") if pattern.fullmatch(found) else cell
+
+    return {name: list(map(plain, found)) if held.get(name) else found for name, found in columns.items()}
 
 
 def read_text_table(path: Path) -> tuple[dict[str, list[str]], str]:
@@ -169,10 +198,10 @@ def _lines(text: str) -> tuple[io.StringIO, str]:
             break
         start = end + 1
     end = text.find("\n", start)
-    return io.StringIO(text[start:], newline=""), _separator(text[start : end if end >= 0 else len(text)])
+    return io.StringIO(text[start:], newline=""), separator_of(text[start : end if end >= 0 else len(text)])
 
 
-def _separator(header: str) -> str:
+def separator_of(header: str) -> str:
     """The separator that makes the most names of a header; a comma where none does."""
     counts = Counter({mark: len(next(iter(csv.reader([header], delimiter=mark)), [])) for mark in SEPARATORS})
     best, n_names = counts.most_common(1)[0]

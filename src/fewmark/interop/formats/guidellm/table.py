@@ -27,6 +27,7 @@ from fewmark.interop.formats.guidellm.benchmark import (
     put_strategy,
 )
 from fewmark.interop.results.run_rows import RunRow, count, nested, rows_to_frame
+from fewmark.interop.text.csv_text import separator_of, with_points
 from fewmark.interop.text.json_text import head_text, read_text
 
 _PLACES: Final = ("min", "p001", "p01", "p05", "p10", "p25", "p75", "p90", "p95", "p99", "max")
@@ -61,7 +62,7 @@ class GuidellmCsv:
         words = head_text(head)[:20_000].lower()
         if words.lstrip()[:1] in ("{", "["):
             return 0.0
-        if words.startswith("run info,") and "request counts" in words:
+        if re.match(r"run info[,;\t]", words) and "request counts" in words:
             return 0.95
         old = re.search(r"inter[ -]token latency (successful )?ms mean", words)
         return 0.9 if old and "successful" in words else 0.0
@@ -69,7 +70,10 @@ class GuidellmCsv:
     def read(self, path: Path) -> pd.DataFrame:
         """The canonical table, one row a benchmark. Raises `FormatError`."""
         try:
-            lines = [line for line in csv.reader(io.StringIO(read_text(path), newline=""), strict=True) if line]
+            text = read_text(path)
+            separator = separator_of(text.partition("\n")[0])
+            found = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
+            lines = [line for line in found if line]
         except csv.Error as error:
             raise FormatError("the file is not well-formed CSV", got=str(error)) from None
         n_headers = 3 if lines[0][0].strip().lower() == "run info" and len(lines) > 2 else 1
@@ -77,6 +81,9 @@ class GuidellmCsv:
             raise FormatError("the headers of GuideLLM's CSV differ in length", hint=_CUT)
         headers = zip(*lines[:n_headers], strict=True)
         names = [" ".join(part.strip() for part in parts if part.strip()).lower() for parts in headers]
+        if separator != "," and all(len(line) == len(names) for line in lines):
+            data = with_points({str(i): list(cells) for i, cells in enumerate(zip(*lines, strict=True))}, separator)
+            lines = list(map(list, zip(*data.values(), strict=True)))
         if len(lines) == n_headers:
             raise FormatError("GuideLLM's CSV has headers and no row of data")
         rows = []
