@@ -27,6 +27,7 @@ _BUILT_IN: Final = {
     "parquet": "fewmark.interop.formats.canonical_parquet:CanonicalParquet",
     "aiperf": "fewmark.interop.formats.aiperf.summary:AiperfSummary",
     "aiperf-aggregate": "fewmark.interop.formats.aiperf.aggregate:AiperfAggregate",
+    "aiperf-csv": "fewmark.interop.formats.aiperf.table:AiperfTable",
     "aiperf-requests": "fewmark.interop.formats.aiperf.requests:AiperfRequests",
     "guidellm": "fewmark.interop.formats.guidellm.report:GuidellmReport",
     "guidellm-csv": "fewmark.interop.formats.guidellm.table:GuidellmCsv",

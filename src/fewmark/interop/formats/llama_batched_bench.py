@@ -24,6 +24,8 @@ _HEADINGS: Final = {
     "t_tg s": "t_tg", "s_tg t/s": "speed_tg", "t s": "t", "s t/s": "speed",
 }  # fmt: skip
 _TABLE: Final = re.compile(r"(?m)^[ \t]*\|\s*PP\s*\|\s*TG\s*\|\s*B\s*\|\s*N_KV\s*\|")
+_SETTINGS: Final = re.compile(r"(?m)^.*\bn_kv_max = \d+, .*\bis_pp_shared = .*$")  # printed above the table
+_SETTING: Final = re.compile(r"\b(\w+) = (-?\d+)\b")
 _OPTIONS: Final = ("n_kv_max", "n_batch", "n_ubatch", "flash_attn", "n_gpu_layers", "n_threads", "n_threads_batch")
 
 
@@ -43,7 +45,8 @@ class LlamaBatchedBench:
         """The canonical table. Raises `FormatError` if there is no line of results."""
         text = read_text(path)
         if _TABLE.search(text):
-            return rows_to_frame([_row(place, line) for place, line in enumerate(_table(text), start=1)])
+            asked = dict(_SETTING.findall(found[0])) if (found := _SETTINGS.search(text)) else {}
+            return rows_to_frame([_row(place, asked | line) for place, line in enumerate(_table(text), start=1)])
         return rows_to_frame([_row(line, data) for line, data in read_objects(path)])
 
 

@@ -61,7 +61,7 @@ class SglangBench:
         if '"random_range_ratio"' in words and '"duration"' in words and '"completed"' in words:
             return 0.85
         batch = '"batch_size"' in words and '"input_len"' in words and '"overall_throughput"' in words
-        offline = '"last_gen_throughput"' in words and '"total_latency"' in words and '"total_throughput"' in words
+        offline = '"successful_requests"' in words and '"total_latency"' in words and '"total_throughput"' in words
         return 0.9 if batch or offline else 0.0
 
     def read(self, path: Path) -> pd.DataFrame:
@@ -185,7 +185,8 @@ def _batch(line: int, result: JsonObject) -> Row:
     if on_server:
         row.own("output_throughput_tok_s", result.get("output_throughput"))
         row.note("output_throughput leaves the prefill out, so throughput is batch × output / latency")
-        row.note("TTFT is that of the batch's last sequence")
+        if ttft:
+            row.note("TTFT is that of the batch's last sequence")
     told = positive(result.get("overall_throughput"))
     total = row.known("total_throughput_tok_s")
     if told and total and abs(told / total - 1) > TOLERANCE:

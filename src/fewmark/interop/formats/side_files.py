@@ -52,6 +52,7 @@ _KINDS: Final = (
         columns=("Metric", "min", "max", "std"),
         pattern="NVIDIA AIPerf",
     ),
+    _Kind("the rounded table of a genai-perf run", "profile_export_genai_perf.json", columns=("Metric", "avg", "p25")),
     _Kind(
         "the rounded table of an AIPerf aggregate",
         "profile_export_aiperf_aggregate.json",
@@ -69,7 +70,13 @@ _KINDS: Final = (
         pattern=r"(?sm)^(api|data|load|server):.*^(load|server):",
     ),
     _Kind("the raw metrics of MLCommons endpoints", "result_summary.json", ("n_pending_tasks", "metrics")),
-    _Kind("PyTorch's copy of a vLLM result", "the file without .pytorch", pattern='"name": "vLLM benchmark"'),
+    _Kind("PyTorch's copy of a vLLM result", "the file without .pytorch", ("benchmark_values", "extra_info")),
+    _Kind("the settings of an optimum-benchmark run", "benchmark_report.json", ("backend", "scenario", "launcher")),
+    _Kind(
+        "the requests as Perf Analyzer saw them in a genai-perf run, without counts of tokens",
+        "profile_export_genai_perf.json",
+        ("experiments", "window_boundaries"),
+    ),
     _Kind("the settings of an evalscope run", "benchmark_summary.json", ("sla_auto_tune", "parallel", "number")),
     _Kind("the percentiles of an evalscope run", "benchmark_summary.json", ("Percentiles", "Latency (s)")),
     _Kind("the throughput over time of an evalscope run", "benchmark_summary.json", ("last_window_s", "warmup_frac")),

@@ -90,6 +90,8 @@ def identify(row: RunRow, report: JsonObject) -> None:
         nested(config, "endpoint", "model_names", 0),
         nested(config, "model_names", 0),
         config.get("model"),
+        nested(config, "model", 0),
+        config.get("formatted_model_name"),
         nested(report, "metadata", "model"),
         nested(report, "run", "model"),
     )

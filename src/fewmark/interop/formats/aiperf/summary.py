@@ -12,6 +12,7 @@ from fewmark.core import FormatError
 from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.base import NotAResultError
 from fewmark.interop.formats.aiperf.metrics import WARM_UPS, run_row
+from fewmark.interop.results.lookups import mapping
 from fewmark.interop.results.run_rows import RunRow, listed, nested, number, rows_to_frame, text
 from fewmark.interop.text.json_text import head_text, opens_json, read_objects
 
@@ -35,6 +36,8 @@ class AiperfSummary:
             return 0.0  # the server's metrics, scraped beside the run; a summary has the GPUs' telemetry in it
         if '"aiperf_version"' in words and '"metrics"' in words and '"series"' in words:
             return 0.9
+        if '"unit"' in words and '"error_request_count"' in words and '"input_config"' in words:
+            return 0.9  # also where no request succeeded, so that no metric of theirs is there
         if '"unit"' not in words or not any(key in words for key in _METRICS):
             return 0.0
         return 0.9 if '"avg"' in words and ('"input_config"' in words or "request" in words) else 0.0
@@ -65,10 +68,13 @@ def _row(report: JsonObject) -> RunRow:
     if version is not None and version.split(".")[0] not in ("1", "2"):
         raise FormatError(f"AIPerf's schema_version {version} is unknown", hint="1.0 to 1.4, 2.0 and none are read")
     metrics = _metrics(report)
-    if not any(isinstance(metrics.get(key.strip('"')), Mapping) for key in _METRICS):
+    failed = number(nested(metrics, "error_request_count", "avg"))
+    if not failed and not any(isinstance(metrics.get(key.strip('"')), Mapping) for key in _METRICS):
         raise FormatError("the report has no metric of requests", got=sorted(report)[:12])
-    of_genai = version is None and not {"aiperf_version", "benchmark_id", "run_info", "records"} & set(report)
-    return run_row(metrics, report, "genai-perf" if of_genai else "aiperf")
+    asked = mapping(report.get("input_config"))
+    told = {"aiperf_version", "benchmark_id", "run_info", "records"} & set(report) or {"loadgen", "phases"} & set(asked)
+    of_aiperf = version is not None or told or str(asked.get("cli_command") or "").startswith("aiperf")
+    return run_row(metrics, report, "aiperf" if of_aiperf else "genai-perf")
 
 
 def _metrics(report: JsonObject) -> JsonObject:

@@ -124,10 +124,11 @@ def _counts_lines(row: RunRow, per_token: Json, oo: float) -> bool:
 
 
 def _gaps(row: RunRow, part: Json) -> None:
-    mean, median, tpot = positive(nested(part, "mean")), nested(part, "median"), row.known("tpot_s")
+    mean, tpot = positive(nested(part, "mean")), row.known("tpot_s")
     if mean is None:
         return
-    single = tpot is not None and abs(mean / tpot - 1) <= TPOT_TOLERANCE and (positive(median) or 0) > FLAT * mean
+    median = positive(nested(part, "median")) or positive(nested(part, "p50")) or 0.0
+    single = tpot is not None and abs(mean / tpot - 1) <= TPOT_TOLERANCE and median > FLAT * mean
     if single:
         _put(row, "itl", part)
     else:

@@ -24,6 +24,7 @@ TOOL: Final = "vllm"
 _THROUGHPUT: Final = ('"elapsed_time"', '"num_requests"')
 _LATENCY: Final = ('"avg_latency"', '"latencies"')
 _STARTUP: Final = "startup_time"
+_COPY: Final = '"benchmark_values"'  # PyTorch's copy of a result, which lies beside it
 
 
 class VllmThroughput:
@@ -35,6 +36,8 @@ class VllmThroughput:
     def sniff(self, path: Path, head: bytes) -> float:
         """By its keys."""
         words = head_text(head)
+        if _COPY in words:
+            return 0.0
         return 0.9 if all(key in words for key in _THROUGHPUT) and '"total_num_tokens"' in words else 0.0
 
     def read(self, path: Path) -> pd.DataFrame:
