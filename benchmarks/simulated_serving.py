@@ -45,6 +45,7 @@ MODELS = {
 # overhead of a layer and step (s), sequences, prompt tokens of a step that decodes as well (0: prompts by themselves)
 ENGINES = {"chunked": (60e-6, 256, 2048), "large-chunks": (45e-6, 1024, 8192), "compiled": (25e-6, 128, 0)}
 LENGTHS = ((1024, 256), (1024, 1024), (4096, 512))
+GRID_LENGTHS = ((128, 128), (128, 1024), (512, 512), (1024, 128), (1024, 1024), (2048, 256), (4096, 512), (4096, 2048))
 USERS = (4, 8, 16, 32, 64, 128, 256)
 BATCH_LENGTHS = ((128, 128), (128, 1024), (256, 2048), (1024, 128), (1024, 1024), (2048, 256))
 BATCHES = (1, 4, 16, 64, 256)
@@ -147,9 +148,12 @@ def closed_loop(
     }
 
 
-def table(seed: int, n_deployments: int, batches: bool) -> pd.DataFrame:
+def table(
+    seed: int, n_deployments: int, batches: bool, lengths: tuple[tuple[int, int], ...] | None = None
+) -> pd.DataFrame:
     """The cells of so many deployments, in closed loops or in batches."""
-    lengths, loads, load = (BATCH_LENGTHS, BATCHES, "batch_size") if batches else (LENGTHS, USERS, "concurrency")
+    usual, loads, load = (BATCH_LENGTHS, BATCHES, "batch_size") if batches else (LENGTHS, USERS, "concurrency")
+    lengths = usual if lengths is None else lengths
     waves, shortest = (1, 1.0) if batches else (WAVES, SHORTEST)
     rng = np.random.default_rng(seed)
     fleet: dict[tuple[str, str, str, int], Deployment] = {}
@@ -157,7 +161,7 @@ def table(seed: int, n_deployments: int, batches: bool) -> pd.DataFrame:
         key = (str(rng.choice(list(ENGINES))), str(rng.choice(list(MODELS))), str(rng.choice(list(ACCELERATORS))))
         ways = rng.uniform([0.4, 0.6, 0.9, 5e-6], [0.6, 0.8, 1.1, 40e-6]).tolist()
         one = Deployment(*key, int(rng.choice([1, 2, 4, 8])), *ways)
-        if one.tokens > 2 * max(map(sum, LENGTHS)):
+        if one.tokens > 2 * max(map(sum, (*lengths, *LENGTHS))):
             fleet.setdefault((*key, one.devices), one)
     rows: list[dict[str, Any]] = []
     for one in fleet.values():
@@ -189,7 +193,7 @@ def main() -> None:
         for protocol in options.protocol.split(","):
             rows = []
             for seed, cells in enumerate(tables):
-                models = evaluate(cells, protocol, ["auto", *others], seed=0, target=target).summary["models"]
+                models = evaluate(cells, protocol, ["auto", *others], random_state=0, target=target).summary["models"]
                 auto = models["auto"]
                 answered = auto["n"] / (auto["n"] + auto["abstained"])
                 rows.append([auto["median_ape"], auto["p90_ape"], auto["picp_90"], answered])

@@ -13,6 +13,8 @@ from fewmark.facts.facts import load_facts
 from fewmark.models.auto.conformity_scores import LeftOut, Scores
 from fewmark.models.auto.features import WAIT, Encoder, featurise
 from fewmark.models.auto.latency_gp import LatencyGP
+from fewmark.models.auto.model import AutoModel
+from fewmark.models.auto.monotone import Grid, in_order
 from fewmark.models.auto.unmeasured import Trees, averaged, has_say, learn, left_out_trees
 from fewmark.models.persistence import load_model, save_model
 
@@ -93,3 +95,41 @@ def test_a_saved_model_says_the_same_of_a_new_deployment(make_world: World, tmp_
     again = load_model(tmp_path / "model.npz")
     np.testing.assert_allclose(again.predict(cells[hidden]), model.predict(cells[hidden]), rtol=1e-9)
     assert np.median(np.abs(model.predict(cells[hidden]) / cells.y[hidden] - 1)) < 0.3
+
+
+def test_a_curve_in_order_stays_as_it_is_and_one_that_falls_is_levelled() -> None:
+    at = np.arange(5.0)
+    rises, falls = np.array([0.0, 1.0, 2.0, 3.0, 4.0]), np.array([0.0, 2.0, 1.0, 3.0, 4.0])
+    assert in_order(rises, at, (0.0, 4.0)).tolist() == rises.tolist()
+    assert in_order(falls, at, (0.0, 4.0)).tolist() == [0.0, 1.5, 1.5, 3.0, 4.0]
+    # what was measured is not lowered by what is said beyond it, nor raised by what lies beneath
+    assert in_order(np.array([9.0, 1.0, 2.0, 3.0, 0.0]), at, (1.0, 3.0)).tolist() == [1.0, 1.0, 2.0, 3.0, 3.0]
+
+
+def test_two_directions_are_in_order_at_once() -> None:
+    grid = Grid.of(np.array([[7.0, 7.0, 0.0], [9.0, 7.0, 5.0]]))
+    curves = np.random.default_rng(0).normal(size=(3, len(grid.lengths), len(grid.loads)))
+    kept = curves + grid.correction(curves)
+    assert all((np.diff(kept, axis=axis) >= -1e-12).all() for axis in (1, 2))
+
+
+@pytest.mark.slow
+def test_latencies_of_a_deployment_that_nobody_measured_rise_with_work() -> None:
+    cells = pd.DataFrame(
+        [(model, n, ii, users) for model in "abcdef" for n in (1, 2) for ii in (128, 1024) for users in (1, 8, 64)],
+        columns=["model", "accelerator_count", "input_tokens", "concurrency"],
+    ).assign(output_tokens=128, accelerator="x", precision="fp16")
+    rng = np.random.default_rng(1)
+    ttft = 1e-4 * cells["input_tokens"] * rng.lognormal(0, 0.5, len(cells))
+    tpot = 0.02 * cells["concurrency"] ** 0.1 * rng.lognormal(0, 0.5, len(cells))  # scattered, so that curves bend
+    model = AutoModel(target="tpot_s").fit(cells.assign(ttft_s=ttft), tpot.to_numpy())
+    users = np.exp2(np.arange(9))
+    asked = pd.DataFrame({"concurrency": np.tile(users, 2), "input_tokens": np.repeat([256.0, 2048.0], len(users))})
+    new = asked.assign(output_tokens=128, accelerator="x", precision="fp16", model="new", accelerator_count=1)
+    for target in ("tpot_s", "ttft_s"):
+        of = model.for_target(target)
+        assert of is not None
+        said = of.predict(new).reshape(2, -1)
+        assert not (np.diff(said, axis=1) < -1e-9).any()
+        assert not (np.diff(said, axis=0) < -1e-9).any()
+        assert np.isfinite(said).sum() > 12

@@ -40,6 +40,7 @@ from fewmark.tables.identity import rows_by_group
 
 NOISE_ROUNDS: Final = 2  # inverses until the noise is stationary
 WHOLE_INVERSE_SHARE: Final = 0.3  # of the cells in blocks, from which the whole inverse costs less than theirs
+UNKNOWN: Final = -1  # the number of any deployment of which nothing is measured
 MIN_DENSE_CELLS: Final = 400  # asked of one deployment, from which it pays to compress what is known of it
 
 
@@ -175,7 +176,9 @@ class LocalExpert:
 
     def _situation(self, deployment: int, inputs: Inputs) -> tuple[int, int, float, FloatArray]:
         accelerator, devices = int(inputs.codes[0, ACCELERATOR]), float(inputs.values[0, DEVICES])
-        return deployment, accelerator, devices, self.known(deployment)
+        # deployments of which nothing is known share a situation
+        number = deployment if deployment in self.members else UNKNOWN
+        return number, accelerator, devices, self.known(deployment)
 
     def shrunk(
         self, deployment: int, inputs: Inputs, axes: FloatArray, log_latency: FloatArray, sd: FloatArray

@@ -36,6 +36,7 @@ from fewmark.models.auto.featuriser import Featuriser
 from fewmark.models.auto.hyperparameters import LearningSchedule
 from fewmark.models.auto.limits import RATE, Order, log_rate
 from fewmark.models.auto.local_experts import LocalExperts
+from fewmark.models.auto.monotone import Grid, correction
 from fewmark.models.auto.prior_joining import MIN_TELLING, Joined, join, log_density, prior_for
 from fewmark.models.auto.provenance import abstentions, provenance
 from fewmark.models.auto.public_prior import Prior
@@ -159,17 +160,17 @@ class LatencyGP(Model):
 
     @single_threaded
     def answer(self, X: pd.DataFrame, confidence_level: float = 0.9) -> Answers:
-        found = self.estimate(X)
+        found = self.estimate_in_order(X)
         return self.describe(found, self.calibrated(found), self.scored(found.features), confidence_level)
 
     @single_threaded
     def predict(self, X: pd.DataFrame) -> FloatArray:
-        return self.calibrated(self.estimate(X)).values()
+        return self.calibrated(self.estimate_in_order(X)).values()
 
     @single_threaded
     def predict_interval(self, X: pd.DataFrame, confidence_level: float = 0.9) -> FloatArray:
         require_level(confidence_level)
-        found = self.calibrated(self.estimate(X))
+        found = self.calibrated(self.estimate_in_order(X))
         return found.intervals(self.scored(found.features), confidence_level, self.extra_width(confidence_level))
 
     @single_threaded
@@ -189,7 +190,7 @@ class LatencyGP(Model):
 
     @single_threaded
     def forecast_error(self, X: pd.DataFrame) -> float:
-        found = self.calibrated(self.estimate(X))
+        found = self.calibrated(self.estimate_in_order(X))
         return self.forecast(found, self.scored(found.features))
 
     def forecast(self, found: CalibratedEstimate, scored: list[Scored]) -> float:
@@ -293,6 +294,23 @@ class LatencyGP(Model):
         # what will be measured is rounded as what was
         rounded = self.featuriser_.rounded_variance(table.sign * (mean - table.to_latency))
         return LatencyEstimate(table, mean, np.sqrt(sd**2 + rounded + table.waiting), variance)
+
+    def estimate_in_order(self, X: pd.DataFrame) -> LatencyEstimate:
+        """As `estimate`; of deployments of which nothing is measured the latency does not fall as work grows."""
+        found = self.estimate(X)
+        rows = self.strange(found.features)
+        if len(rows):
+            own = found.features.axes[rows], found.features.deployment[rows]
+            found.mean[rows] += correction(X.iloc[rows], *own, self.grid(), lambda cells: self.estimate(cells).mean)
+        return found
+
+    def strange(self, table: Features) -> NDArray[np.intp]:
+        """The rows of deployments of which nothing is measured."""
+        return np.flatnonzero(~np.isin(table.deployment, list(self.experts_.place)) & ~table.unusable)
+
+    def grid(self) -> Grid:
+        """Where curves are put in order."""
+        return Grid.of(np.vstack([one.axes[:, :3] for one in self.experts_.members]))
 
     def calibrated(self, found: LatencyEstimate) -> CalibratedEstimate:
         """The estimate with standard deviations as wide as each deployment is surprising."""

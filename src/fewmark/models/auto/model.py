@@ -31,6 +31,7 @@ from fewmark.models.auto.features import Features
 from fewmark.models.auto.latency_gp import LatencyGP, require_level
 from fewmark.models.auto.limits import RATE, Order, log_rate
 from fewmark.models.auto.local_experts import Situation, arrays_under
+from fewmark.models.auto.monotone import correction
 from fewmark.models.auto.public_prior import Prior
 from fewmark.models.auto.reconciliation import TrustChoice, agree, distrust, select_trust, stretched
 from fewmark.models.base import Answers, Model
@@ -300,20 +301,14 @@ class AutoModel(Model):
         self, X: pd.DataFrame, found: Mapping[str, LatencyEstimate], choices: list[Choice]
     ) -> tuple[LatencyEstimate, CalibratedEstimate]:
         """The target's own latency under the definitions; first with the deviation by which the model abstains."""
-        each = {name: model.calibrated(found[name]) for name, model in self._processes()}
-        trust = {name: np.ones(len(X)) for name in LATENCIES}
-        for (rows, _, _), choice in choices:
-            for name, inflation in (distrust(E2E) if choice is None else choice.inflation).items():
-                trust[name][rows] = inflation
-        sds = stretched({name: one.sd for name, one in each.items()}, trust)
-        variances, output_tokens = {name: sd**2 for name, sd in sds.items()}, tokens_and_load(X)[1]
-        logs, ratio = agree({name: one.mean for name, one in each.items()}, variances, output_tokens)
-        sds = {name: sd * np.sqrt(ratio[name]) for name, sd in sds.items()}
+        each, logs, sds = self._agreed(X, found, choices)
+        output_tokens = tokens_and_load(X)[1]
         # what follows from latencies that are answered is answered
         doubts = {name: found[name].sd for name in LATENCIES}
         doubts[E2E] = np.minimum(doubts[E2E], np.maximum(doubts[TTFT], doubts[TPOT]))
         own = latency_of(self.target)
         table = each[own].features
+        self._let_rise(X, table, logs)
         if self.order_ is not None:
             self.order_.keep(table.axes, table.deployment, {name: logs[name] for name in (TTFT, TPOT)})
         for name in (TTFT, TPOT):
@@ -324,6 +319,35 @@ class AutoModel(Model):
             self._keep_rate(table, logs, each[TTFT].floor, output_tokens)
         judged = replace(found[own], sd=doubts[own])
         return judged, CalibratedEstimate(table, logs[own], sds[own], self.process_.silent(judged), each[own].floor)
+
+    def _agreed(
+        self, X: pd.DataFrame, found: Mapping[str, LatencyEstimate], choices: list[Choice]
+    ) -> tuple[dict[str, CalibratedEstimate], dict[str, FloatArray], dict[str, FloatArray]]:
+        """What the processes say, and the logs and standard deviations of each latency under the definitions."""
+        each = {name: model.calibrated(found[name]) for name, model in self._processes()}
+        trust = {name: np.ones(len(X)) for name in LATENCIES}
+        for (rows, _, _), choice in choices:
+            for name, inflation in (distrust(E2E) if choice is None else choice.inflation).items():
+                trust[name][rows] = inflation
+        sds = stretched({name: one.sd for name, one in each.items()}, trust)
+        variances = {name: sd**2 for name, sd in sds.items()}
+        logs, ratio = agree({name: one.mean for name, one in each.items()}, variances, tokens_and_load(X)[1])
+        return each, logs, {name: sd * np.sqrt(ratio[name]) for name, sd in sds.items()}
+
+    def _let_rise(self, X: pd.DataFrame, table: Features, logs: dict[str, FloatArray]) -> None:
+        """Let T and P of deployments of which nothing is measured not fall as work grows, in place."""
+        rows = self.process_.strange(table)
+        if not len(rows):
+            return
+
+        def say(cells: pd.DataFrame) -> FloatArray:
+            found = self._estimates(cells)
+            agreed = self._agreed(cells, found, self._choices(found))[1]
+            return np.stack([agreed[TTFT], agreed[TPOT]])
+
+        moved = correction(X.iloc[rows], table.axes[rows], table.deployment[rows], self.process_.grid(), say)
+        logs[TTFT][rows] += moved[0]
+        logs[TPOT][rows] += moved[1]
 
     def _keep_rate(
         self, table: Features, logs: dict[str, FloatArray], floor: FloatArray, output_tokens: FloatArray
