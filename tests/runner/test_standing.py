@@ -3,7 +3,7 @@
 import pytest
 
 from fewmark.core import Case, Deployment, Status, Workload
-from fewmark.runner import Runner, RunSettings
+from fewmark.runner import Runner, RunSettings, deployment
 from fewmark.runner.worker.warm import WarmWorker
 from fewmark.store import open_store
 from fewmark.verbs.campaign import campaign
@@ -48,6 +48,31 @@ def test_another_deployment_takes_its_place_and_closing_ends_it(store, plugin, t
     last = warm_worker._worker
     warm_worker.close()
     assert not last.alive and warm_worker.deployment is None
+
+
+def test_one_worker_reads_all_records_unless_an_engine_asks_for_a_new_one(store, plugin, tmp_path):
+    journal = {"journal": str(tmp_path / "a")}
+    options = [journal | ({"alone": True} if n == 3 else {}) for n in range(4)]
+    tapes = [Deployment("tape", f"m{n}", engine_options=given) for n, given in enumerate(options)]
+    report = Runner(store, share=True, quiet=True).run(
+        Case(tape, Workload(8, 4, batch_size=n)) for tape in tapes for n in (1, 2)
+    )
+    assert report.ok and len(report.measurements) == 8
+    assert {m.case.workload.batch_size for m in report.measurements if m.median("e2e_latency_s") == 2} == {2}
+    assert len(loads(tmp_path, "a")) == 4
+    first = report.measurements[0].case.deployment
+    pids = {m.environment["engine"]["pid"] for m in report.measurements}
+    assert len(pids) == (1 if first.engine_options.get("alone") else 2)
+
+
+def test_a_record_that_ends_its_worker_costs_one_case(store, plugin, monkeypatch):
+    monkeypatch.setattr(deployment, "RECALLED_AT_ONCE", 4)
+    wanted = [Case(Deployment("tape", "toy"), Workload(8, 4, batch_size=n)) for n in range(1, 11)]
+    deadly = Case(Deployment("tape", "toy"), Workload(8, 4, batch_size=11, options={"do": "exit"}))
+    report = Runner(store, share=True, quiet=True).run([*wanted, deadly])
+    assert [m.case for m in report.failures] == [deadly] and "last words" in report.failures[0].error
+    held = {m.case: m.median("e2e_latency_s") for m in store.measurements(statuses=["ok"])}
+    assert held == {case: case.workload.batch_size for case in wanted}
 
 
 def test_a_worker_that_died_is_replaced(store, plugin, tmp_path, warm_worker):

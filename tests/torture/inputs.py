@@ -28,7 +28,7 @@ from fewmark.engines.worker.batch import read_cases
 from fewmark.interop import from_measurements, read_table, write_table
 from fewmark.models.persistence import load_model, save_model
 from fewmark.models.registry import make_model
-from fewmark.runner.worker.process import MARK, message_of
+from fewmark.runner.worker.messages import MARK, message_of
 from fewmark.suites import load_suite
 from fewmark.verbs.import_files import import_files
 from fewmark.verbs.screen import screen

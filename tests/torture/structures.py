@@ -18,7 +18,7 @@ from tally import Clock, Tally
 from fewmark.core import FewmarkError, Measurement, Status
 from fewmark.engines.measuring.policy import Outcome
 from fewmark.interop import from_measurements
-from fewmark.runner.worker.process import MARK, message_of
+from fewmark.runner.worker.messages import MARK, message_of
 from fewmark.store import Annotation, Store, open_store, salvage_store
 
 EXAMPLES = 200  # of one round

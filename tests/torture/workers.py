@@ -24,6 +24,7 @@ from fewmark.core import Case, Deployment, EngineError, FrozenMap, Status, Workl
 from fewmark.engines.measuring.policy import Policy
 from fewmark.runner import Launch, RunSettings
 from fewmark.runner.deployment import measure_deployment
+from fewmark.runner.results import measurements_of
 
 PLUGIN = Path(__file__).parents[1] / "runner" / "plugin"
 THREADS: Final = 4
@@ -160,7 +161,7 @@ def conversation(own: int, all_ways: list[tuple[str, int, Said]], tally: Tally) 
         what = f"{own} ({name}; then {ending})"
         began = time.monotonic()
         try:
-            found = [result.measurement for result in measure_deployment(CASES, settings, {})]
+            found = [m for result in measure_deployment(CASES, settings, {}) for m in measurements_of(result)]
             if {m.case for m in found} != set(CASES):
                 tally.fail(f"{what}: {len(found)} of {len(CASES)} cases have a measurement")
             for m in found:
@@ -220,7 +221,8 @@ def engines(rng: random.Random, clock: Clock) -> Tally:
             what, began = f"{way} {'while loading' if loading else 'in a run'}", time.monotonic()
             announce(f"engine: {what}")
             try:
-                found = {r.measurement.case: r.measurement for r in measure_deployment(cases, settings, {})}
+                came = [m for result in measure_deployment(cases, settings, {}) for m in measurements_of(result)]
+                found = {m.case: m for m in came}
                 if set(found) != set(cases):
                     tally.fail(f"{what}: {len(found)} of 2 cases have a measurement")
                 elif not loading and found[cases[1]].status is not Status.OK and way != "hold":

@@ -21,7 +21,7 @@ def known_fields(value: object) -> dict[str, Json]:
     kind: type = value.__class__
     for name in field_names(kind):
         content = getattr(value, name)
-        if content is not None and content != () and content != {}:
+        if content is not None and (content or not isinstance(content, (tuple, Mapping))):
             out[name] = thaw(content)
     return out
 

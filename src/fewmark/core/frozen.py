@@ -14,19 +14,23 @@ from fewmark.core.json_types import Json, JsonObject
 from fewmark.core.text import encodable
 
 _SCALARS = (str, int, float)  # asked first: asking a scalar whether it is a Mapping is slow
+_UNKNOWN = ("null", "{}", "[]")
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
 
 
 class FrozenMap(Mapping[str, Any]):
     """An immutable, hashable mapping from strings to JSON values."""
 
-    __slots__ = ("_hash", "_items")
+    __slots__ = ("_canonical", "_hash", "_items")
     _items: dict[str, Json]
     _hash: int | None  # made when it is asked for: of a nested mapping nobody does
+    _canonical: str | None  # and so is this
 
     def __init__(self, items: JsonObject | None = None) -> None:
         frozen = {encodable(str(key)): freeze(value) for key, value in sorted((items or {}).items())}
         object.__setattr__(self, "_items", frozen)
         object.__setattr__(self, "_hash", None)
+        object.__setattr__(self, "_canonical", None)
 
     def __getitem__(self, key: str) -> Any:
         return self._items[key]
@@ -44,7 +48,7 @@ class FrozenMap(Mapping[str, Any]):
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Mapping) and thaw(self) == thaw(other)
+        return isinstance(other, Mapping) and len(self) == len(other) and thaw(self) == thaw(other)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("FrozenMap is immutable")
@@ -54,6 +58,14 @@ class FrozenMap(Mapping[str, Any]):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (FrozenMap, (thaw(self),))
+
+    @property
+    def canonical(self) -> str:
+        """The canonical JSON of what is known: what its content hash is made of."""
+        if self._canonical is None:
+            object.__setattr__(self, "_canonical", _encode(known_only(self._items)))
+        assert self._canonical is not None
+        return self._canonical
 
 
 def freeze(value: object) -> Json:
@@ -115,12 +127,27 @@ def thaw(value: Json) -> Json:
 
 def canonical_json(value: object) -> str:
     """JSON with sorted keys, no spaces, and integral floats written as integers."""
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _encode(_plain(value))
 
 
 def content_hash(value: object, length: int = 24) -> str:
-    """The first `length` hex digits of the SHA-256 of the canonical JSON; unknown (None, empty) keys do not count."""
-    return hashlib.sha256(canonical_json(known_only(value)).encode("ascii")).hexdigest()[:length]
+    """The first `length` hex digits of the SHA-256 of the canonical JSON; unknown (None, empty) keys do not count.
+
+    The canonical JSON of a `FrozenMap` that is a value of a dictionary is made once, however many hashes it goes into.
+    """
+    if isinstance(value, dict) and any(isinstance(part, FrozenMap) for part in value.values()):
+        text = _joined(value)
+    else:
+        text = _encode(known_only(value))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:length]
+
+
+def _joined(parts: dict[str, object]) -> str:
+    texts = {
+        key: part.canonical if isinstance(part, FrozenMap) else _encode(known_only(part)) for key, part in parts.items()
+    }
+    known = (f"{_encode(key)}:{texts[key]}" for key in sorted(texts) if texts[key] not in _UNKNOWN)
+    return "{" + ",".join(known) + "}"
 
 
 def _plain(value: object) -> object:
@@ -136,12 +163,14 @@ def _plain(value: object) -> object:
 
 
 def known_only(value: object) -> object:
-    """A plain JSON value without keys whose value is unknown: None, or an empty mapping or list."""
+    """As `_plain`, without keys whose value is unknown: None, or an empty mapping or list."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if value is None or isinstance(value, _SCALARS):
         return value
     if isinstance(value, Mapping):
-        kept = {key: known_only(item) for key, item in value.items()}
-        return {key: item for key, item in kept.items() if item is not None and item != {} and item != []}
+        kept = ((str(key), known_only(item)) for key, item in value.items())
+        return {key: item for key, item in kept if item is not None and item != {} and item != []}
     if isinstance(value, (list, tuple)):
         return [known_only(item) for item in value]
     return value

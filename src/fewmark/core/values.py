@@ -283,10 +283,14 @@ class Measurement:
     @cached_property
     def measurement_id(self) -> str:
         """A content hash over everything that was recorded."""
-        return content_hash(self.to_dict(), 32)
+        return content_hash(self.known_parts(), 32)
 
     def to_dict(self) -> dict[str, Json]:
         """The known fields as a plain dictionary, JSON-ready."""
+        return {key: thaw(value) if key == "environment" else value for key, value in self.known_parts().items()}
+
+    def known_parts(self) -> dict[str, Json]:
+        """As `to_dict`, with the environment as it is held: many measurements share one."""
         return {
             key: value
             for key, value in {
@@ -295,7 +299,7 @@ class Measurement:
                 "samples": [sample.to_dict() for sample in self.samples],
                 "provenance": self.provenance,
                 "cost": self.cost.to_dict(),
-                "environment": thaw(self.environment),
+                "environment": self.environment,
                 "flags": list(self.flags),
                 "error": self.error,
                 "source": self.source,

@@ -85,6 +85,17 @@ class Recorded(Protocol):
         """Every recorded repeat of the workload. Raises `CaseFailure` where there is none."""
 
 
+@runtime_checkable
+class Reusable(Protocol):
+    """An engine that can turn from one deployment to another without loading again what both share."""
+
+    def reload(self, deployment: Deployment) -> bool:
+        """Be this deployment from now on. False, with nothing changed, where the process would have to be a new one.
+
+        Raises `CaseFailure` where the deployment cannot run; the engine is of no use then.
+        """
+
+
 OWN: Final = "own_metrics"  # where they stand beside a measurement: of each metric, a value for each repeat
 
 

@@ -28,6 +28,11 @@ def engine_names() -> tuple[str, ...]:
     return tuple(_known())
 
 
+def is_known(name: str) -> bool:
+    """Whether there is an engine of this name."""
+    return name in BUILT_IN or name in _known()
+
+
 def engine_class(name: str) -> type[Engine]:
     """The class behind an engine's name.
 
@@ -36,7 +41,7 @@ def engine_class(name: str) -> type[Engine]:
     EngineError
         If the name is unknown, or the package that registers it cannot be imported.
     """
-    known = _known()
+    known = BUILT_IN if name in BUILT_IN else _known()  # asking the packages that are installed takes a while
     if name not in known:
         raise EngineError("unknown engine", got=name, hint=f"known here: {', '.join(known)}; see `fewmark engines`")
     module, _, attribute = known[name].partition(":")
@@ -53,7 +58,7 @@ def engine_class(name: str) -> type[Engine]:
 
 def probe(name: str) -> Availability:
     """Whether the engine can run in this interpreter; a broken engine is one that cannot. Raises on unknown names."""
-    if name not in _known():
+    if not is_known(name):
         engine_class(name)
     try:
         return engine_class(name).probe()

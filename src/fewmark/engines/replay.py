@@ -83,6 +83,12 @@ class ReplayEngine:
             self._cells.setdefault(_cell(row), []).append(row)
         self._facts = {"table": path, "recorded": dict(identity), "rows": len(rows)}
 
+    def reload(self, deployment: Deployment) -> bool:
+        """Forget the table, and read that of another deployment."""
+        self.close()
+        self.load(deployment)
+        return True
+
     def check(self, workload: Workload) -> None:
         """Raises `CaseFailure` where the cell is not in the table."""
         self.recorded(workload)

@@ -37,8 +37,8 @@ def run_advice(measurements: Sequence[Measurement], *, once_each: bool = False) 
     """
     seen: dict[str, Advice] = {}
     for measurement in measurements:
-        environment = thaw(measurement.environment)
         if measurement.provenance in RUN_PROVENANCES and measurement.status is Status.OK:
+            environment = thaw(measurement.environment)
             deployment = measurement.case.deployment.to_dict()
             for advice in host_advice(deployment, environment.get("host", {}), environment.get("engine", {})):
                 seen.setdefault(advice.code, advice)  # a worker that was restarted says it again in other numbers

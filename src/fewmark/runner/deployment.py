@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Final
 
-from fewmark.core import Case, Deployment, EngineError, InputError, Measurement, Status
+from fewmark.core import Case, Deployment, EngineError, FrozenMap, InputError, Measurement, Status
 from fewmark.core.json_types import JsonObject
 from fewmark.engines.measuring.policy import Outcome, Policy, case_seed
 from fewmark.runner.drift_check import marked, worth_checking
 from fewmark.runner.projection.truncation import Truncation, Truncator
-from fewmark.runner.results import CaseResult, DriftCheck, Measured, Reprojected, Visit
+from fewmark.runner.results import CaseResult, DriftCheck, Measured, Recalled, Reprojected, Visit
 from fewmark.runner.rounds import CaseRounds, as_visit
 from fewmark.runner.worker.launch import Launch
 from fewmark.runner.worker.process import WorkerGoneError, WorkerProcess
@@ -21,6 +21,7 @@ from fewmark.runner.worker.warm import WarmWorker
 
 START_ATTEMPTS: Final = 3
 LOAD_ATTEMPTS: Final = 2
+RECALLED_AT_ONCE: Final = 250  # a transaction: what a kill loses is looked up again within a second
 VISIT_STRIDE: Final = 1_000_003
 SOFT_LIMIT: Final = 0.8  # of the time-out: no repeat is begun that would run into it
 
@@ -51,7 +52,7 @@ class RunSettings:
     visits : tuple of Measurement
         Of a run in rounds that was stopped.
     claim : callable, optional
-        Asked before a case is measured, whether this run may; see `fewmark.runner.shared_work`.
+        Asked before cases are measured, which of them, by id, this run may; see `fewmark.runner.shared_work`.
     """
 
     policy: Policy = field(default_factory=Policy)
@@ -64,7 +65,7 @@ class RunSettings:
     truncation: Truncation | None = None
     rounds: int = 1
     visits: tuple[Measurement, ...] = field(default=(), repr=False, compare=False)
-    claim: Callable[[Case], bool] | None = field(default=None, repr=False, compare=False)
+    claim: Callable[[Sequence[Case]], set[str]] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -104,7 +105,7 @@ def measure_deployment(
     settings = replace(settings, launch=settings.launch.for_engine(deployment.engine))
     policy = replace(settings.policy, time_limit_s=SOFT_LIMIT * settings.timeout_s)
     worker: WorkerProcess | None = None
-    if settings.warm_worker is not None and (kept := settings.warm_worker.take(deployment)):
+    if settings.warm_worker is not None and (kept := settings.warm_worker.take(deployment, settings.load_timeout_s)):
         worker, environment = kept
         environment["runner"] = dict(facts)
     first: Measurement | None = None
@@ -128,6 +129,9 @@ def measure_deployment(
                         yield Measured(loaded.to_measurement(case, startup_s=share, environment=environment))
                     return
                 environment["engine"] = dict(loaded)
+            if worker.recorded and settings.truncation is None:
+                yield _recalled(worker, waiting, settings, environment, on_start)
+                continue
             entry = waiting[0]
             case = entry.task.case
             if not entry.measurements:
@@ -176,7 +180,32 @@ def measure_deployment(
 
 
 def _may_measure(entry: CaseRounds, settings: RunSettings) -> bool:
-    return bool(entry.measurements) or settings.claim is None or settings.claim(entry.task.case)
+    return bool(entry.measurements) or settings.claim is None or bool(settings.claim([entry.task.case]))
+
+
+def _recalled(
+    worker: WorkerProcess,
+    waiting: deque[CaseRounds],
+    settings: RunSettings,
+    environment: JsonObject,
+    on_start: Callable[[Case], None],
+) -> Recalled:
+    """The next cases out of a record, as many as are looked up, and kept, at once; they no longer wait."""
+    entries = [waiting.popleft() for _ in range(min(RECALLED_AT_ONCE, len(waiting)))]
+    if settings.claim is not None:
+        granted = settings.claim([entry.task.case for entry in entries])
+        entries = [entry for entry in entries if entry.task.case.case_id in granted]
+    for entry in entries[:1]:
+        on_start(entry.task.case)
+    outcomes = worker.recall([entry.task.case.workload for entry in entries], settings.timeout_s) if entries else []
+    waiting.extendleft(reversed(entries[len(outcomes) :]))  # a worker that fails leaves the rest to another
+    place = FrozenMap(environment)
+    return Recalled(
+        tuple(
+            outcome.to_measurement(entry.task.case, startup_s=entry.startup_share_s, environment=place)
+            for entry, outcome in zip(entries, outcomes, strict=False)
+        )
+    )
 
 
 def worth_repeating(measurement: Measurement, settings: RunSettings) -> bool:

@@ -16,6 +16,13 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class Recalled:
+    """Measurements out of a record, some at a time: nothing was run for them."""
+
+    measurements: tuple[Measurement, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Visit:
     """One visit of a case that is measured in rounds (`fewmark.runner.rounds`); no measurement of it yet."""
 
@@ -45,8 +52,14 @@ class Unavailable:
     n_cases: int
 
 
-CaseResult: TypeAlias = Measured | Visit | Reprojected | DriftCheck
+RunResult: TypeAlias = Measured | Visit | Reprojected | DriftCheck
+CaseResult: TypeAlias = RunResult | Recalled
 Result: TypeAlias = CaseResult | Unavailable
-CASE_RESULTS: Final[dict[str, type[CaseResult]]] = {
+CASE_RESULTS: Final[dict[str, type[RunResult]]] = {
     kind.__name__: kind for kind in (Measured, Visit, Reprojected, DriftCheck)
 }
+
+
+def measurements_of(result: CaseResult) -> tuple[Measurement, ...]:
+    """Every measurement of a result, whatever it is."""
+    return result.measurements if isinstance(result, Recalled) else (result.measurement,)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, cast
 
@@ -22,7 +23,7 @@ from fewmark.runner.executors.local import LocalExecutor
 from fewmark.runner.progress import RunProgress
 from fewmark.runner.projection.truncation import Validation
 from fewmark.runner.provenance import run_facts
-from fewmark.runner.results import DriftCheck, Measured, Reprojected, Unavailable, Visit
+from fewmark.runner.results import DriftCheck, Measured, Recalled, Reprojected, Unavailable, Visit
 from fewmark.runner.rounds import left_over
 from fewmark.runner.shared_work import SharedStore, SharedWork
 
@@ -175,6 +176,15 @@ class Runner:
         reprojected: dict[str, Measurement] = {}
         unavailable: list[Unavailable] = []
         facts = run_facts()
+
+        def keep(came: Sequence[Measurement]) -> None:
+            self.store.add(came)
+            for measurement in came:
+                if measurement.case.case_id not in saved:  # a validated cell comes twice
+                    progress.saved(measurement)
+                saved.add(measurement.case.case_id)
+            measured.extend(came)
+
         with (
             shared or contextlib.nullcontext(),
             RunProgress(itertools.chain(*groups.values()), quiet=self.quiet) as progress,
@@ -193,11 +203,9 @@ class Runner:
                         self.store.add([renewed])
                         reprojected[renewed.case.case_id] = renewed
                     case Measured(measurement):
-                        self.store.add([measurement])
-                        if measurement.case.case_id not in saved:  # a validated cell comes twice
-                            progress.saved(measurement)
-                        saved.add(measurement.case.case_id)
-                        measured.append(measurement)
+                        keep([measurement])
+                    case Recalled(recalled):
+                        keep(recalled)
         measured = [_newest(held, reprojected) for held in measured]
         n_elsewhere = shared.n_elsewhere if shared is not None else 0
         if unavailable and not measured and len(unavailable) == len(groups):
@@ -244,6 +252,7 @@ class Runner:
     def _order(self, cases: Iterable[Case], limit: int | None) -> Mapping[Deployment, list[Case]]:
         """Cases by deployment, both in an order that a hash of the seed and of themselves decides."""
 
+        @functools.cache
         def place(identity: str) -> str:
             return content_hash({"seed": self.settings.seed, "of": identity})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Final, Protocol, Self, runtime_checkable
 
@@ -26,7 +26,7 @@ class SharedStore(Protocol):
 
     def latest(self) -> int: ...
 
-    def claim(self, case_id: str, owner: str, since: int) -> bool: ...
+    def claim(self, case_ids: Iterable[str], owner: str, since: int) -> set[str]: ...
 
     def renew(self, owner: str) -> None: ...
 
@@ -64,11 +64,10 @@ class SharedWork:
             if kind is None:
                 raise
 
-    def take(self, case: Case) -> bool:
-        """Whether this run may measure the case now. Raises `StoreError`."""
-        taken = self._store.claim(case.case_id, self._owner, self._since)
-        if not taken:
-            self._refused[case.case_id] = case
+    def take(self, cases: Sequence[Case]) -> set[str]:
+        """Which of the cases, by id, this run may measure now. Raises `StoreError`."""
+        taken = self._store.claim([case.case_id for case in cases], self._owner, self._since)
+        self._refused |= {case.case_id: case for case in cases if case.case_id not in taken}
         return taken
 
     def wait(self) -> list[Case]:

@@ -20,8 +20,8 @@ from fewmark.store.schema import claims, measurements
 LEASE_S: Final = 60.0
 
 
-def claim(database: Database, case_id: str, owner: str, since: int, lease_s: float = LEASE_S) -> bool:
-    """Claim a case for a run, unless another one has it or has measured it.
+def claim(database: Database, case_ids: Iterable[str], owner: str, since: int, lease_s: float = LEASE_S) -> set[str]:
+    """Claim cases for a run; those that it has then, without what another one has or has measured.
 
     Parameters
     ----------
@@ -30,19 +30,22 @@ def claim(database: Database, case_id: str, owner: str, since: int, lease_s: flo
     since : int
         The number of the last measurement that the run knew of when it chose its cases.
     """
-    with database.write() as connection:
-        now = _now(connection, database)
-        held = connection.execute(sa.select(claims.c.owner, claims.c.until).where(claims.c.case_id == case_id)).first()
-        if held is not None and held.owner == owner:
-            return True
-        if held is not None and _is_live(held.owner, held.until, now):
-            return False
-        later = sa.select(measurements.c.number).where(measurements.c.case_id == case_id, measurements.c.number > since)
-        if connection.execute(later.limit(1)).first() is not None:
-            return False
-        connection.execute(sa.delete(claims).where(claims.c.case_id == case_id))
-        connection.execute(sa.insert(claims), [{"case_id": case_id, "owner": owner, "until": now + lease_s}])
-        return True
+    taken: set[str] = set()
+    for keys in batched(dict.fromkeys(case_ids), KEYS):
+        with database.write() as connection:
+            now = _now(connection, database)
+            held = connection.execute(sa.select(claims).where(claims.c.case_id.in_(keys))).all()
+            ours = {row.case_id for row in held if row.owner == owner}
+            theirs = {row.case_id for row in held if row.owner != owner and _is_live(row.owner, row.until, now)}
+            later = measurements.c.case_id.in_(keys) & (measurements.c.number > since)
+            theirs |= set(connection.execute(sa.select(measurements.c.case_id).where(later)).scalars()) - ours
+            if free := [key for key in keys if key not in ours and key not in theirs]:
+                if len(held) > len(ours):  # of runs that are gone
+                    connection.execute(sa.delete(claims).where(claims.c.case_id.in_(free)))
+                rows = [{"case_id": key, "owner": owner, "until": now + lease_s} for key in free]
+                connection.execute(sa.insert(claims), rows)
+        taken |= ours | set(free)
+    return taken
 
 
 def renew(database: Database, owner: str, lease_s: float = LEASE_S) -> None:

@@ -7,10 +7,9 @@ import json
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, TypeAlias, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, TypeVarTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from fewmark.core import Deployment, FrozenMap, InputError, StoreError
 from fewmark.core.columns import DEPLOYMENT_COLUMNS
@@ -20,13 +19,16 @@ from fewmark.store.database import DAMAGED_HINT, Database
 from fewmark.store.rows import column_text, deployment_column, reading
 from fewmark.store.schema import deployments, environments, measurements
 
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
+
 PAGE: Final = 1_000  # rows read at once
 MANY: Final = 200  # rows, from which on they go to SQLite's driver directly
 KEYS: Final = 500  # keys in one query; databases limit them
 
 DeploymentFilter = str | Deployment | JsonObject
 Condition = sa.ColumnElement[bool]
-Insert: TypeAlias = Callable[[sa.Table], sqlite.Insert | postgresql.Insert]
+Insert: TypeAlias = "Callable[[sa.Table], sqlite.Insert | postgresql.Insert]"
 """The dialect's own statement, which can leave out what is there already."""
 _Item = TypeVar("_Item")
 _Columns = TypeVarTuple("_Columns")
@@ -108,6 +110,17 @@ def batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
     rest = iter(items)
     while batch := list(itertools.islice(rest, size)):
         yield batch
+
+
+def insert_of(database: Database) -> Insert:
+    """The insert statement of the database's dialect; the other one's modules are not loaded."""
+    if database.is_sqlite:
+        from sqlalchemy.dialects.sqlite import insert
+
+        return insert
+    from sqlalchemy.dialects.postgresql import insert as insert_there
+
+    return insert_there
 
 
 def insert_new(

@@ -89,19 +89,17 @@ class Batch:
     serving: dict[str, Row] = field(default_factory=dict)
     case_columns: Mapping[str, Iterable[object]] = field(default_factory=dict)
     fact_columns: Mapping[str, Iterable[object]] = field(default_factory=dict)  # after the other rows
+    _environment_ids: dict[int, tuple[str, FrozenMap]] = field(default_factory=dict, repr=False)  # by identity
 
     def add_measurement(self, measurement: Measurement, added_at: str) -> None:
         """Add the measurement with what it refers to. Raises `InputError` where a number is none that JSON knows."""
-        body = measurement.to_dict()
+        body = measurement.known_parts()
         try:
             key = content_hash(body, 32)  # the measurement_id, without serialising once more
             measurement.__dict__.setdefault("measurement_id", key)  # whoever refers to it asks again
             environment_id = None
-            if "environment" in body:
-                text = canonical_json(body.pop("environment"))
-                # Of the text itself: two environments that differ at all are two.
-                environment_id = content_hash(text, 32)
-                self.environments[environment_id] = {"environment_id": environment_id, "body": text}
+            if body.pop("environment", None) is not None:
+                environment_id = self._add_environment(measurement.environment)
             row = {
                 "measurement_id": key,
                 "environment_id": environment_id,
@@ -155,6 +153,16 @@ class Batch:
             "added_at": added_at,
             "body": text,
         }
+
+    def _add_environment(self, environment: FrozenMap) -> str:
+        if (known := self._environment_ids.get(id(environment))) is not None:
+            return known[0]
+        text = canonical_json(environment)
+        # Of the text itself: two environments that differ at all are two.
+        key = content_hash(text, 32)
+        self.environments[key] = {"environment_id": key, "body": text}
+        self._environment_ids[id(environment)] = key, environment
+        return key
 
     def _add_case(self, case: Case) -> Row:
         deployment = case.deployment

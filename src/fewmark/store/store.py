@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from fewmark.core import Deployment, FrozenMap, InputError, Measurement, Prediction
 from fewmark.core.columns import (
@@ -33,6 +32,7 @@ from fewmark.store.queries import (
     batched,
     insert_columns,
     insert_new,
+    insert_of,
     measurement_conditions,
     now,
     pages,
@@ -104,7 +104,7 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._insert = sqlite.insert if database.is_sqlite else postgresql.insert
+        self._insert = insert_of(database)
 
     def __enter__(self) -> Self:
         return self
@@ -377,9 +377,9 @@ class Store:
         with self._database.read() as connection:
             return int(connection.execute(_latest(schema.measurements)).scalar_one())
 
-    def claim(self, case_id: str, owner: str, since: int) -> bool:
-        """Claim a case for a run: False where another run measures it, or has since number `since`. See `claims`."""
-        return claims.claim(self._database, case_id, owner, since)
+    def claim(self, case_ids: Iterable[str], owner: str, since: int) -> set[str]:
+        """Claim cases for a run; without those that another run measures, or has since number `since`. See `claims`."""
+        return claims.claim(self._database, case_ids, owner, since)
 
     def renew(self, owner: str) -> None:
         """Extend the claims of a run, which else expire after `claims.LEASE_S`."""

@@ -119,6 +119,20 @@ class DummyEngine:
                 file.write(line + "\n")
 
 
+class TapeEngine(DummyEngine):
+    """Answers from a record, and turns to any deployment but one that says it is `alone`."""
+
+    def recorded(self, workload: Workload) -> tuple[Sample, ...]:
+        self.misbehave(workload.options.get("do"))
+        return (Sample(e2e_latency_s=workload.load, output_tokens=workload.output_tokens),)
+
+    def reload(self, deployment: Deployment) -> bool:
+        if deployment.engine_options.get("alone"):
+            return False
+        self.load(deployment)
+        return True
+
+
 def _version() -> tuple[str, float, int]:
     """A new version of the engine, as the environment has it: "2.0 1.3 4" is 1.3 times slower from batch 4 on."""
     version, slower, from_batch = os.environ.get("DUMMY_VERSION", "1.0 1 1").split()

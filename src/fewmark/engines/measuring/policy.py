@@ -206,7 +206,7 @@ class Outcome:
                 energy_j=self.energy_j,
                 startup_s=startup_s,
             ),
-            environment=FrozenMap(environment),
+            environment=environment if isinstance(environment, FrozenMap) else FrozenMap(environment),
             flags=tuple(self.flags),
             error=self.error,
             measured_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -249,7 +249,7 @@ def measure(
         Told of each timed run as soon as it is over.
     """
     if isinstance(engine, Recorded):
-        return _recorded(engine, workload)
+        return recall(engine, workload)
     asked = policy.asked(workload)
     outcome = Outcome(provenance="measured" if asked == workload else "projected")
     allocator.trim()
@@ -361,7 +361,8 @@ def _half_width(latencies: list[float], policy: Policy) -> float:
     return math.inf if half is None else half / statistics.median(latencies)
 
 
-def _recorded(engine: Recorded, workload: Workload) -> Outcome:
+def recall(engine: Recorded, workload: Workload) -> Outcome:
+    """What a record holds of a workload. Never raises for what the engine does."""
     outcome = Outcome(provenance="imported", flags=["replayed"])
     try:
         outcome.samples = list(engine.recorded(workload))

@@ -10,7 +10,7 @@ from fewmark.core import Deployment, EngineError, FrozenMap, Status
 from fewmark.core.frozen import thaw
 from fewmark.core.json_types import Json
 from fewmark.core.text import brief
-from fewmark.engines.base import CaseFailure, Engine
+from fewmark.engines.base import CaseFailure, Engine, Reusable
 from fewmark.engines.memory import allocator
 from fewmark.engines.memory.exhaustion import speaks_of_memory
 from fewmark.engines.registry import engine_class
@@ -43,6 +43,16 @@ def failed_load(engine: Engine, deployment: Deployment) -> CaseFailure | None:
         return None
     close_engine(engine)
     return found
+
+
+def reloaded(engine: Engine, deployment: Deployment) -> bool:
+    """Let a loaded engine go on with another deployment; False where that takes a new process."""
+    if not isinstance(engine, Reusable) or leaves_allocator(deployment) or allocator.in_force() == allocator.SYSTEM:
+        return False
+    try:
+        return engine.reload(_settled(deployment))
+    except Exception:  # a new process will meet it again, and say so
+        return False
 
 
 def leaves_allocator(deployment: Deployment) -> bool:

@@ -7,10 +7,14 @@ answer begins with ``{"fewmark": 1,``, the protocol's version.
     worker  {"event": "hello", "pid", "environment", "scratch"}
     parent  {"op": "limit", "memory_bytes"}: before loading, where the memory is limited; not answered
     parent  {"op": "load", "deployment"}
-    worker  {"event": "loaded", "environment", "recorded"} or {"event": "failed", "status", "error"}
+    worker  {"event": "loaded", "environment", "recorded", "reusable"} or {"event": "failed", "status", "error"}
             or {"event": "unavailable", "error"}: the engine is not installed in this interpreter
+    parent  {"op": "reload", "deployment"}: another one of the same engine
+    worker  {"event": "loaded", …} or {"event": "refused"}: that takes a new worker
     parent  {"op": "run", "workload", "policy", "seed"}
     worker  {"event": "sample", "sample"}…, then {"event": "result", … as in `Outcome.to_dict`}
+    parent  {"op": "recall", "workloads"}, of an engine that answers from a record
+    worker  {"event": "result", …}, one for each of them
     parent  {"op": "examine"}
     worker  {"event": "examined", "findings", "noise"}: the doctor's, with the probe of the noise
     parent  {"op": "close"}
@@ -41,13 +45,13 @@ from typing import Any, BinaryIO, Final
 
 from fewmark.core import Deployment, EngineError, FewmarkError, Status, Workload
 from fewmark.core.json_types import Json
-from fewmark.engines.base import Engine, Recorded
+from fewmark.engines.base import Engine, Recorded, Reusable
 from fewmark.engines.doctor import examine, noise
 from fewmark.engines.host import host_facts, limit_memory
-from fewmark.engines.measuring.policy import Policy, measure
+from fewmark.engines.measuring.policy import Policy, measure, recall
 from fewmark.engines.worker.batch import read_cases, run_batch
 from fewmark.engines.worker.keeper import start_keeper
-from fewmark.engines.worker.loading import close_engine, engine_facts, failed_load, ready_engine
+from fewmark.engines.worker.loading import close_engine, engine_facts, failed_load, ready_engine, reloaded
 
 PROTOCOL: Final = 1
 PR_SET_PDEATHSIG: Final = 1
@@ -84,6 +88,16 @@ def serve(lease_s: float | None = None) -> int:
     while (request := requests.get())["op"] != "close":
         if request["op"] == "load":
             engine = _load(Deployment.from_dict(request["deployment"]), send)
+        elif request["op"] == "reload":
+            assert engine is not None
+            if reloaded(engine, Deployment.from_dict(request["deployment"])):
+                send_loaded(engine, send)
+            else:
+                send("refused")
+        elif request["op"] == "recall":
+            assert isinstance(engine, Recorded)
+            for work in request["workloads"]:
+                send("result", **recall(engine, Workload.from_dict(work)).to_dict())
         elif request["op"] == "limit":
             limit_memory(request["memory_bytes"])
         elif request["op"] == "examine":
@@ -112,8 +126,14 @@ def _load(deployment: Deployment, send: Callable[..., None]) -> Engine | None:
     if failed is not None:
         send("failed", status=str(failed.status), error=failed.reason)
         return None
-    send("loaded", environment=engine_facts(engine), recorded=isinstance(engine, Recorded))
+    send_loaded(engine, send)
     return engine
+
+
+def send_loaded(engine: Engine, send: Callable[..., None]) -> None:
+    """Say that a deployment is ready, and what may be asked of its engine."""
+    facts = engine_facts(engine)
+    send("loaded", environment=facts, recorded=isinstance(engine, Recorded), reusable=isinstance(engine, Reusable))
 
 
 def _read(stream: BinaryIO, requests: queue.Queue[dict[str, Any]]) -> None:

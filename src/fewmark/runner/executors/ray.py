@@ -24,7 +24,7 @@ from fewmark.engines.base import Recorded
 from fewmark.engines.registry import engine_class
 from fewmark.runner.deployment import RunSettings, measure_deployment
 from fewmark.runner.executors.base import Results
-from fewmark.runner.results import CASE_RESULTS, Measured, Unavailable, Visit
+from fewmark.runner.results import CASE_RESULTS, Measured, Recalled, Unavailable, Visit
 
 if TYPE_CHECKING:
     from ray import ObjectRefGenerator
@@ -64,7 +64,8 @@ class RayExecutor:
         """See `Executor`."""
         ray, ours = connect()
         if (claim := settings.claim) is not None:  # a task cannot ask; what is given out is claimed at once
-            groups = {deployment: [case for case in group if claim(case)] for deployment, group in groups.items()}
+            ours_now = claim([case for group in groups.values() for case in group])
+            groups = {key: [case for case in group if case.case_id in ours_now] for key, group in groups.items()}
             groups = {deployment: group for deployment, group in groups.items() if group}
             settings = replace(settings, claim=None)
         jobs = [_Job(deployment, {case.case_id: case for case in group}) for deployment, group in groups.items()]
@@ -279,7 +280,8 @@ def _measure(
     with contextlib.closing(results):
         try:
             for result in results:
-                yield type(result).__name__, result.measurement.to_dict()
+                for each in map(Measured, result.measurements) if isinstance(result, Recalled) else (result,):
+                    yield type(each).__name__, each.measurement.to_dict()
         except EngineError as error:
             got = None if error.got is None else str(error.got)
             yield "unavailable", {"what": error.what, "got": got, "hint": error.hint}

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
-from fewmark.engines import engine_names, probe
+from fewmark.engines import probe
 from fewmark.engines.environments.folders import environment_python
+from fewmark.engines.registry import is_known
 from fewmark.engines.worker.boot import COMMAND
 
 
@@ -42,7 +43,7 @@ class Launch:
 
         An engine that can run in this interpreter does; so does one that has no environment, to say why it cannot.
         """
-        if self.python is not None or self.prefix or name not in engine_names() or probe(name).available:
+        if self.python is not None or self.prefix or not is_known(name) or probe(name).available:
             return self
         python = environment_python(name)
         return self if python is None else replace(self, python=str(python))

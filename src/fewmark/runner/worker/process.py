@@ -10,12 +10,12 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Final
 
-from fewmark.core import Deployment, EngineError, FrozenMap, InputError, Sample, Status, Workload
+from fewmark.core import Deployment, EngineError, InputError, Sample, Status, Workload
 from fewmark.core.errors import MALFORMED
 from fewmark.core.fields import build
 from fewmark.core.frozen import thaw
@@ -28,8 +28,8 @@ from fewmark.engines.worker.program import PROTOCOL
 from fewmark.engines.worker.scratch import remove_if_free
 from fewmark.runner.telemetry import Telemetry
 from fewmark.runner.worker.launch import Launch
+from fewmark.runner.worker.messages import MARK, NO_MESSAGE, facts_of, message_of, together
 
-MARK: Final = b'{"fewmark": '
 POLL_S: Final = 0.25  # how often a silent worker is checked for being alive
 CLOSE_TIMEOUT_S: Final = 10.0
 KEEPER_TIMEOUT_S: Final = 12.0
@@ -41,8 +41,6 @@ MAX_LINE_BYTES: Final = 2**24  # of a message; what is longer is none
 MAX_WAITING: Final = 8  # messages that nobody has looked at yet; a worker that sends more has to wait
 LEASE_S: Final = 120.0  # behind a prefix: how long we may be silent before the worker ends by itself
 HEARTBEAT_S: Final = 15.0
-NO_MESSAGE: Final = MARK + b'1, "event": "malformed"}'
-PEAK: Final = "peak_memory_bytes"
 
 
 class WorkerGoneError(Exception):
@@ -73,7 +71,7 @@ class WorkerProcess:
         self._killed, self._ended = False, threading.Event()
         self._exceeded, self._limit = False, launch.memory_limit_bytes
         self._pid, self._scratch = 0, None
-        self._recorded = False
+        self.recorded = self.reusable = False  # what is loaded: whether it is a record, may turn to other deployments
         self._behind = bool(launch.prefix)
         lease_s = LEASE_S if self._behind else None
         try:
@@ -100,7 +98,7 @@ class WorkerProcess:
             hello = self._receive(time.monotonic() + start_timeout_s)
             if hello["event"] == "refused" or hello["fewmark"] != PROTOCOL:
                 raise EngineError("this interpreter cannot run a worker", got=hello.get("error", hello))
-            self.host: dict[str, Json] = masked(thaw(_facts_of(hello)))
+            self.host: dict[str, Json] = masked(thaw(facts_of(hello)))
             self._pid, scratch = _whole(hello.get("pid")), hello.get("scratch")
             self._scratch = Path(scratch) if isinstance(scratch, str) and not self._behind else None
         except InputError as error:
@@ -129,9 +127,7 @@ class WorkerProcess:
             with self._watched():
                 answer = self._ask({"op": "load", "deployment": deployment.to_dict()}, timeout_s)
             if answer["event"] == "loaded":
-                facts: dict[str, Json] = masked(thaw(_facts_of(answer)))
-                self._recorded = answer.get("recorded") is True
-                return facts
+                return self._loaded(answer)
             if answer["event"] == "failed":
                 failed = Outcome.from_dict({"status": answer.get("status"), "error": answer.get("error")})
                 if failed.status is Status.OK:
@@ -146,6 +142,39 @@ class WorkerProcess:
             self.kill()
             return Outcome(Status.INVALID, error=f"while loading: malformed answer: {error}")
         raise EngineError(str(answer.get("error"))[:MAX_SHOWN_CHARACTERS])
+
+    def reload(self, deployment: Deployment, timeout_s: float) -> JsonObject | None:
+        """Turn to another deployment of the same engine: its facts, or None where that takes a new worker."""
+        if not self.reusable:
+            return None
+        try:
+            with self._watched():
+                answer = self._ask({"op": "reload", "deployment": deployment.to_dict()}, timeout_s)
+            return self._loaded(answer) if answer["event"] == "loaded" else None
+        except (WorkerGoneError, InputError):
+            self.kill()
+            return None
+
+    def recall(self, workloads: Sequence[Workload], timeout_s: float) -> list[Outcome]:
+        """What a recorded engine holds of these workloads, in their order.
+
+        The time limit is for each of them. Where the worker fails at one, that is the last outcome.
+        """
+        outcomes: list[Outcome] = []
+        self._write(json.dumps({"op": "recall", "workloads": [work.to_dict() for work in workloads]}).encode() + b"\n")
+        try:
+            for _ in workloads:
+                answer = self._receive(time.monotonic() + timeout_s)
+                if answer["event"] != "result":
+                    raise InputError("not the result of a case", got=answer)
+                outcomes.append(Outcome.from_dict(answer))
+        except WorkerGoneError as gone:
+            outcomes.append(Outcome(gone.status, error=gone.reason))
+            self.kill()
+        except InputError as error:
+            outcomes.append(Outcome(Status.INVALID, error=f"malformed answer: {error}"))
+            self.kill()
+        return outcomes
 
     def run(self, workload: Workload, policy: Policy, seed: int, timeout_s: float) -> Outcome:
         """Measure a workload on what is loaded. Whatever happens is the outcome, with the samples that there are."""
@@ -169,7 +198,7 @@ class WorkerProcess:
                 spent = True
         if telemetry is not None and outcome.provenance != "imported":
             outcome.energy_j = telemetry.usage.energy_j
-            outcome.extra = _together(telemetry.usage.facts(), outcome.extra)
+            outcome.extra = together(telemetry.usage.facts(), outcome.extra)
         if spent:
             self.kill()  # if it is not gone, nothing is known about the state that it is in
         return outcome
@@ -221,13 +250,19 @@ class WorkerProcess:
             if stream is not None:
                 threading.Thread(target=_close_after, args=(thread, stream), daemon=True).start()
 
+    def _loaded(self, answer: JsonObject) -> dict[str, Json]:
+        """The facts of what was loaded. Raises `InputError`."""
+        facts: dict[str, Json] = masked(thaw(facts_of(answer)))
+        self.recorded, self.reusable = answer.get("recorded") is True, answer.get("reusable") is True
+        return facts
+
     @contextlib.contextmanager
     def _watched(self) -> Iterator[Telemetry | None]:
         """The worker watched from here, where it runs on this machine: behind ssh or docker there is no telling.
 
         One that answers from a record uses nothing that counts.
         """
-        if self._recorded and self._limit is None:
+        if self.recorded and self._limit is None:
             yield None
             return
         try:
@@ -312,7 +347,8 @@ class WorkerProcess:
 
     def _receive(self, deadline: float) -> dict[str, Json]:
         while True:
-            ended = not self.alive
+            # One that is here already needs no look at the process that sent it.
+            ended = self._answers.empty() and not self.alive
             left = deadline - time.monotonic()
             if left <= 0:
                 raise WorkerGoneError(Status.TIMEOUT, "no answer within the time limit")
@@ -346,32 +382,6 @@ class WorkerProcess:
     def _log_tail(self) -> str:
         self._threads[1].join(timeout=1.0)  # what it said last may still be on its way
         return printable(without_secrets(bytes(self._log).decode("utf-8", "replace").strip()))
-
-
-def _together(ours: JsonObject, its: JsonObject) -> dict[str, Json]:
-    """What we saw and what the worker tells, which knows better but for the memory of processes that it started."""
-    peaks = [peak for facts in (ours, its) if isinstance(peak := facts.get(PEAK), (int, float))]
-    return {**ours, **its, **({PEAK: max(peaks)} if peaks else {})}
-
-
-def message_of(line: bytes) -> dict[str, Json]:
-    """The message of a line; a login banner or a stray print may stand before it. What is none is ``malformed``."""
-    try:
-        answer = json.loads(line[line.find(MARK) :])
-    except MALFORMED:
-        answer = {"fewmark": PROTOCOL}
-    return answer if isinstance(answer.get("event"), str) else {**answer, "event": "malformed"}
-
-
-def _facts_of(message: JsonObject) -> FrozenMap:
-    """The environment that a message tells of. Raises `InputError` where it is none."""
-    facts = message.get("environment")
-    if not isinstance(facts, Mapping):
-        raise InputError("an environment is a mapping", got=facts)
-    try:
-        return FrozenMap(facts)
-    except MALFORMED as error:
-        raise InputError("an environment holds JSON values", got=str(error)) from None
 
 
 def _whole(value: object) -> int:

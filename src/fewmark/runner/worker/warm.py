@@ -1,7 +1,8 @@
 """A worker that outlives a run, so that the next run of the same deployment need not load its engine again.
 
 A campaign measures a few cells at a time. At most one worker stands, since two loaded engines may not fit into one
-machine's memory; one of another deployment is closed before a new one starts.
+machine's memory; one of another deployment is closed before a new one starts, unless its engine can turn to that one
+(`fewmark.engines.base.Reusable`).
 """
 
 from __future__ import annotations
@@ -19,14 +20,20 @@ class WarmWorker:
         self._worker: WorkerProcess | None = None
         self._environment: dict[str, Json] = {}
 
-    def take(self, deployment: Deployment) -> tuple[WorkerProcess, dict[str, Json]] | None:
-        """The worker that has this deployment loaded, given away; one of another deployment is closed."""
-        worker, held = self._worker, self.deployment
-        if worker is None or held != deployment or not worker.alive:
+    def take(self, deployment: Deployment, load_timeout_s: float) -> tuple[WorkerProcess, dict[str, Json]] | None:
+        """The worker that has this deployment loaded, or could turn to it, given away; any other one is closed."""
+        worker, environment = self._worker, dict(self._environment)
+        if worker is not None and worker.alive and self.deployment != deployment:
+            same = self.deployment is not None and self.deployment.engine == deployment.engine
+            if (facts := worker.reload(deployment, load_timeout_s) if same else None) is None:
+                worker = None
+            else:
+                environment["engine"] = dict(facts)
+        if worker is None or not worker.alive:
             self.close()
             return None
         self._worker = self.deployment = None
-        return worker, dict(self._environment)
+        return worker, environment
 
     def keep(self, deployment: Deployment, worker: WorkerProcess, environment: JsonObject) -> None:
         """Hold this worker from now on."""
