@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from fewmark.planning.belief import error_text
+
 if TYPE_CHECKING:
     from fewmark.campaign.account import Campaign, Step
 
@@ -32,11 +34,6 @@ def step_text(step: Step) -> str:
     if step.next_cost_s is not None and step.next_error is not None:
         text += f"; next {step.next_cost_s:.0f} s → {error_text(step.next_error)}"
     return text
-
-
-def error_text(error: float) -> str:
-    """A forecast error for people: beyond 100% it only says that nothing is known."""
-    return f"{error:.1%}" if error <= 1 else "more than 100%"
 
 
 def ended_text(done: Campaign) -> str:

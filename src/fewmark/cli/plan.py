@@ -81,7 +81,7 @@ def command(
     Measure them, add the results to the table (or the store), and ask again. With --target-error nothing more is
     proposed once the forecast error is small enough.
     """
-    from fewmark.campaign.words import error_text
+    from fewmark.planning.belief import error_text
     from fewmark.evaluation.meta_metrics import Charges
     from fewmark.verbs.plan import plan
 
@@ -129,7 +129,7 @@ def command(
 
 
 def _table(chosen: pd.DataFrame) -> str:
-    from fewmark.campaign.words import error_text
+    from fewmark.planning.belief import error_text
     from fewmark.decide.names import short_names
 
     shared, names = short_names(chosen)

@@ -49,6 +49,11 @@ MAX_DRAWN: Final = 600  # cells whose joint draw is affordable; beyond, an even 
 INTERVAL_LEVEL: Final = 0.9
 
 
+def error_text(error: float) -> str:
+    """A forecast error for people: beyond 100% it only says that nothing is known."""
+    return f"{error:.1%}" if error <= 1 else "more than 100%"
+
+
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """The errors to expect over the space, as fractions: expected values, and the level that they stay below with

@@ -26,7 +26,6 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import least_squares
 from scipy.special import logsumexp
 
 from fewmark.facts.facts import Facts
@@ -264,6 +263,8 @@ def _calm(X: pd.DataFrame, users: FloatArray) -> tuple[float, float]:
 
     def off(log_c: FloatArray) -> FloatArray:
         return np.asarray(np.logaddexp(log_c[0], log_c[1] + np.log(ii / middle)) - steps)
+
+    from scipy.optimize import least_squares  # takes half a second to load, and only fitting needs it
 
     found = least_squares(off, [half, half], loss="soft_l1").x
     return float(np.exp(found[0])), float(np.exp(found[1]) / middle)

@@ -18,7 +18,6 @@ from typing import ClassVar, Final, Self
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import nnls
 
 from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.core.errors import ModelError
@@ -150,6 +149,8 @@ def solve(work: FloatArray, seconds: FloatArray) -> FloatArray:
     active = scale > 0
     prior = TYPICAL_SHARES[active] / TYPICAL_SHARES[active].sum()
     design = np.vstack([relative[:, active] / scale[active], PRIOR_WEIGHT * np.eye(len(prior))])
+    from scipy.optimize import nnls  # takes half a second to load, and only fitting needs it
+
     shares, _ = nnls(design, np.concatenate([np.ones(len(seconds)), PRIOR_WEIGHT * prior]))
     solution = np.zeros(N_TERMS)
     solution[active] = shares / scale[active]

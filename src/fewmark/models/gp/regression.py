@@ -21,7 +21,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
-from scipy.optimize import minimize
 
 from fewmark.models.gp.kernel import Inputs, Kernel, Pairs
 from fewmark.models.gp.noise import NOISE_FLOOR, Noise, refresh_noise
@@ -51,6 +50,8 @@ def learn(
     start: tuple[FloatArray, float] | None = None,
 ) -> tuple[FloatArray, Noise]:
     """Hyperparameters and noise by alternating L-BFGS and expectation-maximisation; `rounds` are L-BFGS iterations."""
+    from scipy.optimize import minimize  # takes half a second to load, and a model that is kept never learns
+
     pairs = Pairs(kernel, inputs)
     theta, log_scale = (prior.mean.copy(), prior.noise_mean) if start is None else (start[0].copy(), start[1])
     noise = Noise(log_scale, np.ones(int(group.max()) + 1), np.ones(len(y)))
