@@ -81,8 +81,8 @@ def command(
     Measure them, add the results to the table (or the store), and ask again. With --target-error nothing more is
     proposed once the forecast error is small enough.
     """
-    from fewmark.planning.belief import error_text
     from fewmark.evaluation.meta_metrics import Charges
+    from fewmark.planning.belief import error_text
     from fewmark.verbs.plan import plan
 
     charges = Charges(load_s=load_s, warmup=warmup, repeats=repeats)
@@ -129,8 +129,8 @@ def command(
 
 
 def _table(chosen: pd.DataFrame) -> str:
-    from fewmark.planning.belief import error_text
     from fewmark.decide.names import short_names
+    from fewmark.planning.belief import error_text
 
     shared, names = short_names(chosen)
     rows = [["cell", "cost s", "gain", "median error, forecast before", "after"]]

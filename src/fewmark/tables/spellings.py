@@ -79,26 +79,29 @@ def filled_from(cases: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     asked = hashable(out[own])
     code, starts = group_codes(asked, own)
     distinct = asked.iloc[starts].to_dict("records")
+    values = {name: deployments[name].to_numpy(dtype=object, na_value=np.nan) for name in columns}
+    rows_of = deployments.index.to_numpy()
     for number, first in enumerate(distinct):
-        rows = out.index[code == number]
-        fits = np.ones(len(deployments), dtype=bool)
         said = [name for name in own if not pd.isna(first[name])]
-        for name in said:
-            fits &= (deployments[name] == first[name]).to_numpy()
-        if not fits.any() or "model" not in said:
+        if "model" not in said:
             continue
+        fits = np.arange(len(deployments))
+        for name in said:
+            fits = fits[values[name][fits] == first[name]]
+        if not len(fits):
+            continue
+        rows = out.index[code == number]
         for name in columns:
-            if name in said:
+            told = values[name][fits[0]]
+            if name in said or pd.isna(told) or not (values[name][fits] == told).all():
                 continue
-            values = deployments.loc[fits, name]
-            if values.nunique(dropna=False) == 1 and not pd.isna(values.iloc[0]):
-                value = known.at[values.index[0], name]
-                filled = pd.Series([value] * len(rows), index=rows, dtype=object)
-                if pd.api.types.is_numeric_dtype(out[name]) and isinstance(value, (int, float, np.number)):
-                    filled = filled.astype(float)
-                else:
-                    out[name] = out[name].astype(object)
-                out.loc[rows, name] = filled
+            value = known.at[rows_of[fits[0]], name]
+            filled = pd.Series([value] * len(rows), index=rows, dtype=object)
+            if pd.api.types.is_numeric_dtype(out[name]) and isinstance(value, (int, float, np.number)):
+                filled = filled.astype(float)
+            else:
+                out[name] = out[name].astype(object)
+            out.loc[rows, name] = filled
     for name in missing:  # as they were where nothing was filled in
         if out[name].isna().all():
             out = out.drop(columns=name)
