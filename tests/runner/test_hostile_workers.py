@@ -102,6 +102,7 @@ RESULTS = [
     {**GOOD, "extra": 3},
     {**GOOD, "flags": [None]},
     {**GOOD, "status": "fine"},
+    {**GOOD, "number": 7},
     json.dumps(GOOD).replace("1.0", "NaN") + "\n",
     json.dumps(GOOD).replace("1.0", "9" * 401) + "\n",
     '{"fewmark": 1, "event": "result", "samples": ' + "[" * 100_000 + "\n",

@@ -117,7 +117,9 @@ def measure_deployment(
                 refused = waiting[0].task.case.case_id
                 waiting = deque(entry for entry in waiting if entry.task.case.case_id != refused)
                 continue
-            if worker is None or not worker.alive:
+            if worker is None or not worker.ready:
+                if worker is not None:
+                    worker.kill()
                 began = perf_counter()
                 worker, loaded = _start(deployment, settings)
                 share = (perf_counter() - began) / len(waiting)

@@ -11,8 +11,9 @@ answer begins with ``{"fewmark": 1,``, the protocol's version.
             or {"event": "unavailable", "error"}: the engine is not installed in this interpreter
     parent  {"op": "reload", "deployment"}: another one of the same engine
     worker  {"event": "loaded", …} or {"event": "refused"}: that takes a new worker
-    parent  {"op": "run", "workload", "policy", "seed"}
-    worker  {"event": "sample", "sample"}…, then {"event": "result", … as in `Outcome.to_dict`}
+    parent  {"op": "run", "workload", "policy", "seed", "number"}
+    worker  {"event": "sample", "sample", "number"}…, then {"event": "result", "number", … as in `Outcome.to_dict`};
+            the number says which request they answer
     parent  {"op": "recall", "workloads"}, of an engine that answers from a record
     worker  {"event": "result", …}, one for each of them
     parent  {"op": "examine"}
@@ -40,10 +41,11 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from fewmark.core import Deployment, EngineError, FewmarkError, Status, Workload
+from fewmark.core import Deployment, EngineError, FewmarkError, Sample, Status, Workload
 from fewmark.core.json_types import Json
 from fewmark.engines.base import Engine, Recorded, Reusable
 from fewmark.engines.doctor import examine, noise
@@ -106,14 +108,17 @@ def serve(lease_s: float | None = None) -> int:
         else:
             assert engine is not None
             workload, policy = Workload.from_dict(request["workload"]), Policy(**request["policy"])
-            outcome = measure(
-                engine, workload, policy, request["seed"], lambda sample: send("sample", sample=sample.to_dict())
-            )
-            send("result", **outcome.to_dict())
+            number: Json = request.get("number")
+            outcome = measure(engine, workload, policy, request["seed"], partial(_tell, send, number))
+            send("result", number=number, **outcome.to_dict())
     if engine is not None:
         close_engine(engine)
     send("closed")
     return 0
+
+
+def _tell(send: Callable[..., None], number: Json, sample: Sample) -> None:
+    send("sample", number=number, sample=sample.to_dict())
 
 
 def _load(deployment: Deployment, send: Callable[..., None]) -> Engine | None:

@@ -72,6 +72,7 @@ class WorkerProcess:
         self._exceeded, self._limit = False, launch.memory_limit_bytes
         self._pid, self._scratch = 0, None
         self.recorded = self.reusable = False  # what is loaded: whether it is a record, may turn to other deployments
+        self._n_runs = 0
         self._behind = bool(launch.prefix)
         lease_s = LEASE_S if self._behind else None
         try:
@@ -114,6 +115,11 @@ class WorkerProcess:
     def alive(self) -> bool:
         """Whether the process still runs."""
         return self._process.poll() is None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it runs and has said nothing that it was not asked for: it may be taken for the next answer."""
+        return self.alive and self._answers.empty()
 
     def load(self, deployment: Deployment, timeout_s: float) -> JsonObject | Outcome:
         """Load a deployment: the engine's facts about it, or the outcome that all its cases share if that failed.
@@ -180,12 +186,16 @@ class WorkerProcess:
         """Measure a workload on what is loaded. Whatever happens is the outcome, with the samples that there are."""
         began = time.monotonic()
         samples: list[Sample] = []
+        self._n_runs += 1
         request: dict[str, Json] = {"op": "run", "workload": workload.to_dict(), "policy": asdict(policy), "seed": seed}
+        request["number"] = self._n_runs
         with self._watched() as telemetry:
             try:
                 answer = self._ask(request, timeout_s, samples, policy.max_repeats)
                 if answer["event"] != "result":
                     raise InputError("not the result of a case", got=answer)
+                if answer.get("number", self._n_runs) != self._n_runs:
+                    raise InputError("the result of another request", got=answer.get("number"))
                 outcome = Outcome.from_dict(answer)
                 spent = outcome.status is Status.CRASHED
                 # What a process holds after memory ran out is not known; a refusal to try leaves it as it was.
@@ -304,7 +314,8 @@ class WorkerProcess:
             answer = self._receive(deadline)
             if answer["event"] != "sample":
                 return answer
-            if samples is not None and len(samples) < most:
+            ours = answer.get("number", self._n_runs) == self._n_runs
+            if ours and samples is not None and len(samples) < most:
                 with contextlib.suppress(*MALFORMED, InputError):
                     samples.append(build(Sample, answer["sample"]))
 

@@ -29,7 +29,7 @@ class WarmWorker:
                 worker = None
             else:
                 environment["engine"] = dict(facts)
-        if worker is None or not worker.alive:
+        if worker is None or not worker.ready:
             self.close()
             return None
         self._worker = self.deployment = None
