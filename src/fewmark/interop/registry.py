@@ -96,15 +96,15 @@ def get_format(name: str) -> Format:
     """The format of that name. Raises `InputError` if there is none, or if a third party's cannot be imported."""
     if name in _BUILT_IN:
         module, _, attribute = _BUILT_IN[name].partition(":")
-        made = getattr(importlib.import_module(module), attribute)()
-    else:
-        points = [point for point in _third_party(entry_points, tuple(sys.path)) if point.name == name]
-        if not points:
-            raise InputError("unknown format", got=name, hint=f"one of auto, {', '.join(format_names())}")
-        try:
-            made = points[0].load()()
-        except Exception as error:  # whatever a third party's code raises
-            raise InputError(f"the format {name} cannot be loaded", got=error, hint=points[0].value) from error
+        built_in: Format = getattr(importlib.import_module(module), attribute)()
+        return built_in
+    points = [point for point in _third_party(entry_points, tuple(sys.path)) if point.name == name]
+    if not points:
+        raise InputError("unknown format", got=name, hint=f"one of auto, {', '.join(format_names())}")
+    try:
+        made = points[0].load()()
+    except Exception as error:  # whatever a third party's code raises
+        raise InputError(f"the format {name} cannot be loaded", got=error, hint=points[0].value) from error
     if not isinstance(made, Format):
         raise InputError(f"the format {name} lacks what a format needs", got=type(made).__name__)
     return made
