@@ -195,22 +195,21 @@ def while_run(rng: random.Random, server: Server, url: str, tally: Tally) -> Non
         (folder / "tmp").mkdir()
         (folder / "suite.yaml").write_text(SUITE)
         for last in (False, True):
-            with (folder / "said").open("w+b") as said:
-                run = start(folder, word, url, stderr=said.fileno())
-                for _ in range(0 if last else rng.randint(1, 4)):
-                    time.sleep(rng.uniform(0.2, 3))
-                    if run.poll() is not None:
-                        break
-                    announce(f"database: a run, {ways}")
-                    ways.append(disturb(rng, server, tally))
-                try:
-                    code = run.wait(LAST_S)
-                except subprocess.TimeoutExpired:
-                    tally.fail(f"a run does not end: {told([run.pid])}; done: {ways}")
-                    run.kill()
-                    code = run.wait()
-                said.seek(0)
-                text = said.read().decode(errors="replace")
+            said = folder / "said"
+            run = start(folder, word, url, stderr=said)
+            for _ in range(0 if last else rng.randint(1, 4)):
+                time.sleep(rng.uniform(0.2, 3))
+                if run.poll() is not None:
+                    break
+                announce(f"database: a run, {ways}")
+                ways.append(disturb(rng, server, tally))
+            try:
+                code = run.wait(LAST_S)
+            except subprocess.TimeoutExpired:
+                tally.fail(f"a run does not end: {told([run.pid])}; done: {ways}")
+                run.kill()
+                code = run.wait(LAST_S)
+            text = said.read_text(errors="replace")
             if code not in (0, 1, 2) or "Traceback" in text or text.count("error:") > 1:
                 tally.fail(f"a run ends with {code}: {text[-400:]}; done: {ways}")
             held = stored(url)

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from guard import announce
-from processes import MARKER, end, family, told, wait_until_gone
+from processes import MARKER, children, end, family, told, wait_until_gone
 from tally import Clock, Tally
+from warm import Forks, WarmRun
 
 from fewmark.engines.worker.keeper import descendants
 from fewmark.store import open_store
@@ -35,29 +36,33 @@ NUMBERS = [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal
 LAST_S: Final = 300.0  # for a run that nobody kills, on whatever machine
 
 
+HAS_CHILDREN: Final = Path(f"/proc/self/task/{os.getpid()}/children").exists()
+below_of: Final = children if HAS_CHILDREN else descendants
+FRESH: Final = 0.15  # of the runs start an interpreter of their own, and may be killed while it starts
+
+
 def start(
     folder: Path,
     word: str,
     store: str = "s.db",
-    stderr: int | None = subprocess.DEVNULL,
+    stderr: Path | None = None,
     more: Sequence[str] = (),
-) -> subprocess.Popen[bytes]:
-    """A run of the suite, whose processes bear the word."""
-    paths = [str(PLUGIN), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(folder / "tmp"), MARKER: word}
-    command = [
-        sys.executable,
-        "-m",
-        "fewmark",
-        "run",
-        "suite.yaml",
-        "--store",
-        store,
-        "--quiet",
-        "--no-drift-check",
-        *more,
-    ]
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)
+    forks: Forks | None = None,
+) -> subprocess.Popen[bytes] | WarmRun:
+    """A run of the suite whose processes bear the word; `stderr` is a file for what it says."""
+    words = ["run", "suite.yaml", "--store", store, "--quiet", "--no-drift-check", *more]
+    own = {"TMPDIR": str(folder / "tmp"), MARKER: word}
+    if forks is not None:
+        return forks.start(words, folder, own, stderr)
+    environment = {**os.environ, **own, "PYTHONPATH": os.pathsep.join(paths())}
+    with Path(os.devnull if stderr is None else stderr).open("wb") as said:
+        command = [sys.executable, "-m", "fewmark", *words]
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=said)
+
+
+def paths() -> list[str]:
+    """Where a run imports from: the tests' engine as well."""
+    return [str(PLUGIN), *filter(None, [os.environ.get("PYTHONPATH")])]
 
 
 def stored(store: str | Path) -> Counter[str]:
@@ -71,8 +76,8 @@ def stored(store: str | Path) -> Counter[str]:
 class Lane:
     """One folder: one run or two on its store, killed somewhere, again and again."""
 
-    def __init__(self, number: int, seed: int, clock: Clock) -> None:
-        self.number, self.rng, self.clock = number, random.Random(seed), clock
+    def __init__(self, number: int, seed: int, clock: Clock, forks: Forks) -> None:
+        self.number, self.rng, self.clock, self.forks = number, random.Random(seed), clock, forks
         self.tally = Tally("kill (run, worker, keeper, descendant)")
         self.before: Counter[str] = Counter()
         self.rounds = 0
@@ -98,7 +103,10 @@ class Lane:
         self.rounds += 1
         word, rng = f"{os.getpid()}-{self.number}-{self.rounds}", self.rng
         announce(f"kills: lane {self.number}, round {self.rounds}")
-        runs = [start(self.folder, word) for _ in range(rng.choice([1, 1, 1, 2]))]
+        runs = [
+            start(self.folder, word, forks=None if rng.random() < FRESH else self.forks)
+            for _ in range(rng.choice([1, 1, 1, 2]))
+        ]
         began, done = time.monotonic(), []
         for _ in range(rng.randint(1, 8)):
             if rng.random() < 0.85:  # most of the time there is a worker already: starting takes the longest
@@ -129,15 +137,14 @@ class Lane:
             except subprocess.TimeoutExpired:
                 self.tally.fail(f"a run does not end: {told([run.pid, *descendants(run.pid)])}; done: {done}")
                 run.kill()
-                run.wait()
         self.check(word, f"lane {self.number}, round {self.rounds}: {'; '.join(done)}", len(runs))
 
-    def wait_for_a_worker(self, runs: list[subprocess.Popen[bytes]]) -> None:
+    def wait_for_a_worker(self, runs: Sequence[subprocess.Popen[bytes] | WarmRun]) -> None:
         """Wait until one of the runs has started something, or has ended."""
         deadline = time.monotonic() + LAST_S
         while time.monotonic() < deadline:
             living = [run.pid for run in runs if run.poll() is None]
-            if len(living) < len(runs) or any(map(descendants, living)):
+            if len(living) < len(runs) or any(map(below_of, living)):
                 return
             time.sleep(0.02)
 
@@ -166,7 +173,7 @@ class Lane:
     def check(self, word: str, what: str, n_runs: int) -> None:
         """What must hold after a round."""
         began = time.monotonic()
-        deadline = began + 15
+        deadline = began + (3 if "keeper" in what else 15)
         while (left := family(word)) and time.monotonic() < deadline:
             time.sleep(0.05)
         if left:  # a keeper and its run were both killed: the next run ends what has escaped
@@ -189,18 +196,16 @@ class Lane:
 
     def whole_run(self, word: str) -> None:
         """A run that nobody kills: it ends, and has measured what was missing."""
-        run = start(self.folder, word, stderr=subprocess.PIPE, more=["--retry", "failed"])
+        said = self.folder / "said"
+        run = start(self.folder, word, stderr=said, more=["--retry", "failed"], forks=self.forks)
         try:
-            _, said = run.communicate(timeout=LAST_S)
+            code = run.wait(LAST_S)
         except subprocess.TimeoutExpired:
             self.tally.fail(f"a run that nobody killed does not end: {told([run.pid, *descendants(run.pid)])}")
             run.kill()
-            run.communicate()
             return
-        if run.returncode != 0:
-            self.tally.fail(
-                f"a run that nobody killed ends with {run.returncode}: {said.decode(errors='replace')[-300:]}"
-            )
+        if code != 0:
+            self.tally.fail(f"a run that nobody killed ends with {code}: {said.read_text(errors='replace')[-300:]}")
         held = stored(self.folder / "s.db")
         if len(held) != N_CASES or set(held.values()) != {1}:
             self.tally.fail(f"after a whole run there are {len(held)} of {N_CASES} cases, {held.total()} measurements")
@@ -216,11 +221,12 @@ class Lane:
 def run(seed: int, seconds: float) -> list[Tally]:
     """Lanes side by side until the time is over."""
     rng, clock, total = random.Random(seed), Clock(seconds), Tally("kill (run, worker, keeper, descendant)")
-    lanes = [Lane(number, rng.randrange(2**32), clock) for number in range(LANES)]
-    threads = [threading.Thread(target=lane.run) for lane in lanes]
-    for thread in threads:
-        thread.start()
-    for lane, thread in zip(lanes, threads, strict=True):
-        thread.join()
-        total.add(lane.tally)
+    with contextlib.closing(Forks(paths())) as forks:
+        lanes = [Lane(number, rng.randrange(2**32), clock, forks) for number in range(LANES)]
+        threads = [threading.Thread(target=lane.run) for lane in lanes]
+        for thread in threads:
+            thread.start()
+        for lane, thread in zip(lanes, threads, strict=True):
+            thread.join()
+            total.add(lane.tally)
     return [total]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import random
 from typing import Any
@@ -130,7 +132,12 @@ def _cells(content: bytes, rng: random.Random) -> bytes:
     return "\n".join(map(separator.join, rows)).encode("utf-8", "surrogatepass")
 
 
+@functools.lru_cache(64)
+def _loaded(content: bytes) -> Any:
+    return yaml.safe_load(content)
+
+
 def _yaml(content: bytes, rng: random.Random) -> bytes:
-    value = with_value_changed(yaml.safe_load(content), rng)
+    value = with_value_changed(copy.deepcopy(_loaded(content)), rng)
     text = str(json.dumps(value) if rng.random() < 0.5 else yaml.safe_dump(value))
     return text.encode("utf-8", "surrogatepass")

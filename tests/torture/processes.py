@@ -24,6 +24,13 @@ def family(word: str) -> list[int]:
     return found
 
 
+def children(pid: int) -> list[int]:
+    """What a process has started itself, where the kernel tells: that is far cheaper than to look at all there are."""
+    with contextlib.suppress(OSError):
+        return [int(word) for path in Path(f"/proc/{pid}/task").glob("*/children") for word in path.read_text().split()]
+    return []
+
+
 def parent_of(pid: int) -> int | None:
     """The parent of a process; None where it is gone."""
     with contextlib.suppress(OSError, ValueError, IndexError):

@@ -15,57 +15,98 @@ import os
 import random
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
-from guard import PROGRESS, announce
+from guard import PROGRESS
 from tally import Tally
 
-# Shares of the time. Parts that need more than a CPU's time of their own (processes, servers) come first.
-PARTS: Final = {
-    "kills": 0.2,
-    "workers": 0.18,
-    "database": 0.12,
-    "memory": 0.1,
-    "inputs": 0.15,
-    "fuzz": 0.06,
-    "structures": 0.07,
-    "stores": 0.06,
-    "disks": 0.06,
-}
+# Two rows of parts side by side, each for the whole time: those that mostly wait for processes and servers, and those
+# that compute. The numbers are shares of the time of their row.
+ROWS: Final = (
+    {"kills": 0.32, "workers": 0.34, "database": 0.18, "memory": 0.16},
+    {"inputs": 0.5, "stores": 0.18, "structures": 0.1, "fuzz": 0.12, "disks": 0.1},
+)
+PARTS: Final = {name: share for row in ROWS for name, share in row.items()}
+# These make and remove many small files, of which none has to outlive the machine.
+IN_MEMORY: Final = ("kills", "workers", "inputs", "structures", "stores", "disks")
+ROOM_BYTES: Final = 2**29
 GRACE_S: Final = 420.0  # for a part to end what it has begun, on a loaded machine
 
 
 def part(name: str, seed: int, seconds: float, answer: Connection) -> None:
     """One part, in a process of its own."""
+    if name in IN_MEMORY and (folder := memory_folder()) is not None:
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
+    os.environ[PROGRESS] = str(progress_of(name))
     answer.send(importlib.import_module(name).run(seed, seconds))
 
 
+def progress_of(name: str) -> Path:
+    """Where a part says what it tries now."""
+    return Path(os.environ[PROGRESS]) / name
+
+
+def memory_folder() -> str | None:
+    """Where files are made in memory, if there is such a place with enough room."""
+    place = "/dev/shm"
+    if not os.access(place, os.W_OK):
+        return None
+    left = os.statvfs(place)
+    return place if left.f_bavail * left.f_frsize >= ROOM_BYTES else None
+
+
 def torture(names: list[str], seed: int, seconds: float, file: str | None = None) -> list[Tally]:
-    """Run the parts one after the other; one that is gone begins again, with another seed, for the rest of its time."""
+    """Run the rows of parts side by side."""
+    found: dict[str, list[Tally]] = {}
+    keeping = threading.Lock()
+
+    def one_row(row: dict[str, float]) -> None:
+        for name, share in row.items():
+            began = time.monotonic()
+            tallies = whole_part(name, seed, seconds * share / sum(row.values()))
+            print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
+            with keeping:
+                found[name] = tallies
+                if file is not None:
+                    keep(file, seed, found)
+
+    rows = [{name: share for name, share in row.items() if name in names} for row in ROWS]
+    threads = [threading.Thread(target=one_row, args=(row,)) for row in rows if row]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [tally for name in names for tally in found[name]]
+
+
+def whole_part(name: str, seed: int, seconds: float) -> list[Tally]:
+    """A part until its time is over; where its process is gone, another with another seed for the rest of it."""
     tallies: list[Tally] = []
-    shares = {name: PARTS[name] for name in names}
-    for name, share in shares.items():
-        own, began, tries = seconds * share / sum(shares.values()), time.monotonic(), 0
-        while (left := own - (time.monotonic() - began)) > min(own / 4, 20) or not tries:
-            found = once(name, seed + tries, left)
-            tallies += found
-            tries += 1
-            if not any(tally.what == name for tally in found):
-                break
-        print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
-        if file is not None:
-            rows = [{**asdict(tally), "ways": sorted(tally.ways)} for tally in tallies]
-            Path(file).write_text(json.dumps({"seed": seed, "rows": rows}), encoding="utf-8")
+    began, tries = time.monotonic(), 0
+    while (left := seconds - (time.monotonic() - began)) > min(seconds / 4, 20) or not tries:
+        found = once(name, seed + tries, left)
+        tallies += found
+        tries += 1
+        if not any(tally.what == name for tally in found):
+            break
     return tallies
+
+
+def keep(file: str, seed: int, found: dict[str, list[Tally]]) -> None:
+    """Write what there is so far: a run may be ended at any time."""
+    rows = [{**asdict(tally), "ways": sorted(tally.ways)} for tallies in found.values() for tally in tallies]
+    Path(file).write_text(json.dumps({"seed": seed, "rows": rows}), encoding="utf-8")
 
 
 def once(name: str, seed: int, seconds: float) -> list[Tally]:
     """The rows of a part; or, where its process is gone or hangs, one that says at what."""
-    announce(f"{name}: its beginning")
+    doing = progress_of(name)
+    doing.write_text("its beginning")
     context = multiprocessing.get_context("spawn")
     ours, its = context.Pipe(duplex=False)
     process = context.Process(target=part, args=(name, seed, seconds, its))
@@ -82,8 +123,8 @@ def once(name: str, seed: int, seconds: float) -> list[Tally]:
     finally:
         process.kill()
         process.join()
-    doing = Path(os.environ[PROGRESS]).read_text(encoding="utf-8", errors="replace")
-    return [Tally(name, 1, [f"seed {seed}: the part itself {why}, at [{doing}]"], 1)]
+    last = doing.read_text(encoding="utf-8", errors="replace")
+    return [Tally(name, 1, [f"seed {seed}: the part itself {why}, at [{last}]"], 1)]
 
 
 def show(tallies: list[Tally]) -> None:
@@ -139,8 +180,8 @@ def main() -> int:
         tallies = importlib.import_module(name).repeat(words)
     else:
         print(f"seed {options.seed}", flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            os.environ[PROGRESS] = str(Path(folder) / "progress")
+        with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
+            os.environ[PROGRESS] = folder
             tallies = torture(options.parts.split(","), options.seed, options.seconds, options.json)
     show(tallies)
     return 1 if any(tally.n_failed for tally in tallies) else 0

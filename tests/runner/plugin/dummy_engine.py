@@ -83,12 +83,11 @@ class DummyEngine:
             self.note(f"child {child.pid}")
             time.sleep(600)
         if how == "escape":  # a grandchild in a session of its own that heeds no polite signal
-            code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
-            start = (
-                f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {code!r}], start_new_session=True)"
+            code = (
+                "import os, signal, time; os.fork() or (os.setsid(), signal.signal(signal.SIGTERM, signal.SIG_IGN)); "
             )
-            code = f"{start}; import time; time.sleep(600)"
-            self.child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+            code += "time.sleep(600)"
+            self.child = subprocess.Popen([sys.executable, "-I", "-S", "-c", code], start_new_session=True)
             self.note(f"child {self.child.pid}")
         if how == "fill" or self.options.get("fill"):
             for parent in (None, *([Path(self.options["elsewhere"])] if "elsewhere" in self.options else [])):
@@ -109,6 +108,8 @@ class DummyEngine:
             code = "x = bytearray(b'x' * 100 * 2**20); import time; time.sleep(600)"
             self.children = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(5)]
             time.sleep(600)
+        if how == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
         if how == "refuse":
             raise CaseFailure(Status.OUT_OF_MEMORY, "the weights do not fit")
 
