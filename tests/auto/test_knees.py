@@ -81,6 +81,28 @@ def test_a_plateau_is_pinned_between_its_measured_users(prior: bool) -> None:
     assert low < truth < high
 
 
+@pytest.mark.slow
+def test_one_model_of_a_hard_knee_agrees_with_itself_on_every_target() -> None:
+    """Four users are served at once: one deployment, five cells, joined by public ones that number it otherwise."""
+    users = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+    X = pd.DataFrame({"concurrency": users, "input_tokens": 512.0, "output_tokens": 512.0})
+    X = X.assign(engine="vllm", model="Qwen/Qwen3-4B", precision="fp8", accelerator="RTX 4090", accelerator_count=1.0)
+    rate, tpot = np.minimum(users * 130.0, 520.0), 0.0077
+    X["ttft_s"], X["tpot_s"] = np.maximum(users * 512 / rate - 511 * tpot, 0.02), tpot
+    rate = users * 512 / (X.ttft_s.to_numpy() + 511 * tpot)
+    model = AutoModel(prior=True).fit(X, rate)
+    asked = X.iloc[[0, 0]].assign(concurrency=[6.0, 12.0]).drop(columns=["ttft_s", "tpot_s"])
+    of_first = model.for_target("ttft_s")
+    assert of_first is not None and of_first.n_public_cells_ > 0
+    served, first = model.answer(asked), of_first.answer(asked)
+    waited = asked.concurrency.to_numpy() * 512 / 520 - 511 * tpot
+    for found, truth in ((served, np.array([520.0, 520.0])), (first, waited)):
+        assert found.value == pytest.approx(truth, rel=0.15)
+        assert (found.low < truth).all() and (truth < found.high).all()
+    e2e = first.value + 511 * tpot
+    assert served.value * e2e == pytest.approx(asked.concurrency.to_numpy() * 512, rel=0.03)
+
+
 def test_what_follows_from_answers_is_answered_and_agrees(
     beyond: tuple[pd.DataFrame, dict[str, AutoModel]],
 ) -> None:

@@ -64,6 +64,15 @@ class Order:
 
     def keep(self, axes: FloatArray, deployment: IntArray, logs: dict[str, FloatArray]) -> None:
         """Move the logs (m,) of cells, by name and in place, to where the measured ones allow."""
+        for name, (least, most) in self.bounds(axes, deployment, logs).items():
+            logs[name][:] = np.clip(logs[name], least, most)
+
+    def bounds(
+        self, axes: FloatArray, deployment: IntArray, names: Iterable[str]
+    ) -> dict[str, tuple[FloatArray, FloatArray]]:
+        """The least and the most that cells' logs may be, (m,) each, by name; infinite where nothing bounds them."""
+        names = tuple(names)
+        out = {name: (np.full(len(axes), -np.inf), np.full(len(axes), np.inf)) for name in names}
         members = rows_by_group(self.deployment)
         for number, rows in rows_by_group(deployment).items():
             own = members.get(number)
@@ -71,24 +80,36 @@ class Order:
                 continue
             for start in range(0, len(rows), 4096):
                 part = rows[start : start + 4096]
-                lower = _no_more(self.axes[own], axes[part], self.logs)
-                upper = _no_more(axes[part], self.axes[own], self.logs)
-                for name, values in logs.items():
+                lower = _no_more(self.axes[own], axes[part], names)
+                upper = _no_more(axes[part], self.axes[own], names)
+                for name in names:
                     told = self.logs[name][own]
                     there = np.isfinite(told)[:, None]
+                    below = np.where(lower[name] & there, -told[:, None], np.inf)
+                    above = np.where(upper[name].T & there, told[:, None], np.inf)
                     # the second of them: one alone may be an outlier
-                    least = _second(np.where(lower[name] & there, -told[:, None], np.inf)) * -1 - self.tolerance[name]
-                    most = _second(np.where(upper[name].T & there, told[:, None], np.inf)) + self.tolerance[name]
-                    kept = np.clip(values[part], least, np.maximum(least, most))
-                    values[part] = np.where(least <= most, kept, values[part])
+                    least, most = -_second(below), _second(above)
+                    if name == RATE:  # unless it keeps the order with all on the other side
+                        fastest, slowest = -below.min(axis=0), above.min(axis=0)
+                        in_order = fastest <= slowest + self.tolerance[name]
+                        least, most = np.where(in_order, fastest, least), np.where(in_order, slowest, most)
+                    least, most = least - self.tolerance[name], most + self.tolerance[name]
+                    open_ = least > most  # they contradict each other
+                    out[name][0][part] = np.where(open_, -np.inf, least)
+                    out[name][1][part] = np.where(open_, np.inf, most)
+        return out
 
     def keep_rate(self, axes: FloatArray, deployment: IntArray, log_s: FloatArray, loop: BoolArray) -> FloatArray:
         """The log latency of whole requests (m,), in closed loops with as many requests a second as there may be."""
+        least, most = self.whole_bounds(axes, deployment, loop)
+        return np.clip(log_s, least, most)
+
+    def whole_bounds(self, axes: FloatArray, deployment: IntArray, loop: BoolArray) -> tuple[FloatArray, FloatArray]:
+        """The log latencies of whole requests that the order of rates leaves to closed loops, (m,) each."""
         if RATE not in self.logs or not loop.any():
-            return log_s
-        rate = {RATE: log_rate(axes, log_s)}
-        Order(self.axes, {RATE: self.logs[RATE]}, self.deployment, self.tolerance).keep(axes, deployment, rate)
-        return np.where(loop, log_rate(axes, rate[RATE]), log_s)
+            return np.full(len(axes), -np.inf), np.full(len(axes), np.inf)
+        least, most = self.bounds(axes, deployment, (RATE,))[RATE]
+        return np.where(loop, log_rate(axes, most), -np.inf), np.where(loop, log_rate(axes, least), np.inf)
 
     def to_state(self) -> tuple[State, Arrays]:
         """JSON values and arrays."""

@@ -37,7 +37,7 @@ from fewmark.models.auto.reconciliation import TrustChoice, agree, distrust, sel
 from fewmark.models.base import Answers, Model
 from fewmark.models.design import anchors
 from fewmark.models.gp.threads import single_threaded
-from fewmark.models.state import Arrays, State, part
+from fewmark.models.state import Arrays, State, part, text
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.cells import check_target
 from fewmark.tables.columns import numbers_of
@@ -69,6 +69,9 @@ class AutoModel(Model):
         Those of the other two latencies, fitted when they are first needed.
     n_public_cells_ : int
         How many public cells joined the process of the target's own latency.
+    order_, numbering_ : Order, str
+        What cells may not break, and the latency whose process numbers its deployments: public cells that join one
+        process and not another number them otherwise.
     """
 
     name: ClassVar[str] = "auto"
@@ -76,6 +79,7 @@ class AutoModel(Model):
     uses_metrics: ClassVar[bool] = True
     uses_prior: ClassVar[bool] = True
     order_: Order | None = None
+    numbering_: str
 
     def __init__(
         self,
@@ -126,7 +130,8 @@ class AutoModel(Model):
         assert process is not None
         model = type(self)(**{**self.get_params(), "target": target})
         model.process_, model.before_, model.known_ = process, {}, None
-        model.submodels_, model.n_public_cells_, model.order_ = processes, process.n_public_cells_, self.order_
+        model.submodels_, model.n_public_cells_ = processes, process.n_public_cells_
+        model.order_, model.numbering_ = self.order_, self.numbering_
         return model
 
     def add(self, X: pd.DataFrame, y: FloatArray) -> Self:
@@ -191,6 +196,7 @@ class AutoModel(Model):
         state, arrays = self._process().to_state()
         if self.order_ is not None:
             state["order"], own = self.order_.to_state()
+            state["order"]["numbering"] = self.numbering_
             arrays |= {f"order/{name}": values for name, values in own.items()}
         if self._has_submodels():
             submodels: State = {}
@@ -209,7 +215,9 @@ class AutoModel(Model):
         found = part(state, "submodels") if "submodels" in state else {}
         model.submodels_ = {name: LatencyGP.from_state(part(found, name), arrays_under(name, arrays)) for name in found}
         if "order" in state:
-            model.order_ = Order.from_state(part(state, "order"), arrays_under("order", arrays))
+            order = part(state, "order")
+            model.order_ = Order.from_state(order, arrays_under("order", arrays))
+            model.numbering_ = text(order, "numbering") if "numbering" in order else latency_of(model.target)
         return model
 
     @property
@@ -269,7 +277,7 @@ class AutoModel(Model):
 
     def _put_in_order(self) -> None:
         """Learn how well the table's latencies keep the order of their work."""
-        self.order_ = None
+        self.order_, self.numbering_ = None, latency_of(self.target)
         if self.known_ is not None:
             X, latencies = self.known_
             table = self.process_.featuriser_.asked(X)
@@ -310,13 +318,14 @@ class AutoModel(Model):
         table = each[own].features
         self._let_rise(X, table, logs)
         if self.order_ is not None:
-            self.order_.keep(table.axes, table.deployment, {name: logs[name] for name in (TTFT, TPOT)})
+            numbered = each[self.numbering_].features
+            self.order_.keep(numbered.axes, numbered.deployment, {name: logs[name] for name in (TTFT, TPOT)})
         for name in (TTFT, TPOT):
             logs[name] = np.maximum(logs[name], each[name].floor)
         with np.errstate(divide="ignore"):
             logs[E2E] = np.logaddexp(logs[TTFT], np.log(output_tokens - 1) + logs[TPOT])
         if self.order_ is not None:
-            self._keep_rate(table, logs, each[TTFT].floor, output_tokens)
+            self._keep_rate(numbered, logs, sds, each[TTFT].floor, output_tokens)
         judged = replace(found[own], sd=doubts[own])
         return judged, CalibratedEstimate(table, logs[own], sds[own], self.process_.silent(judged), each[own].floor)
 
@@ -350,11 +359,20 @@ class AutoModel(Model):
         logs[TPOT][rows] += moved[1]
 
     def _keep_rate(
-        self, table: Features, logs: dict[str, FloatArray], floor: FloatArray, output_tokens: FloatArray
+        self,
+        table: Features,
+        logs: dict[str, FloatArray],
+        sds: dict[str, FloatArray],
+        floor: FloatArray,
+        output_tokens: FloatArray,
     ) -> None:
-        """Let closed loops serve as many requests a second as there may be: who waits, waits for the first token."""
+        """Let closed loops serve as many requests a second as there may be: who waits, waits for the first token.
+
+        Cells that are moved between two bounds, as on a plateau, are known as well as these lie close.
+        """
         assert self.order_ is not None
-        kept = self.order_.keep_rate(table.axes, table.deployment, logs[E2E], table.online)
+        least, most = self.order_.whole_bounds(table.axes, table.deployment, table.online)
+        kept = np.clip(logs[E2E], least, most)
         moved = np.flatnonzero(np.abs(kept - logs[E2E]) > 1e-9)
         decoding = (output_tokens[moved] - 1) * np.exp(logs[TPOT][moved])
         first = np.maximum(
@@ -362,6 +380,10 @@ class AutoModel(Model):
         )
         logs[TTFT][moved] = np.log(first)
         logs[E2E][moved] = np.log(first + decoding)
+        apart = (most[moved] - least[moved]) / 2
+        of_first = np.hypot(apart * (first + decoding), sds[TPOT][moved] * decoding) / first
+        sds[E2E][moved] = np.minimum(sds[E2E][moved], apart)
+        sds[TTFT][moved] = np.minimum(sds[TTFT][moved], of_first)
 
     def _scored(self, choices: list[Choice]) -> list[Scored]:
         own = latency_of(self.target)
