@@ -239,3 +239,73 @@ def test_medians_over_requests_need_not_add_up() -> None:
     assert not [finding for finding in screen(frame) if finding.rule == "contradicting-times"]
     frame.loc[3, "e2e_latency_s"] *= 1.5
     assert [finding.row for finding in screen(frame) if finding.rule == "contradicting-times"] == [4]
+
+
+def interchange(one: str, other: str) -> Change:
+    def change(frame: pd.DataFrame) -> None:
+        frame[one], frame[other] = frame[other].copy(), frame[one].copy()
+
+    return change
+
+
+def set_throughput(rate: Callable[[pd.DataFrame], pd.Series]) -> Change:
+    def change(frame: pd.DataFrame) -> None:
+        frame["throughput_tok_s"] = rate(frame)
+
+    return change
+
+
+def decoding(frame: pd.DataFrame) -> pd.Series:
+    return load_of(frame) * (frame["output_tokens"] - 1) / (frame["e2e_latency_s"] - frame["ttft_s"])
+
+
+UNLIKE_COLUMNS: dict[str, tuple[Change, str]] = {
+    "input tokens": (scale("throughput_tok_s", lambda f: f["input_tokens"] / f["output_tokens"]), "not output tokens"),
+    "requests a second": (scale("throughput_tok_s", lambda f: 1 / f["output_tokens"]), "is requests a second"),
+    "requests a minute": (scale("throughput_tok_s", lambda f: 60 / f["output_tokens"]), "is requests a minute"),
+    "tokens a minute": (scale("throughput_tok_s", 60.0), "is by the minute"),
+    "1 / tpot": (set_throughput(lambda f: 1 / f["tpot_s"]), "that of one sequence after its first token"),
+    "decoding": (set_throughput(decoding), "leaves the first token's time out"),
+    "minutes": (scale("e2e_latency_s", 1 / 60), "e2e_latency_s is in minutes"),
+    "tokens a second and user": (scale("tpot_s", lambda f: f["tpot_s"] ** -2), "is tokens a second"),
+    "ttft and tpot": (interchange("ttft_s", "tpot_s"), "ttft_s and tpot_s are interchanged"),
+    "ttft and e2e": (interchange("ttft_s", "e2e_latency_s"), "ttft_s and e2e_latency_s are interchanged"),
+}
+
+
+@pytest.mark.parametrize("load", ["batch_size", "concurrency"])
+@pytest.mark.parametrize("slip", UNLIKE_COLUMNS)
+def test_a_column_that_holds_something_else_is_named_and_undone(slip: str, load: str) -> None:
+    truth = table(24, load=load)
+    truth = truth[(truth["input_tokens"] != truth["output_tokens"]) & (load_of(truth) > 1)].reset_index(drop=True)
+    frame = truth.copy()
+    change, words = UNLIKE_COLUMNS[slip]
+    change(frame)
+    findings = screen(frame)
+    assert {f.action for f in findings} == {"correct"}
+    assert all(words in f.reason for f in findings)
+    found = apply(frame, findings)
+    assert len(found) == len(truth)
+    for name in METRICS:
+        # a rate that leaves the first token out hardly differs where that comes soon
+        assert found[name].to_numpy() == pytest.approx(truth[name].to_numpy(), rel=0.03 if slip == "decoding" else 1e-6)
+
+
+@pytest.mark.parametrize(("factor", "words"), [(4.0, "not output tokens"), (1 / 128, "is requests a second")])
+def test_throughputs_of_open_loops_that_count_something_else(factor: float, words: str) -> None:
+    frame = table(12, load="request_rate", drop=("e2e_latency_s", "ttft_s", "tpot_s")).iloc[8:].reset_index(drop=True)
+    frame = frame.assign(input_tokens=512.0, output_tokens=128.0)
+    truth = frame["request_rate"] * 128
+    frame["throughput_tok_s"] = truth * factor
+    findings = screen(frame)
+    assert all(words in f.reason for f in findings)
+    assert apply(frame, findings)["throughput_tok_s"].to_numpy() == pytest.approx(truth.to_numpy())
+
+
+def test_request_rates_by_the_minute_are_other_cells() -> None:
+    frame = table(4, load="request_rate", drop=("e2e_latency_s", "ttft_s", "tpot_s"))
+    frame["throughput_tok_s"] = frame["request_rate"] * frame["output_tokens"]
+    frame["request_rate"] *= 60
+    findings = screen(frame)
+    assert {(f.row, f.action) for f in findings} == {(row, "exclude") for row in range(1, 5)}
+    assert "request_rate is by the minute" in findings[0].reason

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from fewmark.screening.base import Finding
+from fewmark.screening.explanations import explain, finding_of
 from fewmark.screening.identities import residuals, values_of
-from fewmark.screening.slips import explain, finding_of
 from fewmark.tables.arrays import FloatArray
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fewmark.screening.base import Finding
-from fewmark.screening.slips import explain, finding_of
+from fewmark.screening.explanations import explain, finding_of
 
 UNHELD: Final = float(np.log(0.5))  # a closed loop that held less of its load than this is worth a look
 

@@ -195,8 +195,8 @@ class AutoModel(Model):
     def to_state(self) -> tuple[State, Arrays]:
         state, arrays = self._process().to_state()
         if self.order_ is not None:
-            state["order"], own = self.order_.to_state()
-            state["order"]["numbering"] = self.numbering_
+            order, own = self.order_.to_state()
+            state["order"] = {**order, "numbering": self.numbering_}
             arrays |= {f"order/{name}": values for name, values in own.items()}
         if self._has_submodels():
             submodels: State = {}
