@@ -10,6 +10,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from fewmark.cli import main
@@ -272,6 +273,21 @@ def test_the_original_record_is_kept_without_secrets() -> None:
     assert "sk-abc" not in origin.record
     assert origin.modified_at and origin.imported_at
     assert "sk-abc" not in json.dumps(measurement.to_dict())
+
+
+def test_the_records_of_parquet_and_of_wide_tables() -> None:
+    pd.DataFrame(
+        {"m": ["x"], "isl": [128], "osl": [32], "concurrency": [8], "TTFT (ms)": [41.2], "note": [None]}
+    ).rename(columns={"m": "model"}).to_parquet("p.parquet")
+    Path("w.csv").write_text("model,isl,osl,ttft_ms bs=1,ttft_ms bs=8\ny,128,32,100,\nz,128,32,,200\n")
+    import_files(["p.parquet", "w.csv"])
+    with open_store() as store:
+        held = {m.case.deployment.model: m.measurement_id for m in store.measurements()}
+        origins = store.origins(held.values())
+    records = {model: json.loads(origins[key][0].record or "null") for model, key in held.items()}
+    assert records["x"] == {"model": "x", "isl": 128, "osl": 32, "concurrency": 8, "TTFT (ms)": 41.2}
+    assert records["z"]["place"] == "row 2, column ttft_ms bs=8"
+    assert records["z"]["ttft_ms"] == "200"
 
 
 def test_a_row_that_says_the_same_with_less_known_is_not_stored(capsys: pytest.CaptureFixture[str]) -> None:

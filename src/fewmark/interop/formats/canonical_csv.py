@@ -15,7 +15,7 @@ from fewmark.interop.dialects.column_cells import foreign, labels, status_cell
 from fewmark.interop.dialects.dialect import normalise
 from fewmark.interop.dialects.headers import Meaning, meaning_of, near_names
 from fewmark.interop.dialects.wide import bare_loads, melt, wide_columns
-from fewmark.interop.results.records import AS_STORED, ATTRIBUTE
+from fewmark.interop.results.records import AS_STORED, ATTRIBUTE, keep_columns
 from fewmark.interop.table.frame import build_frame
 from fewmark.interop.table.understanding import Understanding
 from fewmark.interop.text.csv_text import canonical_name, header_of, read_plain_table, read_text_table
@@ -78,6 +78,8 @@ def table_of_columns(
     frame.attrs["understanding"] = told
     if not told.taken and not told.notes and places is None and "note" not in frame:
         frame.attrs[ATTRIBUTE] = AS_STORED  # nothing was converted: what is stored says what the row said
+    elif places is not None:
+        keep_columns(frame, long, places)
     return frame
 
 

@@ -14,7 +14,7 @@ from fewmark.interop.archives import FREE_BYTES, MAX_RATIO
 from fewmark.interop.dialects.arrow_table import frame_of_arrow, is_plain_schema
 from fewmark.interop.dialects.wide import wide_columns
 from fewmark.interop.formats.canonical_csv import is_canonical, table_of_columns
-from fewmark.interop.results.records import AS_STORED, ATTRIBUTE
+from fewmark.interop.results.records import AS_STORED, ATTRIBUTE, keep_columns
 from fewmark.interop.text.cells import text_to_cell
 
 if TYPE_CHECKING:
@@ -58,7 +58,10 @@ class CanonicalParquet:
             if name in encoded:
                 cells = [None if cell is None else text_to_cell(str(cell)) for cell in cells]
             columns[name] = cells
-        return table_of_columns(columns, typed=True)
+        frame = table_of_columns(columns, typed=True)
+        if ATTRIBUTE not in frame.attrs:
+            keep_columns(frame, columns)
+        return frame
 
 
 def _read_plain(table: pa.Table) -> pd.DataFrame | None:

@@ -21,6 +21,7 @@ MAX_RECORD: Final = 32_768  # characters of a record's JSON
 MAX_ITEMS: Final = 12  # of a list; a run's list of requests is told by its length
 MAX_TEXT: Final = 500
 MAX_FILE: Final = 16 << 20  # bytes; of larger files the record is the place alone
+MAX_CELLS: Final = 2_000_000  # of a table that are held for its records
 ATTRIBUTE: Final = "records"  # of a frame, where a reader knows its rows' records
 
 AS_STORED: Final = "as stored"
@@ -37,16 +38,23 @@ class Columns:
         return self
 
     def __getitem__(self, row: int) -> dict[str, Cell]:
-        known = {name: cells[row] for name, cells in self._columns.items() if cells[row] not in ("", None)}
+        cells = {name: cells[row] for name, cells in self._columns.items()}
+        known = {name: cell for name, cell in cells.items() if cell not in ("", None) and cell == cell}  # or NaN
         return known if self._places is None else {"place": self._places[row], **known}
+
+
+def keep_columns(frame: pd.DataFrame, columns: CellColumns, places: Sequence[str] | None = None) -> None:
+    """Let the cells of these columns, one for each row of the frame, be its rows' records, unless they are too many."""
+    if len(frame) * len(columns) <= MAX_CELLS:
+        frame.attrs[ATTRIBUTE] = Columns(columns, places)
 
 
 def records_of(path: Path, frame: pd.DataFrame) -> list[str | None]:
     """The record of each row of a frame that was read from a file, as JSON text; None where nothing is to be kept.
 
-    A reader that knows better leaves ``frame.attrs["records"]``, indexed by row, or `AS_STORED` where the table's own
-    values are the record. Else a row of a text table is its
-    line, a JSON document that has as many objects as the frame rows gives one each, and any other is kept as a whole.
+    A reader that knows better leaves ``frame.attrs["records"]``, indexed by row (`keep_columns`), or `AS_STORED` where
+    the table's own values are the record. Else a row of a text table is its line, a JSON document that has as many
+    objects as the frame rows gives one each, and any other is kept as a whole.
     """
     held = frame.attrs.get(ATTRIBUTE)
     if held is AS_STORED:
