@@ -42,10 +42,12 @@ def copies(frame: pd.DataFrame) -> list[Copy]:
     ]
     latency = frame["e2e_latency_s"].to_numpy(dtype=np.float64)
     digits = needed_digits(int(np.isfinite(latency).sum()))
+    known_at = np.flatnonzero(latency > 0)
+    _, inverse, sizes = np.unique(latency[known_at], return_inverse=True, return_counts=True)
     equal: dict[float, list[int]] = {}
-    for position in np.flatnonzero(latency > 0).tolist():
+    for position in known_at[(sizes > 1)[inverse.ravel()]].tolist():
         equal.setdefault(float(latency[position]), []).append(position)
-    groups = [rows for value, rows in equal.items() if 1 < len(rows) <= MAX_GROUP and is_precise(value, digits)]
+    groups = [rows for value, rows in equal.items() if len(rows) <= MAX_GROUP and is_precise(value, digits)]
     if not groups:
         return []
     used = sorted({position for rows in groups for position in rows})

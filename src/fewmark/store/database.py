@@ -128,15 +128,33 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """A transaction that nobody else writes beside; durable once left. Raises `StoreError`, nothing written."""
-        with self._translated(), self._connection() as connection, connection.begin():
+    def write(self, *, complete: bool = False) -> Iterator[sa.Connection]:
+        """A transaction that nobody else writes beside; durable once left. Raises `StoreError`, nothing written.
+
+        `complete` says that whatever the new rows refer to is among them or stored: SQLite then does not look it up
+        for each of them, which takes as long as writing it.
+        """
+        connected = self._connection
+        with self._translated(), connected() as made, self._unchecked(made, complete) as connection, connection.begin():
             if self.is_sqlite:
                 # Deferred transactions that start with a read fail at once when another process writes in between.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
             yield connection
+
+    @contextmanager
+    def _unchecked(self, connection: sa.Connection, complete: bool) -> Iterator[sa.Connection]:
+        """The connection; to SQLite without a check of foreign keys, which cannot be switched in a transaction."""
+        driver = connection.connection.driver_connection
+        if not (complete and self.is_sqlite) or driver is None:
+            yield connection
+            return
+        driver.execute("PRAGMA foreign_keys=OFF")
+        try:
+            yield connection
+        finally:
+            driver.execute("PRAGMA foreign_keys=ON")
 
     def _connection(self) -> sa.Connection:
         """A connection; where a server does not answer, tried again for some seconds."""

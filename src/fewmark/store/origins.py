@@ -13,7 +13,7 @@ from fewmark.core.frozen import content_hash
 from fewmark.core.json_types import Json
 from fewmark.store import schema
 from fewmark.store.database import Database
-from fewmark.store.queries import KEYS, Insert, batched, insert_new, insert_tuples, now
+from fewmark.store.queries import KEYS, Insert, batched, insert_columns, insert_new, insert_tuples, now
 from fewmark.store.rows import column_text
 
 _BATCH: Final = 100_000  # rows a transaction
@@ -57,12 +57,13 @@ def add_origins_of_rows(
 ) -> None:
     """Keep the origins of a table's rows, which share all but their measurement and their place with `of_file`."""
     file, at = column_text(of_file.file), of_file.imported_at or now()
-    for start in range(0, len(ids), _BATCH):
-        part = slice(start, start + _BATCH)
-        shared = (repeat(of_file.modified_at), repeat(at), repeat(None))
-        rows = list(zip(ids[part], repeat(file), repeat(of_file.format), places[part], *shared, strict=False))
-        with database.write() as connection:
-            insert_tuples(connection, insert, schema.origins, _COLUMNS, rows)
+    shared = {"file": file, "format": of_file.format, "modified_at": of_file.modified_at, "imported_at": at}
+    rows = sorted(zip(ids, places, strict=True))  # in the index's order, which ids that are hashes are not in
+    for part in batched(rows, _BATCH):
+        columns: dict[str, Iterable[object]] = {name: repeat(value) for name, value in shared.items()}
+        columns |= {"measurement_id": [row[0] for row in part], "place": [row[1] for row in part]}
+        with database.write(complete=True) as connection:
+            insert_columns(connection, insert, schema.origins, columns)
 
 
 def read_origins(database: Database, measurement_ids: Iterable[str]) -> dict[str, list[Origin]]:

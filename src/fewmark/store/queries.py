@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import operator
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, TypeVarTuple
@@ -150,9 +151,41 @@ def insert_tuples(
 def insert_columns(
     connection: sa.Connection, insert: Insert, table: sa.Table, columns: Mapping[str, Iterable[object]]
 ) -> None:
-    """As `insert_new` for rows given by columns; one of equal values may repeat without an end."""
+    """As `insert_new` for rows given by columns; one of equal values may repeat without an end.
+
+    For SQLite such a column stands in the statement: to hand a value over takes longer than to write it.
+    """
     names = [column.name for column in table.columns if column.name in columns]
-    insert_tuples(connection, insert, table, names, list(zip(*(columns[name] for name in names), strict=False)))
+    alike = {} if connection.dialect.name != "sqlite" else {name: _alike(columns[name]) for name in names}
+    fixed = {name: text for name, text in alike.items() if text is not None}
+    varied = [name for name in names if name not in fixed]
+    if not fixed or not varied:
+        insert_tuples(connection, insert, table, names, list(zip(*(columns[name] for name in names), strict=False)))
+        return
+    rows = list(zip(*(columns[name] for name in varied), strict=False))
+    cells = {**dict.fromkeys(varied, "?"), **fixed}
+    quote = connection.dialect.identifier_preparer.quote
+    connection.exec_driver_sql(
+        f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, cells))}) VALUES ({', '.join(cells.values())})"
+        " ON CONFLICT DO NOTHING",
+        rows,
+    )
+
+
+def _alike(column: Iterable[object]) -> str | None:
+    """The one value that a column repeats, or has in every row, as SQL has it; None for any other column."""
+    if isinstance(column, itertools.repeat):
+        value = next(column)
+    elif isinstance(column, list) and column and column.count(column[0]) == len(column):
+        value = column[0]
+    else:
+        return None
+    if value is None:
+        return "NULL"
+    return f"'{value}'" if isinstance(value, str) and _PLAIN.fullmatch(value) else None
+
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9 _.:+-]{1,60}")  # a word or a time: nothing to be quoted within
 
 
 def now() -> str:

@@ -139,7 +139,7 @@ class Store:
             batch, moment = Batch(), now()
             for item in items:
                 batch.add_measurement(item, moment)
-            with self._database.write() as connection:
+            with self._database.write(complete=True) as connection:
                 added += self._add(connection, batch, schema.measurements)
         return added
 

@@ -66,7 +66,8 @@ def group_codes(X: pd.DataFrame, columns: Sequence[str]) -> tuple[IntArray, IntA
             own, _ = pd.factorize(values, use_na_sentinel=False)
         except TypeError:
             own, _ = pd.factorize(np.array([repr(value) for value in values], dtype=object))
-        codes, _ = pd.factorize(codes * (int(own.max(initial=0)) + 1) + own)
+        if (most := int(own.max(initial=0))) > 0:  # else the column says the same of every row
+            codes, _ = pd.factorize(codes * (most + 1) + own)
     codes = codes.astype(np.intp)
     return codes, np.unique(codes, return_index=True)[1].astype(np.intp)
 

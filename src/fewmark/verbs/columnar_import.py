@@ -10,9 +10,11 @@ sorted, whole numbers without a fraction, nothing unknown.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import repeat
 from typing import Final, TypeVar
 
@@ -52,6 +54,18 @@ _V = TypeVar("_V")
 _W = TypeVar("_W")
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the collection of garbage: a million texts and tuples hold none, and are looked at again and again."""
+    held = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if held:
+            gc.enable()
+
+
 class ColumnarRows:
     """The rows of a canonical table, ready for the store.
 
@@ -81,7 +95,10 @@ class ColumnarRows:
     @classmethod
     def of(cls, frame: pd.DataFrame) -> ColumnarRows | None:
         """The rows of a table of complete cells; None where single measurements are better. Raises `InputError`."""
-        return cls(frame) if cls.fits(frame) else None
+        if not cls.fits(frame):
+            return None
+        with uncollected():
+            return cls(frame)
 
     @staticmethod
     def fits(frame: pd.DataFrame) -> bool:
@@ -247,7 +264,7 @@ class _Cases:
 
     def add_columns(self, batch: Batch, part: slice) -> None:
         """Add the cases of consecutive rows to a batch."""
-        codes = list(dict.fromkeys(self._code[part]))
+        codes = sorted(dict.fromkeys(self._code[part]), key=self._ids.__getitem__)  # as the index has them
         for d in dict.fromkeys(self._of_deployment[code] for code in codes):
             batch.deployments[self._d_ids[d]] = deployment_row(self._deployments[d])
         work = [self._of_workload[code] for code in codes]

@@ -23,6 +23,7 @@ from fewmark.store import Annotation, Origin, Store, open_store
 from fewmark.store.queries import now
 from fewmark.tables.same_cases import SameCases
 from fewmark.tables.spellings import NOTES, one_spelling, spelled_as
+from fewmark.verbs.columnar_import import uncollected
 from fewmark.verbs.files_read import FileRead, read_all
 from fewmark.verbs.known_already import Known, OtherValue, content_of, poorer_records
 from fewmark.verbs.results import table_of
@@ -261,7 +262,8 @@ def _store(files: list[FileRead], opened: Store) -> list[Imported]:
     if files[0].columnar is None:
         added = opened.add_each(file.measurements.values() for file in files)
     else:
-        added = [opened.add_batches(files[0].columnar.batches(now))]
+        with uncollected():
+            added = [opened.add_batches(files[0].columnar.batches(now))]
     if files[0].columnar is not None and not any(files[0].records.values()):
         shared = Origin("", files[0].shown, files[0].frame.attrs["format"], "", files[0].modified_at)
         table = files[0].columnar

@@ -39,7 +39,9 @@ class Columns:
 
     def __getitem__(self, row: int) -> dict[str, Cell]:
         cells = {name: cells[row] for name, cells in self._columns.items()}
-        known = {name: cell for name, cell in cells.items() if cell not in ("", None) and cell == cell}  # or NaN
+        known: dict[str, Cell] = {
+            name: cell for name, cell in cells.items() if cell not in ("", None) and cell == cell
+        }  # or NaN
         return known if self._places is None else {"place": self._places[row], **known}
 
 

@@ -69,8 +69,12 @@ def build_frame(columns: Columns, *, verbatim: bool = False) -> pd.DataFrame:
         columns = {encodable(name): cells for name, cells in columns.items()}
     data: dict[str, ColumnArray] = {}
     for name in (*CANONICAL_COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in columns)):
-        cells = columns.get(name, [None] * n_rows)
-        data[name] = _numbers(name, cells) if name in NUMERIC_COLUMNS else _labels(name, cells, verbatim)
+        if (cells := columns.get(name)) is not None:
+            data[name] = _numbers(name, cells) if name in NUMERIC_COLUMNS else _labels(name, cells, verbatim)
+        elif name in NUMERIC_COLUMNS:
+            data[name] = np.full(n_rows, np.nan)
+        else:
+            data[name] = np.full(n_rows, str(Status.OK) if name == "status" else None, dtype=object)
     for name, cells in columns.items():
         if name not in data:
             data[name] = tidy_column(cells)
