@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import json
+import os
 import random
 import tarfile
 import tempfile
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from guard import guarded, limits
+from guard import PROGRESS, guarded, limits
 from mutations import mutated
 from tally import Clock, Tally
 
@@ -38,6 +39,7 @@ from fewmark.verbs.source import read_source
 FIXTURES = Path(__file__).parents[1] / "interop" / "fixtures"
 LARGEST_SEED_BYTES = 20_000
 LONGEST_MESSAGE = 15_000
+KEPT = {"PATH", "HOME", "TMPDIR", "PYTHONPATH", PROGRESS}
 VERB_ROW = "table given to a verb"
 Reader = Callable[[Path], object]
 
@@ -224,6 +226,8 @@ def repeat(words: list[str]) -> list[Tally]:
 @contextlib.contextmanager
 def prepared() -> Iterator[tuple[Path, dict[str, Kind]]]:
     """A folder, with the kinds of input that there are, under the limits."""
+    for variable in set(os.environ) - KEPT:  # each is looked at for secrets whenever an error is told
+        del os.environ[variable]
     with tempfile.TemporaryDirectory() as name, limits(), contextlib.redirect_stderr(io.StringIO()):
         kinds = corpus(Path(name))
         for kind in kinds.values():  # what is imported late is no part of a try

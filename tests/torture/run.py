@@ -66,9 +66,11 @@ def torture(names: list[str], seed: int, seconds: float, file: str | None = None
     keeping = threading.Lock()
 
     def one_row(row: dict[str, float]) -> None:
-        for name, share in row.items():
+        deadline, shares = time.monotonic() + seconds, dict(row)
+        for name, share in row.items():  # what one takes too long, as it may on a loaded machine, the later ones lack
             began = time.monotonic()
-            tallies = whole_part(name, seed, seconds * share / sum(row.values()))
+            tallies = whole_part(name, seed, max(deadline - began, 0) * share / sum(shares.values()))
+            del shares[name]
             print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
             with keeping:
                 found[name] = tallies

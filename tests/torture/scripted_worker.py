@@ -1,21 +1,19 @@
 """A worker that answers as it should, but for one moment of its first start, or of each: the plan says what then.
 
-Its text is run by an interpreter without site packages, so that its start takes little; `FEWMARK_PLAN` is its folder.
+Its text is run by an interpreter without site packages, and imports little, so that its start takes little;
+`FEWMARK_PLAN` is its folder.
 """
 
 from __future__ import annotations
 
-import base64
+import binascii
 import json
 import os
 import signal
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 STEPS = {"load": "loaded", "run": "result", "close": "closed"}
 LONG_S = 600
@@ -38,6 +36,8 @@ def flood(number: int, line: bytes) -> None:
 
 def child(code: str = "import time; time.sleep(600)") -> None:
     """Start another process, which stays in our group and has our streams."""
+    import subprocess
+
     subprocess.Popen([sys.executable, "-I", "-S", "-c", code])
 
 
@@ -54,6 +54,12 @@ def closes(*numbers: int) -> None:
 
 def ends_itself(number: int) -> None:
     os.kill(os.getpid(), number)
+
+
+def ends_later() -> None:
+    import threading
+
+    threading.Timer(0.05, os._exit, (4,)).start()
 
 
 def then(*steps: Callable[[], object]) -> Callable[[], object]:
@@ -104,17 +110,18 @@ ENDINGS: dict[str, Callable[[], object]] = {
         lambda: child('while True: print(\'{"fewmark": 1, "event": "result"}\', flush=True)'), lambda: os._exit(0)
     ),
     "has a child and hangs": then(child, sleeps),
-    "has another thread that ends it": lambda: threading.Timer(0.05, os._exit, (4,)).start(),
+    "ends a little later": ends_later,
     "becomes another program": lambda: os.execv("/bin/sleep", ["sleep", str(LONG_S)]),
     "becomes a program that echoes": lambda: os.execv("/bin/cat", ["cat"]),
 }
 
 
 def main() -> None:
-    folder = Path(os.environ["FEWMARK_PLAN"])
-    plan = json.loads((folder / "plan").read_text())
+    folder = os.environ["FEWMARK_PLAN"]
+    with os.fdopen(os.open(f"{folder}/plan", os.O_RDONLY)) as file:
+        plan = json.load(file)
     try:
-        (folder / "started").mkdir()
+        os.close(os.open(f"{folder}/started", os.O_CREAT | os.O_EXCL))
         astray = True
     except FileExistsError:
         astray = plan["always"]
@@ -131,7 +138,7 @@ def main() -> None:
             say(own)
         else:
             for piece in plan["pieces"]:
-                content = own if piece is None else base64.b64decode(piece)
+                content = own if piece is None else binascii.a2b_base64(piece)
                 say(content, plan["at_once"], plan["pause_s"])
             if plan["ending"] is not None:
                 ENDINGS[plan["ending"]]()

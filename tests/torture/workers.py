@@ -32,7 +32,7 @@ PLUGIN: Final = HERE.parent / "runner" / "plugin"
 THREADS: Final = 8  # most of them wait
 ENGINES_AT_ONCE: Final = 3
 TIMEOUT_S: Final = 4.0
-PATIENT_S: Final = 60.0  # where a loaded machine may be why an answer came too late
+PATIENT_S: Final = 20.0  # where a loaded machine may be why an answer came too late
 LONGEST_ERROR: Final = 5000
 ESCAPE: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u001b")  # in JSON, and not the text that stands for it
 FIRST: Final = [Case(Deployment("dummy", "toy"), Workload(4, 2, batch_size=b)) for b in (1, 2)]
