@@ -76,6 +76,7 @@ DAMAGE = {
     "a text that is none": "UPDATE measurements SET body = CAST(x'ff' AS TEXT) WHERE number = 5",
     "an environment that is none": "UPDATE environments SET body = '['",
     "an environment that is gone": "DELETE FROM environments",
+    "an environment of no name": "UPDATE measurements SET environment_id = '' WHERE number = 5",
     "a deployment that is gone": "DELETE FROM deployments",
     "a table that is gone": "DROP TABLE measurements",
     "a column that is gone": "ALTER TABLE measurements RENAME COLUMN body TO other",

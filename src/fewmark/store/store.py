@@ -403,8 +403,8 @@ class Store:
         table, reader = schema.measurements, Reader()
         environments: dict[str | None, FrozenMap | None] = {None: None}
         for page in pages(self._database, query, table.c.number, key=table.c.case_id, keys=case_ids):
-            missing = {row.environment_id for row in page} - environments.keys()
-            environments.update(read_environments(self._database, filter(None, missing)))
+            missing = {row.environment_id for row in page if row.environment_id is not None} - environments.keys()
+            environments.update(read_environments(self._database, missing))
             for _, body, case_id, deployment_id, environment_id in page:
                 yield reader.measurement(body, case_id, deployment_id, environments[environment_id])
 
