@@ -6,6 +6,7 @@ import os
 import re
 import reprlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final, overload
 
 from fewmark.core.json_types import Json, JsonObject
@@ -81,7 +82,11 @@ def printable(text: str) -> str:
 
 def without_secrets(text: str) -> str:
     """The text with what looks like a key, a token or a password masked, and what environment variables hold as one."""
-    for secret in _held_secrets():
+    return _without(text, _held_secrets())
+
+
+def _without(text: str, held: list[str]) -> str:
+    for secret in held:
         text = text.replace(secret, MASK)
     return _SECRETS.sub(lambda found: (found["url"] or found["bearer"] or found["named"] or "") + MASK, text)
 
@@ -93,6 +98,7 @@ def _held_secrets() -> list[str]:
     return sorted({value for value in held if len(value) >= MIN_SECRET}, key=len, reverse=True)
 
 
+@lru_cache(4096)
 def is_secret_name(name: str) -> bool:
     """Whether a variable or option of this name holds a secret: ``OPENAI_API_KEY``, ``token``, ``db-password``."""
     return _SECRET_NAME.search(name) is not None
@@ -108,15 +114,19 @@ def masked(value: Json) -> Json: ...
 
 def masked(value: Json) -> Json:
     """A JSON value with secrets masked: texts that look like one, and what stands under a name that says so."""
+    return _masked(value, _held_secrets())
+
+
+def _masked(value: Json, held: list[str]) -> Json:
     if isinstance(value, str):
-        return without_secrets(value)
+        return _without(value, held)
     if isinstance(value, Mapping):
         return {
-            key: MASK if isinstance(item, str) and item and is_secret_name(str(key)) else masked(item)
+            key: MASK if isinstance(item, str) and item and is_secret_name(str(key)) else _masked(item, held)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [masked(item) for item in value]
+        return [_masked(item, held) for item in value]
     return value
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 from fewmark.core.columns import DEPLOYMENT_COLUMNS, OPTION_PREFIX, WORKLOAD_COLUMNS, WORKLOAD_PREFIX
 from fewmark.tables.arrays import IntArray
 
+MAX_CODE: Final = 1 << 31  # so that the product of two fits
 TEXTS: Final = frozenset({str, type(None)})
 
 
@@ -57,19 +58,32 @@ def group_codes(X: pd.DataFrame, columns: Sequence[str]) -> tuple[IntArray, IntA
     n = len(X)
     if n < 2:
         return np.zeros(n, dtype=np.intp), np.zeros(n, dtype=np.intp)
-    codes = np.zeros(n, np.int64)
+    codes, told_apart = np.zeros(n, np.int64), False
     for name in columns:
         if name not in X:
             continue
-        values = X[name].to_numpy()
-        try:
-            own, _ = pd.factorize(values, use_na_sentinel=False)
-        except TypeError:
-            own, _ = pd.factorize(np.array([repr(value) for value in values], dtype=object))
-        if (most := int(own.max(initial=0))) > 0:  # else the column says the same of every row
-            codes, _ = pd.factorize(codes * (most + 1) + own)
+        own, in_order = _own_codes(X[name].to_numpy())
+        most = int(own.max(initial=0))
+        if not most:  # the column says the same of every row
+            continue
+        codes = codes * (most + 1) + own if told_apart else own
+        if told_apart or not in_order:
+            codes, _ = pd.factorize(codes)
+        told_apart = True
     codes = codes.astype(np.intp)
     return codes, np.unique(codes, return_index=True)[1].astype(np.intp)
+
+
+def _own_codes(values: np.ndarray) -> tuple[IntArray, bool]:
+    """Codes from 0 of a column, and whether they are numbered as they appear; small whole numbers are codes already."""
+    if values.dtype.kind in "iu":
+        low = int(values.min())
+        if int(values.max()) - low < MAX_CODE:
+            return values.astype(np.int64) - low, False
+    try:
+        return pd.factorize(values, use_na_sentinel=False)[0], True
+    except TypeError:
+        return pd.factorize(np.array([repr(value) for value in values], dtype=object))[0], True
 
 
 def deployment_codes(X: pd.DataFrame) -> IntArray:

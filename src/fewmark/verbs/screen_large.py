@@ -29,6 +29,7 @@ from fewmark.screening import Finding
 from fewmark.screening import screen as find_faults
 from fewmark.tables.arrays import IntArray
 from fewmark.tables.identity import cell_codes, is_of_deployment
+from fewmark.verbs.columnar_import import uncollected
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -214,7 +215,9 @@ def _screen_part(path: Path) -> tuple[list[Finding], int, dict[str, tuple[float,
         values = frame[name].to_numpy()
         if not np.isnan(values).all():
             ranges[name] = (float(np.nanmin(values)), float(np.nanmax(values)))
-    return find_faults(frame), int(cell_codes(frame).max()) + 1, ranges
+    with uncollected():
+        found = find_faults(frame)
+    return found, int(cell_codes(frame).max()) + 1, ranges
 
 
 def _placed(error: FormatError, rows: IntArray) -> FormatError:

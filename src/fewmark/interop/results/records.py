@@ -12,7 +12,7 @@ import pandas as pd
 from fewmark.core import FormatError
 from fewmark.core.cells import Cell
 from fewmark.core.cells import Columns as CellColumns
-from fewmark.core.json_types import Json
+from fewmark.core.json_types import Json, JsonObject
 from fewmark.core.text import masked
 from fewmark.interop.text.csv_text import read_text_table
 from fewmark.interop.text.json_text import opens_json, read_documents
@@ -43,6 +43,13 @@ class Columns:
             name: cell for name, cell in cells.items() if cell not in ("", None) and cell == cell
         }  # or NaN
         return known if self._places is None else {"place": self._places[row], **known}
+
+
+class Objects(list[JsonObject]):
+    """Records of a file of objects, one for each row of the frame. Copied by no copy of a frame."""
+
+    def __deepcopy__(self, memo: object) -> Objects:
+        return self
 
 
 def keep_columns(frame: pd.DataFrame, columns: CellColumns, places: Sequence[str] | None = None) -> None:

@@ -22,6 +22,7 @@ from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.base import HEAD_BYTES, NotAResultError
 from fewmark.interop.results.client_results import drop_unstreamed, put_requests, put_statistics
 from fewmark.interop.results.lookups import mapping
+from fewmark.interop.results.records import ATTRIBUTE, Objects
 from fewmark.interop.results.run_rows import (
     SECRET,
     RunRow,
@@ -108,11 +109,12 @@ class VllmServe:
     def read(self, path: Path) -> pd.DataFrame:
         """The canonical table, one row a run. Raises `FormatError`; `NotAResultError` for a warm-up's file."""
         rows: list[Row] = []
-        warm_ups = 0
+        records, warm_ups = Objects(), 0
         for line, result in _results(path):
             if count(result.get("run_number")) is None and number(result.get("run_number")) == -1:
                 warm_ups += 1
                 continue
+            records.append(result)
             if "error_type" in result and "completed" not in result:
                 rows.append(_failed_run(result))
                 continue
@@ -122,7 +124,9 @@ class VllmServe:
             rows.append(serving_row(result))
         if not rows and warm_ups:
             raise NotAResultError("the file holds a warm-up, which is not a result", got=path.name)
-        return rows_to_frame(rows)
+        frame = rows_to_frame(rows)
+        frame.attrs[ATTRIBUTE] = records
+        return frame
 
 
 def _results(path: Path) -> list[tuple[int, dict[str, Json]]]:
