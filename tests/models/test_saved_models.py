@@ -103,6 +103,15 @@ def test_arrays_of_objects_are_never_unpickled(saved):
         load_model(rewritten(saved, "arrays/0.npy", lambda _: content.getvalue()))
 
 
+def test_a_part_that_says_it_is_encrypted_is_damaged(saved):
+    content = bytearray(saved.read_bytes())
+    content[content.rindex(b"PK\x01\x02") + 8] |= 1  # the flags of the last part, in the directory at the end
+    path = saved.with_name("encrypted.fewmark")
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="damaged"):
+        load_model(path)
+
+
 def test_a_truncated_file_is_refused_wherever_it_ends(saved):
     content = saved.read_bytes()
     path = saved.with_name("truncated.fewmark")

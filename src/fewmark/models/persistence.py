@@ -175,7 +175,8 @@ def _read(path: Path) -> tuple[State, Arrays]:
         raise ModelError("the model file cannot be read", got=f"{path}: {error.strerror or error}") from None
     except KeyError as error:
         raise ModelError("the file is not a fewmark model", got=f"{path}: {error.args[0]}", hint=_REFIT) from None
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, MemoryError, *MALFORMED) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, MemoryError, RuntimeError, *MALFORMED) as error:
+        # RuntimeError: a part that says it is encrypted
         raise ModelError("the model file is damaged", got=f"{path}: {error}", hint=_REFIT) from None
     return about, arrays
 
