@@ -134,7 +134,7 @@ def corpus(folder: Path) -> dict[str, Kind]:
         "tar": Kind(".tar.gz", [(folder / "a.tar.gz").read_bytes()], [stored], Tally("tar archive"), share=0.3),
         "loglog": model_file("loglog"),
         "auto": model_file("auto"),
-        "verbs": Kind(".csv", [csv], [verb(words, folder) for words in VERBS], Tally(VERB_ROW), share=0.5),
+        "verbs": Kind(".csv", [csv], [verb(words, folder) for words in VERBS], Tally(VERB_ROW), share=2.0),
     }
     for suffix in SUFFIXES:
         paths = [path for path in foreign if path.suffix == suffix]

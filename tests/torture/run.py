@@ -157,7 +157,11 @@ def summed(paths: list[str]) -> list[Tally]:
 def markdown(tallies: list[Tally]) -> None:
     """The table for a page."""
     print("| what | tried | ways | failed | slowest | memory |\n|---|---:|---:|---:|---:|---:|")
+    every = Tally("mutated inputs, all together")
     for tally in tallies:
+        if tally.what.startswith("mutated input"):
+            every.add(tally)
+    for tally in [*tallies, every]:
         memory = f"{tally.memory_bytes / 2**20:.0f} MiB" if tally.memory_bytes else ""
         ways = f"{len(tally.ways):,}" if tally.ways else ""
         print(f"| {tally.what} | {tally.tried:,} | {ways} | {tally.n_failed} | {tally.slowest_s:.1f} s | {memory} |")
