@@ -103,3 +103,20 @@ def test_json_has_no_infinity(tmp_path, capsys):
     assert main([*asked, "--no-cache", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert row["high"] is None or row["high"] > row["value"]
+
+
+def test_notes_are_in_json_too_and_an_unknown_target_says_what_became_of_it(tmp_path, capsys):
+    rows = [f"vllm,m,H100,1,128,128,{batch},{batch * 90},0" for batch in (1, 2, 4)]
+    head = "engine,model,accelerator,accelerator_count,input_tokens,output_tokens,batch_size,throughput_tok_s,ttft_s"
+    (tmp_path / "t.csv").write_text("\n".join([head, *rows]))
+    (tmp_path / "c.csv").write_text("input_tokens,output_tokens,batch_size\n128,128,8\n")
+    asked = ["--data", str(tmp_path / "t.csv"), "--no-prior", "--no-cache"]
+    for verb in (["predict", "--cases"], ["plan", "--model", "none", "--ask", "1", "--space"]):
+        assert main([*verb, str(tmp_path / "c.csv"), *asked, "--json"]) == 0
+        (row,) = json.loads(capsys.readouterr().out)
+        assert any("3 of 3 rows corrected" in note for note in row["notes"])
+        assert not {"status", "power_w"} & set(row)
+    assert main(["predict", "--cases", str(tmp_path / "c.csv"), *asked, "--target", "ttft_s"]) == 2
+    told = capsys.readouterr().err
+    assert "3 rows, with throughput_tok_s" in told
+    assert "no run can have ttft_s 0; taken as unknown" in told

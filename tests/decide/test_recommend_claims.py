@@ -17,6 +17,7 @@ from fewmark.decide.names import candidate_names, short_names
 from fewmark.decide.recommend import percent, recommend
 from fewmark.decide.slo import Distribution, Objective
 from fewmark.interop import write_table
+from fewmark.models.feasibility import Feasibility
 
 SCORES = norm.ppf([0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975])
 # the rate at 4 users is three times that at 2: the measured dip is noise, and the 92 was measured all the same
@@ -98,6 +99,17 @@ def test_what_cannot_be_judged_is_unknown_and_named() -> None:
     assert out["expected_saving"] is None
     assert out["candidates"][1]["probability"] is None
     json.dumps(out, allow_nan=False)
+
+
+def test_what_cannot_run_has_no_latency_and_no_price() -> None:
+    rate, first = lognormal([100, 300], [0.02, 0.02]), lognormal([0.1, 0.1], [0.02, 0.02])
+    runs = Feasibility(np.array([1.0, 0.0]), ["", "infeasible: it ran out of memory when it was measured"])
+    given = (users([1, 64]), rate, np.ones(2), [(Objective("ttft_s", 0.5), first)], np.zeros(2, dtype=bool))
+    table = recommend(*given, feasible=runs).table
+    unknown = ["throughput_tok_s", "throughput_low", "throughput_high", "ttft_s", "ttft_s_low", "ttft_s_high"]
+    assert table.loc[0, unknown].notna().all()
+    assert table.loc[1, unknown].isna().all()
+    assert table.loc[1, ["probability", "p_best"]].tolist() == [0.0, 0.0]
 
 
 def test_nothing_judged_is_no_zero_percent() -> None:

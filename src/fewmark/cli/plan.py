@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 )
 @click.option("--no-cache", is_flag=True, help="Fit again, even if the same data were fitted before.")
 @seed_option()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: a record a cell, with the notes on all.")
 def command(
     space: str,
     data: str | None,
@@ -83,7 +83,7 @@ def command(
     """
     from fewmark.evaluation.meta_metrics import Charges
     from fewmark.planning.belief import error_text
-    from fewmark.verbs.plan import plan
+    from fewmark.verbs.plan import COLUMNS, plan
 
     charges = Charges(load_s=load_s, warmup=warmup, repeats=repeats)
     with waiting() as progress:
@@ -95,7 +95,9 @@ def command(
         )  # fmt: skip
     chosen, planner = found.cells, found.planner
     if as_json:
-        print_json(json.loads(chosen.to_json(orient="records")))
+        unknown = [name for name in chosen if name not in COLUMNS and (name == "status" or chosen[name].isna().all())]
+        records = json.loads(chosen.drop(columns=unknown).to_json(orient="records"))
+        print_json([{**record, "notes": list(map(str, found.notes))} for record in records])
     elif out is None and len(chosen):
         click.echo(_table(chosen))
     for note in found.notes:

@@ -39,7 +39,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     help="Whether to add public measurements of similar deployments to small tables.",
 )
 @click.option("--out", type=FILE, help="Write the predictions there (.csv or .parquet).  [default: print CSV]")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: a record a case, with the notes on all.")
 def command(
     data: str | None,
     store: str | None,
@@ -80,16 +80,16 @@ def command(
             cache=not no_cache,
             progress=progress,
         )
-    if predicted.attrs["public_cells"] and not predicted.attrs["published"]:
-        click.echo(JOINED.format(predicted.attrs["public_cells"]), err=True)
-    for note in predicted.attrs["notes"]:
-        click.echo(f"note: {note}", err=True)
-    for reason in dict.fromkeys(predicted.attrs["may_not_fit"]):
-        click.echo(f"note: {reason}", err=True)
+    joined = predicted.attrs["public_cells"] and not predicted.attrs["published"]
+    lines = [JOINED.format(predicted.attrs["public_cells"])] if joined else []
+    notes = [*predicted.attrs["notes"], *dict.fromkeys(predicted.attrs["may_not_fit"])]
+    for line in (*lines, *(f"note: {note}" for note in notes)):
+        click.echo(line, err=True)
     silent = int((predicted["abstained"] != "").sum())
     if as_json:
         rows = written(predicted).astype(object)
-        print_json(rows.where(rows.notna(), None).to_dict("records"))
+        records = rows.where(rows.notna(), None).to_dict("records")
+        print_json([{**record, "notes": [*lines, *notes]} for record in records])
     elif out is None:
         click.echo(csv_text(written(predicted), list(map(str, predicted))), nl=False)
     if out is not None:

@@ -115,7 +115,6 @@ def command(
 
 
 def _show(answer: Answer, top: int, *, wide: bool) -> None:
-    import numpy as np
 
     from fewmark.decide.names import short_names
     from fewmark.decide.recommend import percent
@@ -135,7 +134,7 @@ def _show(answer: Answer, top: int, *, wide: bool) -> None:
         money = row.get("cost_per_mtok_all_in")
         price = "" if answer.currency is None else f", {money:.3g} {answer.currency} a million output tokens"
         meets = f"; meets {', '.join(map(str, answer.objectives))} with {percent(row['probability'])}"
-        n_judged = int(np.isfinite(table["relative_cost"]).sum())
+        n_judged = int(table["p_best"].notna().sum())
         among = f"of the {n_judged} that can be judged" if table["unknown"].notna().any() else "of all"
         click.echo(
             f"\nrecommended: {found.names[found.chosen]}{price}{meets if answer.objectives else ''}; cheapest {among} "

@@ -132,17 +132,15 @@ def recommend(
     table = pd.DataFrame({"probability": probability, "throughput_tok_s": value, "relative_cost": cost / np.nanmin(cost)
                           if np.isfinite(cost).any() else np.full(n, np.nan)})  # fmt: skip
     for objective, belief in objectives:
+        median, low, high = (np.where(cannot, np.nan, one) for one in (belief.median, *_ends(belief)))
         if objective.metric not in table:
-            table[objective.metric] = belief.median
-        table[f"{objective.metric}_low"], table[f"{objective.metric}_high"] = (
-            belief.quantile(0.05),
-            belief.quantile(0.95),
-        )
+            table[objective.metric] = median
+        table[f"{objective.metric}_low"], table[f"{objective.metric}_high"] = low, high
         table[f"probability.{objective.metric}"] = belief.probability(objective)
     if feasible is not None and any(feasible.reason):
         table["feasible"] = runs
         table["why_not_feasible"] = [reason or None for reason in feasible.reason]
-    table["throughput_low"], table["throughput_high"] = throughput.quantile(0.05), throughput.quantile(0.95)
+    table["throughput_low"], table["throughput_high"] = (np.where(cannot, np.nan, end) for end in _ends(throughput))
     table["p_best"] = worlds.p_best()
     table["regret"] = worlds.regret()
     table["pareto"] = _pareto(np.column_stack([cost, *_burdens(objectives)]))
@@ -171,6 +169,11 @@ def recommend(
         names=names,
         next_metrics=() if after is None else unknown[after] or _metrics(objectives),
     )
+
+
+def _ends(belief: Distribution) -> tuple[FloatArray, FloatArray]:
+    """The ends of the 90% intervals, (n,) each."""
+    return belief.quantile(0.05), belief.quantile(0.95)
 
 
 def _metrics(objectives: Sequence[tuple[Objective, Distribution]]) -> tuple[str, ...]:

@@ -99,7 +99,13 @@ def target_cells(table: pd.DataFrame, target: str, *, related: bool = False) -> 
     """
     cells = measured_cells(table, target, related=related)
     if cells.empty:
-        raise InputError(f"no row of the table has {target} for a complete cell", got=f"{len(table)} rows")
+        has = [name for name in VALUES if name in table and (numbers_of(table, name) > 0).any()]
+        done = [str(note) for note in table.attrs.get("notes", []) if " rows " in str(note)]  # by the screen
+        raise InputError(
+            f"no row of the table has {target} for a complete cell",
+            got=f"{len(table)} rows{', with ' + ', '.join(has) if has else ''}",
+            hint=next(iter(done), None),
+        )
     y = cells[target].to_numpy(dtype=float)
     return cells.drop(columns=[name for name in VALUES if name not in table]), y
 

@@ -197,6 +197,7 @@ def recommend(
         feasible=feasibility(cells, known), assurance=assurance, random_state=random_state,
     )  # fmt: skip
     costs = _costs(cells, throughput, hourly, beliefs, priced, demand_tok_s)
+    costs.loc[found.table[RATE].reindex(costs.index).isna()] = np.nan  # what cannot run costs nothing that is known
     found = replace(found, table=found.table.assign(provenance=provenance[found.table.index]))
     if n_public:
         text = f"{n_public} public measurements were added to the measured ones"
