@@ -126,6 +126,14 @@ _PLAIN: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
         COUNT,
         ("pipeline_parallel_size", "pipeline_parallelism", "pipeline_parallel", "pp_size", "pp"),
     ),
+    "option.data_parallel_size": (
+        COUNT,
+        ("data_parallel_size", "data_parallelism", "data_parallel", "dp_size", "dp"),
+    ),
+    "option.expert_parallel_size": (
+        COUNT,
+        ("expert_parallel_size", "expert_parallelism", "expert_parallel", "ep_size", "ep"),
+    ),
     "input_tokens": (
         COUNT,
         (
@@ -277,6 +285,8 @@ def _quantity(name: str) -> Meaning | None:
     if words is None:
         return None
     stem = "_".join(words)
+    if unit is None and stem != text:  # the statistic comes last: ttft_ms_p99
+        stem, unit = _cut_unit(stem)
     for column, (kind, spellings) in _STEMS.items():
         if stem not in spellings or (unit is not None and unit[0] != kind):
             continue
