@@ -83,7 +83,8 @@ def command(
     """
     from fewmark.evaluation.meta_metrics import Charges
     from fewmark.planning.belief import error_text
-    from fewmark.verbs.plan import COLUMNS, plan
+    from fewmark.planning.propose import COLUMNS
+    from fewmark.verbs.plan import plan
 
     charges = Charges(load_s=load_s, warmup=warmup, repeats=repeats)
     with waiting() as progress:
