@@ -93,10 +93,13 @@ def test_an_invalid_window_is_kept_and_made_up_for_but_not_for_ever(running, loa
 
 
 def test_short_answers_are_no_reason_to_try_longer(running, loaded, policy):
-    engine = loaded(at(running("--short", "2")))
+    server = running("--short", "2")
+    engine = loaded(Deployment("openai", "other", engine_options={"url": server.url}))
     outcome = measure(engine, LOOP, policy, seed=1)
     assert outcome.status is Status.INVALID and "fewer tokens than asked" in outcome.error
-    assert len(outcome.extra["invalid_windows"]) == 1
+    (window,) = outcome.extra["invalid_windows"]
+    told = {reason["code"]: reason["message"] for reason in window["reasons"]}
+    assert "one model alone, 'toy'" in told["other_model"] and "'other'" in told["other_model"]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +108,8 @@ def test_short_answers_are_no_reason_to_try_longer(running, loaded, policy):
         (["--status", "400", "--says", "prompt is too long", "--good", "1"], Status.UNSUPPORTED, "prompt is too long"),
         (["--status", "500", "--says", "CUDA out of memory", "--good", "1"], Status.OUT_OF_MEMORY, "out of memory"),
         (["--status", "429", "--says", "slow down", "--good", "1"], Status.INVALID, "slow down"),
-        (["--status", "500", "--says", "oops", "--good", "20"], Status.INVALID, "failed"),
+        (["--status", "500", "--says", "oops", "--good", "20"], Status.INVALID, "failed (at most 1%): HTTP 500: oops"),
+        (["--status", "401", "--says", "bad key", "--good", "1"], Status.UNSUPPORTED, "engine_options.key_env"),
     ],
 )
 def test_refusals_end_as_a_status_with_what_the_server_said(running, loaded, policy, words, status, says):

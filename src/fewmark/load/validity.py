@@ -6,12 +6,16 @@ An invalid run is data and is kept; it is not learned from, and is measured agai
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from fewmark.load.records import FINISHED, LoadResult, RequestRecord, RequestStatus
 from fewmark.load.statistics import RunStatistics
+
+MAX_SAID: Final = 200  # letters of an error that are quoted
 
 
 class Action(StrEnum):
@@ -186,7 +190,7 @@ def _requests(
     counts = statistics.counts
     ended = counts.ok + counts.short + counts.failed
     if ended and (share := counts.failed / ended) > limits.failed_share:
-        message = f"{counts.failed} of {ended} requests failed (at most {limits.failed_share:.0%})"
+        message = f"{counts.failed} of {ended} requests failed (at most {limits.failed_share:.0%}){_most_often(result)}"
         yield Reason("failed_requests", message, Action.CHECK_SERVER, True, share, limits.failed_share)
     left, sent = counts.unfinished, ended + counts.unfinished
     if concurrency is None and sent and (share := left / sent) > limits.unfinished_share:
@@ -196,6 +200,12 @@ def _requests(
         yield Reason("unfinished_requests", message, Action.LONGER, True, share, limits.unfinished_share)
     finished = [record for record in result.records if record.status in FINISHED]
     yield from _tokens(finished, limits)
+
+
+def _most_often(result: LoadResult) -> str:
+    """What most of the failed requests said."""
+    said = [r.error for r in result.records if r.error and r.status is not RequestStatus.CANCELLED]
+    return ": " + Counter(said).most_common(1)[0][0][:MAX_SAID].rstrip(": ") if said else ""
 
 
 def _tokens(finished: Sequence[RequestRecord], limits: Thresholds) -> Iterator[Reason]:

@@ -81,15 +81,22 @@ def remedies(verdict: Verdict) -> tuple[Remedy, ...]:
 
 
 def make_facts(
-    result: LoadResult, statistics: RunStatistics, verdict: Verdict, report: ServerReport | None
+    result: LoadResult,
+    statistics: RunStatistics,
+    verdict: Verdict,
+    report: ServerReport | None,
+    stands_in: str | None = None,
 ) -> dict[str, Json]:
-    """Everything that is told of a window beside its sample: JSON values."""
+    """Everything that is told of a window beside its sample: JSON values; `stands_in` of another model than asked."""
     window, counts = statistics.window, statistics.counts
     estimates = {name: _estimate(e) for name, e in statistics.estimates.items()}
     levels = {e.confidence_level for e in statistics.estimates.values()}
     facts: dict[str, Json] = {
         "valid": verdict.is_valid,
-        "reasons": [{"code": reason.code, "message": reason.message} for reason in verdict.reasons],
+        "reasons": [
+            *({"code": reason.code, "message": reason.message} for reason in verdict.reasons),
+            *([{"code": "other_model", "message": stands_in}] if stands_in else []),
+        ],
         "estimates": {name: told for name, told in estimates.items() if told},
         "confidence_level": levels.pop() if len(levels) == 1 else None,
         "window_s": None if window is None else _kept(window.duration_s),

@@ -7,14 +7,16 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
-from fewmark.core.errors import MALFORMED, FormatError
+from fewmark.core.errors import MALFORMED, FewmarkError, FormatError
 from fewmark.core.json_types import Json
-from fewmark.load.endpoint import Endpoint
+from fewmark.core.text import without_secrets
+from fewmark.engines.checkpoints.source import unsupported
+from fewmark.load.endpoint import Endpoint, Mask
 from fewmark.load.server_metrics import MAX_CHARS, parse_exposition
 
 TIMEOUT_S: Final = 10.0
@@ -135,3 +137,13 @@ def counters(endpoint: Endpoint, route: str) -> dict[str, float] | None:
         return parse_exposition(answer.text) if answer.is_ok else None
     except FormatError:
         return None
+
+
+def read_key(endpoint: Endpoint) -> tuple[str | None, Callable[[str], str]]:
+    """The key, and what masks it in a server's log. Raises `CaseFailure` where it is missing."""
+    try:
+        key = endpoint.read_key()
+    except FewmarkError as error:
+        raise unsupported(" ".join(str(error).split())) from None
+    mask = Mask(key)
+    return key, lambda text: without_secrets(mask(text) or "")

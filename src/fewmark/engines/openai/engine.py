@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from fewmark.core import Deployment, FewmarkError, InputError, Sample, Status, Workload
+from fewmark.core import Deployment, InputError, Sample, Status, Workload
 from fewmark.core.frozen import thaw
 from fewmark.core.json_types import Json, JsonObject
 from fewmark.core.text import without_secrets
@@ -25,25 +25,26 @@ from fewmark.engines.openai.asking import (
     authorization,
     context_length,
     counters,
+    read_key,
     root_url,
     served_models,
     server_version,
 )
 from fewmark.engines.openai.batch import run_batch
-from fewmark.engines.openai.failures import failure_of
+from fewmark.engines.openai.failures import failure_of, is_cut
 from fewmark.engines.openai.options import ClientOptions, Given, default_ids, read_client_options
-from fewmark.engines.openai.traffic import check_traffic, make_traffic
+from fewmark.engines.openai.traffic import MadePrompt, check_traffic, make_traffic
 from fewmark.engines.servers.managed import ManagedServer
 from fewmark.engines.servers.options import is_managed, read_server_options
 from fewmark.engines.worker.scratch import temporary_folder
 from fewmark.load.cache_reset import reset_by_command, reset_by_request
 from fewmark.load.client import LoadError, run_load
-from fewmark.load.endpoint import Endpoint, Mask
+from fewmark.load.endpoint import Endpoint
 from fewmark.load.goodput import Tier
 from fewmark.load.mixes import RequestMix, Segment
 from fewmark.load.plans import BodyOptions, make_plans
-from fewmark.load.prompts import Prompt, PromptMaker, TextPrompts, TokenIdPrompts, overhead_from_usage
-from fewmark.load.records import FINISHED, LoadResult, RequestPlan, RequestRecord, RequestStatus
+from fewmark.load.prompts import PromptMaker, TextPrompts, TokenIdPrompts, overhead_from_usage
+from fewmark.load.records import FINISHED, LoadResult, RequestPlan, RequestRecord
 from fewmark.load.request_metrics import e2e_latency_s
 from fewmark.load.server_metrics import compare_with_server, requests_in_flight
 from fewmark.load.settings import LoadSettings
@@ -70,6 +71,7 @@ class OpenAIEngine:
         self._latency_s: dict[tuple[float, float], float] = {}
         self._saturated: dict[tuple[object, ...], float] = {}
         self._reset: str | None = None
+        self._stands_in: str | None = None
         self._n_abandoned = 0
         self._facts: dict[str, Json] = {}
 
@@ -85,14 +87,14 @@ class OpenAIEngine:
         self._options = options = read_client_options(given)
         if is_managed(given):
             self._folder = temporary_folder("server")
-            key, mask = _key(options.endpoint("http://127.0.0.1"))
+            key, mask = read_key(options.endpoint("http://127.0.0.1"))
             self._server = ManagedServer(deployment, given, read_server_options(given), self._folder, key, mask)
             self._server.start(self._is_ready)
             self._context = self._server.model.context
         else:
             assert options.url is not None
             self._endpoint = options.endpoint(options.url)
-            _key(self._endpoint)
+            read_key(self._endpoint)
         self._body = options.body(self._served_model(deployment), self._takes_ignore_eos(), self._extra_body())
         self._prompts = self._prompt_maker()
         self._greet()
@@ -168,7 +170,7 @@ class OpenAIEngine:
             verdict.is_valid,
             tuple(reason.message for reason in verdict.reasons if reason.is_fatal),
             () if verdict.is_valid else remedies(verdict),
-            make_facts(result, statistics, verdict, report) | _set(effort),
+            make_facts(result, statistics, verdict, report, self._stands_in) | _set(effort),
             costs,
         )
 
@@ -205,7 +207,13 @@ class OpenAIEngine:
         if self._server is not None:
             return self._server.name
         served = served_models(self._where())
-        return served[0] if len(served) == 1 and deployment.model not in served else deployment.model
+        if len(served) != 1 or deployment.model in served:
+            return deployment.model
+        self._stands_in = (
+            f"the server lists one model alone, {served[0]!r}, and was asked for that in place of "
+            f"{deployment.model!r}: engine_options.served_model says what it calls a model"
+        )
+        return served[0]
 
     def _takes_ignore_eos(self) -> bool:
         if self._options.ignore_eos is not None:
@@ -251,7 +259,7 @@ class OpenAIEngine:
 
     def _ask_once(self) -> tuple[LoadResult, int]:
         prompt = self._prompts.fresh().make((Segment("greeting", GREETING_TOKENS),))
-        maker = _Made(prompt)
+        maker = MadePrompt(prompt)
         [plan] = make_plans([next(RequestMix.of(GREETING_TOKENS, 1).requests())], maker, self._body)
         settings = LoadSettings(1, workers=0, stall_timeout_s=GREETING_S, request_timeout_s=GREETING_S)
         return self._drive([plan], settings), GREETING_TOKENS - overhead_from_usage(prompt, GREETING_TOKENS)
@@ -341,7 +349,7 @@ class OpenAIEngine:
             return server.failure()
         if server is not None and failure is not None and failure.status is Status.TIMEOUT:
             server.stop()  # whatever it hangs in, the next case would wait for it as well
-        if failure is None and server is None and _is_cut(result.records) and not self._answers():
+        if failure is None and server is None and is_cut(result.records) and not self._answers():
             return CaseFailure(Status.CRASHED, "the server went away while it was measured")
         return failure
 
@@ -374,33 +382,6 @@ class OpenAIEngine:
             self._facts["cache_reset"] = without_secrets(done.detail)
             self._reset = None
         return time.perf_counter() - began
-
-
-class _Made:
-    """A prompt that is made already."""
-
-    def __init__(self, prompt: Prompt) -> None:
-        self._prompt = prompt
-
-    def make(self, segments: Sequence[Segment]) -> Prompt:
-        return self._prompt
-
-    def fresh(self) -> PromptMaker:
-        return self
-
-
-def _key(endpoint: Endpoint) -> tuple[str | None, Callable[[str], str]]:
-    """The key, and what masks it in a server's log. Raises `CaseFailure` where it is missing."""
-    try:
-        key = endpoint.read_key()
-    except FewmarkError as error:
-        raise unsupported(" ".join(str(error).split())) from None
-    mask = Mask(key)
-    return key, lambda text: without_secrets(mask(text) or "")
-
-
-def _is_cut(records: Iterable[RequestRecord]) -> bool:
-    return any(record.status in (RequestStatus.CUT, RequestStatus.REFUSED) for record in records)
 
 
 def _thresholds(effort: Effort) -> Thresholds:

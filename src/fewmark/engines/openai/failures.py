@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from fewmark.core import Status
@@ -13,6 +13,7 @@ from fewmark.load.records import FINISHED, RequestRecord, RequestStatus
 
 MAX_SAID: Final = 300
 BUSY: Final = 429
+UNAUTHORISED: Final = (401, 403)
 
 
 def failure_of(records: Sequence[RequestRecord], url: str) -> CaseFailure | None:
@@ -34,7 +35,14 @@ def failure_of(records: Sequence[RequestRecord], url: str) -> CaseFailure | None
     what += f": {said}" if said else ""
     if status is RequestStatus.TLS_ERROR and "WRONG_VERSION" in said:
         what += "; a server without TLS is at http://"
+    if like[0].http_status in UNAUTHORISED:
+        what += "; engine_options.key_env names the variable that holds a key"
     return CaseFailure(_status(status, like[0].http_status, said), what)
+
+
+def is_cut(records: Iterable[RequestRecord]) -> bool:
+    """Whether a connection broke or was refused: the server may be gone."""
+    return any(record.status in (RequestStatus.CUT, RequestStatus.REFUSED) for record in records)
 
 
 def _status(status: RequestStatus, http_status: int | None, said: str) -> Status:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -25,7 +25,8 @@ from fewmark.engines.checkpoints.source import unsupported
 from fewmark.engines.openai.options import Given
 from fewmark.load.arrivals import OpenLoop
 from fewmark.load.lengths import FixedLength, Lengths, parse_lengths
-from fewmark.load.mixes import RequestClass, RequestMix, RequestSpec, replay
+from fewmark.load.mixes import RequestClass, RequestMix, RequestSpec, Segment, replay
+from fewmark.load.prompts import Prompt, PromptMaker
 from fewmark.load.settings import LoadSettings, Transport
 from fewmark.load.traces import Trace, read_trace
 
@@ -187,3 +188,16 @@ def _arrivals(workload: Workload, given: Given, duration_s: float) -> OpenLoop:
     return OpenLoop.constant(
         workload.request_rate, duration_s, given.get("process", default), given.get("burstiness", 1.0)
     )
+
+
+class MadePrompt:
+    """A prompt that is made already."""
+
+    def __init__(self, prompt: Prompt) -> None:
+        self._prompt = prompt
+
+    def make(self, segments: Sequence[Segment]) -> Prompt:
+        return self._prompt
+
+    def fresh(self) -> PromptMaker:
+        return self
