@@ -20,6 +20,7 @@ from fewmark.core.columns import (
 )
 from fewmark.store import claims, schema
 from fewmark.store.annotations import Annotation
+from fewmark.store.batches import latest_number, read_measurements, write_batch
 from fewmark.store.columns import read_columns
 from fewmark.store.database import Database, parse_url
 from fewmark.store.marks import add_marks, marked, read_marks
@@ -30,15 +31,13 @@ from fewmark.store.queries import (
     KEYS,
     DeploymentFilter,
     batched,
-    insert_columns,
-    insert_new,
     insert_of,
     measurement_conditions,
     now,
     pages,
     read_environments,
 )
-from fewmark.store.rows import Batch, Reader, read_prediction, reading
+from fewmark.store.rows import Batch, read_prediction, reading
 from fewmark.store.visits import add_visits, read_visits
 
 BATCH: Final = 2_000  # rows a transaction: long enough to be fast, short enough that other writers get their turn
@@ -140,7 +139,7 @@ class Store:
             for item in items:
                 batch.add_measurement(item, moment)
             with self._database.write(complete=True) as connection:
-                added += self._add(connection, batch, schema.measurements)
+                added += write_batch(connection, self._insert, batch, schema.measurements)
         return added
 
     def add_each(self, groups: Iterable[Iterable[Measurement]]) -> list[int]:
@@ -161,7 +160,7 @@ class Store:
                 held: set[str] = set()
                 for keys in batched(batch.facts, KEYS):
                     held.update(connection.execute(sa.select(identity).where(identity.in_(keys))).scalars())
-                self._add(connection, batch, schema.measurements)
+                write_batch(connection, self._insert, batch, schema.measurements)
             for number, item in items:
                 added[number] += item.measurement_id not in held
                 held.add(item.measurement_id)
@@ -172,7 +171,7 @@ class Store:
         added = 0
         for batch in batches:
             with self._database.write() as connection:
-                added += self._add(connection, batch, schema.measurements)
+                added += write_batch(connection, self._insert, batch, schema.measurements)
         return added
 
     def measurements(
@@ -193,7 +192,7 @@ class Store:
         query = sa.select(*columns).where(*measurement_conditions(deployment, statuses, sources))
         if not withdrawn:
             query = query.where(*(table.c.measurement_id.not_in(marked(rule)) for rule in WITHDRAWN))
-        return self._read_measurements(query, case_ids)
+        return read_measurements(self._database, query, case_ids)
 
     def count(
         self,
@@ -297,10 +296,10 @@ class Store:
             for item in items:
                 batch.add_prediction(item, moment)
             with self._database.write() as connection:
-                known_number = connection.execute(_latest(schema.measurements)).scalar_one()
+                known_number = connection.execute(latest_number(schema.measurements)).scalar_one()
                 for row in batch.facts.values():
                     row["known_number"] = known_number
-                added += self._add(connection, batch, schema.predictions)
+                added += write_batch(connection, self._insert, batch, schema.predictions)
         return added
 
     def predictions(
@@ -375,7 +374,7 @@ class Store:
     def latest(self) -> int:
         """The running number of the last measurement; later ones have a higher one."""
         with self._database.read() as connection:
-            return int(connection.execute(_latest(schema.measurements)).scalar_one())
+            return int(connection.execute(latest_number(schema.measurements)).scalar_one())
 
     def claim(self, case_ids: Iterable[str], owner: str, since: int) -> set[str]:
         """Claim cases for a run; without those that another run measures, or has since number `since`. See `claims`."""
@@ -396,37 +395,3 @@ class Store:
     def measured_since(self, case_ids: Iterable[str], since: int) -> set[str]:
         """Which of the cases have a measurement that came after number `since`."""
         return claims.measured_since(self._database, case_ids, since)
-
-    def _read_measurements(
-        self, query: sa.Select[int, str, str, str, str], case_ids: Iterable[str] | None
-    ) -> Iterator[Measurement]:
-        table, reader = schema.measurements, Reader()
-        environments: dict[str | None, FrozenMap | None] = {None: None}
-        for page in pages(self._database, query, table.c.number, key=table.c.case_id, keys=case_ids):
-            missing = {row.environment_id for row in page if row.environment_id is not None} - environments.keys()
-            environments.update(read_environments(self._database, missing))
-            for _, body, case_id, deployment_id, environment_id in page:
-                yield reader.measurement(body, case_id, deployment_id, environments[environment_id])
-
-    def _add(self, connection: sa.Connection, batch: Batch, facts: sa.Table) -> int:
-        before = connection.execute(_latest(facts)).scalar_one()
-        for table, rows in (
-            (schema.environments, batch.environments),
-            (schema.deployments, batch.deployments),
-            (schema.cases, batch.cases),
-            (facts, batch.facts),
-        ):
-            if rows:
-                insert_new(connection, self._insert, table, list(rows.values()))
-        for table, columns in ((schema.cases, batch.case_columns), (facts, batch.fact_columns)):
-            if columns:
-                insert_columns(connection, self._insert, table, columns)
-        if batch.serving:
-            insert_new(connection, self._insert, schema.serving, list(batch.serving.values()))
-        # Drivers do not agree on how to count; nobody else writes meanwhile, so the running number tells.
-        new = sa.select(sa.func.count()).select_from(facts).where(facts.c.number > before)
-        return connection.execute(new).scalar_one()
-
-
-def _latest(facts: sa.Table) -> sa.Select[int]:
-    return sa.select(sa.func.coalesce(sa.func.max(facts.c.number), 0))
