@@ -225,3 +225,8 @@ def test_one_fit_answers_for_the_other_latencies() -> None:
     assert fitted.for_target("ttft_p99_s") is None
     only = make_model("auto").fit(table.drop(columns=["ttft_s", "tpot_s"]), table["throughput_tok_s"].to_numpy())
     assert only.for_target("ttft_s") is None
+    # a throughput that is not what latencies imply is not answered by them
+    other = table.assign(throughput_tok_s=0.9 * table["throughput_tok_s"])
+    first = make_model("auto", target="ttft_s").fit(other, other["ttft_s"].to_numpy())
+    assert first.for_target("throughput_tok_s") is None
+    assert first.for_target("tpot_s") is not None

@@ -37,7 +37,7 @@ from fewmark.models.auto.reconciliation import TrustChoice, agree, distrust, sel
 from fewmark.models.base import Answers, Model
 from fewmark.models.design import anchors
 from fewmark.models.gp.threads import single_threaded
-from fewmark.models.state import Arrays, State, part, text
+from fewmark.models.state import Arrays, State, listed, part, text
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.cells import check_target
 from fewmark.tables.columns import numbers_of
@@ -80,6 +80,7 @@ class AutoModel(Model):
     uses_prior: ClassVar[bool] = True
     order_: Order | None = None
     numbering_: str
+    apart_: frozenset[str] = frozenset()  # metrics of the table that are not what its latencies imply
 
     def __init__(
         self,
@@ -125,13 +126,15 @@ class AutoModel(Model):
         # a rate and its latency are read off one process, each in its own way
         if own not in LATENCIES or own == latency_of(self.target) or not self._has_submodels():
             return None
+        if target in self.apart_:
+            return None  # means something else in this table
         processes = dict(self._processes())
         process = processes.pop(own).for_target(target)
         assert process is not None
         model = type(self)(**{**self.get_params(), "target": target})
         model.process_, model.before_, model.known_ = process, {}, None
         model.submodels_, model.n_public_cells_ = processes, process.n_public_cells_
-        model.order_, model.numbering_ = self.order_, self.numbering_
+        model.order_, model.numbering_, model.apart_ = self.order_, self.numbering_, self.apart_
         return model
 
     def add(self, X: pd.DataFrame, y: FloatArray) -> Self:
@@ -203,7 +206,7 @@ class AutoModel(Model):
             for name, model in self.submodels_.items():
                 submodels[name], own = model.to_state()
                 arrays |= {f"{name}/{key}": values for key, values in own.items()}
-            state["submodels"] = submodels
+            state |= {"submodels": submodels, "apart": sorted(self.apart_)}
         return state, arrays
 
     @classmethod
@@ -214,6 +217,7 @@ class AutoModel(Model):
         model.known_, model.before_ = None, {}
         found = part(state, "submodels") if "submodels" in state else {}
         model.submodels_ = {name: LatencyGP.from_state(part(found, name), arrays_under(name, arrays)) for name in found}
+        model.apart_ = frozenset(map(str, listed(state, "apart"))) if "apart" in state else frozenset()
         if "order" in state:
             order = part(state, "order")
             model.order_ = Order.from_state(order, arrays_under("order", arrays))
@@ -256,9 +260,13 @@ class AutoModel(Model):
         latencies = _latencies(X, values, self.target) if latency_of(self.target) in LATENCIES else None
         self.known_: tuple[pd.DataFrame, dict[str, FloatArray]] | None = None
         self.submodels_: dict[str, LatencyGP] = {}
+        self.apart_ = frozenset()
         if latencies is None:
             return values
         self.known_ = X, latencies
+        given = {name: numbers_of(X, name) for name in (E2E, *RATES) if name in X and name != self.target}
+        apart = {name for name, y in given.items() if not _implied(X, y, name, latencies)}
+        self.apart_ = frozenset(apart | set(RATES if apart & set(RATES) else ()))
         return target_of(self.target, latencies, *tokens_and_load(X))
 
     def _has_submodels(self) -> bool:
@@ -418,6 +426,12 @@ def _latencies(X: pd.DataFrame, y: FloatArray, target: str) -> dict[str, FloatAr
     if not known.all():
         return None
     out = {TTFT: first, TPOT: tpot, E2E: first + (oo - 1) * tpot}
-    implied = target_of(target, out, *tokens_and_load(X))
-    off = np.abs(np.log(implied / y))
-    return out if np.median(off) <= MEDIAN_TOLERANCE and np.quantile(off, 0.95) <= TAIL_TOLERANCE else None
+    return out if _implied(X, y, target, out) else None
+
+
+def _implied(X: pd.DataFrame, y: FloatArray, target: str, latencies: Mapping[str, FloatArray]) -> bool:
+    """Whether a metric's values (n,), as far as they are known, are what the latencies imply."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        off = np.abs(np.log(target_of(target, latencies, *tokens_and_load(X)) / y))
+    off = off[np.isfinite(off)]
+    return not len(off) or bool(np.median(off) <= MEDIAN_TOLERANCE and np.quantile(off, 0.95) <= TAIL_TOLERANCE)
