@@ -3,6 +3,8 @@
     python benchmarks/accuracy.py --keep FOLDER [--tables NAME,NAME] [--part I/N] [--minutes 8]
     python benchmarks/accuracy.py --keep FOLDER --show
 
+`loops` and `grids` are simulated (`simulated_serving.py`): 24 deployments of 21 cells, and 16 of 56.
+
 What was worked out stays in the folder, so that a run may be cut into slices and goes on where it ended. A line has the
 median APE over all hidden cells, the mean over seeds 0, 1 and 2 (or three drawn tables); its goal; the p90; the share
 inside the 90% interval; the share answered; of the deployments with at least 20 hidden cells the share with 80% to 97%
@@ -25,6 +27,7 @@ import pandas as pd
 from fewmark import datasets
 from fewmark.evaluation import evaluate
 from fewmark.tables.identity import deployment_columns
+from simulated_serving import GRID_LENGTHS
 from simulated_serving import table as simulated
 
 FAR = np.log(3.0)
@@ -45,15 +48,13 @@ class Line:
     def frames(self) -> Iterator[tuple[str, int, Callable[[], pd.DataFrame]]]:
         """The units of work: a name, the seed of the protocol, and the table."""
         for seed in SEEDS:
+            name = f"{self.table} {self.target} {self.protocol} {seed}"
             if self.table == "loops":
-                yield (
-                    f"{self.table} {self.target} {self.protocol} {seed}",
-                    0,
-                    partial(simulated, seed, 24, batches=False),
-                )
+                yield name, 0, partial(simulated, seed, 24, batches=False)
+            elif self.table == "grids":
+                yield name, 0, partial(simulated, seed, 16, batches=False, lengths=GRID_LENGTHS)
             else:
-                make = partial(datasets.load, self.table, screened=True)
-                yield f"{self.table} {self.target} {self.protocol} {seed}", seed, make
+                yield name, seed, partial(datasets.load, self.table, screened=True)
 
 
 BATCHES = "llm-inference-bench"
@@ -84,6 +85,7 @@ LINES = (
     Line("loops", "tpot_s", "sparse-25"),
     Line("loops", "tpot_s", "extrapolate-batch"),
     Line("loops", "tpot_s", "transfer-0"),
+    *(Line("grids", target, protocol) for protocol in ("sparse-25", "transfer-2") for target in ("ttft_s", "tpot_s")),
 )  # fmt: skip
 
 
