@@ -16,7 +16,6 @@ from functools import cached_property, partial
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fewmark.models.auto import extrapolation, unmeasured
 from fewmark.models.auto.conformity_scores import LeftOut
@@ -221,12 +220,12 @@ class LocalExpert:
     def latent(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]:
         """Mean and variance of the latent function at m cells; where densely asked, compressed."""
         mean, variance = np.empty(len(inputs)), np.empty(len(inputs))
-        sparse: list[NDArray[np.intp]] = []
-        for rows in rows_by_group(inputs.codes[:, DEPLOYMENT]).values():
-            if len(rows) < MIN_DENSE_CELLS:
-                sparse.append(rows)
-            else:
-                mean[rows], variance[rows] = self.posterior.predict_dense(inputs.take(rows), self.random_state)
+        groups = list(rows_by_group(inputs.codes[:, DEPLOYMENT]).values())
+        sparse = [rows for rows in groups if len(rows) < MIN_DENSE_CELLS]
+        dense = [rows for rows in groups if len(rows) >= MIN_DENSE_CELLS]
+        said = self.posterior.predict_dense([inputs.take(rows) for rows in dense], self.random_state)
+        for rows, (some, doubt) in zip(dense, said, strict=True):
+            mean[rows], variance[rows] = some, doubt
         if sparse:
             rows = np.concatenate(sparse)
             mean[rows], variance[rows] = self.posterior.predict(inputs.take(rows))

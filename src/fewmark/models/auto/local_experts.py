@@ -101,7 +101,8 @@ class LocalExperts:
         of = self._expert_of(table)
         for number in np.unique(of):
             rows = np.flatnonzero(of == number)
-            mean[rows], variance[rows] = self.members[number].latent(table.inputs.take(rows))
+            own = table.inputs if len(rows) == len(table) else table.inputs.take(rows)
+            mean[rows], variance[rows] = self.members[number].latent(own)
         return mean, variance
 
     def joint(self, table: Features) -> tuple[FloatArray, FloatArray]:
@@ -132,9 +133,11 @@ class LocalExperts:
         out = mean.copy()
         self._prepare(table, only_extrapolated=True)
         for code, rows, one in self.by_deployment(table):
-            inputs, axes = table.inputs.take(rows), table.axes[rows]
-            out[rows] = one.shrunk(code, inputs, axes, mean[rows], sd[rows])
-            out[rows] = one.averaged(code, inputs, axes, table.log_roofline[rows], out[rows])
+            axes = table.axes[rows]
+            if code in one.members:
+                out[rows] = one.shrunk(code, table.inputs.take(rows[:1]), axes, mean[rows], sd[rows])
+            else:
+                out[rows] = one.averaged(code, table.inputs.take(rows), axes, table.log_roofline[rows], out[rows])
         return out
 
     def inflated(self, table: Features, sd: FloatArray) -> FloatArray:

@@ -206,12 +206,14 @@ class Within:
     Attributes
     ----------
     rates : (c, q) r of each of c stationary components; 0 for a column that it does not look at
+    varies : the columns that any of them looks at and in which the cells differ
     tops : (c,) their 2 theta_0
     own : (c,) 1 for those that are scaled, else 0
     linear : (2, q) variances of the linear components, of those that are not scaled and of those that are
     """
 
-    def __init__(self, kernel: Kernel, theta: FloatArray, n_columns: int) -> None:
+    def __init__(self, kernel: Kernel, theta: FloatArray, values: FloatArray) -> None:
+        n_columns = values.shape[1]
         parts = list(zip(kernel.components, kernel.slices, strict=True))
         stationary = [(component, theta[at]) for component, at in parts if not component.linear]
         # one column scales all that are scaled
@@ -224,10 +226,15 @@ class Within:
         for component, at in parts:
             if component.linear:
                 self.linear[int(component.scaled is not None), list(component.columns)] += np.exp(2 * theta[at])
+        # those that all have for themselves last, so that both kinds are slices
+        order = np.argsort(self.own, kind="stable")
+        self.rates, self.tops, self.own = self.rates[order], self.tops[order], self.own[order]
+        self.varies = np.flatnonzero((self.rates > 0).any(0) & (values != values[:1]).any(0))
 
     def column(self, values: FloatArray, one: FloatArray) -> FloatArray:
         """The covariance of each cell with a single other one, (n,); values (n, q), one (q,)."""
-        each = np.exp(self.tops - 0.5 * ((values - one) ** 2 @ self.rates.T))
+        apart = values[:, self.varies] - one[self.varies]
+        each = np.exp(self.tops - 0.5 * (apart**2 @ self.rates[:, self.varies].T))
         plain, own = each @ (1.0 - self.own) + values @ (self.linear[0] * one), each @ self.own
         if self.scaled is None:
             return np.asarray(plain)
@@ -239,23 +246,27 @@ class Within:
 
         Exponentials are taken in single precision, whose error of 1e-7 of the variance is below what pivots leave.
         """
-        centre, count, n_columns = other.mean(0), len(other), other.shape[1]
-        z = other - centre
+        seen, rates = other[:, self.varies], self.rates[:, self.varies]  # the others add nothing to any distance
+        centre, count, n_columns = seen.mean(0), len(other), seen.shape[1]
+        z = seen - centre
         right = np.empty((2 * n_columns + 1, len(self.tops), count))
-        right[:n_columns] = -0.5 * self.rates.T[:, :, None]
-        right[n_columns:-1] = self.rates.T[:, :, None] * z.T[:, None, :]
-        right[-1] = self.tops[:, None] - 0.5 * (self.rates @ (z**2).T)
+        right[:n_columns] = -0.5 * rates.T[:, :, None]
+        right[n_columns:-1] = rates.T[:, :, None] * z.T[:, None, :]
+        right[-1] = self.tops[:, None] - 0.5 * (rates @ (z**2).T)
         right = right.reshape(2 * n_columns + 1, -1)
         linear = self.linear[:, :, None] * other.T
-        plain, own = np.flatnonzero(self.own == 0), np.flatnonzero(self.own)
+        first_own = int((self.own == 0).sum())
 
         def covariance(values: FloatArray) -> FloatArray:
-            x = values - centre
-            exponents = np.hstack([x**2, x, np.ones((len(x), 1))]) @ right
-            each = np.exp(exponents.astype(np.float32)).reshape(len(x), -1, count)
-            out = each[:, plain].sum(1, dtype=np.float64) + values @ linear[0]
+            left = np.ones((len(values), 2 * n_columns + 1))
+            x = np.subtract(values[:, self.varies], centre, out=left[:, n_columns:-1])
+            np.multiply(x, x, out=left[:, :n_columns])
+            each = (left @ right).astype(np.float32)
+            np.exp(each, out=each)
+            each = each.reshape(len(x), -1, count)
+            out = each[:, :first_own].sum(1).astype(np.float64) + values @ linear[0]
             if self.scaled is not None:
-                scaled = each[:, own].sum(1, dtype=np.float64) + values @ linear[1]
+                scaled = each[:, first_own:].sum(1).astype(np.float64) + values @ linear[1]
                 out += scaled * values[:, self.scaled, None] * other[:, self.scaled]
             return np.asarray(out)
 

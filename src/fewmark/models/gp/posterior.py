@@ -14,6 +14,7 @@ partitioned inverse, their A.11); Golub and Van Loan (2013), section 6.5.4, for 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -27,6 +28,7 @@ from fewmark.tables.arrays import FloatArray
 
 MAX_PIVOTS = 160
 SAMPLE = 400
+SOLVED_AT_ONCE = 16  # deployments whose pivots are solved for together
 TOLERANCE = 1e-6  # of log latency squared: a tenth of a percent
 JITTER = 1e-9
 
@@ -74,29 +76,49 @@ class Posterior:
             variance[start : start + rows] = self.kernel.diagonal(self.theta, part) - (explained**2).sum(0)
         return mean, np.maximum(variance, 1e-12)
 
-    def predict_dense(self, inputs: Inputs, random_state: int, rows: int = 256) -> tuple[FloatArray, FloatArray]:
-        """As `predict`, for very many cells of one deployment.
+    def predict_dense(
+        self, groups: Sequence[Inputs], random_state: int, rows: int = 256
+    ) -> list[tuple[FloatArray, FloatArray]]:
+        """As `predict`, for very many cells of each of some deployments.
 
         Cells of one deployment share every group, so what is known of it is a smooth function of the cell alone: it is
         carried by the posterior at `pivots`, which leave of the prior variance at any asked cell less than TOLERANCE.
+        The posterior at the pivots of many deployments is one solution.
         """
-        within = Within(self.kernel, self.theta, inputs.values.shape[1])
-        prior_variance = self.kernel.diagonal(self.theta, inputs)
-        z = _pivots(within, inputs.values, prior_variance, random_state)
-        prior = self.kernel.within(self.theta, z, z)
-        prior[np.diag_indices(len(z))] += JITTER
-        mean_z, covariance_z = self.joint(Inputs(z, np.repeat(inputs.codes[:1], len(z), axis=0)))
-        root = cholesky(prior)
-        weights = solve(root, mean_z)
-        # variance = k(x, x) - k_xz (A^-1 - A^-1 C A^-1) k_zx with A the prior and C the posterior at the pivots
-        solved = solve(root, np.asfortranarray(covariance_z))
-        gain = solve(root, np.asfortranarray(np.eye(len(z)) - solved.T))
-        mean, variance, against_z = np.empty(len(inputs)), np.empty(len(inputs)), within.against(z)
-        for start in range(0, len(inputs), rows):
-            cross = against_z(inputs.values[start : start + rows])
-            mean[start : start + rows] = cross @ weights
-            variance[start : start + rows] = ((cross @ gain) * cross).sum(1)
-        return mean, np.maximum(prior_variance - variance, 1e-12)
+        out: list[tuple[FloatArray, FloatArray]] = []
+        for start in range(0, len(groups), SOLVED_AT_ONCE):
+            out += self._dense(groups[start : start + SOLVED_AT_ONCE], random_state, rows)
+        return out
+
+    def _dense(self, groups: Sequence[Inputs], random_state: int, rows: int) -> list[tuple[FloatArray, FloatArray]]:
+        withins = [Within(self.kernel, self.theta, one.values) for one in groups]
+        prior_variances = [self.kernel.diagonal(self.theta, one) for one in groups]
+        pivots = [
+            _pivots(within, one.values, variance, random_state)
+            for within, one, variance in zip(withins, groups, prior_variances, strict=True)
+        ]
+        codes = [np.repeat(one.codes[:1], len(z), axis=0) for one, z in zip(groups, pivots, strict=True)]
+        cross = self.kernel.matrix(self.theta, Inputs(np.vstack(pivots), np.vstack(codes)), self.inputs)
+        means = cross @ self.a
+        explained = solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
+        out, end = [], 0
+        for one, within, prior_variance, z in zip(groups, withins, prior_variances, pivots, strict=True):
+            at, end = end, end + len(z)
+            prior = self.kernel.within(self.theta, z, z)
+            covariance_z = prior - explained[:, at:end].T @ explained[:, at:end]
+            prior[np.diag_indices(len(z))] += JITTER
+            root = cholesky(prior)
+            weights = solve(root, means[at:end])
+            # variance = k(x, x) - k_xz (A^-1 - A^-1 C A^-1) k_zx with A the prior and C the posterior at the pivots
+            solved = solve(root, np.asfortranarray(covariance_z))
+            gain = solve(root, np.asfortranarray(np.eye(len(z)) - solved.T))
+            mean, variance, against_z = np.empty(len(one)), np.empty(len(one)), within.against(z)
+            for start in range(0, len(one), rows):
+                across = against_z(one.values[start : start + rows])
+                mean[start : start + rows] = across @ weights
+                variance[start : start + rows] = ((across @ gain) * across).sum(1)
+            out.append((mean, np.maximum(prior_variance - variance, 1e-12)))
+        return out
 
     def joint(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]:
         """Mean (m,) and covariance (m, m) of the latent function at m cells."""
