@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.command("import")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option("--format", "name", default="auto", show_default=True, help="Format of the files.  [default: detected]")
+@click.option("--format", "name", default="auto", show_default=True, help="Format of the files; auto detects it.")
 @click.option("--store", metavar="URL", help="Store to write.  [default: $FEWMARK_STORE or sqlite:///fewmark.db]")
 @click.option(
     "--projection-rule", "rule", metavar="RULE", default="growth", show_default=True,
