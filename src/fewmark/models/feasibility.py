@@ -169,13 +169,15 @@ def _is_small_cache(column: str, value: object) -> bool:
 
 def _by_measurements(X: pd.DataFrame, known: pd.DataFrame, probability: FloatArray, reason: list[str]) -> None:
     """Put what was measured in the place of what the formula says."""
+    status = known["status"].fillna(Status.OK).astype(str).to_numpy()
+    if (status == Status.OK).all() and (probability >= 1).all():
+        return  # nothing to put in place of anything
     names = list(dict.fromkeys([*deployment_columns(X), *deployment_columns(known)]))
     both = pd.concat([part.reindex(columns=names).astype(object) for part in (X, known)], ignore_index=True)
     code, _ = group_codes(both, names)
     kind = np.append(load_kind_of(X), load_kind_of(known))
     curve = np.where(kind < 0, -1, len(LOAD_COLUMNS) * code + kind)
     own, theirs = curve[: len(X)], curve[len(X) :]
-    status = known["status"].fillna(Status.OK).astype(str).to_numpy()
     told = _Told(_axes(known), status == Status.OK, status == Status.OUT_OF_MEMORY, status, known)
     doubtful = (own >= 0) & (np.isin(own, theirs[status != Status.OK]) | (probability < 1))
     asked = _axes(X)

@@ -12,3 +12,4 @@ IntArray: TypeAlias = NDArray[np.intp]
 BoolArray: TypeAlias = NDArray[np.bool_]
 AnyArray: TypeAlias = NDArray[np.generic]
 """An array of whatever numbers or texts."""
+ObjectArray: TypeAlias = NDArray[np.object_]

@@ -9,6 +9,7 @@ import pandas as pd
 
 from fewmark.facts.facts import Facts, load_facts, user_files
 from fewmark.facts.identity import NAMED, key_of, near_names, same_names, shown
+from fewmark.tables.arrays import ObjectArray
 from fewmark.tables.identity import deployment_columns, group_codes, hashable
 
 NOTES: Final = "names"
@@ -56,7 +57,8 @@ def spelled_as(cases: pd.DataFrame, known: pd.DataFrame, facts: Facts | None = N
             if mine[name] not in there and there and not _is_known(column, name, facts):
                 near = near_names(name, there)
                 notes.append(f"{column} {name!r} is not known" + (f"; near: {', '.join(near)}" if near else ""))
-        changes[column] = cases[column].map(lambda name, mine=mine: mine.get(name, name), na_action="ignore")
+        if any(name != other for name, other in mine.items()):
+            changes[column] = cases[column].map(lambda name, mine=mine: mine.get(name, name), na_action="ignore")
     out = cases.assign(**changes)
     out.attrs |= cases.attrs
     if notes:
@@ -70,17 +72,16 @@ def filled_from(cases: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     own = [name for name in columns if name in cases]
     if not own or known.empty:
         return cases
-    known = known.reset_index(drop=True)
-    deployments = hashable(known[columns]).drop_duplicates()
-    out = cases.copy()
-    missing = [name for name in columns if name not in cases]
-    for name in missing:
-        out[name] = pd.Series([None] * len(out), index=out.index, dtype=object)
-    asked = hashable(out[own])
+    asked = hashable(cases[own])
     code, starts = group_codes(asked, own)
     distinct = asked.iloc[starts].to_dict("records")
+    if len(own) == len(columns) and not any(pd.isna(first[name]) for first in distinct for name in own):
+        return cases
+    known = known.reset_index(drop=True)
+    deployments = hashable(known[columns]).drop_duplicates()
     values = {name: deployments[name].to_numpy(dtype=object, na_value=np.nan) for name in columns}
     rows_of = deployments.index.to_numpy()
+    changes: dict[str, ObjectArray] = {}
     for number, first in enumerate(distinct):
         said = [name for name in own if not pd.isna(first[name])]
         if "model" not in said:
@@ -90,21 +91,23 @@ def filled_from(cases: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
             fits = fits[values[name][fits] == first[name]]
         if not len(fits):
             continue
-        rows = out.index[code == number]
+        rows = np.flatnonzero(code == number)
         for name in columns:
             told = values[name][fits[0]]
             if name in said or pd.isna(told) or not (values[name][fits] == told).all():
                 continue
+            if name not in changes:
+                there = cases[name].to_numpy(object) if name in cases else [None] * len(cases)
+                changes[name] = np.array(there, dtype=object)
             value = known.at[rows_of[fits[0]], name]
-            filled = pd.Series([value] * len(rows), index=rows, dtype=object)
-            if pd.api.types.is_numeric_dtype(out[name]) and isinstance(value, (int, float, np.number)):
-                filled = filled.astype(float)
-            else:
-                out[name] = out[name].astype(object)
-            out.loc[rows, name] = filled
-    for name in missing:  # as they were where nothing was filled in
-        if out[name].isna().all():
-            out = out.drop(columns=name)
+            changes[name][rows] = value if np.isscalar(value) else [value] * len(rows)
+    filled: dict[str, pd.Series] = {}
+    for name in (name for name in columns if name in changes):
+        column = pd.Series(changes[name], index=cases.index, dtype=object)
+        are_numbers = name in cases and pd.api.types.is_numeric_dtype(cases[name])
+        are_numbers = are_numbers and {type(value) for value in changes[name].tolist()} <= {int, float, np.float64}
+        filled[name] = column.astype(float) if are_numbers else column
+    out = cases.assign(**filled)
     out.attrs |= cases.attrs
     return out
 

@@ -32,6 +32,9 @@ from fewmark.verbs.results import read_results
 
 Tabular: TypeAlias = str | Path | pd.DataFrame | Sequence[Mapping[str, object]] | Mapping[str, Sequence[object]]
 
+Plain: TypeAlias = str | int | float | bool | None
+PLAIN: Final = frozenset({str, int, float, bool, type(None)})
+
 AS_READ: Final = "fewmark.as_read"
 """Set in a frame's `attrs`, it is what `read_source` gave: it is taken as it is, neither parsed nor screened again."""
 
@@ -50,6 +53,10 @@ def in_memory(data: Tabular) -> pd.DataFrame | None:
         return data
     if isinstance(data, Mapping) and data and all(isinstance(cell, str) or np.isscalar(cell) for cell in data.values()):
         data = [data]  # one row
+    if (columns := _plain_columns(data)) is not None:
+        made = build_frame(columns, verbatim=True)
+        made.attrs |= {"format": "memory", "columns": list(columns)}
+        return made
     try:
         frame = data if isinstance(data, pd.DataFrame) else pd.DataFrame(data)
     except (ValueError, TypeError) as error:
@@ -60,6 +67,28 @@ def in_memory(data: Tabular) -> pd.DataFrame | None:
     made.attrs["format"] = "memory"
     made.attrs["columns"] = [str(name) for name in frame]
     return made
+
+
+def _plain_columns(data: object) -> dict[str, list[Plain]] | None:
+    """The columns of rows that hold nothing but texts, numbers and truth values; None where pandas has to look at them.
+
+    Numbers become floats where pandas would make them so: where any is, or is unknown.
+    """
+    if not isinstance(data, (list, tuple)) or not data or not all(type(row) is dict for row in data):
+        return None
+    columns: dict[str, list[Plain]] = {}
+    for name in dict.fromkeys(name for row in data for name in row):
+        cells = [row.get(name) for row in data]
+        kinds = set(map(type, cells))
+        if type(name) is not str or not kinds <= PLAIN:
+            return None
+        if kinds != {int} and kinds <= {int, float, type(None)}:
+            try:
+                cells = [None if cell is None or cell != cell else float(cell) for cell in cells]
+            except OverflowError:
+                return None
+        columns[name] = cells
+    return columns
 
 
 def read_source(data: Tabular | None = None, *, store: str | None = None, screened: bool = True) -> pd.DataFrame:
@@ -172,7 +201,7 @@ def read_cases(path: Tabular, known: pd.DataFrame | None = None) -> pd.DataFrame
     attrs, cases = dict(cases.attrs), bare(cases)
     known = None if known is None else bare(known)
     if known is not None and len(known):
-        attrs["given"] = {name: cases[name].tolist() for name in NAMED if name in cases}
+        attrs["given"] = {name: Attached(cases[name].tolist()) for name in NAMED if name in cases}
         spelled = spelled_as(cases, known)
         attrs |= spelled.attrs
         cases = filled_from(bare(spelled), known)

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic_core import to_json
 
 import fewmark
 from fewmark.web.schemas import (
@@ -50,27 +51,35 @@ Served = Annotated[Service, Depends(service_of)]
 
 def rows_of(cases: list[Case]) -> list[dict[str, object]]:
     """The cases as rows of a table, with the columns that any of them names."""
-    rows = [case.model_dump(exclude_unset=True) for case in cases]
+    rows = [
+        {name: value for name, value in case.__dict__.items() if name in case.model_fields_set}
+        | (case.model_extra or {})
+        for case in cases
+    ]
     names = dict.fromkeys(name for row in rows for name in row)
     return [{name: row.get(name) for name in names} for row in rows]
 
 
-@router.post("/predict", summary="Predict cases that nobody measured")
-def predict(asked: PredictRequest, service: Served) -> PredictAnswer:
+@router.post("/predict", summary="Predict cases that nobody measured", response_model=PredictAnswer)
+def predict(asked: PredictRequest, service: Served) -> Response:
     """What `fewmark predict` answers, to the digit."""
     from fewmark.web.knowledge import records
 
     found = service.knowledge().predict(rows_of(asked.cases), asked.target, asked.confidence_level)
-    return PredictAnswer(
-        target=asked.target,
-        confidence_level=asked.confidence_level,
-        model=found.model,
-        n_known=found.n_known,
-        n_public=found.n_public,
-        may_not_fit=list(dict.fromkeys(found.may_not_fit)),
-        notes=found.notes,
-        predictions=[Prediction(**{**row, "abstained": row["abstained"] or ""}) for row in records(found.table)],
-    )
+    told = [*Prediction.model_fields, *(name for name in found.table if name not in Prediction.model_fields)]
+    table = found.table.assign(abstained=found.table["abstained"].fillna(""))[told]
+    answer = {
+        "target": asked.target,
+        "confidence_level": asked.confidence_level,
+        "model": found.model,
+        "n_known": found.n_known,
+        "n_public": found.n_public,
+        "may_not_fit": list(dict.fromkeys(found.may_not_fit)),
+        "notes": found.notes,
+        "predictions": records(table),
+    }
+    # A thousand cases are not looked at one by one once more: the table is of the answer's making.
+    return Response(to_json(answer), media_type="application/json")
 
 
 @router.post("/explain", summary="Say where a prediction comes from")

@@ -23,14 +23,13 @@ from fewmark.core.text import encodable
 from fewmark.interop.text.cells import (
     EXACT_INTEGER,
     ColumnArray,
-    ObjectArray,
     is_unknown,
     label_to_cell,
     objects,
     parse_number,
     tidy_column,
 )
-from fewmark.tables.arrays import FloatArray
+from fewmark.tables.arrays import FloatArray, ObjectArray
 
 _WHOLE: Final = frozenset(
     ("batch_size", "concurrency", "accelerator_count", "tensor_parallel_size", "n_repeats", *COUNT_COLUMNS)

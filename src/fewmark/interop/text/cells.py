@@ -15,10 +15,10 @@ from fewmark.core import FormatError
 from fewmark.core.cells import Cell
 from fewmark.core.json_types import Json
 from fewmark.core.text import encodable
+from fewmark.tables.arrays import ObjectArray
 
 UNKNOWN_LABELS = frozenset(("-", "--", "–", "—", "n/a", "#n/a", "nan", "null", "?", "unknown"))  # in lower case
 ColumnArray: TypeAlias = NDArray[np.float64] | NDArray[np.object_]
-ObjectArray: TypeAlias = NDArray[np.object_]
 LARGEST = float(np.finfo(np.float64).max)
 _PLAIN_NUMBERS = frozenset((float, int, type(None)))
 EXACT_INTEGER = 2**53  # beyond it a float64 no longer tells neighbouring integers apart

@@ -44,8 +44,9 @@ def keys_of(X: pd.DataFrame) -> list[Key]:
     options = sorted(str(name) for name in X.columns if str(name).startswith(OPTION_PREFIX))
     names = ("engine", "model", "accelerator", "precision", "accelerator_count", "tensor_parallel_size", *options)
     codes, first = group_codes(X, names)
+    one_each = X.iloc[first]
     keys = [_key(dict(zip(names, row, strict=True)), options) for row in zip(
-        *(_texts(X.iloc[first], name) for name in names), strict=True
+        *(_texts(one_each, name) for name in names), strict=True
     )]  # fmt: skip
     return [keys[code] for code in codes.tolist()]
 
