@@ -104,6 +104,7 @@ class Snapshot:
     jobs: dict[Hashable, Future[Any]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     _fitting: dict[str, threading.Lock] = field(default_factory=dict)
+    _making: dict[Hashable, threading.RLock] = field(default_factory=dict)
 
     @cached_property
     def deployments(self) -> Deployments:
@@ -126,16 +127,23 @@ class Snapshot:
             return self._fitting.setdefault(target, threading.Lock())
 
     def remember(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What was made under this key before, or is made now."""
+        """What was made under this key before, or is made now: once, however many ask at the same time."""
         if key in self.answers:
             found: T = self.answers[key]
             return found
-        made = make()
         with self.lock:
-            self.answers[key] = made
-            while len(self.answers) > MOST_ANSWERS:
-                self.answers.popitem(last=False)
-        return made
+            making = self._making.setdefault(key, threading.RLock())
+        with making:
+            if key in self.answers:
+                made: T = self.answers[key]
+                return made
+            made = make()
+            with self.lock:
+                self.answers[key] = made
+                self._making.pop(key, None)
+                while len(self.answers) > MOST_ANSWERS:
+                    self.answers.popitem(last=False)
+            return made
 
 
 class Knowledge:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import HTMLResponse
 
 from fewmark.core.metrics import ALL_TARGETS
 from fewmark.web.api import Served
@@ -48,7 +49,17 @@ def live(
     else:
         shown = None
         found = snapshot.remember(("live", metric), lambda: progress_of(knowledge, metric, most_cells=MOST_CELLS))
-    return render(
-        request, "live", has_store=True, metric=metric, found=found, shown=shown, revision=version, all=known,
-        may_start=campaigns.may_start,
-    )  # fmt: skip
+
+    def answer() -> Response:
+        return render(
+            request, "live", has_store=True, metric=metric, found=found, shown=shown, revision=version, all=known,
+            may_start=campaigns.may_start,
+        )  # fmt: skip
+
+    if "hx-request" not in request.headers:
+        return answer()
+    # all who watch see the same part: it is written once
+    part = snapshot.remember(
+        ("live part", version, metric, campaigns.may_start, len(known)), lambda: bytes(answer().body)
+    )
+    return HTMLResponse(part)
