@@ -59,6 +59,27 @@ def test_every_sequence_gets_exactly_the_tokens_asked_and_each_step_a_time(tiny,
     assert all(a < b for a, b in zip(sample.token_times_s, sample.token_times_s[1:], strict=False))
 
 
+def test_it_turns_to_a_deployment_of_the_same_weights_and_to_no_other():
+    engine = loaded(config=SMALL, attention="eager")
+    weights = engine._model.lm_head.weight.data_ptr()
+    other = deployment(config=SMALL, attention="sdpa")
+    other = dataclasses.replace(other, engine_options=FrozenMap({**other.engine_options, "threads": 2}))
+    assert engine.reload(other) and engine._model.lm_head.weight.data_ptr() == weights
+    facts = engine.environment()
+    assert (facts["threads"], facts["attention"], facts["weights_kept"]) == (2, "sdpa", True)
+    assert engine.run(Workload(8, 3, batch_size=2), seed=1).output_tokens == 3
+    wider = deployment(config={**SMALL, "intermediate_size": 128}, attention="sdpa")
+    unnamed = deployment(config=SMALL)  # whichever attention transformers would choose
+    for apart in (
+        wider, unnamed, deployment(precision="bf16", config=SMALL, attention="sdpa"),
+        deployment("another", config=SMALL, attention="sdpa"), dataclasses.replace(other, placement="disk"),
+    ):  # fmt: skip
+        assert not engine.reload(apart)
+    assert engine.reload(deployment(config=SMALL, attention="sdpa")) and engine.environment()["threads"] == 1
+    engine.close()
+    assert not engine.reload(other)
+
+
 def test_prompts_follow_from_the_seed_and_differ_between_seeds(tiny, monkeypatch):
     seen = []
     generate = tiny._model.generate

@@ -17,6 +17,10 @@ offload_folder
 page_cache
     ``cold`` (the default) or ``warm``: whether files are dropped from memory before each forward pass.
 
+The engine turns to another deployment of the same model without loading it again where only `threads` or `attention`
+(from one named kind to another) differ; model, precision, accelerator, placement, `config`, `weights`, `offload_folder`
+and `page_cache` say what is loaded and where, so that another one of these takes a new process.
+
 The placement ``accelerator`` keeps all with the arithmetic, ``cpu`` the weights in host memory, ``disk`` in files
 (`fewmark.engines.transformers.offload`); a mapping such as ``{weights: cpu, cache: cpu}`` places both. Without an
 accelerator the arithmetic is the CPU's, and ``accelerator`` and ``cpu`` are the same.
@@ -27,10 +31,11 @@ from __future__ import annotations
 import gc
 import importlib.util
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from fewmark.core import Deployment, Sample, Status, Workload
+from fewmark.core import Deployment, FrozenMap, Sample, Status, Workload
 from fewmark.core.frozen import thaw
 from fewmark.core.json_types import Json, JsonObject
 from fewmark.engines.base import Availability, CaseFailure
@@ -61,6 +66,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 INSTALL: Final = "pip install 'fewmark[transformers]'"
+FREE_OPTIONS: Final = frozenset({"threads", "attention"})  # which change nothing of the weights
 
 
 class TransformersEngine:
@@ -80,6 +86,8 @@ class TransformersEngine:
         self._placement: tuple[str, str] = ("accelerator", "accelerator")
         self._folder: DiskFolder | None = None
         self._options: dict[str, Json] = {}
+        self._deployment: Deployment | None = None
+        self._own_threads: int | None = None  # torch's, before anything was asked for
 
     @classmethod
     def probe(cls) -> Availability:
@@ -101,10 +109,7 @@ class TransformersEngine:
         config, checkpoint = resolve(deployment.model, options)
         self._device = _device(deployment)
         dtype = dtype_of(deployment.precision, config)
-        if (threads := options.get("threads")) is not None:
-            if not isinstance(threads, int) or threads < 1:
-                raise unsupported(f"threads must be a whole number of at least 1, not {threads!r}")
-            torch.set_num_threads(threads)
+        self._set_threads(options)
         self._text = config.get_text_config()
         parameters = _parameters(config, dtype)
         self._shape = shape_of(self._text.to_dict(), parameters)
@@ -125,6 +130,40 @@ class TransformersEngine:
             "threads": torch.get_num_threads(),
             "weights_tier": self._tier(self._placement[0]),
         }
+
+        self._deployment = deployment
+
+    def reload(self, deployment: Deployment) -> bool:
+        """Keep the weights where only threads or the kind of attention differ."""
+        import torch
+
+        if self._model is None or self._deployment is None:
+            return False
+        options, before = thaw(deployment.engine_options), self._options
+        attention = text_option(options, "attention")
+        if _loaded_as(deployment) != _loaded_as(self._deployment) or (attention is None) != ("attention" not in before):
+            return False
+        self._set_threads(options)
+        if attention is not None and attention != before["attention"]:
+            self._model.set_attn_implementation(attention)
+        self._facts |= {
+            "attention": getattr(self._model.config, "_attn_implementation", None),
+            "threads": torch.get_num_threads(),
+            "weights_kept": True,
+        }
+        self._deployment, self._options = deployment, options
+        return True
+
+    def _set_threads(self, options: JsonObject) -> None:
+        """Compute threads as the options say; without, as torch had them. Raises `CaseFailure`."""
+        import torch
+
+        self._own_threads = self._own_threads or torch.get_num_threads()
+        threads = options.get("threads", self._own_threads)
+        if not isinstance(threads, int) or threads < 1:
+            raise unsupported(f"threads must be a whole number of at least 1, not {threads!r}")
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
 
     def check(self, workload: Workload) -> None:
         """Refuse what is no static batch, what exceeds the context, and what cannot fit into memory."""
@@ -270,6 +309,12 @@ class TransformersEngine:
 
     def _offloads_cache(self) -> bool:
         return self._tier(self._placement[1]) != self._home()
+
+
+def _loaded_as(deployment: Deployment) -> Deployment:
+    """The deployment without the options that do not tell what is loaded and where."""
+    kept = {name: value for name, value in deployment.engine_options.items() if name not in FREE_OPTIONS}
+    return replace(deployment, engine_options=FrozenMap(kept))
 
 
 def _device(deployment: Deployment) -> torch.device:
