@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic_core import ErrorDetails
 from fewmark.core.errors import SuiteError, malformed_as
 from fewmark.core.frozen import FrozenMap
 from fewmark.core.json_types import Json
+from fewmark.core.near_names import near_names
 from fewmark.core.values import Case
 from fewmark.suites.expand import expand
 from fewmark.suites.schema import PARTS, SUITE_FILE_VERSION, SuiteFile, UnknownFieldError
@@ -85,7 +85,7 @@ def _resolve(reference: str, folder: Path) -> Path:
         if found:
             return path
         raise SuiteError("there is no such suite file", got=str(path))
-    close = difflib.get_close_matches(reference[:MAX_NAME], suite_names(), n=3, cutoff=0.5)
+    close = near_names(reference, suite_names(), cutoff=0.5)
     raise SuiteError(
         "no suite by that name",
         got=reference,
@@ -188,7 +188,7 @@ def _hint(problem: ErrorDetails) -> str | None:
         keys = [part for part in problem["loc"] if isinstance(part, str)]
         part = PARTS.get(".".join(keys[:-1]))
         known = list(part.model_fields) if part else []
-        close = difflib.get_close_matches(keys[-1], known, n=1)
+        close = near_names(keys[-1], known)
         return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}" if known else None
     return None
 

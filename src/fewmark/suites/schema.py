@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
@@ -12,6 +11,7 @@ from fewmark.core.columns import CASE_COLUMNS
 from fewmark.core.errors import InputError
 from fewmark.core.frozen import FrozenMap, freeze
 from fewmark.core.json_types import Json
+from fewmark.core.near_names import near_names
 from fewmark.suites.conditions import COMPARISONS, DERIVED_FIELDS, Condition, is_case_field, parse_condition
 
 SUITE_FILE_VERSION: Final = 1
@@ -86,7 +86,7 @@ class UnknownFieldError(ValueError):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        close = difflib.get_close_matches(name, CASE_COLUMNS, n=1)
+        close = near_names(name, CASE_COLUMNS)
         known = f"known: {', '.join(CASE_COLUMNS)}, option.NAME, workload.NAME"
         super().__init__(f"no field {name!r}; {f'did you mean {close[0]}?' if close else known}")
 

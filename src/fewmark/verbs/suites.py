@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from fewmark.core import Advice
 from fewmark.core.files import write_file
 from fewmark.core.frozen import thaw
 from fewmark.core.json_types import Json
+from fewmark.core.near_names import near_names
 from fewmark.engines import engine_names
 from fewmark.engines.checkpoints.shapes import SHAPES
 from fewmark.suites import Suite, load_suite, suite_names, suite_schema
@@ -67,11 +67,11 @@ def suite_advice(suite: Suite, reference: str | None = None) -> list[Advice]:
     document = _document(reference)
     out = []
     for engine in sorted(engines - set(engine_names())):
-        near = difflib.get_close_matches(engine, engine_names(), n=1)
+        near = near_names(engine, engine_names())
         hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(engine_names())}"
         out.append(Advice("unknown-engine", _where(document, "engine", engine, "no engine has that name here"), hint))
     for model in sorted(models - set(SHAPES)):
-        near = difflib.get_close_matches(model, SHAPES, n=1, cutoff=0.8)
+        near = near_names(model, SHAPES, cutoff=0.8)
         if near and "/" not in model and not os.path.lexists(model):
             what = _where(document, "model", model, "neither a named shape nor a file here")
             out.append(Advice("unknown-model", what, f"did you mean {near[0]}?"))
