@@ -69,3 +69,11 @@ def test_plain_columns_are_read_as_cell_by_cell(path, monkeypatch):
     fast = read_table(path)
     monkeypatch.setattr(canonical_parquet, "_read_plain", lambda table: None)
     pd.testing.assert_frame_equal(fast, read_table(path))
+
+
+def test_a_column_whose_name_is_no_text_is_one_message(tmp_path):
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"batchsize": [1, 2]}).to_parquet(path)
+    path.write_bytes(path.read_bytes().replace(b"batchsize", b"batch\xd9ize"))
+    with pytest.raises(FormatError, match="not readable Parquet"):
+        screen(str(path))

@@ -97,7 +97,7 @@ def screen_large(path: Path) -> LargeScreen | None:
                         out.ranges[name] = (min(low, least), max(high, most))
     except FormatError as error:
         raise FormatError(f"{path.name}: {error.what}", got=error.got, hint=error.hint) from None
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeError) as error:  # UnicodeError: a column's name is no text
         raise FormatError("the file is not readable Parquet", got=f"{path}: {error}") from None
     except OSError as error:
         hint = f"parts of the table are kept in {tempfile.gettempdir()}; TMPDIR names another folder"
