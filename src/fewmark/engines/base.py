@@ -6,7 +6,8 @@ process, is loaded once for a deployment, and then runs workload after workload.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol, runtime_checkable
@@ -105,6 +106,12 @@ class SelfMeasuring(Protocol):
 
     def own_metrics(self) -> Mapping[str, float]:
         """Of the last run, by the names of fewmark's metrics."""
+
+
+def medians_of_known(told: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The median of what an engine says of each metric; one that is not positive says that it does not know."""
+    known = {name: [value for value in values if value > 0] for name, values in told.items()}
+    return {name: statistics.median(values) for name, values in known.items() if values}
 
 
 class Remedy(StrEnum):

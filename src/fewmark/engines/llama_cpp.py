@@ -37,7 +37,7 @@ from typing import ClassVar, Final
 from fewmark.core import Deployment, Sample, Status, Workload
 from fewmark.core.frozen import thaw
 from fewmark.core.json_types import Json, JsonObject
-from fewmark.engines.base import Availability, CaseFailure
+from fewmark.engines.base import Availability, CaseFailure, medians_of_known
 from fewmark.engines.checkpoints.gguf import ARCHITECTURES, TYPES, write_random
 from fewmark.engines.checkpoints.source import check_options, check_workload, model_source, unsupported, whole
 from fewmark.engines.environments.recipe import Build, Recipe
@@ -169,10 +169,10 @@ class LlamaCppEngine:
     def own_metrics(self) -> dict[str, float]:
         """The server's ``timings``: the prefill without waiting, steps of n − 1 tokens, the rate of a sequence."""
         told = {
-            name: [unit * float(own[key]) for own in self._own if isinstance(own.get(key), (int, float)) and own[key]]  # type: ignore[arg-type]
+            name: [unit * float(own[key]) for own in self._own if isinstance(own.get(key), (int, float))]  # type: ignore[arg-type]
             for name, key, unit in TIMINGS
         }
-        return {name: statistics.median(values) for name, values in told.items() if values}
+        return medians_of_known(told)
 
     def close(self) -> None:
         """End the server, and remove what was written."""

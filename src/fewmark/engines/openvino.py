@@ -25,7 +25,6 @@ import importlib.util
 import math
 import random
 import shutil
-import statistics
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -33,7 +32,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from fewmark.core import Deployment, Sample, Status, Workload
 from fewmark.core.frozen import thaw
 from fewmark.core.json_types import Json, JsonObject
-from fewmark.engines.base import Availability, CaseFailure
+from fewmark.engines.base import Availability, CaseFailure, medians_of_known
 from fewmark.engines.checkpoints.gguf import ARCHITECTURES, write_random
 from fewmark.engines.checkpoints.source import (
     check_on_cpu,
@@ -151,8 +150,7 @@ class OpenVinoEngine:
             "tpot_s": [own.get_tpot().mean / 1000 for own in self._own],
             "throughput_tok_s": [own.get_throughput().mean for own in self._own],
         }
-        known = {name: [value for value in values if value > 0] for name, values in told.items()}
-        return {name: statistics.median(values) for name, values in known.items() if values}
+        return medians_of_known(told)
 
     def close(self) -> None:
         """Drop the model, and remove what was written."""

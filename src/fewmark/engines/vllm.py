@@ -20,7 +20,6 @@ import math
 import os
 import random
 import shutil
-import statistics
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 from fewmark.core import Deployment, Sample, Status, Workload
 from fewmark.core.frozen import thaw
 from fewmark.core.json_types import Json, JsonObject
-from fewmark.engines.base import Availability, CaseFailure
+from fewmark.engines.base import Availability, CaseFailure, medians_of_known
 from fewmark.engines.checkpoints.model_config import ModelConfig
 from fewmark.engines.checkpoints.source import check_options, check_workload, model_source, unsupported, whole
 from fewmark.engines.environments.recipe import Recipe
@@ -191,13 +190,13 @@ class VllmEngine:
 
     def own_metrics(self) -> dict[str, float]:
         """Of each request, as its server's histograms have it: since the request came, and between tokens."""
-        first = [own.first_token_latency for own in self._own if own.first_token_latency > 0]
+        first = [own.first_token_latency for own in self._own]
         steps = [
             (own.last_token_ts - own.first_token_ts) / (own.num_generation_tokens - 1)
             for own in self._own
             if own.num_generation_tokens > 1
         ]
-        return {name: statistics.median(told) for name, told in (("ttft_s", first), ("tpot_s", steps)) if told}
+        return medians_of_known({"ttft_s": first, "tpot_s": steps})
 
     def close(self) -> None:
         """Stop the engine and remove its configuration."""
