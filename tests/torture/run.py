@@ -69,7 +69,8 @@ def torture(names: list[str], seed: int, seconds: float, file: str | None = None
         deadline, shares = time.monotonic() + seconds, dict(row)
         for name, share in row.items():  # what one takes too long, as it may on a loaded machine, the later ones lack
             began = time.monotonic()
-            tallies = whole_part(name, seed, max(deadline - began, 0) * share / sum(shares.values()))
+            own = (deadline - began) * share / sum(shares.values())
+            tallies = whole_part(name, seed, max(own, seconds * share / sum(row.values()) / 2))
             del shares[name]
             print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
             with keeping:
