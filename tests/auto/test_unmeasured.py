@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 
 from fewmark.facts.facts import load_facts
+from fewmark.models.auto import monotone
 from fewmark.models.auto.conformity_scores import LeftOut, Scores
 from fewmark.models.auto.features import WAIT, Encoder, featurise
 from fewmark.models.auto.latency_gp import LatencyGP
 from fewmark.models.auto.model import AutoModel
-from fewmark.models.auto.monotone import Grid, in_order
+from fewmark.models.auto.monotone import Grid, correction, in_order
 from fewmark.models.auto.unmeasured import Trees, averaged, has_say, learn, left_out_trees
 from fewmark.models.persistence import load_model, save_model
 
@@ -111,6 +112,23 @@ def test_two_directions_are_in_order_at_once() -> None:
     curves = np.random.default_rng(0).normal(size=(3, len(grid.lengths), len(grid.loads)))
     kept = curves + grid.correction(curves)
     assert all((np.diff(kept, axis=axis) >= -1e-12).all() for axis in (1, 2))
+
+
+def test_many_deployments_are_put_in_order_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = Grid.of(np.array([[7.0, 7.0, 0.0], [9.0, 7.0, 5.0]]))
+    cells = pd.DataFrame({"input_tokens": [128.0, 300.0, 500.0], "concurrency": [2.0, 9.0, 4.0]})
+    cells["batch_size"] = np.nan
+    axes = np.log2(cells[["input_tokens", "input_tokens", "concurrency"]].to_numpy())
+    asked = []
+
+    def say(X: pd.DataFrame) -> np.ndarray:
+        asked.append(len(X))
+        return np.sin(X["input_tokens"].to_numpy() + X["concurrency"].to_numpy())[None]
+
+    whole = correction(cells, axes, np.arange(3), grid, say)
+    monkeypatch.setattr(monotone, "AT_ONCE", asked[0] // 3)
+    assert np.array_equal(correction(cells, axes, np.arange(3), grid, say), whole)
+    assert asked == [asked[0]] + [asked[0] // 3] * 3
 
 
 @pytest.mark.slow

@@ -75,6 +75,7 @@ def test_it_turns_to_a_deployment_of_the_same_weights_and_to_no_other():
         deployment("another", config=SMALL, attention="sdpa"), dataclasses.replace(other, placement="disk"),
     ):  # fmt: skip
         assert not engine.reload(apart)
+    assert engine.reload(deployment(config=SMALL, attention="sdpa", threads=None))  # as torch had them
     assert engine.reload(deployment(config=SMALL, attention="sdpa")) and engine.environment()["threads"] == 1
     engine.close()
     assert not engine.reload(other)

@@ -15,6 +15,7 @@ from fewmark.evaluation.meta_metrics import Charges
 from fewmark.tables.identity import cell_codes, cell_columns, group_codes
 from fewmark.tables.metrics import convert, derive
 from fewmark.tables.repeats import measured_cells, target_cells
+from fewmark.tables.spellings import filled_from
 
 TARGET = "throughput_tok_s"
 BASE = {"engine": "vllm", "model": "llama-3-8b", "precision": "fp16", "accelerator": "H100", "accelerator_count": 1.0}
@@ -152,3 +153,23 @@ def test_a_count_left_out_of_cases_is_filled_in_beside_unknown_numbers() -> None
     for cases in (asked, [{**asked[0], "tensor_parallel_size": 1}]):
         found = read_cases(cases, known)
         assert found["accelerator_count"].tolist() == [2.0]
+
+
+def test_a_tuple_is_one_value_of_an_option() -> None:
+    known = pd.DataFrame({"model": ["m", "n"], "accelerator": ["A", "B"], "option.y": [(1, 2), (1, 3)]})
+    cases = pd.DataFrame({"model": ["m"], "option.y": [(1, 2)]})
+    assert filled_from(cases, known)["accelerator"].tolist() == ["A"]
+    other = pd.DataFrame({"model": ["m"], "option.y": [(1, 3)]})
+    assert "accelerator" not in filled_from(other, known)
+
+
+@pytest.mark.parametrize(
+    ("values", "codes"),
+    [
+        (np.array([], np.int64), []),
+        (np.array([2**63 + 2, 2**63, 2**63 + 2], np.uint64), [0, 1, 0]),
+        (np.array([-5, -7, -5], np.int8), [0, 1, 0]),
+    ],
+)
+def test_whole_numbers_of_any_width_are_told_apart(values: np.ndarray, codes: list[int]) -> None:
+    assert group_codes(pd.DataFrame({"a": values}), ["a"])[0].tolist() == codes

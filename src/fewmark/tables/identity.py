@@ -76,10 +76,10 @@ def group_codes(X: pd.DataFrame, columns: Sequence[str]) -> tuple[IntArray, IntA
 
 def _own_codes(values: np.ndarray) -> tuple[IntArray, bool]:
     """Codes from 0 of a column, and whether they are numbered as they appear; small whole numbers are codes already."""
-    if values.dtype.kind in "iu":
+    if values.dtype.kind in "iu" and len(values):
         low = int(values.min())
         if int(values.max()) - low < MAX_CODE:
-            return values.astype(np.int64) - low, False
+            return (values - low).astype(np.int64), False
     try:
         return pd.factorize(values, use_na_sentinel=False)[0], True
     except TypeError:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fewmark.facts.facts import Facts, load_facts, user_files
 from fewmark.facts.identity import NAMED, key_of, near_names, same_names, shown
-from fewmark.tables.arrays import ObjectArray
+from fewmark.tables.arrays import BoolArray, ObjectArray
 from fewmark.tables.identity import deployment_columns, group_codes, hashable
 
 NOTES: Final = "names"
@@ -88,13 +88,13 @@ def filled_from(cases: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
             continue
         fits = np.arange(len(deployments))
         for name in said:
-            fits = fits[values[name][fits] == first[name]]
+            fits = fits[_same(values[name][fits], first[name])]
         if not len(fits):
             continue
         rows = np.flatnonzero(code == number)
         for name in columns:
             told = values[name][fits[0]]
-            if name in said or pd.isna(told) or not (values[name][fits] == told).all():
+            if name in said or pd.isna(told) or not _same(values[name][fits], told).all():
                 continue
             if name not in changes:
                 there = cases[name].to_numpy(object) if name in cases else [None] * len(cases)
@@ -110,6 +110,11 @@ def filled_from(cases: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     out = cases.assign(**filled)
     out.attrs |= cases.attrs
     return out
+
+
+def _same(cells: np.ndarray, value: object) -> BoolArray:
+    """Whether each cell is this value, (n,); a tuple is one value."""
+    return np.fromiter((cell == value for cell in cells), bool, len(cells))
 
 
 def _is_known(column: str, name: str, facts: Facts) -> bool:

@@ -159,7 +159,9 @@ class TransformersEngine:
         import torch
 
         self._own_threads = self._own_threads or torch.get_num_threads()
-        threads = options.get("threads", self._own_threads)
+        threads = options.get("threads")
+        if threads is None:
+            threads = self._own_threads
         if not isinstance(threads, int) or threads < 1:
             raise unsupported(f"threads must be a whole number of at least 1, not {threads!r}")
         if threads != torch.get_num_threads():

@@ -376,7 +376,8 @@ class AutoModel(Model):
     ) -> None:
         """Let closed loops serve as many requests a second as there may be: who waits, waits for the first token.
 
-        Cells that are moved between two bounds, as on a plateau, are known as well as these lie close.
+        Cells that are moved between two bounds, as on a plateau, are known as well as these lie close, and no better
+        than measurements that are taken for in order may contradict one another.
         """
         assert self.order_ is not None
         least, most = self.order_.whole_bounds(table.axes, table.deployment, table.online)
@@ -388,7 +389,7 @@ class AutoModel(Model):
         )
         logs[TTFT][moved] = np.log(first)
         logs[E2E][moved] = np.log(first + decoding)
-        apart = (most[moved] - least[moved]) / 2
+        apart = np.maximum((most[moved] - least[moved]) / 2, self.order_.tolerance[RATE])
         of_first = np.hypot(apart * (first + decoding), sds[TPOT][moved] * decoding) / first
         sds[E2E][moved] = np.minimum(sds[E2E][moved], apart)
         sds[TTFT][moved] = np.minimum(sds[TTFT][moved], of_first)

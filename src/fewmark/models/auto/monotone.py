@@ -31,6 +31,7 @@ MORE: Final = 4.0  # octaves beyond the measured ones, as far as there are answe
 MAX_VALUES: Final = 24  # measured loads or lengths that join the grid
 OUTPUT_STEP: Final = 0.5  # octaves of output within which cells share a correction
 NEAR: Final = 0.5  # octaves from a measured value within which no other is needed
+AT_ONCE: Final = 100_000  # cells that are answered together; each deployment asks for some hundred
 SMALLEST: Final = 1e-9  # a correction that is none
 
 
@@ -98,14 +99,8 @@ def correction(
     kinds = np.column_stack([deployment, rounded, axes[:, 3:]])
     _, first, kind = np.unique(kinds, axis=0, return_index=True, return_inverse=True)
     points = np.array(np.meshgrid(grid.lengths, grid.loads, indexing="ij")).reshape(2, -1)
-    cells = X.iloc[np.repeat(first, points.shape[1])].reset_index(drop=True)
-    lengths, loads = np.tile(np.exp2(points), len(first))
-    batch = np.isfinite(numbers_of(cells, "batch_size"))
-    asked = {"input_tokens": lengths}
-    for name, here in (("batch_size", batch), ("concurrency", ~batch)):
-        if name in cells:
-            asked[name] = np.where(here, loads, np.nan)
-    said = say(cells.assign(**asked))
+    step = max(1, AT_ONCE // points.shape[1])
+    said = np.concatenate([say(_at(X, first[k : k + step], points)) for k in range(0, len(first), step)], axis=-1)
     curves = said.reshape(*said.shape[:-1], len(first), len(grid.lengths), len(grid.loads))
     found = np.moveaxis(grid.correction(curves), -3, 0)  # kind by kind
     out = np.zeros((*said.shape[:-1], len(X)))
@@ -115,3 +110,15 @@ def correction(
             each = np.moveaxis(found[number], (-2, -1), (0, 1))
             out[..., rows] = np.moveaxis(RegularGridInterpolator((grid.lengths, grid.loads), each)(at), 0, -1)
     return out
+
+
+def _at(X: pd.DataFrame, rows: IntArray, points: FloatArray) -> pd.DataFrame:
+    """Each of these cells at each pair of log2 lengths and loads, (2, p)."""
+    cells = X.iloc[np.repeat(rows, points.shape[1])].reset_index(drop=True)
+    lengths, loads = np.tile(np.exp2(points), len(rows))
+    batch = np.isfinite(numbers_of(cells, "batch_size"))
+    asked = {"input_tokens": lengths}
+    for name, here in (("batch_size", batch), ("concurrency", ~batch)):
+        if name in cells:
+            asked[name] = np.where(here, loads, np.nan)
+    return cells.assign(**asked)
