@@ -154,6 +154,8 @@ class Database:
         try:
             yield connection
         finally:
+            if driver.in_transaction:  # in one the checks cannot be switched on again
+                driver.rollback()
             driver.execute("PRAGMA foreign_keys=ON")
 
     def _connection(self) -> sa.Connection:
