@@ -309,3 +309,61 @@ def test_request_rates_by_the_minute_are_other_cells() -> None:
     findings = screen(frame)
     assert {(f.row, f.action) for f in findings} == {(row, "exclude") for row in range(1, 5)}
     assert "request_rate is by the minute" in findings[0].reason
+
+
+def loop(
+    oo: float, loads: list[float], made: list[float], *, ii: float = 1000.0, load: str = "concurrency"
+) -> pd.DataFrame:
+    """A loop of 2 s a request whose throughput is what `made` tokens of each request make."""
+    rows = [(ii, oo, n, 2.0, n * tokens / 2.0) for n, tokens in zip(loads, made, strict=True)]
+    names = ("input_tokens", "output_tokens", load, "e2e_latency_s", "throughput_tok_s")
+    columns = {name: list(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
+    return build_frame({"engine": ["vllm"] * len(rows), "model": ["m"] * len(rows), **columns})
+
+
+def sent(ii: float, oo: float, rates: list[float], made: list[float]) -> pd.DataFrame:
+    """An open loop: requests a second that were sent, and the tokens a second that came of them."""
+    n = len(rates)
+    columns = {"input_tokens": [ii] * n, "output_tokens": [oo] * n, "request_rate": rates, "throughput_tok_s": made}
+    return build_frame({"engine": ["vllm"] * n, "model": ["m"] * n, **columns})
+
+
+LOW: dict[str, tuple[pd.DataFrame, set[str]]] = {
+    "190 of 640 in flight": (
+        loop(200, [640], [190 / 640 * 200]).assign(ttft_s=0.2, tpot_s=1.8 / 199), {"warn"},
+    ),
+    "a quarter held, by 60": (loop(256, [64], [0.24 * 256], ii=1024), {"warn"}),
+    "a quarter held, by the input": (loop(256, [64, 128], [0.24 * 256, 0.25 * 256], ii=64), {"warn"}),
+    "60 of 256 tokens": (loop(256, [4, 8], [60] * 2), {"warn"}),
+    "60 of 128 tokens": (loop(128, [4, 8, 16], [60] * 3), {"warn"}),
+    "60 of 128 tokens, with requests a second": (
+        loop(128, [4, 8, 16], [60] * 3).assign(request_throughput_req_s=[2.0, 4.0, 8.0]), {"exclude"},
+    ),
+    "60 of 128 tokens, batches": (loop(128, [4, 8, 16], [60] * 3, load="batch_size"), {"exclude"}),
+    "290 of 1024 tokens": (loop(1024, [4, 8], [290] * 2, ii=300), {"warn"}),
+    "half, as many as input": (loop(256, [4, 8, 16], [128] * 3, ii=128), set()),
+    "an eighth held, 8 tokens": (loop(8, [64], [1.0]), {"warn"}),
+    "all sent at once": (sent(100, 300, [1000], [5000.0]), set()),
+    "saturated, by the input": (sent(100, 400, [100], [10000.0]), set()),
+    "saturated at the last rates": (sent(100, 400, [1, 10, 30, 100], [400.0, 4000.0, 9800.0, 10000.0]), set()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("why", LOW)
+def test_a_load_that_was_not_held_is_no_slip_of_that_factor(why: str) -> None:
+    frame, actions = LOW[why]
+    assert {f.action for f in screen(frame)} == actions
+
+
+def test_rates_equal_by_chance_to_that_of_decoding_are_no_slip() -> None:
+    frame = pd.concat([table(24, load="concurrency", noise=0.04)] * 2, ignore_index=True)
+    frame["model"] = [f"m{row // 24}" for row in range(48)]
+    rows = load_of(frame).eq(64).to_numpy().nonzero()[0][:4]
+    frame.loc[rows, "throughput_tok_s"] = decoding(frame)[rows]
+    assert not [f for f in screen(frame) if "leaves the first token's time out" in f.reason]
+
+
+@pytest.mark.parametrize("tpot", [0.01448, None])
+def test_a_first_token_a_little_after_the_last_is_not_taken_for_the_last(tpot: float | None) -> None:
+    frame = loop(32, [64], [20.0]).assign(e2e_latency_s=3.612, ttft_s=4.06, tpot_s=tpot, throughput_tok_s=None)
+    assert not [f for f in screen(frame) if f.action == "correct"]

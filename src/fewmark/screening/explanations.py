@@ -29,8 +29,10 @@ from fewmark.screening.identities import (
 )
 from fewmark.screening.remembered import deployment_codes, remembered_of
 from fewmark.screening.slips import (
+    CLEAR,
     EXACT,
     LEAST_BY_VALUE,
+    MUCH_LATER,
     RATES_OF_A_ROW,
     TIMES_OF_A_ROW,
     Slip,
@@ -47,8 +49,8 @@ HELD: Final = -0.3  # a closed loop rarely holds less of its load than this, of 
 LARGE: Final = float(np.log(3.0))  # a slip by less may as well be a load that was not held
 SHARE: Final = 0.5  # of a deployment's rows, that must have the slip where it could be a load that was not held
 CLOSENESS: Final = (0.03, 0.12)  # of a logarithm: steps in which a loop is the nearer to its load the likelier
-CLEAR: Final = float(np.log(2.0))
-MUCH_LATER: Final = float(np.log(5.0))
+VARIED: Final = float(np.log(1.5))  # what factors that follow the lengths, or rates of an open loop, must span
+VARIED_ROWS: Final = 4
 LATEST: Final = float(np.log(1e3))
 
 
@@ -95,7 +97,7 @@ def _explain(frame: pd.DataFrame) -> Explained:
     slips: list[Slip] = []
     fits: list[BoolArray] = []
     ranks: list[tuple[float, ...]] = []
-    by_value = slips_by_value(v)
+    by_value = slips_by_value(v, lambda: deployment_codes(frame))
     if by_value or (off | doubtful).any():
         deployments = deployment_codes(frame)
         worst = np.zeros(len(frame))  # how far the worst broken identity is off
@@ -194,6 +196,10 @@ def _fit(
         return fit, wrong, unheld
     # where nothing but a rate that is low for its load speaks for it, all of a deployment's rows must say the same
     alone = fit & doubtful & ~off
+    if slip.ordinary:  # nor is it more where requests may have ended early, or input and output been counted together
+        high = ~exact & np.isnan(found["per_request"])
+        alone |= fit & np.isnan(found["rates"]) & np.where(size > 0, np.isnan(found["times"]), high)
+    ordinary = np.log(slip.ordinary) if slip.ordinary else -np.inf
     for code in np.unique(deployments[alone]):
         rows = deployments == code
         rate = np.where(np.isfinite(found["output"]), found["output"], found["offered"])
@@ -207,7 +213,15 @@ def _fit(
         # or the others hold what they should, and these are off by the slip's factor exactly
         held_rest = bool((np.abs(rate[could & ~fit]) < SMALLEST).all())
         apart = many >= AGREEING and held_rest and worst_after < NEAR
-        if not (enough and near) and not apart:
+        clear = (enough and near) or apart
+        if size[fit & rows].max() < ordinary:  # the factor must follow the lengths
+            spans = bool((size[alone & rows] < 0).all()) or float(np.ptp(size[fit & rows])) > VARIED
+            follows = many >= VARIED_ROWS and spans and worst_after < NEAR
+            clear = clear and follows and (bool((fit | ~could).all()) or held_rest)
+        if is_open:  # one that is saturated falls short by any factor, though not by the same one at several rates
+            offered = np.log(v["request_rate"][fit & rows])
+            clear = clear and many >= AGREEING and float(np.ptp(offered)) > VARIED
+        if not clear:
             fit &= ~(rows & alone)
     return fit, wrong, unheld
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +18,11 @@ SHORTER: Final = 0.9  # generations that ended early have at most this share of 
 LEAST_BY_VALUE: Final = 0.02  # of a logarithm: a factor nearer to 1 than this changes nothing
 LENGTHS_AGREE: Final = 0.35  # of a logarithm: lengths by throughput and by time per token
 TIMES_OF_A_ROW: Final = ("e2e_latency_s", "ttft_s", "tpot_s")
+SHORT: Final = 100.0  # tokens: by so much a load that was not held may make a throughput too low
+SHARE_BY_VALUE: Final = 0.5  # of the rows that tell: fewer are equal by chance
+ALIKE_BY_VALUE: Final = 3  # rows of a deployment, that speak for it where the rest of a table does not
+MUCH_LATER: Final = float(np.log(5.0))  # a first token so much after the last one is no noise
+CLEAR: Final = float(np.log(2.0))
 RATES_OF_A_ROW: Final = ("throughput_tok_s", "total_throughput_tok_s")
 _UNITS: Final = ((1e-3, "milliseconds"), (1e-6, "microseconds"), (1e-9, "nanoseconds"))
 
@@ -27,17 +32,22 @@ class Slip:
     """What may have gone wrong, and what undoes it: factors (n,) by column.
 
     `other_cell` says that another cell than stated was measured, `by_value` that a value of the row is, to the last
-    digit, what the slip makes of the others.
+    digit, what the slip makes of the others, `ordinary` up to which factor a load that was not held, or
+    generations that ended early, may as well be why a throughput is too low.
     """
 
     words: str
     undone: Mapping[str, FloatArray]
     other_cell: bool = False
     by_value: bool = False
+    ordinary: float = 0.0
 
 
-def slips_by_value(v: Values) -> list[Slip]:
-    """Throughputs that are, to the last digit, what something else than load, tokens and latency makes."""
+def slips_by_value(v: Values, deployments: Callable[[], np.ndarray]) -> list[Slip]:
+    """Throughputs that are, to the last digit, what something else than load, tokens and latency makes.
+
+    So in at least half of the rows that tell, of the table or of a deployment (codes from 0, asked for where needed).
+    """
     e, f, p, oo, n = v["e2e_latency_s"], v["ttft_s"], v["tpot_s"], v["output_tokens"], v["sequences"]
     x = v["throughput_tok_s"]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -54,12 +64,26 @@ def slips_by_value(v: Values) -> list[Slip]:
                 n * (oo - 1) / np.where(e > f, e - f, np.nan),
             ),
         )
-        alike = [(words, wrong & (np.abs(np.log(x / rate)) < SAME)) for words, rate in others]
-    return [
-        Slip(f"throughput_tok_s is {words}", {"throughput_tok_s": np.where(same, factor, np.nan)}, by_value=True)
-        for words, same in alike
-        if same.any()
-    ]
+        alike = [
+            (
+                words,
+                wrong & (np.abs(np.log(x / rate)) < SAME),
+                np.isfinite(factor) & (np.abs(np.log(factor * x / rate)) > LEAST_BY_VALUE),
+            )
+            for words, rate in others
+        ]
+    out = []
+    for words, same, tells in alike:
+        if not same.any():
+            continue
+        if same.sum() < SHARE_BY_VALUE * tells.sum():
+            codes = deployments()
+            many, told = np.bincount(codes, same)[codes], np.bincount(codes, tells)[codes]
+            same &= (many >= ALIKE_BY_VALUE) & (many >= SHARE_BY_VALUE * told)
+        if same.any():
+            undone = {"throughput_tok_s": np.where(same, factor, np.nan)}
+            out.append(Slip(f"throughput_tok_s is {words}", undone, by_value=True))
+    return out
 
 
 def slips_of(v: Values) -> Iterator[Slip]:
@@ -78,9 +102,11 @@ def slips_of(v: Values) -> Iterator[Slip]:
         yield Slip(f"{told} that of one accelerator", dict.fromkeys(names, count))
         yield Slip(f"{told} that of one sequence: the load was left out", dict.fromkeys(names, n))
     yield Slip(f"{x} is that of one accelerator, and counts input tokens, too", {x: inputs * count})
-    yield Slip(f"{x} counts input tokens, not output tokens", {x: v["output_tokens"] / v["input_tokens"]})
-    yield Slip(f"{x} is requests a second", {x: v["output_tokens"]})
-    yield Slip(f"{x} is requests a minute", {x: v["output_tokens"] / MINUTE})
+    yield Slip(
+        f"{x} counts input tokens, not output tokens", {x: v["output_tokens"] / v["input_tokens"]}, ordinary=np.inf
+    )
+    yield Slip(f"{x} is requests a second", {x: v["output_tokens"]}, ordinary=SHORT)
+    yield Slip(f"{x} is requests a minute", {x: v["output_tokens"] / MINUTE}, ordinary=np.inf)
     for many in (3, 2, 1):
         for names in _choose(TIMES_OF_A_ROW, many):
             for factor, unit in _UNITS:
@@ -106,12 +132,26 @@ def slips_of(v: Values) -> Iterator[Slip]:
         after = (e + f) / e
     yield Slip("tpot_s is tokens a second", {"tpot_s": p**-2})
     for a, b in (("ttft_s", "tpot_s"), ("ttft_s", "e2e_latency_s"), ("tpot_s", "e2e_latency_s")):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            yield Slip(f"{a} and {b} are interchanged", {a: v[b] / v[a], b: v[a] / v[b]})
+        yield _interchanged(v, a, b)
     yield Slip("tpot_s counts the first token's time, too", {"tpot_s": np.where(whole, decode, np.nan)})
     yield Slip("tpot_s is the gap between chunks (itl_s)", {"tpot_s": np.where(gaps, decode, np.nan)})
     yield Slip("e2e_latency_s begins at the first token", {"e2e_latency_s": after})
     yield _ended_early(v)
+
+
+def _interchanged(v: Values, a: str, b: str) -> Slip:
+    """Two columns of times: only where their sum says it, or the first token is much later than the last."""
+    swapped = {**v, a: v[b], b: v[a]}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        before, after = (
+            np.abs(np.log(w["e2e_latency_s"] / (w["ttft_s"] + (w["output_tokens"] - 1) * w["tpot_s"])))
+            for w in (v, swapped)
+        )
+        clear = (before > CLEAR) & (after < EXACT)
+        if {a, b} == {"ttft_s", "e2e_latency_s"}:
+            clear |= np.log(v["ttft_s"] / v["e2e_latency_s"]) > MUCH_LATER
+        undone = {a: np.where(clear, v[b] / v[a], np.nan), b: np.where(clear, v[a] / v[b], np.nan)}
+    return Slip(f"{a} and {b} are interchanged", undone)
 
 
 def _ended_early(v: Values) -> Slip:
