@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from fewmark.core import FormatError
+from fewmark.core import FewmarkError, FormatError
 from fewmark.interop import read_table
 from fewmark.interop.base import NotAResultError
 from fewmark.interop.text.csv_text import with_points
@@ -89,14 +89,46 @@ def test_guidellms_table_that_a_spreadsheet_saved_anew(tmp_path: Path, separator
     ("cells", "separator", "expected"),
     [
         (["1,5", "1.234,5", "x,y"], ";", ["1.5", "1234.5", "x,y"]),
-        (["1,234"], ";", ["1.234"]),  # a semicolon says that the comma is taken
+        (["1,234"], ",", ["1234"]),  # as tools write it
         (["1,234", "1,5"], "\t", ["1.234", "1.5"]),
+        (["1,234", "12.5"], ";", ["1234", "12.5"]),
+        (["1,234", "0,5", "1.234"], ";", ["1.234", "0.5", "1.234"]),
         (["1,234", "1,234.5"], "\t", ["1234", "1234.5"]),
         (["1,234,567"], ";", ["1234567"]),
     ],
 )
 def test_decimal_marks(cells: list[str], separator: str, expected: list[str]) -> None:
-    assert with_points({"a": cells, "device_ids": ["0,1"]}, separator) == {"a": expected, "device_ids": ["0,1"]}
+    lists = {"device_ids": ["0,1"], "gpu": ["0,1"]}
+    assert with_points({"a": cells, **lists}, separator) == {"a": expected, **lists}
+
+
+def test_a_comma_that_nothing_explains_is_asked_about() -> None:
+    with pytest.raises(FormatError, match="decimal mark"):
+        with_points({"a": ["1,234"], "tensor_split": ["1,1"], "n": ["128"]}, ";")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("# AIPerf Server Metrics Export\nEndpoint,Type,Metric,Unit,avg,min,max,p99\nhere,gauge,kv,ratio,1,1,1,1\n",
+         "server's metrics"),
+        ("Metric,avg,min,max,p99\nSpeed of light,1,1,1,1\n", "no known format"),
+        (json.dumps({"successful_requests": 3, "total_latency": 2.0, "total_throughput": 9.0}), "no known format"),
+    ],
+)  # fmt: skip
+def test_a_table_of_another_tool_is_not_taken_for_a_known_one(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / ("own.json" if text[0] == "{" else "own.csv")
+    path.write_text(text)
+    with pytest.raises(FewmarkError) as caught:
+        read_table(path)
+    assert says in str(caught.value)
+
+
+def test_a_switch_is_no_degree_of_parallelism(tmp_path: Path) -> None:
+    text = "engine,model,accelerator,input_tokens,output_tokens,batch_size,throughput_tok_s,expert_parallel,dp\n"
+    row = one(tmp_path, text + "vllm,m,H100,128,128,1,100,True,2\n", "own.csv")
+    assert row["expert_parallel"] and row["option.data_parallel_size"] == 2
+    assert "option.expert_parallel_size" not in row
 
 
 def test_ado_whose_columns_are_those_of_vllms_client(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from fewmark.core import FormatError
 from fewmark.interop import read_table
+from fewmark.store import origins
 from fewmark.verbs import columnar_import
 from fewmark.verbs.columnar_import import ColumnarRows
 from fewmark.verbs.import_files import import_files
@@ -88,6 +89,12 @@ def test_by_columns_is_one_by_one(rows: list[dict[str, Any]], tmp_path: Path, mo
     for table in TABLES:
         assert sorted(fast[table], key=repr) == sorted(slow[table], key=repr), table
     assert [row[1] for row in fast["measurements"]] == [row[1] for row in slow["measurements"]]  # in the same order
+
+
+def test_a_last_part_of_one_row_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(origins, "_BATCH", 299)
+    path = written(tmp_path / "results (1).csv", ordinary())  # a name that has no place in a statement's text
+    assert len(stored(path, tmp_path / "store.db", True, monkeypatch)["origins"]) == 300
 
 
 def test_again_adds_nothing_and_another_value_is_told(tmp_path: Path) -> None:

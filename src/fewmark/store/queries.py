@@ -159,7 +159,7 @@ def insert_columns(
     alike = {} if connection.dialect.name != "sqlite" else {name: _alike(columns[name]) for name in names}
     fixed = {name: text for name, text in alike.items() if text is not None}
     varied = [name for name in names if name not in fixed]
-    if not fixed or not varied:
+    if not fixed or all(isinstance(columns[name], itertools.repeat) for name in varied):  # none says how many rows
         insert_tuples(connection, insert, table, names, list(zip(*(columns[name] for name in names), strict=False)))
         return
     rows = list(zip(*(columns[name] for name in varied), strict=False))
@@ -174,7 +174,7 @@ def insert_columns(
 
 def _alike(column: Iterable[object]) -> str | None:
     """The one value that a column repeats, or has in every row, as SQL has it; None for any other column."""
-    if isinstance(column, itertools.repeat):
+    if isinstance(column, itertools.repeat) and not operator.length_hint(column):  # one without an end
         value = next(column)
     elif isinstance(column, list) and column and column.count(column[0]) == len(column):
         value = column[0]

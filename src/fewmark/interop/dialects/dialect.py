@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import permutations
+from typing import Final
 
 import numpy as np
 
@@ -35,6 +36,8 @@ from fewmark.interop.dialects.notation import (
 )
 from fewmark.interop.table.understanding import Understanding
 from fewmark.interop.text.cells import is_unknown, text_to_cell, to_float
+
+TRUTH: Final = frozenset(("true", "false", "on", "off", "yes", "no"))
 
 
 def normalise(
@@ -94,6 +97,9 @@ def normalise(
 def _choose(columns: Columns, given: Mapping[str, Meaning | None], told: Understanding) -> dict[str, Meaning | None]:
     """Which column stands for what: exact names first, then the surest spelling; the rest is kept as it is."""
     meanings = {own: given[own] if own in given else meaning_of(own) for own in columns}
+    for own, meaning in meanings.items():
+        if meaning and own not in given and meaning.column.startswith(OPTION_PREFIX) and _says_whether(columns[own]):
+            meanings[own] = None  # a switch, such as vLLM's for expert parallelism, and not a degree
     best: dict[str, str] = {}
     for own, meaning in meanings.items():
         if meaning is None:
@@ -111,6 +117,10 @@ def _choose(columns: Columns, given: Mapping[str, Meaning | None], told: Underst
         elif meaning is None and not own.startswith((OPTION_PREFIX, WORKLOAD_PREFIX)) and own not in OWN_COLUMNS:
             told.unknown[own] = near_names(own) if meanings[own] is None else []
     return chosen
+
+
+def _says_whether(cells: Sequence[object]) -> bool:
+    return any(str(cell).strip().lower() in TRUTH for cell in cells)
 
 
 def _notation(columns: Columns, plain: Mapping[str, list[float | None] | None], separator: str) -> Notation:

@@ -42,6 +42,10 @@ _SERVING: Final = (
     "median_e2e_latency_ms",
     "accept_length",
 )
+_OFFLINE: Final = (
+    *("backend", "successful_requests", "total_latency", "total_input_tokens", "total_output_tokens"),
+    "total_throughput",
+)
 _ENGINES: Final = ("sglang", "vllm", "lmdeploy")
 
 
@@ -61,7 +65,7 @@ class SglangBench:
         if '"random_range_ratio"' in words and '"duration"' in words and '"completed"' in words:
             return 0.85
         batch = '"batch_size"' in words and '"input_len"' in words and '"overall_throughput"' in words
-        offline = '"successful_requests"' in words and '"total_latency"' in words and '"total_throughput"' in words
+        offline = all(f'"{key}"' in words for key in _OFFLINE)
         return 0.9 if batch or offline else 0.0
 
     def read(self, path: Path) -> pd.DataFrame:

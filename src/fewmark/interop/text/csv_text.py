@@ -24,7 +24,10 @@ PREFIXES: Final = (OPTION_PREFIX, WORKLOAD_PREFIX)
 _PLAIN_NUMBER: Final = r"^([0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?)?$"
 _DECIMAL_COMMA: Final = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+(?:[eE][+-]?\d+)?")
 _GROUPED_POINT: Final = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?:[eE][+-]?\d+)?")
-_LIST_NAME: Final = re.compile(r"(?i)(?:ids|devices)$")  # "0,1" there is a list
+_POINT: Final = re.compile(r"[+-]?\d+\.\d+(?:[eE][+-]?\d+)?")
+_THOUSANDS: Final = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+")
+_LIST_NAME: Final = re.compile(r"(?i).*(?:ids|devices)|gpus?")  # "0,1" there is a list
+_MAY_BE_LIST: Final = re.compile(r"(?i).*split")  # numbers as others are, or a list: they do not tell
 _MARKS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
@@ -53,25 +56,41 @@ def read_columns(path: Path) -> dict[str, list[str]]:
 def with_points(columns: Mapping[str, list[str]], separator: str) -> dict[str, list[str]]:
     """The columns of a table with a point as the decimal mark and nothing between thousands.
 
-    Spreadsheets of many languages save a table anew with semicolons between cells and a comma as the decimal mark.
-    What is no number stays as it is.
+    Spreadsheets of many languages save a table anew with semicolons between cells and a comma as the decimal mark. The
+    file's numbers say together which mark is meant. What is no number stays as it is.
+
+    Raises
+    ------
+    FormatError
+        If numbers have a comma and nothing tells what it stands for, as with ``1,234`` alone.
     """
-    held = {
-        name: [cell.strip() for cell in cells if "," in cell]
-        for name, cells in columns.items()
-        if not _LIST_NAME.search(name)
-    }
-    cells = [cell for found in held.values() for cell in found]
-    by_comma = [cell for cell in cells if _DECIMAL_COMMA.fullmatch(cell) and not _GROUPED_POINT.fullmatch(cell)]
-    by_point = [cell for cell in cells if _GROUPED_POINT.fullmatch(cell) and not _DECIMAL_COMMA.fullmatch(cell)]
-    decimal = bool(by_comma) or (separator == ";" and not by_point)
+    numbers = {name: cells for name, cells in columns.items() if not _LIST_NAME.fullmatch(name)}
+    held = {name for name, cells in numbers.items() if any("," in cell for cell in cells)}
+    cells = [cell.strip() for name, found in numbers.items() if not _MAY_BE_LIST.fullmatch(name) for cell in found]
+    by_comma = by_point = 0
+    unclear = None
+    for cell in cells:
+        with_comma, grouped = _DECIMAL_COMMA.fullmatch(cell), _GROUPED_POINT.fullmatch(cell)
+        if with_comma and grouped:
+            unclear = unclear or cell
+        elif with_comma:
+            by_comma += 1
+        elif grouped or (_POINT.fullmatch(cell) and not _THOUSANDS.fullmatch(cell)):
+            by_point += 1
+    if unclear and by_comma == by_point and separator != ",":
+        raise FormatError(
+            "a comma in a number may be a decimal mark or stand between thousands; the file does not tell",
+            got=unclear,
+            hint="save it again with decimal points and without marks between thousands",
+        )
+    decimal = by_comma > by_point
     pattern, away, mark = (_DECIMAL_COMMA, ".", ",") if decimal else (_GROUPED_POINT, ",", ".")
 
     def plain(cell: str) -> str:
         found = cell.strip()
         return found.replace(away, "").replace(mark, ".") if pattern.fullmatch(found) else cell
 
-    return {name: list(map(plain, found)) if held.get(name) else found for name, found in columns.items()}
+    return {name: list(map(plain, found)) if name in held else found for name, found in columns.items()}
 
 
 def read_text_table(path: Path) -> tuple[dict[str, list[str]], str]:

@@ -383,6 +383,8 @@ class AutoModel(Model):
         least, most = self.order_.whole_bounds(table.axes, table.deployment, table.online)
         kept = np.clip(logs[E2E], least, most)
         moved = np.flatnonzero(np.abs(kept - logs[E2E]) > 1e-9)
+        if not len(moved):
+            return
         decoding = (output_tokens[moved] - 1) * np.exp(logs[TPOT][moved])
         first = np.maximum(
             np.exp(kept[moved]) - decoding, np.exp(np.maximum(floor[moved], logs[TTFT][moved] - MAX_CUT))

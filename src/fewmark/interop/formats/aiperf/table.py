@@ -25,6 +25,7 @@ from fewmark.interop.text.json_text import read_text
 _METRIC: Final = re.compile(r"^(?P<name>[^()]+?)\s*(?:\((?P<unit>[^()]*)\))?$")
 _LOAD: Final = re.compile(r"(?P<kind>concurrency|request_rate)_?(?P<value>\d+(?:\.\d+)?)$")
 _NEEDED: Final = frozenset(("Metric", "avg", "min", "max", "p99"))
+_TOLD: Final = (b"Request Latency", b"Error Request Count")
 
 
 class AiperfTable:
@@ -35,7 +36,8 @@ class AiperfTable:
 
     def sniff(self, path: Path, head: bytes) -> float:
         """By its header, where there is no richer file of the run."""
-        if not set(header_of(head)) >= _NEEDED:
+        header = header_of(head)
+        if header[:1] != ["Metric"] or not set(header) >= _NEEDED or not any(one in head for one in _TOLD):
             return 0.0
         richer = (path.with_suffix(".json"), path.with_name("profile_export.jsonl"))
         return 0.0 if any(other.is_file() for other in richer) else 0.9
@@ -61,6 +63,7 @@ def _metrics(text: str) -> dict[str, Json]:
         raise FormatError("the file is not well-formed CSV", got=str(error)) from None
     found: dict[str, Json] = {}
     names: list[str] = []
+    plain = with_points({str(place): line[1:] for place, line in enumerate(lines, start=1)}, separator)
     for place, line in enumerate(lines, start=1):
         cells = [cell.strip() for cell in line]
         if not any(cells):
@@ -70,7 +73,7 @@ def _metrics(text: str) -> dict[str, Json]:
         elif names[0] == "Metric" and (named := _METRIC.match(cells[0])):
             if len(cells) != len(names):
                 raise FormatError(f"line {place}: {len(names)} fields are needed, not {len(cells)}", got=line)
-            numbers = with_points({"": cells[1:]}, separator)[""]
+            numbers = [cell.strip() for cell in plain[str(place)]]
             key = "_".join(named["name"].lower().split())
             known = {name: cell for name, cell in zip(names[1:], numbers, strict=True) if cell not in ("", "N/A")}
             found.setdefault(key, {"unit": named["unit"] or "", **known})
