@@ -95,15 +95,19 @@ def test_guidellms_table_that_a_spreadsheet_saved_anew(tmp_path: Path, separator
         (["1,234", "0,5", "1.234"], ";", ["1.234", "0.5", "1.234"]),
         (["1,234", "1,234.5"], "\t", ["1234", "1234.5"]),
         (["1,234,567"], ";", ["1234567"]),
+        (["0,234"], ";", ["0.234"]),  # no thousands begin with a nought
+        (["1,234", "12.5", "1,5", "2,5"], ";", ["1234", "12.5", "1,5", "2,5"]),
+        (["1,1", "3,1"], "\t", ["1,1", "3,1"]),
+        (["1,1,1", "2,1"], ";", ["1,1,1", "2,1"]),
     ],
 )
 def test_decimal_marks(cells: list[str], separator: str, expected: list[str]) -> None:
-    lists = {"device_ids": ["0,1"], "gpu": ["0,1"]}
+    lists = {"device_ids": ["0,1"], "gpu": ["0,1"], "tensor_split": ["1,1", "3,1"], "version": ["0.23"]}
     assert with_points({"a": cells, **lists}, separator) == {"a": expected, **lists}
 
 
 def test_a_comma_that_nothing_explains_is_asked_about() -> None:
-    with pytest.raises(FormatError, match="decimal mark"):
+    with pytest.raises(FormatError, match="column a can be read in two ways"):
         with_points({"a": ["1,234"], "tensor_split": ["1,1"], "n": ["128"]}, ";")
 
 

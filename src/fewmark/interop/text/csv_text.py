@@ -23,11 +23,14 @@ MIN_PLAIN: Final = 100_000  # bytes; below, nothing is slow
 PREFIXES: Final = (OPTION_PREFIX, WORKLOAD_PREFIX)
 _PLAIN_NUMBER: Final = r"^([0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?)?$"
 _DECIMAL_COMMA: Final = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+(?:[eE][+-]?\d+)?")
-_GROUPED_POINT: Final = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?:[eE][+-]?\d+)?")
-_POINT: Final = re.compile(r"[+-]?\d+\.\d+(?:[eE][+-]?\d+)?")
-_THOUSANDS: Final = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+")
-_LIST_NAME: Final = re.compile(r"(?i).*(?:ids|devices)|gpus?")  # "0,1" there is a list
-_MAY_BE_LIST: Final = re.compile(r"(?i).*split")  # numbers as others are, or a list: they do not tell
+_GROUPED_POINT: Final = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_PLAIN_POINT: Final = re.compile(r"[+-]?(?!0*[1-9]\d{0,2}\.\d{3}$)\d*\.\d+(?:[eE][+-]?\d+)?")  # 1.234 may be thousands
+_COMMA: Final = re.compile(r"[+-]?\d[\d.]*,[\d,.]+(?:[eE][+-]?\d+)?")
+_DIGITS: Final = re.compile(r"\d,\d")
+_LIST: Final = re.compile(r"[\d.]+(?:,[\d.]+){2,}")
+_LIST_NAME: Final = re.compile(r"(?i)(?:ids|devices|tensor[_ ]split)$|^(?:gpu|device)s?$")  # "0,1" there is a list
+_NOUGHT: Final = re.compile(r"\s*(?:0,0+)?\s*")  # 0.00, which llama-bench writes for no split
+_NO_NUMBER: Final = re.compile(r"(?i)version|build|commit|driver|cuda|model")  # a point there is no decimal mark
 _MARKS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
@@ -56,41 +59,48 @@ def read_columns(path: Path) -> dict[str, list[str]]:
 def with_points(columns: Mapping[str, list[str]], separator: str) -> dict[str, list[str]]:
     """The columns of a table with a point as the decimal mark and nothing between thousands.
 
-    Spreadsheets of many languages save a table anew with semicolons between cells and a comma as the decimal mark. The
-    file's numbers say together which mark is meant. What is no number stays as it is.
+    Spreadsheets of many languages save a table anew with semicolons between cells and a comma as the decimal mark.
+    One plain decimal point tells that commas are none. Lists, and what is no number, stay as they are.
 
     Raises
     ------
     FormatError
-        If numbers have a comma and nothing tells what it stands for, as with ``1,234`` alone.
+        If a number such as ``1,234`` can be read in two ways, and no other tells which.
     """
-    numbers = {name: cells for name, cells in columns.items() if not _LIST_NAME.fullmatch(name)}
-    held = {name for name, cells in numbers.items() if any("," in cell for cell in cells)}
-    cells = [cell.strip() for name, found in numbers.items() if not _MAY_BE_LIST.fullmatch(name) for cell in found]
-    by_comma = by_point = 0
-    unclear = None
-    for cell in cells:
-        with_comma, grouped = _DECIMAL_COMMA.fullmatch(cell), _GROUPED_POINT.fullmatch(cell)
-        if with_comma and grouped:
-            unclear = unclear or cell
-        elif with_comma:
-            by_comma += 1
-        elif grouped or (_POINT.fullmatch(cell) and not _THOUSANDS.fullmatch(cell)):
-            by_point += 1
-    if unclear and by_comma == by_point and separator != ",":
+    held = {name: [cell.strip() for cell in cells] for name, cells in columns.items() if not _is_list(name, cells)}
+    by_comma, by_point, doubtful = False, False, None
+    for name, cells in held.items():
+        numbers = [cell for cell in cells if _COMMA.fullmatch(cell)]
+        few = separator != ";" and all(map(_DIGITS.fullmatch, numbers))  # 3,1 may be a list
+        for cell in numbers:
+            grouped, decimal = _GROUPED_POINT.fullmatch(cell), _DECIMAL_COMMA.fullmatch(cell)
+            by_comma |= bool(decimal and not grouped and not few)
+            by_point |= bool(grouped and not decimal)
+            doubtful = doubtful or ((name, cell) if grouped and decimal else None)
+        by_point |= not _NO_NUMBER.search(name) and any(map(_PLAIN_POINT.fullmatch, cells))
+    if doubtful and not by_comma and not by_point and separator != ",":
         raise FormatError(
-            "a comma in a number may be a decimal mark or stand between thousands; the file does not tell",
-            got=unclear,
-            hint="save it again with decimal points and without marks between thousands",
+            f"the column {doubtful[0]} can be read in two ways: its comma is a decimal mark or parts thousands",
+            got=doubtful[1],
+            hint="save it with points as the decimal mark and nothing between thousands, or import it with a mapping",
         )
-    decimal = by_comma > by_point
-    pattern, away, mark = (_DECIMAL_COMMA, ".", ",") if decimal else (_GROUPED_POINT, ",", ".")
+    as_decimal = by_comma and not by_point
+    pattern, away, mark = (_DECIMAL_COMMA, ".", ",") if as_decimal else (_GROUPED_POINT, ",", ".")
 
     def plain(cell: str) -> str:
         found = cell.strip()
         return found.replace(away, "").replace(mark, ".") if pattern.fullmatch(found) else cell
 
-    return {name: list(map(plain, found)) if name in held else found for name, found in columns.items()}
+    return {
+        name: list(map(plain, cells)) if any("," in cell for cell in held.get(name, ())) else cells
+        for name, cells in columns.items()
+    }
+
+
+def _is_list(name: str, cells: list[str]) -> bool:
+    if _LIST_NAME.search(name) and not all(map(_NOUGHT.fullmatch, cells)):
+        return True
+    return any(_LIST.fullmatch(cell.strip()) and not _GROUPED_POINT.fullmatch(cell.strip()) for cell in cells)
 
 
 def read_text_table(path: Path) -> tuple[dict[str, list[str]], str]:

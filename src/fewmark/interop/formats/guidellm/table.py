@@ -82,7 +82,8 @@ class GuidellmCsv:
         headers = zip(*lines[:n_headers], strict=True)
         names = [" ".join(part.strip() for part in parts if part.strip()).lower() for parts in headers]
         if separator != "," and all(len(line) == len(names) for line in lines):
-            data = with_points({str(i): list(cells) for i, cells in enumerate(zip(*lines, strict=True))}, separator)
+            held = {f"{i} ({names[i]})": list(cells) for i, cells in enumerate(zip(*lines, strict=True))}
+            data = with_points(held, separator)
             lines = list(map(list, zip(*data.values(), strict=True)))
         if len(lines) == n_headers:
             raise FormatError("GuideLLM's CSV has headers and no row of data")
