@@ -85,5 +85,21 @@ class CalibratedEstimate:
         ends[self.silent] = np.nan
         return ends
 
+    def forecast(self, scored: Sequence[Scored]) -> float:
+        """The forecast of the median error over the answered cells; NaN where there are none."""
+        errors, weights = [], []
+        for rows, scores, outside in scored:
+            answered = ~self.silent[rows]
+            if answered.any():
+                error, weight = scores.median_error(np.log(self.sd[rows][answered]), outside[answered])
+                errors.append(error.ravel())
+                weights.append(weight.ravel())
+        if not errors:
+            return float("nan")
+        error, weight = np.concatenate(errors), np.concatenate(weights)
+        order = np.argsort(error)
+        total = np.cumsum(weight[order])
+        return float(np.expm1(error[order][np.searchsorted(total, 0.5 * total[-1])]))
+
     def _log_target(self) -> FloatArray:
         return np.asarray(self.features.sign * (self.mean - self.features.to_latency))

@@ -17,7 +17,7 @@ targets agree with one another exactly.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,6 @@ from scipy.special import stdtrit as student_quantile
 from fewmark.core.errors import ModelError
 from fewmark.core.fractions import require_fraction
 from fewmark.facts.facts import user_files
-from fewmark.models.analytic.mechanistic import N_TERMS, Mechanistic
 from fewmark.models.auto import state as saved_state
 from fewmark.models.auto.conformity_scores import PRIOR_DEGREES
 from fewmark.models.auto.estimate import CalibratedEstimate, LatencyEstimate, Scored
@@ -37,6 +36,7 @@ from fewmark.models.auto.hyperparameters import LearningSchedule
 from fewmark.models.auto.limits import RATE, Order, log_rate
 from fewmark.models.auto.local_experts import LocalExperts
 from fewmark.models.auto.monotone import Grid, correction
+from fewmark.models.auto.own_noise import scatter_alone
 from fewmark.models.auto.prior_joining import MIN_TELLING, Joined, join, log_density, prior_for
 from fewmark.models.auto.provenance import abstentions, provenance
 from fewmark.models.auto.public_prior import Prior
@@ -46,10 +46,8 @@ from fewmark.models.gp.threads import single_threaded
 from fewmark.models.state import Arrays, State, part, real, under, whole
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.cells import check_target
-from fewmark.tables.metrics import latency_and_seconds, latency_of
+from fewmark.tables.metrics import latency_of
 from fewmark.tables.precision import rounding_step
-
-MAX_OWN_NOISE: Final = 0.15  # log sd; more than this is a shape that the parametric model lacks
 
 
 class LatencyGP(Model):
@@ -191,23 +189,7 @@ class LatencyGP(Model):
     @single_threaded
     def forecast_error(self, X: pd.DataFrame) -> float:
         found = self.calibrated(self.estimate_in_order(X))
-        return self.forecast(found, self.scored(found.features))
-
-    def forecast(self, found: CalibratedEstimate, scored: list[Scored]) -> float:
-        """The forecast of the median error over estimated cells."""
-        errors, weights = [], []
-        for rows, scores, outside in scored:
-            answered = ~found.silent[rows]
-            if answered.any():
-                error, weight = scores.median_error(np.log(found.sd[rows][answered]), outside[answered])
-                errors.append(error.ravel())
-                weights.append(weight.ravel())
-        if not errors:
-            return float("nan")
-        error, weight = np.concatenate(errors), np.concatenate(weights)
-        order = np.argsort(error)
-        total = np.cumsum(weight[order])
-        return float(np.expm1(error[order][np.searchsorted(total, 0.5 * total[-1])]))
+        return found.forecast(self.scored(found.features))
 
     @single_threaded
     def design(self, X: pd.DataFrame, n_cells: int) -> NDArray[np.intp]:
@@ -283,7 +265,7 @@ class LatencyGP(Model):
     def recall(self, arrays: Arrays) -> None:
         self.experts_.recall(arrays)
 
-    # --- the parts of an answer, which several processes share in `fewmark.models.auto.model` ------------------------
+    # --- the parts of an answer, which several processes share in `fewmark.models.auto.joint_answer` -----------------
 
     def estimate(self, X: pd.DataFrame) -> LatencyEstimate:
         """The log latency of each cell as this process has it."""
@@ -377,7 +359,7 @@ class LatencyGP(Model):
             self.hypers_, table, residual, max_cells=self.max_expert_cells, random_state=self.random_state,
             whole=is_whole(self.target),
         )  # fmt: skip
-        self.own_noise_, self.n_public_cells_ = self._scatter(X, values), 0
+        self.own_noise_, self.n_public_cells_ = scatter_alone(X, values, self.target, self.experts_.noise_scales), 0
         self._put_in_order(table, residual)
         return self
 
@@ -387,22 +369,6 @@ class LatencyGP(Model):
         if is_whole(self.target) and table.online.any():
             rate = np.where(table.online, log_rate(table.axes, table.log_roofline + residual), np.nan)
             self.order_ = Order.learn(table.axes[:, :3], {RATE: rate}, table.deployment)
-
-    def _scatter(self, X: pd.DataFrame, values: FloatArray) -> float:
-        """The scatter about a parametric model that the process takes for signal, a standard deviation of the log.
-
-        A deployment alone has no others to calibrate by, and a flexible process follows the noise of few cells; what
-        scatters about the few terms of `fewmark.models.analytic.mechanistic` may all be noise.
-        """
-        n, scales = len(values), self.experts_.noise_scales
-        if len(scales) > 1 or n <= 2 * N_TERMS - 5:
-            return 0.0
-        latency, seconds = latency_and_seconds(X, values, self.target)
-        parametric = Mechanistic(target=latency).fit(X, seconds).predict(X)
-        scatter = np.log(parametric / seconds) ** 2
-        own = next(iter(scales.values()))
-        found = np.sqrt(max(0.0, float(np.nansum(scatter)) / (n - N_TERMS + 1) - own**2))
-        return float(min(found, MAX_OWN_NOISE))
 
     def _require_fitted(self) -> None:
         if not hasattr(self, "experts_"):

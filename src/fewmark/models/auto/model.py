@@ -5,8 +5,9 @@ Notation: T `ttft_s`, P `tpot_s`, E `e2e_latency_s`, R `throughput_tok_s` of a c
     E = T + (oo - 1) P,   R = bb · oo / E
 
 Three processes (`fewmark.models.auto.latency_gp`) predict log T, log P and log E; two numbers fix a cell, so the
-predictions are projected onto what the definitions allow, each weighted by how well it has predicted deployments that
-were left out (`fewmark.models.auto.reconciliation`). Where only one latency was measured, one process answers.
+predictions are projected onto what the definitions allow (`fewmark.models.auto.joint_answer`), each weighted by how
+well it has predicted deployments that were left out (`fewmark.models.auto.reconciliation`). Where only one latency was
+measured, one process answers.
 
 A table whose throughput (or latency) is not what these definitions say, by more than three in a hundred in the median
 or a tenth in one cell of twenty, means something else by that name: its throughput (latency) is then learned by itself.
@@ -16,7 +17,6 @@ So it is where part of a batch waits for the rest, of which a request's own late
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import ClassVar, Final, Self
 
 import numpy as np
@@ -25,15 +25,11 @@ from numpy.typing import NDArray
 
 from fewmark.core.errors import ModelError
 from fewmark.facts.facts import user_files
-from fewmark.models.auto.conformity_scores import LeftOut
-from fewmark.models.auto.estimate import CalibratedEstimate, LatencyEstimate, Scored
-from fewmark.models.auto.features import Features
+from fewmark.models.auto.joint_answer import JointProcesses
 from fewmark.models.auto.latency_gp import LatencyGP, require_level
 from fewmark.models.auto.limits import RATE, Order, log_rate
-from fewmark.models.auto.local_experts import Situation, arrays_under
-from fewmark.models.auto.monotone import correction
+from fewmark.models.auto.local_experts import arrays_under
 from fewmark.models.auto.public_prior import Prior
-from fewmark.models.auto.reconciliation import TrustChoice, agree, distrust, select_trust, stretched
 from fewmark.models.base import Answers, Model
 from fewmark.models.design import anchors
 from fewmark.models.gp.threads import single_threaded
@@ -44,10 +40,7 @@ from fewmark.tables.columns import numbers_of
 from fewmark.tables.metrics import E2E, LATENCIES, RATES, TPOT, TTFT, latency_of, target_of, tokens_and_load
 
 MEDIAN_TOLERANCE: Final = 0.03  # log ratio up to which a table's target is what the definitions say
-MAX_CUT: Final = 2.0  # of log T, by which an order of rates may lower it
 TAIL_TOLERANCE: Final = 0.1  # and in all but one cell of twenty
-
-Choice = tuple[Situation, TrustChoice | None]
 
 
 class AutoModel(Model):
@@ -128,7 +121,7 @@ class AutoModel(Model):
             return None
         if target in self.apart_:
             return None  # means something else in this table
-        processes = dict(self._processes())
+        processes = dict(self._joint().processes)
         process = processes.pop(own).for_target(target)
         assert process is not None
         model = type(self)(**{**self.get_params(), "target": target})
@@ -147,17 +140,19 @@ class AutoModel(Model):
         process = self._process()
         if not self._has_submodels():
             return process.answer(X, confidence_level)
-        found = self._estimates(X)
-        choices = self._choices(found)
-        own, calibrated = self._reconciled(X, found, choices)
-        return process.describe(own, calibrated, self._scored(choices), confidence_level)
+        joint = self._joint()
+        found = joint.estimates(X)
+        choices = joint.choices(found)
+        own, calibrated = joint.reconciled(X, found, choices)
+        return process.describe(own, calibrated, joint.scored(choices), confidence_level)
 
     @single_threaded
     def predict(self, X: pd.DataFrame) -> FloatArray:
         if not self._has_submodels():
             return self._process().predict(X)
-        found = self._estimates(X)
-        return self._reconciled(X, found, self._choices(found))[1].values()
+        joint = self._joint()
+        found = joint.estimates(X)
+        return joint.reconciled(X, found, joint.choices(found))[1].values()
 
     @single_threaded
     def predict_interval(self, X: pd.DataFrame, confidence_level: float = 0.9) -> FloatArray:
@@ -165,10 +160,11 @@ class AutoModel(Model):
         require_level(confidence_level)
         if not self._has_submodels():
             return process.predict_interval(X, confidence_level)
-        found = self._estimates(X)
-        choices = self._choices(found)
+        joint = self._joint()
+        found = joint.estimates(X)
+        choices = joint.choices(found)
         extra = process.extra_width(confidence_level)
-        return self._reconciled(X, found, choices)[1].intervals(self._scored(choices), confidence_level, extra)
+        return joint.reconciled(X, found, choices)[1].intervals(joint.scored(choices), confidence_level, extra)
 
     def provenance(self, X: pd.DataFrame) -> NDArray[np.str_]:
         return self.answer(X).provenance if self._has_submodels() else self._process().provenance(X)
@@ -184,9 +180,10 @@ class AutoModel(Model):
         process = self._process()
         if not self.submodels_:
             return process.forecast_error(X)
-        found = self._estimates(X)
-        choices = self._choices(found)
-        return process.forecast(self._reconciled(X, found, choices)[1], self._scored(choices))
+        joint = self._joint()
+        found = joint.estimates(X)
+        choices = joint.choices(found)
+        return joint.reconciled(X, found, choices)[1].forecast(joint.scored(choices))
 
     def design(self, X: pd.DataFrame, n_cells: int) -> NDArray[np.intp]:
         return self.process_.design(X, n_cells) if hasattr(self, "process_") else anchors(X, n_cells)
@@ -214,14 +211,14 @@ class AutoModel(Model):
         process = LatencyGP.from_state(state, arrays)
         model = cls(**process.get_params())
         model.process_, model.n_public_cells_ = process, process.n_public_cells_
-        model.known_, model.before_ = None, {}
+        model.known_, model.before_, model.numbering_ = None, {}, latency_of(model.target)
         found = part(state, "submodels") if "submodels" in state else {}
         model.submodels_ = {name: LatencyGP.from_state(part(found, name), arrays_under(name, arrays)) for name in found}
         model.apart_ = frozenset(map(str, listed(state, "apart"))) if "apart" in state else frozenset()
         if "order" in state:
             order = part(state, "order")
             model.order_ = Order.from_state(order, arrays_under("order", arrays))
-            model.numbering_ = text(order, "numbering") if "numbering" in order else latency_of(model.target)
+            model.numbering_ = text(order, "numbering") if "numbering" in order else model.numbering_
         return model
 
     @property
@@ -295,123 +292,11 @@ class AutoModel(Model):
                 logs[RATE] = np.where(table.online, rate, np.nan)
             self.order_ = Order.learn(table.axes[:, :3], logs, table.deployment)
 
-    def _processes(self) -> list[tuple[str, LatencyGP]]:
+    def _joint(self) -> JointProcesses:
+        """The three processes, which answer as one."""
         own = latency_of(self.target)
-        return [(name, self.process_ if name == own else self.submodels_[name]) for name in LATENCIES]
-
-    def _estimates(self, X: pd.DataFrame) -> dict[str, LatencyEstimate]:
-        return {name: model.estimate(X) for name, model in self._processes()}
-
-    def _choices(self, found: Mapping[str, LatencyEstimate]) -> list[Choice]:
-        """For each deployment asked for: its situation, and which of the three latencies to trust there."""
-        own = latency_of(self.target)
-        names = [name for name, _ in self._processes()]
-        situations = [model.experts_.situations(found[name].features) for name, model in self._processes()]
-        out = []
-        for each in zip(*situations, strict=True):
-            of = dict(zip(names, each, strict=True))
-            out.append((of[own], _choice({name: left for name, (_, left, _) in of.items()})))
-        return out
-
-    def _reconciled(
-        self, X: pd.DataFrame, found: Mapping[str, LatencyEstimate], choices: list[Choice]
-    ) -> tuple[LatencyEstimate, CalibratedEstimate]:
-        """The target's own latency under the definitions; first with the deviation by which the model abstains."""
-        each, logs, sds = self._agreed(X, found, choices)
-        output_tokens = tokens_and_load(X)[1]
-        # what follows from latencies that are answered is answered
-        doubts = {name: found[name].sd for name in LATENCIES}
-        doubts[E2E] = np.minimum(doubts[E2E], np.maximum(doubts[TTFT], doubts[TPOT]))
-        own = latency_of(self.target)
-        table = each[own].features
-        self._let_rise(X, table, logs)
-        if self.order_ is not None:
-            numbered = each[self.numbering_].features
-            self.order_.keep(numbered.axes, numbered.deployment, {name: logs[name] for name in (TTFT, TPOT)})
-        for name in (TTFT, TPOT):
-            logs[name] = np.maximum(logs[name], each[name].floor)
-        with np.errstate(divide="ignore"):
-            logs[E2E] = np.logaddexp(logs[TTFT], np.log(output_tokens - 1) + logs[TPOT])
-        if self.order_ is not None:
-            self._keep_rate(numbered, logs, sds, each[TTFT].floor, output_tokens)
-        judged = replace(found[own], sd=doubts[own])
-        return judged, CalibratedEstimate(table, logs[own], sds[own], self.process_.silent(judged), each[own].floor)
-
-    def _agreed(
-        self, X: pd.DataFrame, found: Mapping[str, LatencyEstimate], choices: list[Choice]
-    ) -> tuple[dict[str, CalibratedEstimate], dict[str, FloatArray], dict[str, FloatArray]]:
-        """What the processes say, and the logs and standard deviations of each latency under the definitions."""
-        each = {name: model.calibrated(found[name]) for name, model in self._processes()}
-        trust = {name: np.ones(len(X)) for name in LATENCIES}
-        for (rows, _, _), choice in choices:
-            for name, inflation in (distrust(E2E) if choice is None else choice.inflation).items():
-                trust[name][rows] = inflation
-        sds = stretched({name: one.sd for name, one in each.items()}, trust)
-        variances = {name: sd**2 for name, sd in sds.items()}
-        logs, ratio = agree({name: one.mean for name, one in each.items()}, variances, tokens_and_load(X)[1])
-        return each, logs, {name: sd * np.sqrt(ratio[name]) for name, sd in sds.items()}
-
-    def _let_rise(self, X: pd.DataFrame, table: Features, logs: dict[str, FloatArray]) -> None:
-        """Let T and P of deployments of which nothing is measured not fall as work grows, in place."""
-        rows = self.process_.strange(table)
-        if not len(rows):
-            return
-
-        def say(cells: pd.DataFrame) -> FloatArray:
-            found = self._estimates(cells)
-            agreed = self._agreed(cells, found, self._choices(found))[1]
-            return np.stack([agreed[TTFT], agreed[TPOT]])
-
-        moved = correction(X.iloc[rows], table.axes[rows], table.deployment[rows], self.process_.grid(), say)
-        logs[TTFT][rows] += moved[0]
-        logs[TPOT][rows] += moved[1]
-
-    def _keep_rate(
-        self,
-        table: Features,
-        logs: dict[str, FloatArray],
-        sds: dict[str, FloatArray],
-        floor: FloatArray,
-        output_tokens: FloatArray,
-    ) -> None:
-        """Let closed loops serve as many requests a second as there may be: who waits, waits for the first token.
-
-        Cells that are moved between two bounds, as on a plateau, are known as well as these lie close, and no better
-        than measurements that are taken for in order may contradict one another.
-        """
-        assert self.order_ is not None
-        least, most = self.order_.whole_bounds(table.axes, table.deployment, table.online)
-        kept = np.clip(logs[E2E], least, most)
-        moved = np.flatnonzero(np.abs(kept - logs[E2E]) > 1e-9)
-        if not len(moved):
-            return
-        decoding = (output_tokens[moved] - 1) * np.exp(logs[TPOT][moved])
-        first = np.maximum(
-            np.exp(kept[moved]) - decoding, np.exp(np.maximum(floor[moved], logs[TTFT][moved] - MAX_CUT))
-        )
-        logs[TTFT][moved] = np.log(first)
-        logs[E2E][moved] = np.log(first + decoding)
-        apart = np.maximum((most[moved] - least[moved]) / 2, self.order_.tolerance[RATE])
-        of_first = np.hypot(apart * (first + decoding), sds[TPOT][moved] * decoding) / first
-        sds[E2E][moved] = np.minimum(sds[E2E][moved], apart)
-        sds[TTFT][moved] = np.minimum(sds[TTFT][moved], of_first)
-
-    def _scored(self, choices: list[Choice]) -> list[Scored]:
-        own = latency_of(self.target)
-        return [
-            (rows, left.scores if choice is None else choice.scores[own], outside)
-            for (rows, left, outside), choice in choices
-        ]
-
-
-def _choice(left: dict[str, LeftOut]) -> TrustChoice | None:
-    """Which latency to trust, by the same cells; None where the processes do not know the same."""
-    one, *others = left.values()
-    if any(not np.array_equal(one.axes, other.axes) for other in others):
-        return None
-    if not all(np.isfinite(each.offset).all() for each in left.values()):
-        return None
-    return select_trust(left, np.exp2(one.axes[:, 1]))
+        processes = {name: self.process_ if name == own else self.submodels_[name] for name in LATENCIES}
+        return JointProcesses(own, processes, self.order_, self.numbering_)
 
 
 def _latencies(X: pd.DataFrame, y: FloatArray, target: str) -> dict[str, FloatArray] | None:

@@ -1,0 +1,51 @@
+"""Closed loops serve no fewer requests a second for more users: who waits, waits for the first token.
+
+The notation is that of `fewmark.models.auto.model`; m cells are asked about.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from fewmark.models.auto.features import Features
+from fewmark.models.auto.limits import RATE, Order
+from fewmark.tables.arrays import FloatArray
+from fewmark.tables.metrics import E2E, TPOT, TTFT
+
+MAX_CUT: Final = 2.0  # of log T, by which an order of rates may lower it
+
+
+def keep_rate(
+    order: Order,
+    table: Features,
+    logs: dict[str, FloatArray],
+    sds: dict[str, FloatArray],
+    floor: FloatArray,
+    output_tokens: FloatArray,
+) -> None:
+    """Let closed loops serve as many requests a second as there may be, in place.
+
+    Cells that are moved between two bounds, as on a plateau, are known as well as these lie close, and no better
+    than measurements that are taken for in order may contradict one another.
+
+    Parameters
+    ----------
+    logs, sds : by latency, (m,) each
+    floor : (m,), the log of the least seconds of a first token
+    output_tokens : (m,)
+    """
+    least, most = order.whole_bounds(table.axes, table.deployment, table.online)
+    kept = np.clip(logs[E2E], least, most)
+    moved = np.flatnonzero(np.abs(kept - logs[E2E]) > 1e-9)
+    if not len(moved):
+        return
+    decoding = (output_tokens[moved] - 1) * np.exp(logs[TPOT][moved])
+    first = np.maximum(np.exp(kept[moved]) - decoding, np.exp(np.maximum(floor[moved], logs[TTFT][moved] - MAX_CUT)))
+    logs[TTFT][moved] = np.log(first)
+    logs[E2E][moved] = np.log(first + decoding)
+    apart = np.maximum((most[moved] - least[moved]) / 2, order.tolerance[RATE])
+    of_first = np.hypot(apart * (first + decoding), sds[TPOT][moved] * decoding) / first
+    sds[E2E][moved] = np.minimum(sds[E2E][moved], apart)
+    sds[TTFT][moved] = np.minimum(sds[TTFT][moved], of_first)
