@@ -16,42 +16,13 @@ import numpy as np
 import pandas as pd
 
 from fewmark.screening.base import Finding
-from fewmark.screening.identities import (
-    METRICS,
-    NAMES,
-    TIMES,
-    Bounds,
-    Values,
-    bounds_of,
-    is_exact,
-    residuals,
-    values_of,
-)
+from fewmark.screening.fits import evidence_of, fit_of
+from fewmark.screening.identities import METRICS, TIMES, Bounds, Values
 from fewmark.screening.remembered import deployment_codes, remembered_of
-from fewmark.screening.slips import (
-    CLEAR,
-    EXACT,
-    LEAST_BY_VALUE,
-    MUCH_LATER,
-    RATES_OF_A_ROW,
-    TIMES_OF_A_ROW,
-    Slip,
-    slips_by_value,
-    slips_of,
-)
+from fewmark.screening.slips import EXACT, TIMES_OF_A_ROW, Slip, slips_by_value, slips_of
 from fewmark.tables.arrays import BoolArray, FloatArray
 
-NEAR: Final = 0.06  # where three rows or more agree on it
-AGREEING: Final = 3
-RARE: Final = 0.2
-SMALLEST: Final = 0.1  # of a logarithm: a factor nearer to 1 explains nothing
-HELD: Final = -0.3  # a closed loop rarely holds less of its load than this, of a logarithm
-LARGE: Final = float(np.log(3.0))  # a slip by less may as well be a load that was not held
-SHARE: Final = 0.5  # of a deployment's rows, that must have the slip where it could be a load that was not held
 CLOSENESS: Final = (0.03, 0.12)  # of a logarithm: steps in which a loop is the nearer to its load the likelier
-VARIED: Final = float(np.log(1.5))  # what factors that follow the lengths, or rates of an open loop, must span
-VARIED_ROWS: Final = 4
-LATEST: Final = float(np.log(1e3))
 
 
 @dataclass(frozen=True)
@@ -87,150 +58,26 @@ def explain(frame: pd.DataFrame) -> Explained:
 
 
 def _explain(frame: pd.DataFrame) -> Explained:
-    v = values_of(frame)
-    found, exact = residuals(v), is_exact(frame, v)
-    bounds = bounds_of(frame, found, exact)
-    off = np.zeros(len(frame), dtype=bool)
-    for name in NAMES:
-        off |= bounds[name].broken(found[name])
-    doubtful = _doubtful(frame, found, exact)
+    said = evidence_of(frame)
     slips: list[Slip] = []
     fits: list[BoolArray] = []
     ranks: list[tuple[float, ...]] = []
-    by_value = slips_by_value(v, lambda: deployment_codes(frame))
-    if by_value or (off | doubtful).any():
+    by_value = slips_by_value(said.values, lambda: deployment_codes(frame))
+    if by_value or (said.off | said.doubtful).any():
         deployments = deployment_codes(frame)
-        worst = np.zeros(len(frame))  # how far the worst broken identity is off
-        for name, bound in bounds.items():
-            worst = np.maximum(worst, np.where(bound.broken(found[name]), np.abs(found[name]), 0.0))
-        for slip in (*by_value, *slips_of(v)):
-            fit, wrong, unheld = _fit(slip, v, found, exact, bounds, worst, off, doubtful, deployments)
-            if fit.any():
+        for slip in (*by_value, *slips_of(said.values)):
+            fit = fit_of(slip, said, deployments)
+            if fit.rows.any():
                 slips.append(slip)
-                fits.append(fit)
-                far = float(np.searchsorted(CLOSENESS, float(np.median(unheld[fit]))))
-                ranks.append((-int(fit.sum()), round(float(np.median(wrong[fit])), 2), far, len(slip.undone)))
+                fits.append(fit.rows)
+                far = float(np.searchsorted(CLOSENESS, float(np.median(fit.unheld[fit.rows]))))
+                wrong = round(float(np.median(fit.wrong[fit.rows])), 2)
+                ranks.append((-int(fit.rows.sum()), wrong, far, len(slip.undone)))
     chosen = np.full(len(frame), -1)
     for position in sorted(range(len(slips)), key=lambda i: (ranks[i], i), reverse=True):  # the likeliest comes last
         chosen[fits[position]] = position
     n_rows = [int((chosen == position).sum()) for position in range(len(slips))]
-    return Explained(off | (chosen >= 0), chosen, slips, n_rows, found, v, bounds)
-
-
-def _doubtful(frame: pd.DataFrame, found: Mapping[str, FloatArray], exact: BoolArray) -> BoolArray:
-    """Rows that a slip may explain although nothing forbids them: a rate that is too low for a load that was held."""
-    low = np.zeros(len(frame), dtype=bool)
-    for name in ("output", "total", "requests", "offered"):
-        with np.errstate(invalid="ignore"):
-            low |= ~exact & (found[name] < -SMALLEST)
-    return low
-
-
-def _fit(
-    slip: Slip,
-    v: Values,
-    found: Mapping[str, FloatArray],
-    exact: BoolArray,
-    bounds: Mapping[str, Bounds],
-    worst: FloatArray,
-    off: BoolArray,
-    doubtful: BoolArray,
-    deployments: np.ndarray,
-) -> tuple[BoolArray, FloatArray, FloatArray]:
-    """Rows that a slip explains, (n,): all its columns are known, and with it undone every identity holds.
-
-    And how far the worst identity is off then, a logarithm, and how far a loop is from holding its load, another.
-    """
-    size = np.zeros(len(off))
-    usable = np.ones(len(off), dtype=bool)
-    changed = dict(v)
-    for name, factor in slip.undone.items():
-        with np.errstate(divide="ignore", invalid="ignore"):
-            size = np.log(factor)
-        usable &= (
-            np.isfinite(size) & (np.abs(size) > (LEAST_BY_VALUE if slip.by_value else SMALLEST)) & np.isfinite(v[name])
-        )
-        changed[name] = v[name] * factor
-    if not slip.by_value:
-        usable &= off | doubtful
-    # undoing a large factor in a small part of the sum mends any small excess, and so is no evidence
-    usable &= ~off | (worst > np.minimum(np.abs(size) / 2, CLEAR))
-    if not usable.any():
-        return usable, worst, worst
-    after = residuals(changed)
-    moved = np.zeros(len(off), dtype=bool)
-    wrong = np.zeros(len(off))  # how far the worst identity is off, with the slip undone
-    unheld = np.zeros(len(off))
-    held = np.ones(len(off), dtype=bool)
-    for name, bound in bounds.items():
-        known = np.isfinite(after[name])
-        loose = name in ("output", "total", "requests") and not slip.other_cell
-        with np.errstate(invalid="ignore"):
-            moved |= known & (np.abs(after[name] - found[name]) > (LEAST_BY_VALUE if slip.by_value else SMALLEST) / 2)
-            if name == "offered" or (loose and not exact.all()):
-                unheld = np.where(known & ~exact, np.maximum(unheld, np.abs(after[name])), unheld)
-            if name in ("late", "offered"):
-                held &= ~known | ~bound.broken(after[name])
-                broken = bound.broken(found[name]) & ~np.isfinite(found["times"])
-                if name == "late" and broken.any():  # any large factor mends it, so it must be off by much, and often
-                    often = broken.sum() > SHARE * np.isfinite(found[name]).sum()
-                    held &= ~broken | (often & (found[name] > MUCH_LATER) & (after[name] > -LATEST))
-                continue
-            sided = ~exact & loose
-            held &= ~(known & sided) | ((after[name] > HELD) & (after[name] < SMALLEST))
-            tight = known & ~sided
-        if slip.other_cell:
-            held &= ~tight | ~bound.broken(after[name])
-        else:
-            wrong = np.where(tight, np.maximum(wrong, np.abs(np.nan_to_num(after[name]))), wrong)
-    fit = usable & moved & held & (wrong < NEAR)
-    if not set(slip.undone) <= {*RATES_OF_A_ROW, "request_rate"}:
-        fit &= off
-    if fit.sum() < AGREEING:
-        fit &= wrong < EXACT
-        if fit.sum() < RARE * off.sum():  # among many rows that nothing explains, one comes near by chance
-            fit[:] = False
-    if slip.by_value:
-        if fit.sum() < AGREEING:
-            fit &= off | (np.abs(size) > SMALLEST)
-        return fit, wrong, unheld
-    # where nothing but a rate that is low for its load speaks for it, all of a deployment's rows must say the same
-    alone = fit & doubtful & ~off
-    if slip.ordinary:  # nor is it more where requests may have ended early, or input and output been counted together
-        high = ~exact & np.isnan(found["per_request"])
-        alone |= fit & np.isnan(found["rates"]) & np.where(size > 0, np.isnan(found["times"]), high)
-    ordinary = np.log(slip.ordinary) if slip.ordinary else -np.inf
-    for code in np.unique(deployments[alone]):
-        rows = deployments == code
-        rate = np.where(np.isfinite(found["output"]), found["output"], found["offered"])
-        could = rows & np.isfinite(size) & (np.abs(size) > SMALLEST) & np.isfinite(rate)
-        many = (fit & rows).sum()
-        large = np.abs(size[fit & rows]).min() > LARGE
-        enough = many > SHARE * could.sum() and (large or many >= AGREEING)
-        is_open = bool(np.isfinite(found["offered"][fit & rows]).any())  # where rates fall short of load by themselves
-        worst_after = np.abs(_worst(after, fit & rows))
-        near = worst_after < (NEAR if is_open else -HELD if large and many > 1 else SMALLEST)
-        # or the others hold what they should, and these are off by the slip's factor exactly
-        held_rest = bool((np.abs(rate[could & ~fit]) < SMALLEST).all())
-        apart = many >= AGREEING and held_rest and worst_after < NEAR
-        clear = (enough and near) or apart
-        if size[fit & rows].max() < ordinary:  # the factor must follow the lengths
-            spans = bool((size[alone & rows] < 0).all()) or float(np.ptp(size[fit & rows])) > VARIED
-            follows = many >= VARIED_ROWS and spans and worst_after < NEAR
-            clear = clear and follows and (bool((fit | ~could).all()) or held_rest)
-        if is_open:  # one that is saturated falls short by any factor, though not by the same one at several rates
-            offered = np.log(v["request_rate"][fit & rows])
-            clear = clear and many >= AGREEING and float(np.ptp(offered)) > VARIED
-        if not clear:
-            fit &= ~(rows & alone)
-    return fit, wrong, unheld
-
-
-def _worst(after: Mapping[str, FloatArray], rows: BoolArray) -> float:
-    known = [after[name][rows] for name in ("output", "total", "requests", "offered")]
-    joined = np.concatenate(known)
-    joined = joined[np.isfinite(joined)]
-    return float(joined[np.argmax(np.abs(joined))]) if len(joined) else 0.0
+    return Explained(said.off | (chosen >= 0), chosen, slips, n_rows, said.found, said.values, said.bounds)
 
 
 def changes_of(slip: Slip, frame: pd.DataFrame, position: int) -> dict[str, float]:
