@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from fewmark.core.errors import ModelError
+from fewmark.models.auto import estimate, latency_gp
 from fewmark.models.auto.by_load import AutoByLoad
 from fewmark.models.auto.latency_gp import LatencyGP
 from fewmark.models.registry import make_model
@@ -84,6 +85,27 @@ def test_nothing_relates_and_nothing_fits_is_said(fitted: tuple[LatencyGP, pd.Da
     assert np.isnan(model.predict(cases)).tolist() == [True, True, False]
     assert np.isnan(model.predict_interval(cases)).all(axis=1).tolist() == [True, True, False]
     assert model.provenance(cases)[:2].tolist() == ["abstained", "abstained"]
+
+
+def test_an_interval_too_wide_to_be_of_use_is_no_answer(
+    fitted: tuple[LatencyGP, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, hidden = fitted
+    cases = hidden.head(8)
+    low, high = model.predict_interval(cases, 0.9).T
+    limit = float(np.median(high / low))
+    monkeypatch.setattr(latency_gp, "MAX_SPAN", limit)
+    monkeypatch.setattr(latency_gp, "VAGUE", 0.0)
+    monkeypatch.setattr(estimate, "VAGUE", 0.0)
+    silent = high / low > limit
+    assert 0 < silent.sum() < len(cases)
+    for level in (0.5, 0.9, 0.99):
+        answers = model.answer(cases, level)
+        assert (np.isnan(answers.value) == silent).all() and (np.isnan(answers.low) == silent).all()
+        assert (np.isnan(model.predict_interval(cases, level)).all(1) == silent).all()
+    assert (np.isnan(model.predict(cases)) == silent).all()
+    assert ((model.provenance(cases) == "abstained") == silent).all()
+    assert ["span" in reason for reason in model.abstentions(cases)] == silent.tolist()
 
 
 def test_a_saved_model_answers_the_same_and_alien_state_is_refused(fitted: tuple[LatencyGP, pd.DataFrame]) -> None:

@@ -118,6 +118,23 @@ def test_what_follows_from_answers_is_answered_and_agrees(
     assert product[both] == pytest.approx(1.0, rel=1e-3)
 
 
+def test_far_beyond_the_measured_users_no_answer_follows_from_none(
+    beyond: tuple[pd.DataFrame, dict[str, AutoModel]],
+) -> None:
+    asked, models = beyond
+    far = pd.concat([asked[CELL].assign(concurrency=users) for users in (64.0, 512.0, 4096.0)], ignore_index=True)
+    told = {target: model.answer(far, 0.9) for target, model in models.items()}
+    silent = {target: np.isnan(answers.value) for target, answers in told.items()}
+    assert silent["ttft_s"].any() and (silent["throughput_tok_s"] == silent["e2e_latency_s"]).all()
+    assert not (silent["throughput_tok_s"] & ~silent["ttft_s"] & ~silent["tpot_s"]).any()
+    for target, answers in told.items():
+        span = np.nan_to_num(answers.high / answers.low)
+        follows = target in ("throughput_tok_s", "e2e_latency_s")
+        limit = np.where((silent["ttft_s"] | silent["tpot_s"]) & follows, 5.0, 20.0)
+        assert (span <= limit).all()
+        assert [bool(reason) for reason in answers.abstained] == silent[target].tolist()
+
+
 def test_the_expected_wait_of_a_known_limit_is_that_of_the_queue() -> None:
     reach = (SEQUENCES <= 5.0).astype(float)[None, :].repeat(3, axis=0)  # 32 at once, for certain
     users, log_x = np.array([8.0, 64.0, 320.0]), np.log(np.full(3, 0.05))

@@ -49,8 +49,9 @@ class AutoByLoad(Model):
         Hyperparameters are learned from at most this many cells, drawn at random.
     max_expert_cells : int, default 3000
         More cells than this are partitioned into local experts, each exact by itself.
-    max_log_sd : float, default 0.7
-        Abstain where the log prediction's standard deviation exceeds this: the interval would span a factor of ten.
+    max_log_sd : float, default 1.0
+        Abstain where the log prediction's standard deviation exceeds this, as where the ends of the 90% interval would
+        be more than a factor of 20 apart.
     prior : bool or mapping, default False
         Whether a table of few cells, none of them packaged, is joined by public measurements; or the priors
         themselves, by latency.
@@ -91,7 +92,7 @@ class AutoByLoad(Model):
         facts: Sequence[str] | None = None,
         max_learning_cells: int = 1000,
         max_expert_cells: int = 3000,
-        max_log_sd: float = 0.7,
+        max_log_sd: float = 1.0,
         prior: bool | Mapping[str, Prior] = False,
     ) -> None:
         super().__init__(target=target, random_state=random_state)

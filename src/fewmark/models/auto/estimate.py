@@ -1,12 +1,15 @@
 """What a latency process says of cells, before and after it is turned into the target's values and intervals.
 
+A prediction whose interval is too wide to be of use is none: there is no answer where the ends of the 90% interval are
+more than a factor of MAX_SPAN apart, at whatever level an interval is asked for.
+
 Notation: m cells that are asked about; logs are natural.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -17,6 +20,10 @@ from fewmark.models.auto.features import Features
 from fewmark.tables.arrays import FloatArray
 
 LARGEST_LOG: Final = 700.0  # of an end of an interval: beyond, there is no such number
+
+MAX_SPAN: Final = 20.0
+JUDGED_LEVEL: Final = 0.9
+VAGUE: Final = 0.2  # log standard deviation up to which no interval is as wide as that
 
 Scored = tuple[NDArray[np.intp], Scores, FloatArray]  # rows of a deployment, the scores that apply, octaves beyond
 
@@ -67,6 +74,21 @@ class CalibratedEstimate:
         """The target's values, (m,); NaN where the model abstains."""
         return np.where(self.silent, np.nan, np.exp(self._log_target()))
 
+    def spans(self, scored: Sequence[Scored], extra: float = 0.0) -> FloatArray:
+        """The log of the factor between the ends of the 90% interval, (m,); 0 where standard deviations are small.
+
+        Parameters as of `intervals`.
+        """
+        vague = self.sd > VAGUE
+        if not vague.any():
+            return np.zeros(len(self.sd))
+        low, high = self._ends(scored, JUDGED_LEVEL, extra)
+        return np.where(vague, high - low, 0.0)
+
+    def silent_where(self, silent: NDArray[np.bool_]) -> CalibratedEstimate:
+        """The same, without an answer at these cells (m,) as well."""
+        return replace(self, silent=self.silent | silent)
+
     def intervals(self, scored: Sequence[Scored], confidence_level: float, extra: float = 0.0) -> FloatArray:
         """The ends of intervals for the target, (m, 2); NaN where the model abstains.
 
@@ -75,11 +97,8 @@ class CalibratedEstimate:
         scored : the scores for every row
         extra : a half width on the log scale that is added in quadrature
         """
-        half = np.empty(len(self.sd))
-        for rows, scores, outside in scored:
-            half[rows] = self.sd[rows] * scores.factor(np.log(self.sd[rows]), outside, confidence_level)
-        half, table = np.hypot(half, extra), self.features
-        low, high = np.maximum(self.mean - half, np.minimum(self.floor, self.mean)), self.mean + half
+        low, high = self._ends(scored, confidence_level, extra)
+        table = self.features
         ends = np.column_stack([table.sign * (end - table.to_latency) for end in (low, high)])
         ends = np.exp(np.clip(np.sort(ends, axis=1), -LARGEST_LOG, LARGEST_LOG))
         ends[self.silent] = np.nan
@@ -100,6 +119,14 @@ class CalibratedEstimate:
         order = np.argsort(error)
         total = np.cumsum(weight[order])
         return float(np.expm1(error[order][np.searchsorted(total, 0.5 * total[-1])]))
+
+    def _ends(self, scored: Sequence[Scored], confidence_level: float, extra: float) -> tuple[FloatArray, FloatArray]:
+        """The logs of the least and the most latency at this level, (m,) each."""
+        half = np.empty(len(self.sd))
+        for rows, scores, outside in scored:
+            half[rows] = self.sd[rows] * scores.factor(np.log(self.sd[rows]), outside, confidence_level)
+        half = np.hypot(half, extra)
+        return np.maximum(self.mean - half, np.minimum(self.floor, self.mean)), self.mean + half
 
     def _log_target(self) -> FloatArray:
         return np.asarray(self.features.sign * (self.mean - self.features.to_latency))

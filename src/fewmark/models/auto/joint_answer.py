@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -20,10 +21,13 @@ from fewmark.models.auto.local_experts import Situation
 from fewmark.models.auto.monotone import correction
 from fewmark.models.auto.order_of_rates import keep_rate
 from fewmark.models.auto.reconciliation import TrustChoice, agree, distrust, select_trust, stretched
-from fewmark.tables.arrays import FloatArray
+from fewmark.tables.arrays import BoolArray, FloatArray
 from fewmark.tables.metrics import E2E, LATENCIES, TPOT, TTFT, tokens_and_load
 
-Choice = tuple[Situation, TrustChoice | None]
+KNOWN_BY_ITSELF: Final = 5.0  # the factor between the ends of a 90% interval
+
+Choice = tuple[Mapping[str, Situation], TrustChoice | None]
+"""The situation of a deployment, by latency, and which of these to trust there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,28 +64,27 @@ class JointProcesses:
         """For each deployment asked for: its situation, and which of the three latencies to trust there."""
         names = list(self.processes)
         situations = [process.experts_.situations(found[name].features) for name, process in self.processes.items()]
-        out = []
+        out: list[Choice] = []
         for each in zip(*situations, strict=True):
             of = dict(zip(names, each, strict=True))
-            out.append((of[self.own], _choice({name: left for name, (_, left, _) in of.items()})))
+            out.append((of, _choice({name: left for name, (_, left, _) in of.items()})))
         return out
 
-    def scored(self, choices: list[Choice]) -> list[Scored]:
+    def scored(self, choices: list[Choice], latency: str | None = None) -> list[Scored]:
         """For each deployment asked for: the asked rows, the scores that apply, and octaves beyond the known cells."""
+        name = self.own if latency is None else latency
+        situations = [(of[name], choice) for of, choice in choices]
         return [
-            (rows, left.scores if choice is None else choice.scores[self.own], outside)
-            for (rows, left, outside), choice in choices
+            (rows, left.scores if choice is None else choice.scores[name], outside)
+            for (rows, left, outside), choice in situations
         ]
 
     def reconciled(
         self, X: pd.DataFrame, found: Mapping[str, LatencyEstimate], choices: list[Choice]
-    ) -> tuple[LatencyEstimate, CalibratedEstimate]:
-        """The own latency under the definitions; first with the deviation by which the model abstains."""
+    ) -> CalibratedEstimate:
+        """The own latency under the definitions."""
         each, logs, sds = self._agreed(X, found, choices)
         output_tokens = tokens_and_load(X)[1]
-        # what follows from latencies that are answered is answered
-        doubts = {name: found[name].sd for name in LATENCIES}
-        doubts[E2E] = np.minimum(doubts[E2E], np.maximum(doubts[TTFT], doubts[TPOT]))
         own = self.own
         table = each[own].features
         self._let_rise(X, table, logs)
@@ -94,8 +97,35 @@ class JointProcesses:
             logs[E2E] = np.logaddexp(logs[TTFT], np.log(output_tokens - 1) + logs[TPOT])
         if self.order is not None:
             keep_rate(self.order, numbered, logs, sds, each[TTFT].floor, output_tokens)
-        judged = replace(found[own], sd=doubts[own])
-        return judged, CalibratedEstimate(table, logs[own], sds[own], self.process.silent(judged), each[own].floor)
+        together = {
+            name: replace(one, mean=logs[name], sd=sds[name], silent=self.process.out_of_reach(table))
+            for name, one in each.items()
+        }
+        return together[own].silent_where(self._is_vague(found, together, choices))
+
+    def _is_vague(
+        self,
+        found: Mapping[str, LatencyEstimate],
+        together: Mapping[str, CalibratedEstimate],
+        choices: list[Choice],
+    ) -> BoolArray:
+        """Where too little is known of the own latency for an answer, (m,).
+
+        What follows from latencies that are answered is answered. What follows from one that is not, only if it is
+        known by itself, as the rate of a plateau whose users wait nobody knows how long.
+        """
+
+        def spans(name: str) -> FloatArray:
+            return together[name].spans(self.scored(choices, name))
+
+        if self.own != E2E:
+            return self.process.is_vague(found[self.own], spans(self.own))
+        without = [self.processes[name].is_vague(found[name], spans(name)) for name in (TTFT, TPOT)]
+        if not np.any(without):
+            return without[0]
+        of_e2e = spans(E2E)
+        vague = self.process.is_vague(found[E2E], of_e2e) | (of_e2e > np.log(KNOWN_BY_ITSELF))
+        return np.asarray((without[0] | without[1]) & vague)
 
     def _agreed(
         self, X: pd.DataFrame, found: Mapping[str, LatencyEstimate], choices: list[Choice]
@@ -103,7 +133,8 @@ class JointProcesses:
         """What the processes say, and the logs and standard deviations of each latency under the definitions."""
         each = {name: process.calibrated(found[name]) for name, process in self.processes.items()}
         trust = {name: np.ones(len(X)) for name in LATENCIES}
-        for (rows, _, _), choice in choices:
+        for of, choice in choices:
+            rows = of[self.own][0]
             for name, inflation in (distrust(E2E) if choice is None else choice.inflation).items():
                 trust[name][rows] = inflation
         sds = stretched({name: one.sd for name, one in each.items()}, trust)

@@ -29,7 +29,7 @@ from fewmark.core.fractions import require_fraction
 from fewmark.facts.facts import user_files
 from fewmark.models.auto import state as saved_state
 from fewmark.models.auto.conformity_scores import PRIOR_DEGREES
-from fewmark.models.auto.estimate import CalibratedEstimate, LatencyEstimate, Scored
+from fewmark.models.auto.estimate import JUDGED_LEVEL, MAX_SPAN, VAGUE, CalibratedEstimate, LatencyEstimate, Scored
 from fewmark.models.auto.features import Encoder, Features, is_whole
 from fewmark.models.auto.featuriser import Featuriser
 from fewmark.models.auto.hyperparameters import LearningSchedule
@@ -66,8 +66,9 @@ class LatencyGP(Model):
         Hyperparameters are learned from at most this many cells, drawn at random.
     max_expert_cells : int, default 3000
         More cells than this are partitioned into local experts, each exact by itself.
-    max_log_sd : float, default 0.7
-        Abstain where the log prediction's standard deviation exceeds this: the interval would span a factor of ten.
+    max_log_sd : float, default 1.0
+        Abstain where the log prediction's standard deviation exceeds this, as where the ends of the 90% interval would
+        be more than a factor of 20 apart.
     prior : bool or mapping, default False
         Whether a table of few cells, none of them packaged, is joined by public measurements
         (`fewmark.models.auto.public_prior`); or the priors themselves, by latency.
@@ -99,7 +100,7 @@ class LatencyGP(Model):
         facts: Sequence[str] | None = None,
         max_learning_cells: int = 1000,
         max_expert_cells: int = 3000,
-        max_log_sd: float = 0.7,
+        max_log_sd: float = 1.0,
         prior: bool | Mapping[str, Prior] = False,
     ) -> None:
         super().__init__(target=target, random_state=random_state)
@@ -159,22 +160,22 @@ class LatencyGP(Model):
     @single_threaded
     def answer(self, X: pd.DataFrame, confidence_level: float = 0.9) -> Answers:
         found = self.estimate_in_order(X)
-        return self.describe(found, self.calibrated(found), self.scored(found.features), confidence_level)
+        return self.describe(found, self.answered(found), self.scored(found.features), confidence_level)
 
     @single_threaded
     def predict(self, X: pd.DataFrame) -> FloatArray:
-        return self.calibrated(self.estimate_in_order(X)).values()
+        return self.answered(self.estimate_in_order(X)).values()
 
     @single_threaded
     def predict_interval(self, X: pd.DataFrame, confidence_level: float = 0.9) -> FloatArray:
         require_level(confidence_level)
-        found = self.calibrated(self.estimate_in_order(X))
+        found = self.answered(self.estimate_in_order(X))
         return found.intervals(self.scored(found.features), confidence_level, self.extra_width(confidence_level))
 
     @single_threaded
     def provenance(self, X: pd.DataFrame) -> NDArray[np.str_]:
-        found = self.estimate(X)
-        return provenance(found.features, self.experts_, self.silent(found))
+        found = self.estimate_in_order(X)
+        return provenance(found.features, self.experts_, self.answered(found).silent)
 
     @single_threaded
     def similarity(self, X: pd.DataFrame) -> FloatArray:
@@ -184,11 +185,11 @@ class LatencyGP(Model):
 
     @single_threaded
     def abstentions(self, X: pd.DataFrame) -> list[str]:
-        return abstentions(self.estimate(X), self.experts_, self.max_log_sd)
+        return self.answer(X).abstained
 
     @single_threaded
     def forecast_error(self, X: pd.DataFrame) -> float:
-        found = self.calibrated(self.estimate_in_order(X))
+        found = self.answered(self.estimate_in_order(X))
         return found.forecast(self.scored(found.features))
 
     @single_threaded
@@ -300,7 +301,19 @@ class LatencyGP(Model):
         sd, floor, mean = self.experts_.inflated(table, found.sd), self.floor(table), found.mean
         if self.order_ is not None:
             mean = self.order_.keep_rate(table.axes, table.deployment, mean, table.online)
-        return CalibratedEstimate(table, np.maximum(mean, floor), sd, self.silent(found), floor)
+        return CalibratedEstimate(table, np.maximum(mean, floor), sd, self.out_of_reach(table), floor)
+
+    def answered(self, found: LatencyEstimate) -> CalibratedEstimate:
+        """As `calibrated`, and silent where too little is known for an interval that is of use."""
+        calibrated = self.calibrated(found)
+        if (calibrated.sd <= VAGUE).all():
+            return calibrated  # what others score is not needed
+        spans = calibrated.spans(self.scored(found.features), self.extra_width(JUDGED_LEVEL))
+        return calibrated.silent_where(self.is_vague(found, spans))
+
+    def is_vague(self, found: LatencyEstimate, spans: FloatArray) -> NDArray[np.bool_]:
+        """Where too little is known for an answer, (m,); `spans` as `CalibratedEstimate.spans`."""
+        return np.asarray((found.sd > self.max_log_sd) | (spans > np.log(MAX_SPAN)))
 
     def floor(self, table: Features) -> FloatArray:
         """The log of the least seconds of cells, as far as measurements bear published facts out, (m,)."""
@@ -324,9 +337,9 @@ class LatencyGP(Model):
             value=calibrated.values(),
             low=ends[:, 0],
             high=ends[:, 1],
-            provenance=provenance(found.features, self.experts_, self.silent(found)),
+            provenance=provenance(found.features, self.experts_, calibrated.silent),
             similarity=self.experts_.explained(found.features, found.variance),
-            abstained=abstentions(found, self.experts_, self.max_log_sd),
+            abstained=abstentions(found.features, self.experts_, calibrated.silent),
         )
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -378,10 +391,9 @@ class LatencyGP(Model):
         self._require_fitted()
         return self.experts_.with_amplitudes(self.featuriser_.asked(X))
 
-    def silent(self, found: LatencyEstimate) -> NDArray[np.bool_]:
-        """Where the model abstains, (m,)."""
-        table = found.features
-        return np.asarray(table.unusable | (found.sd > self.max_log_sd) | self.experts_.is_far(table))
+    def out_of_reach(self, table: Features) -> NDArray[np.bool_]:
+        """Cells of which the model says nothing, however sure it is, (m,)."""
+        return np.asarray(table.unusable | self.experts_.is_far(table))
 
 
 def require_level(confidence_level: float) -> None:

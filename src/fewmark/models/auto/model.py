@@ -83,7 +83,7 @@ class AutoModel(Model):
         facts: Sequence[str] | None = None,
         max_learning_cells: int = 1000,
         max_expert_cells: int = 3000,
-        max_log_sd: float = 0.7,
+        max_log_sd: float = 1.0,
         prior: bool | Mapping[str, Prior] = False,
     ) -> None:
         super().__init__(target=target, random_state=random_state)
@@ -143,8 +143,8 @@ class AutoModel(Model):
         joint = self._joint()
         found = joint.estimates(X)
         choices = joint.choices(found)
-        own, calibrated = joint.reconciled(X, found, choices)
-        return process.describe(own, calibrated, joint.scored(choices), confidence_level)
+        calibrated = joint.reconciled(X, found, choices)
+        return process.describe(found[joint.own], calibrated, joint.scored(choices), confidence_level)
 
     @single_threaded
     def predict(self, X: pd.DataFrame) -> FloatArray:
@@ -152,7 +152,7 @@ class AutoModel(Model):
             return self._process().predict(X)
         joint = self._joint()
         found = joint.estimates(X)
-        return joint.reconciled(X, found, joint.choices(found))[1].values()
+        return joint.reconciled(X, found, joint.choices(found)).values()
 
     @single_threaded
     def predict_interval(self, X: pd.DataFrame, confidence_level: float = 0.9) -> FloatArray:
@@ -164,7 +164,7 @@ class AutoModel(Model):
         found = joint.estimates(X)
         choices = joint.choices(found)
         extra = process.extra_width(confidence_level)
-        return joint.reconciled(X, found, choices)[1].intervals(joint.scored(choices), confidence_level, extra)
+        return joint.reconciled(X, found, choices).intervals(joint.scored(choices), confidence_level, extra)
 
     def provenance(self, X: pd.DataFrame) -> NDArray[np.str_]:
         return self.answer(X).provenance if self._has_submodels() else self._process().provenance(X)
@@ -183,7 +183,7 @@ class AutoModel(Model):
         joint = self._joint()
         found = joint.estimates(X)
         choices = joint.choices(found)
-        return joint.reconciled(X, found, choices)[1].forecast(joint.scored(choices))
+        return joint.reconciled(X, found, choices).forecast(joint.scored(choices))
 
     def design(self, X: pd.DataFrame, n_cells: int) -> NDArray[np.intp]:
         return self.process_.design(X, n_cells) if hasattr(self, "process_") else anchors(X, n_cells)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
-from fewmark.models.auto.estimate import LatencyEstimate
+from fewmark.models.auto.estimate import MAX_SPAN
 from fewmark.models.auto.features import Features
 from fewmark.models.auto.featuriser import UNUSABLE
 from fewmark.models.auto.local_experts import MAX_DOUBLINGS, LocalExperts
 from fewmark.tables.arrays import BoolArray
+
+TOO_VAGUE: Final = f"out of domain: too little is known, an interval would span more than a factor of {MAX_SPAN:g}"
 
 
 def provenance(table: Features, experts: LocalExperts, silent: BoolArray) -> NDArray[np.str_]:
@@ -28,13 +32,13 @@ def provenance(table: Features, experts: LocalExperts, silent: BoolArray) -> NDA
     return out
 
 
-def abstentions(found: LatencyEstimate, experts: LocalExperts, max_log_sd: float) -> list[str]:
-    """The reason for abstaining on each cell; empty where there is an answer."""
-    reasons = [""] * len(found.sd)
-    for row in np.flatnonzero(found.sd > max_log_sd):
-        reasons[row] = f"out of domain: one standard deviation is a factor of {np.exp(found.sd[row]):.1f}"
-    for row in np.flatnonzero(experts.is_far(found.features)):
+def abstentions(table: Features, experts: LocalExperts, silent: BoolArray) -> list[str]:
+    """The reason for abstaining on each cell; empty where there is an answer. `silent` (m,): where there is none."""
+    reasons = [""] * len(table)
+    for row in np.flatnonzero(silent):
+        reasons[row] = TOO_VAGUE
+    for row in np.flatnonzero(experts.is_far(table)):
         reasons[row] = f"out of domain: more than {MAX_DOUBLINGS:g} doublings beyond anything measured"
-    for row in np.flatnonzero(found.features.unusable):
+    for row in np.flatnonzero(table.unusable):
         reasons[row] = UNUSABLE
     return reasons
