@@ -3,7 +3,8 @@
     python benchmarks/accuracy.py --keep FOLDER [--tables NAME,NAME] [--part I/N] [--minutes 8]
     python benchmarks/accuracy.py --keep FOLDER --show
 
-`loops` and `grids` are simulated (`simulated_serving.py`): 24 deployments of 21 cells, and 16 of 56.
+`loops` and `grids` are simulated (`simulated_serving.py`), 24 deployments of 21 cells and 16 of 56; so are `consumer`,
+`experts` and `parallel`, 14 deployments of 28 cells each: graphics cards, mixtures of experts, and 1 to 8 devices.
 
 What was worked out stays in the folder, so that a run may be cut into slices and goes on where it ended. A line has the
 median APE over all hidden cells, the mean over seeds 0, 1 and 2 (or three drawn tables); its goal; the p90; the share
@@ -27,13 +28,13 @@ import pandas as pd
 from fewmark import datasets
 from fewmark.evaluation import evaluate
 from fewmark.tables.identity import deployment_columns
-from simulated_serving import GRID_LENGTHS
 from simulated_serving import table as simulated
 
 FAR = np.log(3.0)
 LEAST_HIDDEN = 20
 HELD = (0.8, 0.97)
 SEEDS = range(3)
+DEPLOYMENTS = {"loops": 24, "grids": 16, "consumer": 14, "experts": 14, "parallel": 14}  # of simulated tables
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,8 @@ class Line:
         """The units of work: a name, the seed of the protocol, and the table."""
         for seed in SEEDS:
             name = f"{self.table} {self.target} {self.protocol} {seed}"
-            if self.table == "loops":
-                yield name, 0, partial(simulated, seed, 24, batches=False)
-            elif self.table == "grids":
-                yield name, 0, partial(simulated, seed, 16, batches=False, lengths=GRID_LENGTHS)
+            if self.table in DEPLOYMENTS:
+                yield name, 0, partial(simulated, seed, DEPLOYMENTS[self.table], batches=False, fleet=self.table)
             else:
                 yield name, seed, partial(datasets.load, self.table, screened=True)
 
@@ -86,6 +85,12 @@ LINES = (
     Line("loops", "tpot_s", "extrapolate-batch"),
     Line("loops", "tpot_s", "transfer-0"),
     *(Line("grids", target, protocol) for protocol in ("sparse-25", "transfer-2") for target in ("ttft_s", "tpot_s")),
+    *(
+        Line(table, target, protocol)
+        for table in ("consumer", "experts", "parallel")
+        for protocol in ("sparse-25", "extrapolate-batch", "transfer-0")
+        for target in ("ttft_s", "tpot_s")
+    ),
 )  # fmt: skip
 
 

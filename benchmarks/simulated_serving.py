@@ -33,6 +33,11 @@ ACCELERATORS = {
     "NVIDIA L40S": (362e12, 0.864e12, 48e9),
     "AMD Instinct MI300X": (1300e12, 5.3e12, 192e9),
     "FooChip Z9": (500e12, 2.5e12, 96e9),
+    "NVIDIA GeForce RTX 3090": (71e12, 0.936e12, 24e9),
+    "NVIDIA GeForce RTX 4090": (165e12, 1.008e12, 24e9),
+    "NVIDIA GeForce RTX 5090": (210e12, 1.79e12, 32e9),
+    "NVIDIA RTX A6000": (155e12, 0.768e12, 48e9),
+    "AMD Radeon RX 7900 XTX": (123e12, 0.96e12, 24e9),
 }
 # parameters, the share of them that a token uses, layers, key-value heads
 MODELS = {
@@ -41,9 +46,16 @@ MODELS = {
     "Qwen/Qwen2.5-32B": (32.5e9, 1.0, 64, 8),
     "mistralai/Mixtral-8x7B": (46e9, 0.28, 32, 8),
     "acme/Mystery-13B": (13e9, 1.0, 40, 40),
+    "Qwen/Qwen2.5-7B": (7.6e9, 1.0, 28, 4),
+    "Qwen/Qwen2.5-1.5B": (1.5e9, 1.0, 28, 2),
+    "Qwen/Qwen3-30B-A3B": (30.5e9, 0.11, 48, 4),
+    "openai/gpt-oss-120b": (117e9, 0.044, 36, 8),
 }
 # overhead of a layer and step (s), sequences, prompt tokens of a step that decodes as well (0: prompts by themselves)
-ENGINES = {"chunked": (60e-6, 256, 2048), "large-chunks": (45e-6, 1024, 8192), "compiled": (25e-6, 128, 0)}
+ENGINES = {
+    "chunked": (60e-6, 256, 2048), "large-chunks": (45e-6, 1024, 8192), "compiled": (25e-6, 128, 0),
+    "few-sequences": (60e-6, 64, 2048), "eight-slots": (90e-6, 8, 512),
+}  # fmt: skip
 LENGTHS = ((1024, 256), (1024, 1024), (4096, 512))
 GRID_LENGTHS = ((128, 128), (128, 1024), (512, 512), (1024, 128), (1024, 1024), (2048, 256), (4096, 512), (4096, 2048))
 USERS = (4, 8, 16, 32, 64, 128, 256)
@@ -54,6 +66,41 @@ SHORTEST = 0.8  # of a length
 PROMPT = 16384  # tokens that are read at once where prompts go by themselves
 NOISE = 0.01
 METRICS = ("ttft_s", "tpot_s", "throughput_tok_s")
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What deployments are drawn from, and the grid that each of them is measured on."""
+
+    accelerators: tuple[str, ...]
+    models: tuple[str, ...]
+    engines: tuple[str, ...]
+    devices: tuple[int, ...]
+    lengths: tuple[tuple[int, int], ...]
+    users: tuple[int, ...]
+
+
+DATACENTRE = (tuple(ACCELERATORS)[:7], tuple(MODELS)[:5], ("chunked", "large-chunks", "compiled"), (1, 2, 4, 8))
+FLEETS = {
+    "loops": Fleet(*DATACENTRE, LENGTHS, USERS),
+    "grids": Fleet(*DATACENTRE, GRID_LENGTHS, USERS),
+    "consumer": Fleet(
+        tuple(ACCELERATORS)[7:], ("meta-llama/Llama-3.1-8B", "Qwen/Qwen2.5-7B", "Qwen/Qwen2.5-1.5B"),
+        ("few-sequences", "eight-slots"), (1, 2), ((256, 128), (512, 512), (1024, 256), (2048, 256)),
+        (1, 2, 4, 8, 16, 32, 64),
+    ),
+    "experts": Fleet(
+        ("NVIDIA H100 80GB HBM3", "NVIDIA B200", "AMD Instinct MI300X"),
+        ("mistralai/Mixtral-8x7B", "Qwen/Qwen3-30B-A3B", "openai/gpt-oss-120b", "meta-llama/Llama-3.1-8B"),
+        ("chunked", "compiled"), (1, 2, 4, 8), ((128, 1024), (1024, 256), (2048, 1024), (6000, 400)),
+        (1, 4, 16, 32, 64, 128, 256),
+    ),
+    "parallel": Fleet(
+        ("NVIDIA A100-SXM4-80GB", "NVIDIA H100 80GB HBM3", "NVIDIA H200"), tuple(MODELS)[:3],
+        ("chunked", "large-chunks"), (1, 2, 4, 8), ((200, 200), (1000, 1000), (3000, 300), (8000, 500)),
+        (1, 4, 16, 32, 64, 128, 256),
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -148,23 +195,21 @@ def closed_loop(
     }
 
 
-def table(
-    seed: int, n_deployments: int, batches: bool, lengths: tuple[tuple[int, int], ...] | None = None
-) -> pd.DataFrame:
-    """The cells of so many deployments, in closed loops or in batches."""
-    usual, loads, load = (BATCH_LENGTHS, BATCHES, "batch_size") if batches else (LENGTHS, USERS, "concurrency")
-    lengths = usual if lengths is None else lengths
+def table(seed: int, n_deployments: int, batches: bool, fleet: str = "loops") -> pd.DataFrame:
+    """The cells of so many deployments of a fleet, in closed loops or in batches."""
+    of = FLEETS[fleet]
+    lengths, loads, load = (BATCH_LENGTHS, BATCHES, "batch_size") if batches else (of.lengths, of.users, "concurrency")
     waves, shortest = (1, 1.0) if batches else (WAVES, SHORTEST)
     rng = np.random.default_rng(seed)
-    fleet: dict[tuple[str, str, str, int], Deployment] = {}
-    while len(fleet) < n_deployments:
-        key = (str(rng.choice(list(ENGINES))), str(rng.choice(list(MODELS))), str(rng.choice(list(ACCELERATORS))))
+    drawn: dict[tuple[str, str, str, int], Deployment] = {}
+    while len(drawn) < n_deployments:
+        key = (str(rng.choice(of.engines)), str(rng.choice(of.models)), str(rng.choice(of.accelerators)))
         ways = rng.uniform([0.4, 0.6, 0.9, 5e-6], [0.6, 0.8, 1.1, 40e-6]).tolist()
-        one = Deployment(*key, int(rng.choice([1, 2, 4, 8])), *ways)
-        if one.tokens > 2 * max(map(sum, (*lengths, *LENGTHS))):
-            fleet.setdefault((*key, one.devices), one)
+        one = Deployment(*key, int(rng.choice(of.devices)), *ways)
+        if one.tokens > 2 * max(map(sum, (*lengths, *of.lengths))):
+            drawn.setdefault((*key, one.devices), one)
     rows: list[dict[str, Any]] = []
-    for one in fleet.values():
+    for one in drawn.values():
         names = {"engine": one.engine, "model": one.model, "accelerator": one.accelerator, "precision": "bf16"}
         for ii, oo in lengths:
             for many in loads:
@@ -178,6 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=int, default=1, help="seeds 0, 1, ...")
     parser.add_argument("--deployments", type=int, default=24)
+    parser.add_argument("--fleet", default="loops", choices=FLEETS, help="what the deployments are drawn from")
     parser.add_argument("--batches", action="store_true", help="of requests that come at once, instead of users")
     parser.add_argument("--unheard", action="store_true", help="accelerators and models by names that nobody knows")
     parser.add_argument("--target", default=",".join(METRICS), help="one or several, by commas")
@@ -185,7 +231,7 @@ def main() -> None:
     parser.add_argument("--baselines", default="", help="models beside auto, by commas")
     options = parser.parse_args()
     others = [name for name in options.baselines.split(",") if name]
-    tables = [table(seed, options.deployments, options.batches) for seed in range(options.tables)]
+    tables = [table(seed, options.deployments, options.batches, options.fleet) for seed in range(options.tables)]
     if options.unheard:
         tables = [unheard(cells) for cells in tables]
     print(f"{'target':17} {'protocol':19} {'table':>5} {'median':>7} {'p90':>7} {'inside':>7} {'answered':>8}")
