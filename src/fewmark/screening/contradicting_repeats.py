@@ -10,9 +10,10 @@ import pandas as pd
 
 from fewmark.screening.base import Finding
 from fewmark.screening.grid import log_latency, robust_scale
+from fewmark.screening.remembered import cell_codes
 from fewmark.tables.arrays import BoolArray, FloatArray, IntArray
 from fewmark.tables.columns import numbers_of
-from fewmark.tables.identity import cell_codes, cell_columns, group_codes, rows_by_group
+from fewmark.tables.identity import cell_columns, group_codes, rows_by_group
 from fewmark.tables.unnamed_options import unnamed_options
 
 DISAGREE: Final = {"latency": float(np.log(1.5)), "ttft_s": float(np.log(3.0)), "tpot_s": float(np.log(1.5))}
@@ -35,7 +36,8 @@ class ContradictingRepeats:
         values = {"latency": log_latency(frame), **{name: _logs(frame, name) for name in ("ttft_s", "tpot_s")}}
         options = [option.column for option in unnamed_options(frame)]  # what these tell apart is no contradiction
         codes = group_codes(frame, [*cell_columns(frame), *options])[0] if options else cell_codes(frame)
-        groups = [rows for rows in rows_by_group(codes).values() if len(rows) > 1]
+        repeated = np.flatnonzero(np.bincount(codes)[codes] > 1)
+        groups = [repeated[rows] for rows in rows_by_group(codes[repeated]).values()] if len(repeated) else []
         told: set[int] = set()
         for name, logs in values.items():
             limit = _limit(logs, groups, DISAGREE[name])

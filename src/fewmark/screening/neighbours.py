@@ -22,6 +22,7 @@ import pandas as pd
 from fewmark.tables.arrays import FloatArray, IntArray
 from fewmark.tables.identity import group_codes
 
+SIDES: Final = ("heavier", "alike", "lighter")  # where a neighbour lies
 REACH: Final = 2  # neighbours on either side
 RELATIVES: Final = 5  # deployments that must share a step for its median to count
 PARALLELS: Final = 3  # lines of the same deployment that must share it
@@ -34,7 +35,6 @@ AXES: Final = {
     "length": (("bb", "ratio"), "ii"),
 }
 
-_NONE_EXPECTED: Final = pd.DataFrame(columns=["cell", "side", "residual", "spread"], dtype=float)
 _NOTHING: Final = pd.DataFrame(columns=["cell", "axis", "lighter", "heavier", "residual", "spread", "least_spread"])
 
 
@@ -52,42 +52,55 @@ def residuals(cells: pd.DataFrame) -> pd.DataFrame:
     narrower of the expectations); the last three are logarithms.
     """
     cells = cells.assign(ratio=np.round(np.log(cells["ii"] / cells["oo"]), 3))
-    parts = []
+    parts: list[pd.DataFrame] = []
     for axis, (fixed, moving) in AXES.items():
         line = group_codes(cells, ["deployment", "online", "further", *fixed])[0]
         steps = _steps(cells, line, moving)
         if steps.empty:
             continue
-        sides = [
-            _expected(steps, ["work_i", "work_j"], RELATIVES),
-            _expected(steps, ["deployment", "x_i", "x_j"], PARALLELS),
+        found = [
+            one
+            for one in (
+                _expected(steps, ["work_i", "work_j"], RELATIVES, len(cells)),
+                _expected(steps, ["deployment", "x_i", "x_j"], PARALLELS, len(cells)),
+            )
+            if one is not None
         ]
-        both = pd.concat(sides)
-        by_cell = both.groupby("cell")
-        least, most = by_cell.min(), by_cell.max()
-        low, high = least["residual"], most["residual"]
-        out = pd.DataFrame(
-            {
-                "lighter": most["side"] > 0,
-                "heavier": least["side"] < 0,
-                "residual": np.where(low > 0, low, np.where(high < 0, high, 0.0)),
-                "spread": most["spread"],
-                "least_spread": least["spread"],
-            }
-        )
+        out = _NOTHING
+        if found:
+            residual, spread = (np.concatenate([one[kind] for one in found]) for kind in (0, 1))
+            low, high = np.fmin.reduce(residual), np.fmax.reduce(residual)
+            sides = ~np.isnan(residual.reshape(len(found), len(SIDES), -1)).all(axis=0)
+            at = np.flatnonzero(sides.any(axis=0))
+            low, high = low[at], high[at]
+            out = pd.DataFrame(
+                {
+                    "cell": at,
+                    "lighter": sides[2, at],
+                    "heavier": sides[0, at],
+                    "residual": np.where(low > 0, low, np.where(high < 0, high, 0.0)),
+                    "spread": np.fmax.reduce(spread)[at],
+                    "least_spread": np.fmin.reduce(spread)[at],
+                }
+            )
         chord = _chord(cells, line, moving)
-        chord = chord[~chord["cell"].isin(out.index)]
-        parts.append(
-            pd.concat([part for part in (out.reset_index(), chord) if not part.empty] or [chord]).assign(axis=axis)
-        )
+        judged = np.zeros(len(cells), dtype=bool)
+        judged[out["cell"].to_numpy(dtype=np.intp)] = True
+        chord = chord[~judged[chord["cell"].to_numpy()]]
+        parts.append(pd.concat([part for part in (out, chord) if not part.empty] or [chord]).assign(axis=axis))
     return pd.concat(parts or [_NOTHING], ignore_index=True).astype({"cell": np.int64})
 
 
-def noise(cells: pd.DataFrame, found: pd.DataFrame) -> FloatArray:
-    """The robust spread of the residuals in each cell's deployment: how rough its measurements are anyway."""
-    least = found.assign(size=found["residual"].abs()).sort_values("size").groupby("cell")["residual"].first()
-    owner = cells["deployment"].to_numpy()[least.index.to_numpy()]
-    values = pd.Series(least.to_numpy()).replace([np.inf, -np.inf], np.nan)
+def noise(cells: pd.DataFrame, residual: FloatArray) -> FloatArray:
+    """The robust spread of the residuals (n_axes, n) in each cell's deployment, (n,): how rough it is anyway.
+
+    Of each cell the smallest residual counts.
+    """
+    size = np.abs(residual)
+    least = np.where(np.isnan(size), np.inf, size).argmin(axis=0)
+    values = pd.Series(residual[least, np.arange(residual.shape[1])])
+    values[np.isinf(values)] = np.nan
+    owner = cells["deployment"].to_numpy()
     rough = 1.4826 * (values - values.groupby(owner).transform("median")).abs().groupby(owner).median()
     return np.asarray(cells["deployment"].map(rough).fillna(0.0), dtype=np.float64)
 
@@ -124,37 +137,47 @@ def _steps(cells: pd.DataFrame, line: IntArray, moving: str) -> pd.DataFrame:
     )
 
 
-def _expected(steps: pd.DataFrame, key: list[str], enough: int) -> pd.DataFrame:
-    """Residuals of the steps against the median of all steps that share `key`, where there are enough of them."""
+def _expected(steps: pd.DataFrame, key: list[str], enough: int, n_cells: int) -> tuple[FloatArray, FloatArray] | None:
+    """Residuals of the steps against the median of all steps that share `key`, where there are enough of them.
+
+    Returns the residual and the spread of each cell on each of its `SIDES`, (3, n_cells), NaN where there is none.
+    """
     group = group_codes(steps, key)[0]
     usable = np.bincount(group)[group] >= enough
     if not usable.any():
-        return _NONE_EXPECTED
+        return None
     group, s = group[usable], steps["s"].to_numpy()[usable]
     residual = s - _group_median(s, group)
     spread = 1.4826 * _group_median(np.abs(residual), group)
     cell, other, side = (steps[name].to_numpy()[usable] for name in ("cell", "other", "side"))
+    side = side.astype(np.int64)
     back = side != 0
-    ends = {
-        "residual": np.concatenate([residual, -residual[back]]),
-        "spread": np.concatenate([spread, spread[back]]),
-    }
-    # A whole number for the cell and the side: grouping by two columns takes several times as long.
-    code = 3 * np.concatenate([cell, other[back]]) + np.concatenate([side, -side[back]]).astype(np.int64) + 1
-    out = pd.DataFrame(ends).groupby(code).median()
-    out.insert(0, "cell", out.index.to_numpy() // 3)
-    out.insert(1, "side", (out.index.to_numpy() % 3 - 1).astype(np.float64))
-    out = out.reset_index(drop=True)
-    out["spread"] = out["spread"].clip(lower=MIN_SPREAD)
-    return out
+    # A whole number for the side and the cell, which is also their place in the result.
+    code = np.concatenate([(side + 1) * n_cells + cell, (1 - side[back]) * n_cells + other[back]])
+    shape = len(SIDES), n_cells
+    off = _small_medians(np.concatenate([residual, -residual[back]]), code, shape)
+    usual = _small_medians(np.concatenate([spread, spread[back]]), code, shape)
+    return off, np.maximum(usual, MIN_SPREAD)
+
+
+def _small_medians(values: FloatArray, code: IntArray, shape: tuple[int, int]) -> FloatArray:
+    """The median of the values of each code, as an array of that shape; most codes have one value or two."""
+    size = shape[0] * shape[1]
+    count = np.bincount(code, minlength=size)
+    with np.errstate(invalid="ignore"):
+        out: FloatArray = np.bincount(code, values, minlength=size) / count
+    several = (count > 2)[code]
+    if several.any():
+        median = pd.Series(values[several]).groupby(code[several]).median()
+        out[median.index.to_numpy()] = median.to_numpy()
+    return out.reshape(shape)
 
 
 def _group_median(values: FloatArray, group: IntArray) -> FloatArray:
-    """The median over each value's group, (n,)."""
-    median = pd.Series(values).groupby(group).median()
-    position = np.zeros(int(group.max()) + 1, dtype=np.intp)
-    position[median.index.to_numpy()] = np.arange(len(median))
-    return np.asarray(median.to_numpy(dtype=np.float64)[position[group]], dtype=np.float64)
+    """The median over each value's group, (n,); groups are numbered from 0."""
+    groups = pd.Categorical.from_codes(group, categories=pd.RangeIndex(int(group.max()) + 1))  # no hashing
+    median = pd.Series(values).groupby(pd.CategoricalIndex(groups), observed=False).median()
+    return np.asarray(median.to_numpy(dtype=np.float64)[group], dtype=np.float64)
 
 
 def _chord(cells: pd.DataFrame, line: IntArray, moving: str) -> pd.DataFrame:

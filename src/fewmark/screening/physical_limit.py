@@ -23,9 +23,9 @@ import pandas as pd
 
 from fewmark.facts.facts import load_facts, user_files, weight_bytes
 from fewmark.screening.base import Finding
+from fewmark.screening.remembered import deployment_codes
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.columns import accelerator_counts, numbers_of, sequences_of
-from fewmark.tables.identity import deployment_columns, group_codes
 
 BEYOND: Final = 1.3  # times a limit: shapes and clocks are known to some percent
 GUESSED: Final = 6.0  # tokens that an engine may guess at once
@@ -92,7 +92,7 @@ class PhysicalLimit:
             "ttft_s": np.maximum(step, ii * compute),
             "e2e_latency_s": oo * np.maximum(step, compute),
         }
-        code, _ = group_codes(frame, deployment_columns(frame))
+        code = deployment_codes(frame)
         for name, limit in least.items():
             took = numbers_of(frame, name)
             known = ok & (took > 0) & np.isfinite(limit)
@@ -124,8 +124,8 @@ def _least_times(frame: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
     """The least seconds of a decoding step by reading the weights, and of a token by arithmetic, (n,) each."""
     facts = load_facts(user_files())
     read, compute = np.full(len(frame), np.nan), np.full(len(frame), np.nan)
-    names = deployment_columns(frame)
-    code, first = group_codes(frame, names)
+    code = deployment_codes(frame)
+    first = np.unique(code, return_index=True)[1]
     counts = accelerator_counts(frame)
     for number, position in enumerate(first.tolist()):
         row = frame.iloc[position]

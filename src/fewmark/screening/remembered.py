@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, TypeVar, cast
 
+import numpy as np
 import pandas as pd
 
 from fewmark.tables import identity
@@ -50,3 +51,25 @@ def deployment_codes(frame: pd.DataFrame) -> IntArray:
 def workload_codes(frame: pd.DataFrame) -> IntArray:
     """As `fewmark.tables.identity.workload_codes`."""
     return remembered_of(frame, "workloads", identity.workload_codes)
+
+
+def cell_codes(frame: pd.DataFrame) -> IntArray:
+    """As `fewmark.tables.identity.cell_codes`."""
+    return remembered_of(frame, "cell codes", _cell_codes)
+
+
+def _cell_codes(frame: pd.DataFrame) -> IntArray:
+    both = pd.DataFrame({"deployment": deployment_codes(frame), "workload": workload_codes(frame)})
+    return identity.group_codes(both, ["deployment", "workload"])[0]
+
+
+def carry(frame: pd.DataFrame, less: pd.DataFrame) -> None:
+    """Take what is known of a table's rows for a table of some of them, in which no name or size differs."""
+    seen = _SEEN.get()
+    if seen is None:
+        return
+    for what in ("deployments", "workloads"):
+        if (id(frame), what) in seen:
+            codes = cast(IntArray, seen[id(frame), what][1])
+            kept = codes[frame.index.get_indexer(less.index)]
+            seen[id(less), what] = (less, np.asarray(pd.factorize(kept)[0], dtype=np.intp))

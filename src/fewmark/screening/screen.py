@@ -24,8 +24,9 @@ from fewmark.screening.label_conflict import LabelConflict
 from fewmark.screening.outlier import Outlier
 from fewmark.screening.physical_limit import PhysicalLimit
 from fewmark.screening.poorer_copy import PoorerCopy
-from fewmark.screening.remembered import remembered_tables
+from fewmark.screening.remembered import carry, remembered_tables
 from fewmark.screening.superseded import Superseded
+from fewmark.tables.identity import is_identity
 
 RULES: Final[tuple[Rule, ...]] = (
     Superseded(),
@@ -77,7 +78,9 @@ def screen(frame: pd.DataFrame, rules: Iterable[Rule] = RULES) -> list[Finding]:
             new = list(rule.find(left))
             found += new
             if new:
-                left = apply(left, new)
+                before, left = left, apply(left, new)
+                if not any(is_identity(name) for finding in new for name in finding.changes):
+                    carry(before, left)
     return sorted(found, key=lambda finding: finding.row)
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from fewmark.screening.grid import remembered
 from fewmark.screening.neighbours import noise, residuals
+from fewmark.tables.arrays import FloatArray
 
 
 @dataclass(frozen=True)
@@ -48,27 +49,35 @@ def suspects(cells: pd.DataFrame, *, guarded: Limits, edge: Limits, one_axis: Li
     found = remembered(cells, residuals)
     if found.empty:
         return []
-    rough = noise(cells, found)[found["cell"].to_numpy()]
-    size = found["residual"].abs()
-    found = found.assign(sign=np.sign(found["residual"]), size=size)
+    axis, cell = pd.factorize(found["axis"])[0], found["cell"].to_numpy(dtype=np.intp)
+    shape = int(axis.max()) + 1, len(cells)
+
+    def along_axes(name: str) -> FloatArray:
+        """A column of the residuals by axis and cell, NaN where a cell has none."""
+        out: FloatArray = np.full(shape, np.nan)
+        out[axis, cell] = found[name].to_numpy(dtype=np.float64)
+        return out
+
+    residual = along_axes("residual")
+    size, sign = np.abs(residual), np.sign(residual)
+    rough = noise(cells, residual)
+    least = {"size": np.fmin.reduce(size), "sign": np.fmin.reduce(sign)}
     for kind in ("spread", "least_spread"):
-        found[kind] = size / np.maximum(found[kind], rough)
-    by_cell = found.groupby("cell")
-    out = by_cell[["size", "spread", "least_spread", "sign"]].min()
-    out[["sides", "lighter", "heavier"]] = by_cell[["sign", "lighter", "heavier"]].max().astype({"sign": float})
-    out["n_axes"] = by_cell.size()
-    safe = np.where(out["sign"] > 0, out["heavier"], out["lighter"])
-    several = out["n_axes"] > 1
-    accused = np.zeros(len(out), dtype=bool)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            least[kind] = np.fmin.reduce(size / np.fmax(along_axes(kind), rough))
+    lighter, heavier = (np.fmax.reduce(along_axes(name)) > 0 for name in ("lighter", "heavier"))
+    safe = np.where(least["sign"] > 0, heavier, lighter)
+    several = np.bincount(cell, minlength=len(cells)) > 1
+    accused = np.zeros(len(cells), dtype=bool)
     for limits, situation in (
         (guarded, several & safe),
         (edge, several & ~safe),
-        (one_axis, ~several & out["lighter"] & out["heavier"]),
+        (one_axis, ~several & lighter & heavier),
     ):
-        accused |= situation & (out["size"] > limits.far) & (out[limits.spread] > limits.spreads)
-    out = out[accused & (out["sign"] == out["sides"])]
-    if out.empty:
+        accused |= situation & (least["size"] > limits.far) & (least[limits.spread] > limits.spreads)
+    places = np.flatnonzero(accused & (least["sign"] == np.fmax.reduce(sign)))
+    if not len(places):
         return []
-    off = out["sign"] * out["size"]
-    named = found[found["cell"].isin(out.index)].groupby("cell")["axis"].agg(" and ".join)
-    return [Suspect(int(c), float(o), str(named[c])) for c, o in zip(out.index, off, strict=True)]
+    off = (least["sign"] * least["size"])[places]
+    named = found[found["cell"].isin(places)].groupby("cell")["axis"].agg(" and ".join)
+    return [Suspect(int(c), float(o), str(named[c])) for c, o in zip(places, off, strict=True)]

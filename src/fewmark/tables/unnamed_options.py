@@ -15,7 +15,6 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from scipy.special import fdtrc
 
 from fewmark.core.columns import KNOWN_COLUMNS, OPTION_PREFIX
 from fewmark.core.metrics import ALL_TARGETS
@@ -132,6 +131,8 @@ def _told_apart(name: str, value: IntArray, cell: IntArray, log_s: FloatArray) -
     effect, noise = float(np.sqrt(max(explained, 0.0) / n)), float(np.sqrt(noise2))
     if told < 1 or effect < max(LEAST / 2, SPREADS * noise / 2):
         return None
+    from scipy.special import fdtrc  # takes a while to load, and most tables have no such column
+
     ratio = explained / told / max(noise2, 1e-12)
     if fdtrc(told, free, ratio) > CHANCE:
         return None
