@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import reprlib
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from functools import cache, lru_cache
 from typing import Final, overload
 
 from fewmark.core.json_types import Json, JsonObject
@@ -114,12 +114,12 @@ def masked(value: Json) -> Json: ...
 
 def masked(value: Json) -> Json:
     """A JSON value with secrets masked: texts that look like one, and what stands under a name that says so."""
-    return _masked(value, _held_secrets())
+    return _masked(value, cache(_held_secrets))  # asked for once, by the first text
 
 
-def _masked(value: Json, held: list[str]) -> Json:
+def _masked(value: Json, held: Callable[[], list[str]]) -> Json:
     if isinstance(value, str):
-        return _without(value, held)
+        return _without(value, held())
     if isinstance(value, Mapping):
         return {
             key: MASK if isinstance(item, str) and item and is_secret_name(str(key)) else _masked(item, held)

@@ -21,6 +21,7 @@ DEFAULT_URL: Final = "sqlite:///fewmark.db"
 ENVIRONMENT_VARIABLE: Final = "FEWMARK_STORE"
 BUSY_TIMEOUT_S: Final = 60.0
 CACHE_KIB: Final = 65_536  # of SQLite's pages: ids are hashes, so that an import touches an index everywhere
+PAGE_BYTES: Final = 8192  # a measurement takes 1 KiB: of SQLite's own 4096 much is left over, and written
 CONNECT_TIMEOUT_S: Final = 10
 LOCK_TIMEOUT_S: Final = 60  # of PostgreSQL, for a writer's turn
 STATEMENT_TIMEOUT_S: Final = 300
@@ -209,6 +210,7 @@ class Database:
             try:
                 with self.read() as connection:
                     if connection.exec_driver_sql("PRAGMA journal_mode").scalar() != "wal":
+                        connection.exec_driver_sql(f"PRAGMA page_size={PAGE_BYTES}")  # of an empty file only
                         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
                 return
             except StoreError as error:

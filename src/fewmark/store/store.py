@@ -170,7 +170,7 @@ class Store:
         """Store rows that were made elsewhere, one transaction a batch. Returns how many measurements were new."""
         added = 0
         for batch in batches:
-            with self._database.write() as connection:
+            with self._database.write(complete=True) as connection:
                 added += write_batch(connection, self._insert, batch, schema.measurements)
         return added
 

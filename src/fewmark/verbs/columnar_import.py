@@ -11,47 +11,50 @@ sorted, whole numbers without a fraction, nothing unknown.
 from __future__ import annotations
 
 import gc
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import repeat
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
-from fewmark.core import KNOWN_COLUMNS, Case, FrozenMap, Measurement
+from fewmark.core import KNOWN_COLUMNS, Case, Measurement
 from fewmark.core.columns import (
     DEPLOYMENT_COLUMNS,
-    FLAG_SEPARATOR,
     METRIC_COLUMNS,
     OPTION_PREFIX,
     OPTIONAL_COLUMNS,
     WORKLOAD_COLUMNS,
     WORKLOAD_PREFIX,
 )
-from fewmark.core.frozen import canonical_json, known_only, thaw
-from fewmark.core.json_types import Json
 from fewmark.core.serving import STATISTIC_COLUMNS
-from fewmark.core.text import masked
 from fewmark.core.validity import MAX_SECONDS
 from fewmark.interop import to_measurements
-from fewmark.interop.text.cells import cell_to_option
 from fewmark.store.rows import Batch, Row, case_row, column_text, deployment_row, workload_columns
 from fewmark.store.schema import COST_COLUMNS
 from fewmark.tables.arrays import BoolArray, FloatArray
 from fewmark.tables.identity import group_codes
+from fewmark.verbs.columnar_json import (
+    Texts,
+    both,
+    each,
+    extra_json,
+    field,
+    flag_json,
+    items,
+    joined,
+    label_json,
+    masked_cell,
+    short_hash,
+    whole_number,
+)
 
 MIN_ROWS: Final = 200  # below, single measurements are as fast
 _BATCH: Final = 100_000  # rows a transaction
 _OWN_RUNS: Final = frozenset(("provenance", "run_id", "detail"))  # such rows are compared one by one
 _COSTS: Final = dict.fromkeys(COST_COLUMNS)
 _SORTED: Final = sorted((*METRIC_COLUMNS, "statistics"))
-
-Texts = list[str]
-_V = TypeVar("_V")
-_W = TypeVar("_W")
 
 
 @contextmanager
@@ -85,9 +88,9 @@ class ColumnarRows:
         self._place = {label: place for place, label in enumerate(self.positions)}
         self._cases = _Cases(frame)
         self._numbers = _Numbers(frame)
-        self._labels = {name: _label_json(frame, name) for name in ("status", "source", "statistic")}
-        self._flags = _flag_json(frame)
-        self._extra = _extra_json(frame)
+        self._labels = {name: label_json(frame, name) for name in ("status", "source", "statistic")}
+        self._flags = flag_json(frame)
+        self._extra = extra_json(frame)
         self._repeats = [None if value != value else int(value) for value in frame["n_repeats"].tolist()]
         self._odd = dict(zip(*self._one_by_one(), strict=True))
         self._bodies, self.ids = self._write()
@@ -178,7 +181,7 @@ class ColumnarRows:
             "environment_id": repeat(None),
             "status": words["status"][part],
             "provenance": repeat("imported"),
-            "source": _each(words["source"][part], column_text),
+            "source": each(words["source"][part], column_text),
             "flag": self._flags[1][part],
             "source_row": [float(label + 1) for label in self.positions[part]],
             "n_repeats": [None if value is None else float(value) for value in self._repeats[part]],
@@ -198,8 +201,8 @@ class ColumnarRows:
         """The body and the id of every row."""
         bodies, ids = [], []
         cases, numbers = self._cases, self._numbers
-        status, source, statistic = (_field(name, self._labels[name]) for name in ("status", "source", "statistic"))
-        flags, extra, extra_text = _field("flags", self._flags[0]), *(_field("extra", part) for part in self._extra)
+        status, source, statistic = (field(name, self._labels[name]) for name in ("status", "source", "statistic"))
+        flags, extra, extra_text = field("flags", self._flags[0]), *(field("extra", part) for part in self._extra)
         repeats = ["" if value is None else f',"n_repeats":{value}' for value in self._repeats]
         for place, label in enumerate(self.positions):
             row = f',"row":{label + 1}'
@@ -211,7 +214,7 @@ class ColumnarRows:
                 f'{{"case":{cases.texts[place]}{extra_text[place]}{flags[place]}{repeats[place]}'
                 f',"provenance":"imported"{row}{numbers.texts[place]}{source[place]}{statistic[place]}{status[place]}}}'
             )
-            ids.append(_hash(text, 32))
+            ids.append(short_hash(text, 32))
         for place, single in self._odd.items():
             ids[place] = single.measurement_id
         return bodies, ids
@@ -227,7 +230,7 @@ class ColumnarRows:
         out: dict[int, Row] = {}
         for place in np.flatnonzero(served).tolist():
             known: dict[str, object] = {name: values[place] for name, values in stated.items()}
-            known |= {"statistic": column_text(statistic[place]), "note": column_text(_masked("note", note[place]))}
+            known |= {"statistic": column_text(statistic[place]), "note": column_text(masked_cell("note", note[place]))}
             out[place] = {name: known.get(name) for name in OPTIONAL_COLUMNS}
         return out
 
@@ -250,11 +253,11 @@ class _Cases:
         self._of_workload: list[int] = workload[first].tolist()
         self._deployments, self._workloads = deployments, workloads
         pairs = list(zip(self._of_deployment, self._of_workload, strict=True))
-        d_both, w_both = ([_both(one.to_dict()) for one in several] for several in (deployments, workloads))
+        d_both, w_both = ([both(one.to_dict()) for one in several] for several in (deployments, workloads))
         bodies, texts = (
             [f'{{"deployment":{d_both[d][kind]},"workload":{w_both[w][kind]}}}' for d, w in pairs] for kind in (0, 1)
         )
-        self._ids = [_hash(text, 24) for text in texts]
+        self._ids = [short_hash(text, 24) for text in texts]
         self._columns = [workload_columns(one) for one in workloads]
         self._d_ids = [one.deployment_id for one in deployments]
         of = [self._d_ids[d] for d in self._of_deployment]
@@ -297,16 +300,18 @@ class _Numbers:
             self.odd |= (values < 0) | (values > MAX_SECONDS)
         self.metrics = {name: _known(values) for name, values in own.items()}
         self.stated = {name: _known(values) for name, values in stated.items()}
-        inner = _joined([_items(name, values, _whole) for name, values in self.stated.items()], len(frame))
+        inner = joined([items(name, values, whole_number) for name, values in self.stated.items()], len(frame))
         statistics = [f'"statistics":{{{text}}}' if text else "" for text in inner]
-        plain = {name: _items(name, values, repr) for name, values in self.metrics.items()}
+        plain = {name: items(name, values, repr) for name, values in self.metrics.items()}
         bodies = [*plain.values(), statistics]
         named = {
-            name: _items(name, self.metrics[name], _whole) if (own[name] == np.floor(own[name])).any() else plain[name]
+            name: items(name, self.metrics[name], whole_number)
+            if (own[name] == np.floor(own[name])).any()
+            else plain[name]
             for name in plain
         } | {"statistics": statistics}
         self.bodies, self.texts = (
-            [f',"samples":[{{{text}}}]' if text else "" for text in _joined(parts, len(frame))]
+            [f',"samples":[{{{text}}}]' if text else "" for text in joined(parts, len(frame))]
             for parts in (bodies, [named[name] for name in _SORTED])
         )
 
@@ -315,95 +320,9 @@ def _known(values: FloatArray) -> list[float | None]:
     return [None if value != value else value for value in values.tolist()]
 
 
-def _items(name: str, values: Sequence[float | None], written: Callable[[float], str]) -> Texts:
-    return ["" if value is None else f'"{name}":{written(value)}' for value in values]
-
-
-def _joined(parts: Sequence[Texts], n: int) -> Texts:
-    return [",".join(filter(None, items)) for items in zip(*parts, strict=True)] if parts else [""] * n
-
-
 def _picked(values: Sequence[object], places: Sequence[int]) -> list[object]:
     return [values[place] for place in places]
 
 
-def _whole(value: float) -> str:
-    return str(int(value)) if value.is_integer() else repr(value)
-
-
-def _field(name: str, texts: Texts) -> Texts:
-    return [f',"{name}":{text}' if text else "" for text in texts]
-
-
 def _prefixed(names: Sequence[str], prefix: str) -> list[str]:
     return [name for name in names if name.startswith(prefix)]
-
-
-def _each(values: Sequence[_V], written: Callable[[_V], _W]) -> list[_W]:
-    """What is written of each value, found once for equal ones; None stays what `written` makes of it."""
-    found = {value: written(value) for value in dict.fromkeys(values)}
-    return [found[value] for value in values]
-
-
-def _label_json(frame: pd.DataFrame, name: str) -> Texts:
-    values = frame[name].tolist() if name in frame else [None] * len(frame)
-    return _each(values, lambda value: "" if value is None else _dump(value))
-
-
-def _flag_json(frame: pd.DataFrame) -> tuple[Texts, list[str | None]]:
-    """The flags as a JSON list, and as the store's column has them."""
-
-    def split(value: str | None) -> list[str]:
-        return [flag.strip() for flag in (value or "").split(FLAG_SEPARATOR) if flag.strip()]
-
-    values = frame["flag"].tolist()
-    texts = _each(values, lambda value: _dump(found) if (found := split(value)) else "")
-    return texts, _each(values, lambda value: column_text(FLAG_SEPARATOR.join(split(value)) or None))
-
-
-def _extra_json(frame: pd.DataFrame) -> tuple[Texts, Texts]:
-    """The foreign columns of each row, as in its body and as in its text."""
-    names = [
-        n for n in map(str, frame) if n not in KNOWN_COLUMNS and not n.startswith((OPTION_PREFIX, WORKLOAD_PREFIX))
-    ]
-    names += ["note"] if "note" in frame else []
-    bodies, texts = [], []
-    for name in sorted(names):
-        key = _dump(name)
-        if frame[name].dtype == np.float64:
-            whole = [f"{key}:{_whole(value)}" if value == value else "" for value in frame[name].tolist()]
-            bodies.append(whole)
-            texts.append(whole)
-            continue
-        pairs = _each(frame[name].tolist(), lambda value, name=name, key=key: _extra_pair(name, key, value))  # type: ignore[misc]
-        bodies.append([pair[0] for pair in pairs])
-        texts.append([pair[1] for pair in pairs])
-    outs = (_joined(parts, len(frame)) for parts in (bodies, texts))
-    first, second = ([f"{{{text}}}" if text else "" for text in out] for out in outs)
-    return first, second
-
-
-def _extra_pair(name: str, key: str, value: Json) -> tuple[str, str]:
-    option = value if name == "note" else cell_to_option(value)
-    if option is None:
-        return "", ""
-    kept = thaw(FrozenMap({name: _masked(name, option)}))
-    known = known_only(kept)
-    return f"{key}:{_dump(kept[name])}", canonical_json(known)[1:-1] if known else ""
-
-
-def _both(value: Mapping[str, object]) -> tuple[str, str]:
-    """A mapping as in a body, and as in a text."""
-    return _dump(value), canonical_json(known_only(value))
-
-
-def _masked(name: str, value: Json) -> Json:
-    return value if value is None else masked({name: value})[name]
-
-
-def _dump(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
-
-
-def _hash(text: str, length: int) -> str:
-    return hashlib.sha256(text.encode("ascii")).hexdigest()[:length]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import Final
 
 import pandas as pd
 
@@ -16,8 +17,6 @@ from fewmark.facts.identity import NAMED
 from fewmark.interop import Understanding
 from fewmark.interop.gather import gather
 from fewmark.interop.mapping import TableMap
-from fewmark.runner.projection.projector import RULES
-from fewmark.runner.projection.truncation import awaits_projection, project_all
 from fewmark.screening import Finding, copies
 from fewmark.store import Annotation, Origin, Store, open_store
 from fewmark.store.queries import now
@@ -27,6 +26,8 @@ from fewmark.verbs.columnar_import import uncollected
 from fewmark.verbs.files_read import FileRead, read_all
 from fewmark.verbs.known_already import Known, OtherValue, content_of, poorer_records
 from fewmark.verbs.results import table_of
+
+DEFAULT_RULE: Final = "growth"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def import_files(
     *,
     format: str = "auto",  # noqa: A002  the option's own word
     store: str | None = None,
-    rule: str = "growth",
+    rule: str = DEFAULT_RULE,
     supersede: bool = False,
     keep_going: bool = False,
     table_map: TableMap | None = None,
@@ -135,8 +136,7 @@ def import_files(
     >>> fewmark.import_files(["measured.csv"], store="sqlite:///example.db")[0].n_added  # nothing is stored twice
     0
     """
-    if rule not in RULES:
-        raise InputError("no such rule of projection", got=rule, hint=f"one of {', '.join(RULES)}")
+    _check_rule(rule)
     with tempfile.TemporaryDirectory(prefix="fewmark-import-") as folder:
         gathered = gather(paths, Path(folder))
         if not gathered.files and not gathered.passed_over:
@@ -173,6 +173,15 @@ def import_files(
                 progress(f"storing {name}")
                 out += _store(together, opened)
     return out
+
+
+def _check_rule(rule: str) -> None:
+    if rule == DEFAULT_RULE:
+        return
+    from fewmark.runner.projection.projector import RULES  # loads the runner
+
+    if rule not in RULES:
+        raise InputError("no such rule of projection", got=rule, hint=f"one of {', '.join(RULES)}")
 
 
 def mark(measurement: Measurement, finding: Finding) -> Annotation:
@@ -325,6 +334,10 @@ def _with_origins(values: list[OtherValue], opened: Store) -> tuple[OtherValue, 
 def _projected(files: list[FileRead], store: Store, rule: str) -> list[FileRead]:
     """The files with what awaits a projection projected; files are no bounds to what is learned from."""
     read = [(file, position) for file in files if file.whole for position in file.measurements]
+    if not read:
+        return files
+    from fewmark.runner.projection.truncation import awaits_projection, project_all  # loads the runner
+
     measurements = [file.measurements[position] for file, position in read]
     waiting = [m for m in measurements if awaits_projection(m)]
     if not waiting:
