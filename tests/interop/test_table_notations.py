@@ -13,11 +13,16 @@ from fewmark.cli import main
 from fewmark.core import FormatError
 from fewmark.interop import read_table, require_values
 from fewmark.interop.dialects.headers import meaning_of, near_names
-from fewmark.interop.dialects.notation import find_notation, parse_quantity, status_of
+from fewmark.interop.dialects.notation import Notation, parse_quantity, status_of
+from fewmark.interop.text.decimal_mark import decimal_mark
 from fewmark.screening import apply, screen
 
 WORK = "vllm,m7b,H100,1,1024,128"
 HEAD = "engine,model,accelerator,accelerator_count,input_tokens,output_tokens"
+
+
+def notation(*cells: str, separator: str = ",") -> Notation:
+    return Notation(decimal_mark({"x": cells}, separator))
 
 
 def read(folder: Path, text: str | bytes, name: str = "table.csv") -> pd.DataFrame:
@@ -101,22 +106,22 @@ def test_names_that_are_nearly_known_get_near_names() -> None:
     ],
 )
 def test_cells_say_their_number(text: str, kind: str, factor: float | None, value: float) -> None:
-    assert parse_quantity(text, "x", 1, kind, factor, find_notation([text]))[0] == pytest.approx(value, rel=1e-12)
+    assert parse_quantity(text, "x", 1, kind, factor, notation(text))[0] == pytest.approx(value, rel=1e-12)
 
 
 @pytest.mark.parametrize("text", ["35 W", "fast", "1,23,4", "~35", "35%", "1_000", "5 5", "inf", "1e999", "3.5.1"])
 def test_cells_that_say_no_number_are_refused_by_row_and_column(text: str) -> None:
     with pytest.raises(FormatError, match="row 7: ttft_ms") as caught:
-        parse_quantity(text, "ttft_ms", 7, "time", 1e-3, find_notation([text]))
+        parse_quantity(text, "ttft_ms", 7, "time", 1e-3, notation(text))
     assert text in str(caught.value)
 
 
 def test_one_clear_number_settles_how_the_others_are_read() -> None:
-    assert find_notation(["1,234", "0,5"]).decimal == ","
-    assert find_notation(["1,234", "0.5"]).decimal == "."
-    assert find_notation(["0,5", "0.5"]).decimal is None
+    assert notation("1,234", "0,5").decimal == ","
+    assert notation("1,234", "0.5").decimal == "."
+    assert notation("0,55", "0.5").decimal is None
     with pytest.raises(FormatError, match="two ways"):
-        parse_quantity("1,234", "x", 1, "time", 1.0, find_notation(["1,234"], "\t"))
+        parse_quantity("1,234", "x", 1, "time", 1.0, notation("1,234", separator="\t"))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from fewmark.core.cells import Cell
 from fewmark.core.json_types import Json
 from fewmark.interop.dialects.headers import COUNT, Meaning
 from fewmark.interop.dialects.notation import (
-    MAX_CELL,
     Notation,
     is_unknown_word,
     parse_quantity,
@@ -21,6 +20,7 @@ from fewmark.interop.dialects.notation import (
     status_of,
 )
 from fewmark.interop.text.cells import UNKNOWN_LABELS, is_unknown, text_to_cell, to_float
+from fewmark.interop.text.decimal_mark import MAX_CELL
 
 _UNLIMITED: Final = frozenset(("inf", "infinity", "+inf", "unlimited", "max"))
 

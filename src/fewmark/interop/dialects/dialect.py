@@ -30,12 +30,10 @@ from fewmark.interop.dialects.headers import (
     near_names,
 )
 from fewmark.interop.dialects.identities import FloatArray, kind_of_throughput, unit_of_times
-from fewmark.interop.dialects.notation import (
-    Notation,
-    find_notation,
-)
+from fewmark.interop.dialects.notation import Notation
 from fewmark.interop.table.understanding import Understanding
 from fewmark.interop.text.cells import is_unknown, text_to_cell, to_float
+from fewmark.interop.text.decimal_mark import decimal_mark
 
 TRUTH: Final = frozenset(("true", "false", "on", "off", "yes", "no"))
 
@@ -125,8 +123,9 @@ def _says_whether(cells: Sequence[object]) -> bool:
 
 def _notation(columns: Columns, plain: Mapping[str, list[float | None] | None], separator: str) -> Notation:
     if separator == "," and all(values is not None for values in plain.values()):
-        return Notation(".")  # what `find_notation` says of such texts
-    return find_notation((cell for own in plain for cell in columns[own] if isinstance(cell, str)), separator)
+        return Notation(".")  # what `decimal_mark` says of such texts
+    texts = {own: [cell for cell in columns[own] if isinstance(cell, str)] for own in plain}
+    return Notation(decimal_mark(texts, separator))
 
 
 def _array(out: Columns, name: str) -> FloatArray | None:

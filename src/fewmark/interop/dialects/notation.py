@@ -1,21 +1,16 @@
-"""Single cells as people write them: numbers with units, prefixes and separators; words for unknown and for failures.
-
-Which of comma and point is the decimal mark is a property of a whole table: one number that can be read in one way
-only settles it for those that can be read in two ("1,234" is 1.234 or 1234).
-"""
+"""Single cells as people write them: numbers with units and prefixes; words for unknown and for failures."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from fewmark.core import FormatError, Status
 from fewmark.interop.dialects.headers import COUNT, UNITS, fold
+from fewmark.interop.text.decimal_mark import MAX_CELL, NUMBER, ambiguous, is_malformed, mark_of
 
-MAX_CELL: Final = 60  # letters; a longer cell is no number
 UNKNOWN_WORDS: Final = frozenset(
     (
         *("", "-", "--", "---", "–", "—", "n/a", "na", "n.a.", "#n/a", "#n/a n/a", "nan", "null", "none", "nil"),
@@ -44,12 +39,7 @@ _WORDS: Final = {
 }
 STATUS_WORDS: Final = {word: status for status, words in _WORDS.items() for word in words}
 _PREFIXES: Final = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
-_NUMBER: Final = re.compile(
-    r"(?P<sign>[+\-−]?)\s*(?P<digits>\d[\d.,'’_\s\u00a0\u202f]*|[.,]\d+)(?P<exponent>[eE][+\-]?\d{1,4})?"
-    r"\s*(?P<prefix>[kKMG](?![a-zA-Zµ]))?\s*(?P<unit>[^\d\s±+][^±]*?)?(?:\s*(?:±|\+/-)\s*[\d.,]+\s*\S*)?"
-)
 _OOM: Final = re.compile(r"\boom\b")
-_GROUPED: Final = re.compile(r"\d{1,3}(?:[.,'’\s\u00a0\u202f]\d{3})+")
 
 
 @dataclass(frozen=True)
@@ -73,46 +63,6 @@ def status_of(text: str) -> Status | None:
         return Status.OUT_OF_MEMORY
     found = STATUS_WORDS.get(folded.replace(" ", "_"))
     return found if found is not None else STATUS_WORDS.get(re.split(r"[:(,;]", folded, maxsplit=1)[0].strip())
-
-
-def find_notation(texts: Iterable[str], separator: str = ",") -> Notation:
-    """The decimal mark of a table's numbers, from those that can be read in one way only.
-
-    `separator` is what stands between the table's columns: a semicolon is what spreadsheets write where the comma is
-    the decimal mark.
-    """
-    texts = list(texts)
-    if separator == "," and not any("," in text or text.count(".") > 1 for text in texts):
-        return Notation(".")  # whether a number gives the point away or none does
-    marks = set()
-    for text in texts:
-        if ("," not in text and "." not in text) or len(text) > MAX_CELL:
-            continue
-        match = _NUMBER.fullmatch(text.strip())
-        if match is not None and (mark := _mark_of(match["digits"].strip())) is not None:
-            marks.add(mark)
-            if len(marks) > 1:
-                return Notation(None)
-    if marks:
-        return Notation(marks.pop())
-    return Notation({",": ".", ";": ","}.get(separator))
-
-
-def _mark_of(digits: str) -> str | None:
-    """The decimal mark that a number itself gives away; None where it has none or could have either."""
-    comma, point = digits.count(","), digits.count(".")
-    if comma and point:
-        last = "," if digits.rfind(",") > digits.rfind(".") else "."
-        return last if digits.count(last) == 1 else None
-    mark, count = (",", comma) if comma else (".", point)
-    if not count:
-        return None
-    if count > 1:
-        return "." if mark == "," else ","
-    before, after = digits.split(mark)
-    if len(after) != 3 or len(before) > 3 or before.lstrip("0") == "":
-        return mark
-    return None
 
 
 def parse_quantity(
@@ -140,12 +90,12 @@ def parse_quantity(
         return scaled(plain, factor), False
     if is_unknown_word(stripped):
         return math.nan, False
-    match = _NUMBER.fullmatch(stripped) if len(stripped) <= MAX_CELL else None
+    match = NUMBER.fullmatch(stripped) if len(stripped) <= MAX_CELL else None
     if match is None or "_" in match["digits"]:
         raise FormatError(
             f"row {row}: {name} must be a finite number", got=text, hint="leave the cell empty where it is unknown"
         )
-    number = _plain_number(match["digits"].strip(), text, name, row, kind, notation)
+    number = _plain_number(match["digits"].strip(), text, name, row, notation)
     value = float(f"{number}{match['exponent'] or ''}")
     if match["sign"] in ("-", "−"):
         value = -value
@@ -178,35 +128,16 @@ def _unit_factor(unit: str, text: str, name: str, row: int, kind: str) -> float:
     return found[1]
 
 
-def _plain_number(digits: str, text: str, name: str, row: int, kind: str, notation: Notation) -> str:
+def _plain_number(digits: str, text: str, name: str, row: int, notation: Notation) -> str:
     """The digits with a point for the decimal mark and nothing between thousands."""
     spaced = re.sub(r"(?<=\d)['’\s\u00a0\u202f](?=\d{3}(?:\D|$))", "", digits)
-    mark = _mark_of(spaced)
-    comma, point = spaced.count(","), spaced.count(".")
-    if re.search(r"\s|['’]", spaced):
+    mark = mark_of(spaced)
+    if re.search(r"\s|['’]", spaced) or is_malformed(spaced, mark):
         raise FormatError(f"row {row}: {name} must be a finite number", got=text)
-    if (comma and point and mark is None) or ((comma > 1 or point > 1) and not _is_grouped(spaced, mark)):
-        raise FormatError(f"row {row}: {name} must be a finite number", got=text)
-    if mark is None and (comma or point):
-        # One mark, three digits behind it: the table's own mark decides; a count has no fraction.
-        written = "," if comma else "."
-        if kind == COUNT and written == ",":
-            mark = "."
-        elif notation.decimal is not None:
-            mark = notation.decimal
-        elif written == ".":
-            mark = "."
-        else:
-            raise FormatError(
-                f"row {row}: {name} can be read in two ways",
-                got=text,
-                hint=f"is it {spaced.replace(',', '.')} or {spaced.replace(',', '')}? write it without the comma",
-            )
+    if mark is None and ("," in spaced or "." in spaced):  # one mark, three digits behind it
+        mark = notation.decimal or ("." if "." in spaced else None)
+        if mark is None:
+            raise ambiguous(name, text)
     if mark is None:
         return spaced
     return spaced.replace("," if mark == "." else ".", "").replace(mark, ".")
-
-
-def _is_grouped(digits: str, mark: str | None) -> bool:
-    whole = digits.split(mark)[0] if mark is not None and digits.count(mark) == 1 else digits
-    return _GROUPED.fullmatch(whole) is not None

@@ -27,7 +27,8 @@ from fewmark.core.json_types import Json, JsonObject
 from fewmark.interop.results.lookups import first_known, has_keys, label
 from fewmark.interop.results.run_rows import RunRow, count, number, positive, rows_to_frame, run_id
 from fewmark.interop.text.cells import text_to_cell
-from fewmark.interop.text.csv_text import separator_of, with_points
+from fewmark.interop.text.csv_text import separator_of
+from fewmark.interop.text.decimal_mark import with_points
 from fewmark.interop.text.json_text import head_text, parse_json, read_objects, read_text
 
 _QUANT: Final = re.compile(

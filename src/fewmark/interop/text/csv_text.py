@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from fewmark.core import KNOWN_COLUMNS, FormatError
 from fewmark.core.columns import NUMERIC_COLUMNS, OPTION_PREFIX, WORKLOAD_PREFIX
+from fewmark.interop.text.decimal_mark import with_points
 from fewmark.tables.arrays import FloatArray
 
 SEPARATORS: Final = (",", ";", "\t", "|")
@@ -22,15 +22,6 @@ MAX_COLUMNS: Final = 10_000
 MIN_PLAIN: Final = 100_000  # bytes; below, nothing is slow
 PREFIXES: Final = (OPTION_PREFIX, WORKLOAD_PREFIX)
 _PLAIN_NUMBER: Final = r"^([0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?)?$"
-_DECIMAL_COMMA: Final = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+(?:[eE][+-]?\d+)?")
-_GROUPED_POINT: Final = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?:[eE][+-]?\d+)?")
-_PLAIN_POINT: Final = re.compile(r"[+-]?(?!0*[1-9]\d{0,2}\.\d{3}$)\d*\.\d+(?:[eE][+-]?\d+)?")  # 1.234 may be thousands
-_COMMA: Final = re.compile(r"[+-]?\d[\d.]*,[\d,.]+(?:[eE][+-]?\d+)?")
-_DIGITS: Final = re.compile(r"\d,\d")
-_LIST: Final = re.compile(r"[\d.]+(?:,[\d.]+){2,}")
-_LIST_NAME: Final = re.compile(r"(?i)(?:ids|devices|tensor[_ ]split)$|^(?:gpu|device)s?$")  # "0,1" there is a list
-_NOUGHT: Final = re.compile(r"\s*(?:0,0+)?\s*")  # 0.00, which llama-bench writes for no split
-_NO_NUMBER: Final = re.compile(r"(?i)version|build|commit|driver|cuda|model")  # a point there is no decimal mark
 _MARKS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
@@ -54,53 +45,6 @@ def read_columns(path: Path) -> dict[str, list[str]]:
     """The columns of a tool's table, numbers with a point, however a spreadsheet saved it. See `read_text_table`."""
     columns, separator = read_text_table(path)
     return columns if separator == "," else with_points(columns, separator)
-
-
-def with_points(columns: Mapping[str, list[str]], separator: str) -> dict[str, list[str]]:
-    """The columns of a table with a point as the decimal mark and nothing between thousands.
-
-    Spreadsheets of many languages save a table anew with semicolons between cells and a comma as the decimal mark.
-    One plain decimal point tells that commas are none. Lists, and what is no number, stay as they are.
-
-    Raises
-    ------
-    FormatError
-        If a number such as ``1,234`` can be read in two ways, and no other tells which.
-    """
-    held = {name: [cell.strip() for cell in cells] for name, cells in columns.items() if not _is_list(name, cells)}
-    by_comma, by_point, doubtful = False, False, None
-    for name, cells in held.items():
-        numbers = [cell for cell in cells if _COMMA.fullmatch(cell)]
-        few = separator != ";" and all(map(_DIGITS.fullmatch, numbers))  # 3,1 may be a list
-        for cell in numbers:
-            grouped, decimal = _GROUPED_POINT.fullmatch(cell), _DECIMAL_COMMA.fullmatch(cell)
-            by_comma |= bool(decimal and not grouped and not few)
-            by_point |= bool(grouped and not decimal)
-            doubtful = doubtful or ((name, cell) if grouped and decimal else None)
-        by_point |= not _NO_NUMBER.search(name) and any(map(_PLAIN_POINT.fullmatch, cells))
-    if doubtful and not by_comma and not by_point and separator != ",":
-        raise FormatError(
-            f"the column {doubtful[0]} can be read in two ways: its comma is a decimal mark or parts thousands",
-            got=doubtful[1],
-            hint="save it with points as the decimal mark and nothing between thousands, or import it with a mapping",
-        )
-    as_decimal = by_comma and not by_point
-    pattern, away, mark = (_DECIMAL_COMMA, ".", ",") if as_decimal else (_GROUPED_POINT, ",", ".")
-
-    def plain(cell: str) -> str:
-        found = cell.strip()
-        return found.replace(away, "").replace(mark, ".") if pattern.fullmatch(found) else cell
-
-    return {
-        name: list(map(plain, cells)) if any("," in cell for cell in held.get(name, ())) else cells
-        for name, cells in columns.items()
-    }
-
-
-def _is_list(name: str, cells: list[str]) -> bool:
-    if _LIST_NAME.search(name) and not all(map(_NOUGHT.fullmatch, cells)):
-        return True
-    return any(_LIST.fullmatch(cell.strip()) and not _GROUPED_POINT.fullmatch(cell.strip()) for cell in cells)
 
 
 def read_text_table(path: Path) -> tuple[dict[str, list[str]], str]:

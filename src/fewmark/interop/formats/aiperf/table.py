@@ -19,7 +19,8 @@ from fewmark.core import FormatError
 from fewmark.core.json_types import Json
 from fewmark.interop.formats.aiperf.metrics import run_row
 from fewmark.interop.results.run_rows import rows_to_frame
-from fewmark.interop.text.csv_text import header_of, separator_of, with_points
+from fewmark.interop.text.csv_text import header_of, separator_of
+from fewmark.interop.text.decimal_mark import with_points
 from fewmark.interop.text.json_text import read_text
 
 _METRIC: Final = re.compile(r"^(?P<name>[^()]+?)\s*(?:\((?P<unit>[^()]*)\))?$")

@@ -27,7 +27,8 @@ from fewmark.interop.formats.guidellm.benchmark import (
     put_strategy,
 )
 from fewmark.interop.results.run_rows import RunRow, count, nested, rows_to_frame
-from fewmark.interop.text.csv_text import separator_of, with_points
+from fewmark.interop.text.csv_text import separator_of
+from fewmark.interop.text.decimal_mark import with_points
 from fewmark.interop.text.json_text import head_text, read_text
 
 _PLACES: Final = ("min", "p001", "p01", "p05", "p10", "p25", "p75", "p90", "p95", "p99", "max")
