@@ -12,7 +12,7 @@ import pytest
 from fewmark.core import FewmarkError, FormatError
 from fewmark.interop import read_table
 from fewmark.interop.base import NotAResultError
-from fewmark.interop.text.csv_text import with_points
+from fewmark.interop.text.decimal_mark import with_points
 
 FIXTURES = Path(__file__).parent / "fixtures"
 LLAMA_BENCH = {
@@ -92,11 +92,11 @@ def test_guidellms_table_that_a_spreadsheet_saved_anew(tmp_path: Path, separator
         (["1,234"], ",", ["1234"]),  # as tools write it
         (["1,234", "1,5"], "\t", ["1.234", "1.5"]),
         (["1,234", "12.5"], ";", ["1234", "12.5"]),
-        (["1,234", "0,5", "1.234"], ";", ["1.234", "0.5", "1.234"]),
+        (["1,234", "0,5", "1.234"], ";", ["1.234", "0.5", "1234"]),
         (["1,234", "1,234.5"], "\t", ["1234", "1234.5"]),
         (["1,234,567"], ";", ["1234567"]),
         (["0,234"], ";", ["0.234"]),  # no thousands begin with a nought
-        (["1,234", "12.5", "1,5", "2,5"], ";", ["1234", "12.5", "1,5", "2,5"]),
+        (["12.5", "1,5", "2,5"], ";", ["12.5", "1.5", "2.5"]),  # each says its own
         (["1,1", "3,1"], "\t", ["1,1", "3,1"]),
         (["1,1,1", "2,1"], ";", ["1,1,1", "2,1"]),
     ],
@@ -106,9 +106,21 @@ def test_decimal_marks(cells: list[str], separator: str, expected: list[str]) ->
     assert with_points({"a": cells, **lists}, separator) == {"a": expected, **lists}
 
 
-def test_a_comma_that_nothing_explains_is_asked_about() -> None:
+@pytest.mark.parametrize("others", [["128"], ["12.5", "1,5"]])
+def test_a_comma_that_nothing_explains_is_asked_about(others: list[str]) -> None:
     with pytest.raises(FormatError, match="column a can be read in two ways"):
-        with_points({"a": ["1,234"], "tensor_split": ["1,1"], "n": ["128"]}, ";")
+        with_points({"a": ["1,234"], "tensor_split": ["1,1"], "n": others}, ";")
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize("rate", ["1,234", "1,234 tok/s"])
+def test_a_table_of_ones_own_is_asked_about_in_the_same_words(tmp_path: Path, separator: str, rate: str) -> None:
+    names, cells = (
+        ["model", "input_tokens", "output_tokens", "concurrency", "throughput_tok_s"],
+        ["m", "512", "64", "8", rate],
+    )
+    with pytest.raises(FormatError, match="column throughput_tok_s can be read in two ways"):
+        one(tmp_path, f"{separator.join(names)}\n{separator.join(cells)}\n", "own.csv")
 
 
 @pytest.mark.parametrize(
@@ -282,3 +294,48 @@ def test_what_lies_beside_results_is_none(tmp_path: Path, value: Any) -> None:
 def test_a_rounded_table_that_was_cut_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="line 3: 10 fields are needed, not 4"):
         one(tmp_path, "\n".join(GENAI_CSV.splitlines()[:2]) + "\nTime To First Token (ms),100.00,90,110", "x.csv")
+
+
+def early_guidellm(*, words: bool = False) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((FIXTURES / "guidellm-0.1-handmade" / "report.json").read_text())
+    for benchmark in report["benchmarks"][0]["benchmarks"]:
+        for result in benchmark["results"] if words else ():
+            result |= {f"{kind}_token_count": result[f"{kind}_word_count"] for kind in ("prompt", "output")}
+    return report
+
+
+def test_guidellm_before_it_had_statistics(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text(json.dumps(early_guidellm()))
+    alone, paced, endless = (row for _, row in read_table(tmp_path / "report.json").iterrows())
+    assert (alone["concurrency"], paced["request_rate"], paced["n_failed"]) == (1, 2.0, 1)
+    assert (alone["input_tokens"], alone["output_tokens"], alone["ttft_s"]) == (128, 32, 0.3)
+    assert alone["tpot_s"] == pytest.approx((1.541 - 0.3) / 31, rel=1e-4)
+    assert alone["itl_s"] == pytest.approx(0.04, rel=1e-4)
+    assert endless["status"] == "crashed"
+
+
+def test_guidellm_that_counted_words_has_no_tokens(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text(json.dumps(early_guidellm(words=True)))
+    row = read_table(tmp_path / "report.json").iloc[0]
+    assert row[["input_tokens", "output_tokens", "tpot_s", "throughput_tok_s"]].isna().all()
+    assert row["ttft_s"] == 0.3
+    assert "words" in row["note"]
+
+
+def test_llmservingsim_whose_output_is_the_position_of_its_end(tmp_path: Path) -> None:
+    """The tokens that the time leaves room for are those behind the input."""
+    text = "instance id,request id,model,input,output,arrival,end_time,latency,queuing_delay,TTFT,TPOT,ITL\n"
+    row = one(tmp_path, text + '0,7,m,16,25,0,1050000000,1050000000,0,150000000,112500000,"[112500000]"\n', "sim.csv")
+    assert (row["input_tokens"], row["output_tokens"], row["tpot_s"]) == (16, 9, pytest.approx(0.1125))
+    later = one(tmp_path, text + '0,7,m,16,9,0,1050000000,1050000000,0,150000000,112500000,"[112500000]"\n', "sim.csv")
+    assert (later["output_tokens"], later["tpot_s"]) == (9, pytest.approx(0.1125))
+
+
+@pytest.mark.parametrize("key", ["99", "99.0", "99.00", "p99"])
+def test_mlcommons_percentiles_however_they_are_spelled(tmp_path: Path, key: str) -> None:
+    report = {
+        "n_samples_completed": 150, "n_samples_failed": 0, "duration_ns": 10**10, "complete": True,
+        "output_sequence_lengths": {"total": 12000, "avg": 80}, "input_sequence_lengths": {"total": 30000, "avg": 200},
+        "ttft": {"avg": 12_000_000, "percentiles": {key: 20_000_000}},
+    }  # fmt: skip
+    assert one(tmp_path, report, "result_summary.json")["ttft_p99_s"] == pytest.approx(0.02)

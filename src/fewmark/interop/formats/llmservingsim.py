@@ -95,16 +95,20 @@ def _simulated(columns: Mapping[str, Sequence[str]]) -> list[Row]:
         by_model.setdefault(model, []).append(place)
     rows = []
     for model, places in by_model.items():
-        records = RequestRecords()
+        records, ends_told = RequestRecords(), 0
         for place in places:
             latency, first = positive(columns["latency"][place]), positive(columns["TTFT"][place])
             made = columns["generated_tokens"][place] if "generated_tokens" in columns else columns["output"][place]
+            given = positive(columns["input"][place])
             if latency is None:
                 raise FormatError(
                     f"row {place + 1}: latency must be a number of nanoseconds", got=columns["latency"][place]
                 )
-            tokens = positive(columns["input"][place]), positive(made)
-            records.add(latency * _NS, None if first is None else first * _NS, *tokens)
+            told = positive(made)
+            step = positive(columns["TPOT"][place]) if "TPOT" in columns else None
+            if given and told and first and step and _is_end(told, given, 1 + (latency - first) / step):
+                told, ends_told = told - given, ends_told + 1
+            records.add(latency * _NS, None if first is None else first * _NS, given, told)
         row = predicted_row("llmservingsim", None)
         row.cells["detail"] = "requests"
         row.say("model", label(model))
@@ -116,8 +120,15 @@ def _simulated(columns: Mapping[str, Sequence[str]]) -> list[Row]:
         row.cells |= records.statistics(seconds)
         row.cells["run_id"] = run_id("llmservingsim", "simulated", len(records), row.cells.get("e2e_latency_s"))
         _rate(row, arrivals, _NS)
+        if ends_told:
+            row.note("the output counts the input as well, as the time of its tokens says, and was taken off")
         rows.append(row.finish())
     return rows
+
+
+def _is_end(told: float, given: float, timed: float) -> bool:
+    """Whether an output is the position of its end: the tokens that took the time are those behind the input."""
+    return abs(told - given - timed) < 0.5 < abs(told - timed)
 
 
 def _rate(row: RunRow, arrivals: Sequence[float], scale: float) -> None:

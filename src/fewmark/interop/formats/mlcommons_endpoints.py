@@ -15,6 +15,7 @@ import pandas as pd
 
 from fewmark.core import FormatError, Status
 from fewmark.core.json_types import Json, JsonObject
+from fewmark.interop.results.lookups import mapping
 from fewmark.interop.results.run_rows import (
     PERCENTS,
     TOLERANCE,
@@ -22,6 +23,7 @@ from fewmark.interop.results.run_rows import (
     count,
     failure_status,
     nested,
+    number,
     positive,
     rows_to_frame,
     text,
@@ -112,8 +114,7 @@ def _load(row: RunRow, pattern: Json, n: int) -> None:
 
 
 def _percentile(series: Json, percent: int) -> Json:
-    for key in (f"{percent}.0", f"{percent}", f"p{percent}"):
-        value = nested(series, "percentiles", key)
-        if value is not None:
+    for key, value in mapping(nested(series, "percentiles")).items():
+        if value is not None and number(key.removeprefix("p")) == percent:  # "99", "99.0", "99.00"
             return value
     return nested(series, "median") if percent == 50 else None

@@ -77,7 +77,7 @@ def _row(line: int, result: JsonObject) -> Row:
     if "completed" in result and "duration" in result:
         return serving_row(result)
     if "batch_size" in result and ("total_latency" in result or "latency" in result):
-        return _batch(line, result)
+        return batch_row(line, result)
     if "total_latency" in result and "total_output_tokens" in result:
         if count(result.get("successful_requests")) is None:
             raise FormatError(
@@ -162,8 +162,9 @@ def _with_tokens(result: JsonObject, done: int, tokens: float, duration: float) 
     }
 
 
-def _batch(line: int, result: JsonObject) -> Row:
-    row = RunRow(TOOL)
+def batch_row(line: int, result: JsonObject, detail: str = "summary") -> Row:
+    """One row from one result of ``bench_one_batch``, or from what it printed."""
+    row = RunRow(TOOL, detail)
     row.say("engine", "sglang")
     _deployment(row, result)
     row.say("sglang.run_name", result.get("run_name"))
