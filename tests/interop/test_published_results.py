@@ -212,7 +212,10 @@ def generation(**changes: Any) -> dict[str, Any]:  # hand-made
 
 
 def test_optimum_generation(tmp_path: Path) -> None:
-    row = one(written(tmp_path, generation()))
+    measured = generation()
+    measured["report"]["decode"]["energy"] = {"unit": "kWh", "cpu": 1e-7, "ram": 9e-7, "gpu": 0.0, "total": 1e-6}
+    row = one(written(tmp_path, measured))
+    assert row["optimum-benchmark.decode_energy_j"] == pytest.approx(3.6) and "guessed" in row["note"]
     assert (row["engine"], row["precision"], row["accelerator"], row["accelerator_count"]) == (
         "pytorch",
         "float16",

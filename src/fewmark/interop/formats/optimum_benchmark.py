@@ -122,6 +122,7 @@ def _generation(
     energy = number(nested(report, "decode", "energy", "total"))
     if energy and str(nested(report, "decode", "energy", "unit")).lower() == "kwh":
         row.own("decode_energy_j", energy, _JOULES)
+        row.note("energy is codecarbon's, whose memory is guessed from its size, and a processor without a meter too")
     row.note("e2e is prefill and decode added; decode throughput leaves the first token out")
 
 
