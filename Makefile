@@ -33,10 +33,10 @@ demo: $(VENV)/.run ## Measure few cells of a real engine, predict the rest, chec
 	$(BIN)/fewmark demo --dir fewmark-demo
 
 test: $(VENV)/.dev ## Run the fast tests (real engine, real PostgreSQL, real browser)
-	$(BIN)/python -m pytest -n 3
+	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 test-slow: $(VENV)/.dev ## Run the slow tests only
-	$(BIN)/python -m pytest -n 2 -m "slow and not real_engine" -o timeout=1800
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "slow and not real_engine" -o timeout=1800
 
 test-all: test test-slow ## Run the fast tests, then the slow ones
 

@@ -37,8 +37,8 @@ def test_small_and_large_training_sets_take_different_ways_to_the_same_answer():
     parameters = rng.random((7, 3)) * [1000, 0.1, 2000]
     models = ParameterModels().fit(np.zeros(7, np.intp), pairs, parameters)
     asked = np.column_stack([np.geomspace(10, 5000, 200)] * 2)
-    large = models.predict(np.zeros(200, np.intp), asked)
-    small = np.vstack([models.predict(np.zeros(5, np.intp), part) for part in np.split(asked, 40)])
+    large = models.predict(np.zeros(200, np.intp), asked)[::4]
+    small = np.vstack([models.predict(np.zeros(5, np.intp), part) for part in np.split(asked[::4], 10)])
     np.testing.assert_allclose(small, large, rtol=1e-5)
 
 

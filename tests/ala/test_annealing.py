@@ -27,7 +27,7 @@ def same(one, other):
 def test_a_subsets_error_is_what_the_estimator_makes_on_what_is_left_out(table):
     X, y = table
     space, rng = SubsetSpace(X, y), np.random.default_rng(1)
-    for _ in range(15):
+    for _ in range(6):
         subset = rng.random(space.n_values) < 0.7
         parts = [values[part] for values, part in zip(space.values, space.parts(subset), strict=True)]
         found = space.evaluate(subset)

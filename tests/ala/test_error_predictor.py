@@ -14,9 +14,17 @@ from fewmark.models.ala.error_predictor import ErrorPredictor, forecast_error
 from fewmark.models.ala.histogram_similarity import histogram_distance, similarity, subset_distances
 
 
+@pytest.fixture(scope="module")
+def logs():
+    return {}
+
+
 @pytest.fixture
-def log(table):
-    return anneal(*table, schedule=Schedule(n_iterations=150), random_state=1)
+def log(table, logs):
+    """A search for subsets, made once."""
+    if not logs:
+        logs["log"] = anneal(*table, schedule=Schedule(n_iterations=150), random_state=1)
+    return logs["log"]
 
 
 def test_encoding_is_ii_then_bb_then_oo(log):

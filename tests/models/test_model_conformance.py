@@ -11,6 +11,7 @@ from fewmark.core.values import PREDICTION_PROVENANCES
 from fewmark.models.registry import MODELS, make_model, model_names
 from fewmark.tables.cells import read_cells
 
+pytestmark = pytest.mark.xdist_group("models")  # fitted once, in one process
 TARGET = "throughput_tok_s"
 
 

@@ -11,7 +11,7 @@ import pytest
 from fewmark.core import Card
 from fewmark.reporting import render_html
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("report")]  # the page is opened once, in one process
 Open = Callable[[str], Any]
 Probe = Callable[[str, str], str]
 AFTER = "setTimeout(() => {{ {} }}, 3000);"

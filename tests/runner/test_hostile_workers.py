@@ -1,7 +1,8 @@
 """Whatever a worker says, and whenever it dies, costs one case at most, as `crashed` or `invalid`, and nothing else."""
 
 import json
-import shlex
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -24,17 +25,26 @@ GOOD = {"fewmark": 1, "event": "result", "status": "ok", "samples": [SAMPLE], "w
 CLOSED = {"fewmark": 1, "event": "closed"}
 
 
+WORKER = """#!{python} -IS
+import os, sys
+for name in {names}:
+    sys.stdin.buffer.readline()  # a shell's read takes the boot line byte by byte, for seconds
+    sys.stdout.buffer.write(open(name, "rb").read())
+    sys.stdout.buffer.flush()
+os.execv("/bin/sh", ["sh", "-c", {ending}])
+"""
+
+
 @pytest.fixture
 def says(tmp_path):
     """A command that answers the boot line and each request with the next text, then ends."""
 
     def make(*texts, ending="exit 0"):
-        lines = ["#!/bin/sh"]
-        for number, text in enumerate(texts):
-            (tmp_path / f"{number}").write_text(text if isinstance(text, str) else json.dumps(text) + "\n")
-            lines += ["IFS= read -r request", f"cat {shlex.quote(str(tmp_path / str(number)))}"]
+        names = [str(tmp_path / f"{number}") for number in range(len(texts))]
+        for name, text in zip(names, texts, strict=True):
+            Path(name).write_text(text if isinstance(text, str) else json.dumps(text) + "\n")
         script = tmp_path / "worker"
-        script.write_text("\n".join([*lines, ending, ""]))
+        script.write_text(WORKER.format(python=sys.executable, names=names, ending=repr(ending)))
         script.chmod(0o755)
         return RunSettings(
             Policy(warmup=0, max_repeats=3), timeout_s=20, load_timeout_s=20, launch=Launch(python=str(script))

@@ -72,21 +72,22 @@ def test_a_repeat_of_a_case_is_another_measurement(store: Store, make_measuremen
     assert store.case_ids() == {first.case.case_id}
 
 
-def test_more_than_a_batch_and_a_page(store: Store, make_measurement: Make) -> None:
-    added = [make_measurement(number) for number in range(2_345)]
+def test_more_than_a_batch_and_a_page(store: Store, make_measurement: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fewmark.store.store.BATCH", 450)
+    added = [make_measurement(number) for number in range(1_045)]
     assert store.add(added) == len(added)
     assert list(store.measurements()) == added
     assert store.table()["measurement_id"] == [item.measurement_id for item in added]
 
 
 def test_reading_while_adding_sees_each_measurement_once(store: Store, make_measurement: Make) -> None:
-    store.add(make_measurement(number) for number in range(1_500))
+    store.add(make_measurement(number) for number in range(1_050))
     seen = []
     for item in store.measurements():
         if len(seen) in (0, 700):
             store.add([make_measurement(10_000 + len(seen))])
         seen.append(item.row)
-    assert seen == [*range(1, 1_501), 10_001, 10_701]
+    assert seen == [*range(1, 1_051), 10_001, 10_701]
 
 
 def test_filters(store: Store, make_measurement: Make) -> None:
