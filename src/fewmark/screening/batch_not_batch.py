@@ -12,6 +12,7 @@ from fewmark.screening.base import Finding
 from fewmark.screening.grid import log_latency
 from fewmark.screening.rates import lacks_batch
 from fewmark.screening.remembered import deployment_codes
+from fewmark.tables.arrays import FloatArray, IntArray
 from fewmark.tables.identity import group_codes
 
 RISES: Final = float(np.log(1.1))  # a batch of real sequences takes longer than one sequence
@@ -71,18 +72,32 @@ def _values(column: pd.Series) -> list[tuple[int, float]]:
 
 def _trends(frame: pd.DataFrame) -> pd.DataFrame:
     """For each deployment and pair of lengths with several batches: l(largest) - l(smallest batch)."""
-    if len(frame) < 2:
+    sizes = {name: frame[name].to_numpy(dtype=np.float64) for name in ("input_tokens", "output_tokens", "batch_size")}
+    log_s = log_latency(frame)
+    known = np.isfinite(log_s) & np.logical_and.reduce([np.isfinite(values) for values in sizes.values()])
+    if known.sum() < 2:
         return pd.DataFrame({"deployment": [], "trend": []}, dtype=np.float64)
-    flat = pd.DataFrame(
-        {
-            "deployment": deployment_codes(frame),
-            "ii": frame["input_tokens"],
-            "oo": frame["output_tokens"],
-            "bb": frame["batch_size"],
-            "l": log_latency(frame),
-        }
-    ).dropna()
-    cells = flat.groupby(["deployment", "ii", "oo", "bb"])["l"].median().reset_index("bb")
-    grouped = cells.groupby(level=["deployment", "ii", "oo"])
-    out = pd.DataFrame({"trend": grouped["l"].last() - grouped["l"].first(), "n": grouped.size()})
-    return out[out["n"] > 1].reset_index()
+    deployment, log_s = deployment_codes(frame)[known], log_s[known]
+    ii, oo, bb = (values[known] for values in sizes.values())
+    line = group_codes(pd.DataFrame({"deployment": deployment, "ii": ii, "oo": oo}), ["deployment", "ii", "oo"])[0]
+    order = np.lexsort((bb, line))
+    deployment, line, bb, log_s = deployment[order], line[order], bb[order], log_s[order]
+    first = _first_of(line, bb)
+    if len(first) < len(log_s):  # repeats
+        cell = np.repeat(np.arange(len(first)), np.diff([*first.tolist(), len(log_s)]))
+        log_s = pd.Series(log_s).groupby(cell).median().to_numpy()
+    else:
+        log_s = log_s[first]
+    deployment, line = deployment[first], line[first]
+    start = _first_of(line)
+    end = np.append(start[1:], len(line)) - 1
+    several = end > start
+    return pd.DataFrame({"deployment": deployment[start], "trend": log_s[end] - log_s[start]})[several].reset_index(
+        drop=True
+    )
+
+
+def _first_of(*columns: FloatArray | IntArray) -> IntArray:
+    """Where a group of equal neighbours begins."""
+    new = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
+    return np.flatnonzero(np.append(True, new))
