@@ -339,3 +339,51 @@ def test_mlcommons_percentiles_however_they_are_spelled(tmp_path: Path, key: str
         "ttft": {"avg": 12_000_000, "percentiles": {key: 20_000_000}},
     }  # fmt: skip
     assert one(tmp_path, report, "result_summary.json")["ttft_p99_s"] == pytest.approx(0.02)
+
+
+BLIS = (
+    "request_id,client_id,streaming,input_tokens,output_tokens,arrival_time_us,send_time_us,first_chunk_time_us,"
+    "last_chunk_time_us,num_chunks\n"
+    "0,c,true,512,128,0,1000,301000,5381000,128\n1,c,true,512,128,0,1001000,1301000,6381000,128\n"
+    "2,c,true,512,128,0,2001000,2301000,7381000,128\n3,c,true,698,64,1590500,,,,\n"
+)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_blis_trace_before_it_had_a_status(tmp_path: Path, version: int) -> None:
+    (tmp_path / "trace.yaml").write_text(f"trace_version: {version}\ntime_unit: microseconds\nmode: real\n")
+    row = one(tmp_path, BLIS, "trace.csv")
+    assert (row["n_requests"], row["n_failed"], row["request_rate"]) == (3, 0, pytest.approx(1.0))
+    assert (row["ttft_s"], row["tpot_s"]) == (pytest.approx(0.3), pytest.approx(5.08 / 127))
+
+
+def test_aisimulate_report_of_estimates_alone(tmp_path: Path) -> None:
+    """Without single requests there are neither counts of samples nor a time of the simulator."""
+    summary = {
+        "completed_requests": 4, "num_requests": 4, "duration_ms": 2000.0, "mean_ttft_ms": 100.0, "mean_tpot_ms": 10.0,
+        "mean_e2e_latency_ms": 410.0, "output_throughput_tok_s": 64.0, "gpu_hours": 0.01,
+    }  # fmt: skip
+    row = one(tmp_path, {"metadata": {"total_gpus": 2, "model": "m"}, "summary": summary}, "prediction.json")
+    assert (row["provenance"], row["model"], row["accelerator_count"]) == ("predicted", "m", 2)
+    assert (row["ttft_s"], row["tpot_s"], row["e2e_latency_s"]) == (0.1, 0.01, pytest.approx(0.41))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("title", ["", "Table - Inference_Full Data_data\n"])
+@pytest.mark.parametrize(("nodes", "count"), [(1, 8.0), (2, None)])
+def test_mlperf_before_it_told_all_accelerators(
+    tmp_path: Path, encoding: str, title: str, nodes: int, count: float | None
+) -> None:
+    """Of several nodes nobody says whether the number is of one or of all."""
+    text = title + (
+        "Public ID,Organization,Availability,System Name (click + for details),# of Nodes,Processor,Accelerator,"
+        "# of Accelerators,Benchmark,Model MLC,Scenario,Units,Valid / Invalid,Division/Power,Software,Version,Result\n"
+        f"5.0-0023,F,available,S (8x H100),{nodes},X 6530,NVIDIA H100-NVL-94GB,8,Inference,gptj-99.9,Server,Tokens/s,,"
+        "Closed,TensorRT 10.8 CUDA 12.8,v5.0,14846.7\n"
+    )
+    (tmp_path / "mlperf.csv").write_bytes(text.encode(encoding))
+    frame = read_table(tmp_path / "mlperf.csv")
+    row = frame.iloc[0]
+    assert frame.attrs["format"] == "mlperf"
+    assert (row["model"], row["throughput_tok_s"], "H100" in row["accelerator"]) == ("gptj-99.9", 14846.7, True)
+    assert row["accelerator_count"] == count if count else pd.isna(row["accelerator_count"])

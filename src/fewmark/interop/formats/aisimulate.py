@@ -21,6 +21,7 @@ from fewmark.interop.results.run_rows import PERCENTS, count, positive, rows_to_
 from fewmark.interop.results.serving_load import put_load
 from fewmark.interop.text.json_text import read_json
 
+_TELLING: Final = ("num_ttft_samples", "wall_time_ms", "gpu_hours")
 _METRICS: Final = {"ttft_ms": "ttft", "tpot_ms": "tpot", "e2e_latency_ms": "e2e_latency"}
 _RATES: Final = {
     "output_throughput_tok_s": "throughput_tok_s",
@@ -39,7 +40,7 @@ class Aisimulate:
     def sniff(self, path: Path, head: bytes) -> float:
         """By the keys of a replay's report."""
         modelled = has_keys(head, "duration_ms", "output_throughput_tok_s")
-        return 0.95 if modelled and (has_keys(head, "num_ttft_samples") or has_keys(head, "wall_time_ms")) else 0.0
+        return 0.95 if modelled and any(has_keys(head, name) for name in _TELLING) else 0.0
 
     def read(self, path: Path) -> pd.DataFrame:
         """The canonical table. Raises `FormatError` if there is no report in the file."""
@@ -60,7 +61,7 @@ def _reports(data: Json, around: JsonObject) -> Iterator[tuple[JsonObject, JsonO
             yield data, around
             return
         known = {**around, **{key: value for key, value in data.items() if not isinstance(value, (dict, list))}}
-        for key in ("config", "prediction_config", "deployment", "workload", "engine"):
+        for key in ("metadata", "config", "prediction_config", "deployment", "workload", "engine"):
             known |= {k: v for k, v in mapping(data.get(key)).items() if not isinstance(v, (dict, list))}
         for value in data.values():
             if isinstance(value, (Mapping, list)):

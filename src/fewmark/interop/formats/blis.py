@@ -25,7 +25,7 @@ from fewmark.interop.text.csv_text import header_of, read_columns
 from fewmark.interop.text.json_text import read_text
 
 _NEEDED: Final = frozenset(
-    ("request_id", "output_tokens", "send_time_us", "first_chunk_time_us", "last_chunk_time_us", "num_chunks", "status")
+    ("request_id", "output_tokens", "send_time_us", "first_chunk_time_us", "last_chunk_time_us", "num_chunks")
 )
 _REAL: Final = frozenset(("", "real", "observed"))
 
@@ -46,7 +46,13 @@ class Blis:
         missing = sorted(_NEEDED - set(columns))
         if missing:
             raise FormatError(f"a BLIS trace has columns {', '.join(missing)}", got=list(columns))
-        requests = [{name: cells[i] for name, cells in columns.items()} for i in range(len(columns["status"]))]
+        requests = [{name: cells[i] for name, cells in columns.items()} for i in range(len(columns["request_id"]))]
+        if "status" not in columns:  # early traces: a round that was planned and not sent has no times
+            requests = [
+                {**request, "status": "ok" if positive(request["last_chunk_time_us"]) else "no answer"}
+                for request in requests
+                if request["send_time_us"].strip()
+            ]
         if not any(positive(request["last_chunk_time_us"]) for request in requests):
             raise FormatError(
                 "the trace holds no times of answers: it is a workload, not a measurement",

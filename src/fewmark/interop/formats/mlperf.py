@@ -24,6 +24,7 @@ from fewmark.interop.text.json_text import head_text
 
 _BOMS: Final = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 _NEEDED: Final = ("scenario", "units", "organization")
+_TITLES: Final = 3  # lines above the header
 _RESULTS: Final = ("avg. result", "result", "performance")
 _MODELS: Final = ("model mlc", "model", "benchmark")
 
@@ -36,12 +37,12 @@ class Mlperf:
 
     def sniff(self, path: Path, head: bytes) -> float:
         """By the header."""
-        line = head_text(head[: len(head) // 2 * 2]).lstrip("\ufeff").split("\n", 1)[0].lower()
-        return 0.95 if all(name in line for name in _NEEDED) and "public id" in line else 0.0
+        return 0.95 if _table_of(head_text(head[: len(head) // 2 * 2])) else 0.0
 
     def read(self, path: Path) -> pd.DataFrame:
         """The canonical table. Raises `FormatError` on another header, or a result that is no number."""
         text = _text(path.read_bytes())
+        text = _table_of(text) or text
         delimiter = "\t" if "\t" in text.split("\n", 1)[0] else ","
         lines = [line for line in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(line)]
         if not lines:
@@ -51,6 +52,17 @@ class Mlperf:
         if missing:
             raise FormatError(f"MLPerf's results have columns {', '.join(missing)}", got=lines[0])
         return rows_to_frame([_row(names, line, place) for place, line in enumerate(lines[1:], start=1)])
+
+
+def _table_of(text: str) -> str:
+    """The text from its header on, which a title may stand above; nothing without one."""
+    text = text.lstrip("\ufeff")
+    for _ in range(_TITLES + 1):
+        line, _, below = text.partition("\n")
+        if "public id" in (words := line.lower()) and all(name in words for name in _NEEDED):
+            return text
+        text = below
+    return ""
 
 
 def _text(raw: bytes) -> str:
@@ -82,8 +94,10 @@ def _row(names: Sequence[str], line: Sequence[str], place: int) -> Row:
     units, scenario = (cell("units") or "").lower(), cell("scenario")
     row = RunRow("mlperf")
     row.say("model", label(cell(*_MODELS)))
-    total = number(cell("total accelerators"))
-    if total:
+    total, older = number(cell("total accelerators")), "# of accelerators" in names
+    if older and number(cell("# of nodes")) == 1:  # of a node, or of all of them
+        total = number(cell("# of accelerators"))
+    if total or (older and label(cell("accelerator")) and number(cell("# of accelerators"))):
         row.say("accelerator", accelerator_name(cell("accelerator (", "accelerator name", "accelerator")))
         row.put("accelerator_count", total)
     else:
@@ -95,6 +109,7 @@ def _row(names: Sequence[str], line: Sequence[str], place: int) -> Row:
     row.say("division", cell("division"))
     row.say("availability", cell("availability"))
     row.put("nodes", cell("# of nodes"))
+    row.say("software", cell("software"))
     if units.startswith("tokens/s"):
         row.put("throughput_tok_s", value)
     elif units.startswith(("samples/s", "queries/s")):
