@@ -5,13 +5,15 @@ innovations of standard deviation σ around a mean μ; S = ΣB_j, the sum, whose
 
 Batches long enough are nearly independent (Schmeiser, Operations Research 30, 1982), but in a run of a minute they are
 not, and k of them do not tell φ well: taken at its estimate, intervals are too narrow whenever that comes out small.
-So φ is integrated over. With flat priors of μ and log σ, and a density ∝ (1-φ) on [0, 0.9] since batches are made long
-in order to be nearly independent, μ given φ has Student's t distribution with k - 1 degrees around its generalised
-least squares estimate μ̂ (Zellner, An Introduction to Bayesian Inference in Econometrics, 1971, chapter IV):
+So φ is integrated over. With flat priors of μ, log σ and, on [-0.4, 0.9], φ, μ given φ has Student's t distribution
+with k - 1 degrees around its generalised least squares estimate μ̂ (Zellner, An Introduction to Bayesian Inference in
+Econometrics, 1971, chapter IV). Left of zero are batches that make up for one another, as where streams go in step;
+without them every independent series would count as somewhat correlated. Beyond -0.4 lie only waves as long as two
+batches, which say nothing of what is slower.
 
 w(φ) = 2(1-φ) + (k-2)(1-φ)²                 k²/w is the variance of S over σ²
 Q(φ) = (1-φ²) e_1² + Σ (e_j - φ e_{j-1})²   e_j = B_j - μ̂(φ)
-p(φ | B) ∝ (1-φ) (1-φ²)^½ w^-½ Q^-(k-1)/2
+p(φ | B) ∝ (1-φ²)^½ w^-½ Q^-(k-1)/2
 
 The interval is that of the mixture over φ, around S itself.
 """
@@ -27,7 +29,7 @@ from typing import Final
 from fewmark.core.errors import InputError
 
 MAX_PHI: Final = 0.8  # taken at its estimate
-PHIS: Final = tuple(i / 10 for i in range(10))
+PHIS: Final = tuple(i / 10 for i in range(-4, 10))
 MIN_WEIGHT: Final = 1e-5
 _MAX_STEPS: Final = 50
 
@@ -53,7 +55,7 @@ def interval_of_sum(batches: Sequence[float], level: float) -> float:
         errors = [batch - mean for batch in batches]
         squares = (1 - phi**2) * errors[0] ** 2 + math.fsum((b - phi * a) ** 2 for a, b in pairwise(errors))
         squares = max(squares, 1e-300)
-        logs.append(math.log(1 - phi) + 0.5 * math.log((1 - phi**2) / weight) - 0.5 * (k - 1) * math.log(squares))
+        logs.append(0.5 * math.log((1 - phi**2) / weight) - 0.5 * (k - 1) * math.log(squares))
         sds.append(k * math.sqrt(squares / ((k - 1) * weight)))
     weights = [math.exp(log - max(logs)) for log in logs]
     kept = [(weight, sd) for weight, sd in zip(weights, sds, strict=True) if weight >= MIN_WEIGHT]
