@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, compress, repeat
+from operator import and_, getitem
 from typing import Final
 
 from fewmark.load.events import UNPLAIN, Answer, EventError, is_plain
@@ -16,6 +17,8 @@ MAX_ANSWER: Final = 1 << 26
 MAX_HELD: Final = 1 << 16
 MAX_ERROR_BODY: Final = 1 << 14
 MAX_REASON: Final = 80
+NOT_SENT: Final = "not sent before the end of the load"
+FEW: Final = 4  # reads, of which each is as well looked at by itself
 EVENT_END: Final = b"\n\n\r\n"
 
 
@@ -43,6 +46,7 @@ class Decoder:
 
     __slots__ = (
         "_around",
+        "_around_of",
         "_body",
         "_held",
         "_is_alike",
@@ -67,6 +71,7 @@ class Decoder:
         self._last_ns = 0
         self._is_alike = False
         self._around = (b"", b"", 0, 0)
+        self._around_of: dict[int, tuple[tuple[bytes, ...], slice]] = {}  # by the length of a read
 
     @property
     def complete(self) -> bool:
@@ -113,10 +118,50 @@ class Decoder:
             raise TooLargeError(f"an answer of more than {self._limit} bytes")
 
     def _alike(self, stamps_ns: Sequence[int], reads: Sequence[bytes], first: int) -> int:
-        """Count the chunks that are like the one before, from read `first` on; the first read that is not used up.
+        """Count the chunks that are like the one before, from read `first` on; the first read that is not used up."""
+        if self._held or len(reads) - first < FEW:
+            return self._alike_in_parts(stamps_ns, reads, first)
+        if first:
+            stamps_ns, reads = stamps_ns[first:], reads[first:]
+        whole = self._whole_chunks(reads)
+        at, count = 0, len(reads)
+        while at < count and self._is_alike:
+            if whole[at] and not self._held:
+                end = _index(whole, False, at)
+                self.answer.tokens(stamps_ns[at:end])
+                self._count(stamps_ns[end - 1], sum(map(len, reads[at:end])))
+                at = end
+            else:
+                end = _index(whole, True, at + 1)
+                at = self._alike_in_parts(stamps_ns[:end], reads[:end], at)
+        return first + at
 
-        Chunks are looked for in all reads at once; each came with the read that brought its last byte.
-        """
+    def _whole_chunks(self, reads: Sequence[bytes]) -> list[bool]:
+        """Which reads are one whole chunk like the one before; each step looks at all of them."""
+        lengths = list(map(len, reads))
+        around = self._around_of
+        for length in set(lengths):
+            if length not in around:
+                around[length] = self._around_text(length)
+        starts, texts = zip(*map(around.__getitem__, lengths), strict=True)
+        begin = map(bytes.startswith, reads, starts)
+        whole = list(map(and_, begin, map(bytes.endswith, reads, repeat(self._around[1]))))
+        if not is_plain(b"".join(compress(map(getitem, reads, texts), whole))):
+            whole = [w and is_plain(read[text]) for w, read, text in zip(whole, reads, texts, strict=True)]
+        return whole
+
+    def _around_text(self, length: int) -> tuple[tuple[bytes, ...], slice]:
+        """How a chunk of so many bytes begins that is like the one before, and where its text is."""
+        lead, _, n_lead, n_tail = self._around
+        for n_digits in range(1, 9):
+            size = length - n_digits - 4
+            if size > n_lead + n_tail - 2 and len(digits := b"%x" % size) == n_digits:
+                begins = digits + b"\r\n" + lead, digits.upper() + b"\r\n" + lead
+                return begins, slice(len(begins[0]), -n_tail)
+        return (), slice(0)
+
+    def _alike_in_parts(self, stamps_ns: Sequence[int], reads: Sequence[bytes], first: int) -> int:
+        """The same where chunks lie across reads: each came with the read that brought its last byte."""
         held, self._held = self._held, b""
         data = held + b"".join(reads[first:])
         offsets = list(accumulate(map(len, reads[first:]), initial=len(held)))
@@ -222,7 +267,10 @@ class Decoder:
         self._is_alike = lead is not None and self.parser.at_chunk and answer.between_events
         if lead is not None and self._is_alike:
             tail = answer.tail + EVENT_END
-            self._around = (lead, tail, len(lead), len(tail))
+            around = lead, tail, len(lead), len(tail)
+            if around != self._around:
+                self._around = around
+                self._around_of = {}
 
     def _take_body(self, stamp_ns: int, body: bytes) -> None:
         if self._is_events:
@@ -297,6 +345,19 @@ def make_record(
         plan.model,
         plan.session,
     )
+
+
+def unsent_record(plan: RequestPlan, due_ns: int | None, error: str = NOT_SENT) -> RequestRecord:
+    """The record of a planned request that never went out."""
+    return make_record(Sent(plan, -1, due_ns), None, None, error)
+
+
+def _index(values: list[bool], value: bool, start: int) -> int:
+    """Where the value comes first from `start` on, the end where it does not."""
+    try:
+        return values.index(value, start)
+    except ValueError:
+        return len(values)
 
 
 def _seconds(ns: int | None) -> float | None:

@@ -11,6 +11,8 @@ import re
 from array import array
 from codecs import BOM_UTF8
 from collections.abc import Callable, Sequence
+from itertools import chain, repeat
+from operator import sub, truediv
 from typing import Final
 
 from fewmark.core.json_types import Json
@@ -150,18 +152,15 @@ class Answer:
             self.n_coalesced -= 1
         if self.output_ns is None and (self._is_output if is_output is None else is_output):
             self.output_ns = first
-        append = self.gaps_s.append
-        coalesced = 0
         n_before = self.n_chunks
-        for stamp in stamps_ns:
-            if stamp == last:
-                coalesced += 1
-            else:
-                append((stamp - last) / 1e9)
-                last = stamp
+        gaps_ns = list(map(sub, stamps_ns, chain((last,), stamps_ns)))
+        coalesced = gaps_ns.count(0)
+        if coalesced:
+            gaps_ns = list(filter(None, gaps_ns))
+        self.gaps_s.extend(map(truediv, gaps_ns, repeat(1e9)))
         self.n_coalesced += coalesced
         self.n_chunks = n_before + len(stamps_ns)
-        self.last_ns = last
+        self.last_ns = stamps_ns[-1]
         if n_before == 1 and first != self.first_ns:
             self.second_ns = first
         elif n_before == 0 and len(stamps_ns) > 1 and stamps_ns[1] != first:
