@@ -14,10 +14,11 @@ from typing import Any, Final
 
 from fewmark.core.errors import FewmarkError, InputError
 from fewmark.load.clock import realtime_ns
+from fewmark.load.decoding import unsent_record
 from fewmark.load.endpoint import Endpoint
 from fewmark.load.frames import FrameReader, pack, plan_values, value_record
 from fewmark.load.loop import Loop
-from fewmark.load.records import ClockStep, LoadResult, RequestPlan, RequestRecord, RequestStatus, WorkerUse
+from fewmark.load.records import ClockStep, LoadResult, RequestPlan, RequestRecord, WorkerUse
 from fewmark.load.settings import LoadSettings
 from fewmark.load.worker import AHEAD, worker_command, worker_sources
 
@@ -285,17 +286,7 @@ class _Driver:
         if worker.use is not None or not self._is_started:
             return
         for plan in worker.held.values():
-            self._keep(
-                RequestRecord(
-                    plan.index,
-                    RequestStatus.CANCELLED,
-                    input_tokens_asked=plan.input_tokens,
-                    output_tokens_asked=plan.output_tokens,
-                    error="the client's worker process died",
-                    model=plan.model,
-                    session=plan.session,
-                )
-            )
+            self._keep(unsent_record(plan, None, "the client's worker process died"))
         worker.held.clear()
 
     def _deal(self) -> int:

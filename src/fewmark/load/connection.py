@@ -225,16 +225,19 @@ class Connection:
     def _on_readable(self) -> None:
         try:
             data, ancillary, _, _ = self.recvmsg(READ_SIZE, STAMP_SPACE)
-        except (BlockingIOError, InterruptedError):
-            return
         except OSError as error:
-            self._lost(error)
+            self.failed(error)
             return
         if not data:
             self.closed()
             return
         stamp = ancillary[0][2] if ancillary else realtime_ns()
         self.received(stamp, data)
+
+    def failed(self, error: OSError) -> None:
+        """A read failed: there is nothing yet, or the connection is lost."""
+        if not isinstance(error, BlockingIOError | InterruptedError):
+            self._lost(error)
 
     def received(self, stamp: bytes | int, data: bytes) -> None:
         """Keep a read; decode where that shows how the answer goes on, or whether this is its end."""

@@ -14,7 +14,7 @@ from typing import Final
 
 from fewmark.core.errors import InputError
 from fewmark.load.clock import StepWatch, realtime_ns
-from fewmark.load.decoding import Decoder, Sent, make_record
+from fewmark.load.decoding import Decoder, Sent, make_record, unsent_record
 from fewmark.load.endpoint import Endpoint, Mask
 from fewmark.load.records import RequestPlan, RequestRecord, RequestStatus, WorkerUse
 from fewmark.load.schedule import Schedule
@@ -53,6 +53,7 @@ class FallbackLoop:
         self.schedule = Schedule(timed=settings.concurrency is None)
         self.steps = StepWatch()
         self.on_low: Callable[[int], None] | None = None
+        self.on_scan: Callable[[], None] | None = None
         self._listeners: dict[int, Callable[[], None]] = {}
         self._endpoint = endpoint
         self._plans = plans
@@ -133,6 +134,8 @@ class FallbackLoop:
                 late_ns = time.monotonic_ns() - before - int(patience_s * 1e9)
                 self._longest_pause_ns = max(self._longest_pause_ns, late_ns)
                 self.steps.look()
+                if self.on_scan is not None:
+                    self.on_scan()
         for fd in self._listeners:
             loop.remove_reader(fd)
 
@@ -146,8 +149,7 @@ class FallbackLoop:
                 self._stopped_ns = self.start_ns + int(duration_s * 1e9)
         if self._stopped_ns is not None:  # at each turn: plans may still have been on their way from the driver
             for plan, due_ns in self.schedule.drop(self._stopped_ns):
-                record = make_record(Sent(plan, -1, due_ns), None, None, "not sent before the end of the load")
-                self._sink(record, [])
+                self._sink(unsent_record(plan, due_ns), [])
         if self._stopped_ns is not None and (self._stopping or now_ns - self._stopped_ns > settings.drain_s * 1e9):
             for task in self._tasks:
                 task.cancel()

@@ -14,10 +14,10 @@ from typing import Final
 
 from fewmark.load.addresses import Addresses
 from fewmark.load.clock import StepWatch, realtime_ns
-from fewmark.load.connection import BIG_READ, MAX_READS, READ_SIZE, STAMP_SPACE, Connection, Read, Receive, drain
-from fewmark.load.decoding import Decoder, Sent, make_record
+from fewmark.load.connection import MAX_READS, Connection, Read, Receive, drain
+from fewmark.load.decoding import Decoder, Sent, make_record, unsent_record
 from fewmark.load.endpoint import Endpoint, Mask
-from fewmark.load.http1 import END_OF_CHUNKS
+from fewmark.load.flows import Flows
 from fewmark.load.polling import make_poller
 from fewmark.load.records import RequestPlan, RequestRecord, RequestStatus, WorkerUse
 from fewmark.load.schedule import Schedule
@@ -34,7 +34,6 @@ QUIET_S: Final = 1.0  # an answer that said [DONE] and then nothing is over
 BACKOFF_NS: Final = 100_000_000  # a stream's pause after a connection was refused
 MAX_BACKLOG: Final = 64  # answers to be decoded, beyond which one is decoded in each turn
 PULL: Final = 64
-LEAST: Final = len(END_OF_CHUNKS)  # a read of no more may be the rest of an answer's end
 MAX_SENDS: Final = 16  # at once; then answers are read, so that their first chunks do not pile up
 
 Chunks = list[tuple[int, str]]
@@ -73,6 +72,7 @@ class Loop:
         self.schedule = Schedule(timed=settings.concurrency is None)
         self.steps = StepWatch()
         self.on_low: Callable[[int], None] | None = None
+        self.on_scan: Callable[[], None] | None = None
         self.on_readable: dict[int, Callable[[], None]] = {}
         self.n_requests = 0
         self._endpoint = endpoint
@@ -84,7 +84,7 @@ class Loop:
         self._heads: dict[str, bytes] = {}
         self._addresses = Addresses(endpoint)
         self._connections: dict[int, Connection] = {}
-        self._flowing: dict[int, tuple[Connection, Receive, Callable[[Read], None]]] = {}
+        self._flows = Flows()
         self._idle: list[Connection] = []
         self._backlog: deque[tuple[Sent, Decoder, list[Read], RequestStatus | None, str | None]] = deque()
         self._streams = Streams(first_slot)
@@ -93,7 +93,8 @@ class Loop:
         self._longest_pause_ns = 0
         self._n_events = 0
         self._gather_s = 0.0
-        self._usual_s = 1.0  # of a request, from send to end
+        self._usual_s = 0.0  # of a request, from send to end; of those in flight, as long as none has ended
+        self._n_answered = 0
         self._stopped_ns: int | None = None
         self._poller, self._poll = make_poller()
 
@@ -138,10 +139,8 @@ class Loop:
         )
 
     def _turn(self) -> None:
-        poll, connections, flowing, backlog = self._poll, self._connections, self._flowing, self._backlog
+        poll, connections, flows, backlog = self._poll, self._connections, self._flows, self._backlog
         monotonic_ns = time.monotonic_ns
-        readable, size, space, big, last_bytes = select.POLLIN, READ_SIZE, STAMP_SPACE, BIG_READ, END_OF_CHUNKS
-        least = LEAST
         last_scan = before = monotonic_ns()
         scan_ns = int(SCAN_S * 1e9)
         while True:
@@ -159,21 +158,7 @@ class Loop:
             events = poll(patience_s)
             before = monotonic_ns()
             self._n_events += len(events)
-            for fd, mask in events:
-                if mask == readable and (flow := flowing.get(fd)) is not None:
-                    connection, receive, keep = flow
-                    try:
-                        data, ancillary, _, _ = receive(size, space)
-                    except OSError:
-                        connection.on_event(mask)  # sees it again
-                        continue
-                    if ancillary and least < len(data) <= big and not data.endswith(last_bytes):
-                        keep((ancillary[0][2], data))
-                    elif data:
-                        connection.received(ancillary[0][2] if ancillary else realtime_ns(), data)
-                    else:
-                        connection.closed()
-                    continue
+            for fd, mask in flows.read(events):
                 found = connections.get(fd)
                 if found is not None:
                     found.on_event(mask)
@@ -195,6 +180,9 @@ class Loop:
         rate, self._n_events = self._n_events / elapsed_s, 0
         if rate < BUSY_RATE:
             return 0.0
+        if not self._n_answered:
+            began = [c.began_ns for c in self._connections.values() if c.sent is not None]
+            self._usual_s = (time.monotonic_ns() - min(began)) / 1e9 if began else 0.0
         gather_s = min(MAX_GATHER_S, GATHER_SHARE * self._n_in_flight / rate, 0.002 * self._usual_s)
         return gather_s if gather_s >= MIN_GATHER_S else 0.0
 
@@ -296,11 +284,11 @@ class Loop:
 
     def flows(self, connection: Connection, recvmsg: Receive) -> None:
         """Reads of this connection need only be kept from now on."""
-        self._flowing[connection.fd] = (connection, recvmsg, connection.reads.append)
+        self._flows.add(connection, recvmsg)
 
     def ended(self, connection: Connection, status: RequestStatus | None, error: str | None) -> None:
         """The request on this connection has ended, or an idle connection has."""
-        self._flowing.pop(connection.fd, None)
+        self._flows.discard(connection)
         sent, decoder, reads = connection.sent, connection.decoder, connection.reads
         if sent is None or decoder is None:
             if connection in self._idle:
@@ -343,7 +331,9 @@ class Loop:
         if sent.end_ns is None:
             sent.end_ns = now_ns
         if sent.send_ns is not None:
-            self._usual_s += 0.05 * ((now_ns - sent.send_ns) / 1e9 - self._usual_s)
+            self._n_answered += 1
+            weight = max(0.05, 1 / self._n_answered)
+            self._usual_s += weight * ((now_ns - sent.send_ns) / 1e9 - self._usual_s)
         self.schedule.ended(sent.plan, now_ns)
         if decoder is None or sent.send_ns is None:
             self._sink(make_record(sent, None, status, self._mask(error)), [])
@@ -367,6 +357,8 @@ class Loop:
     def _scan(self, now_ns: int) -> None:
         """Look after every request in flight: limits on time, and answers that are over without saying so."""
         self.steps.look()
+        if self.on_scan is not None:
+            self.on_scan()
         settings = self.settings
         if self._stopped_ns is not None and realtime_ns() - self._stopped_ns > settings.drain_s * 1e9:
             self._cancel()
@@ -397,7 +389,7 @@ class Loop:
         if self._plans is not None and self.settings.concurrency is None:
             self._refill()
         for plan, due_ns in self.schedule.drop(self._stopped_ns):
-            self._sink(make_record(Sent(plan, -1, due_ns), None, None, "not sent before the end of the load"), [])
+            self._sink(unsent_record(plan, due_ns), [])
 
     def _cancel(self) -> None:
         for connection in [c for c in self._connections.values() if c.sent is not None]:

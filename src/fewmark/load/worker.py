@@ -36,8 +36,9 @@ from fewmark.load.settings import LoadSettings
 if TYPE_CHECKING:
     from fewmark.load.fallback import FallbackLoop
 
-AHEAD: Final = 64  # plans that a worker holds beyond its streams
+AHEAD: Final = 128  # plans that a worker holds beyond its streams
 READ: Final = 1 << 20
+MAX_GATHERED: Final = 1 << 15
 COMMAND: Final = (
     "import marshal,struct,sys;r=sys.stdin.buffer.raw\n"
     "def read(n):\n"
@@ -96,16 +97,42 @@ def worker_command() -> list[str]:
 
 
 class Pipe:
-    """The worker's end of both pipes; writing waits, reading does not."""
+    """The worker's end of both pipes; writing waits, reading does not.
+
+    Messages are gathered: each one by itself would wake the driver, which may need the very core that sends.
+    """
 
     def __init__(self) -> None:
         self._reader = FrameReader()
+        self._gathered = bytearray()
+        self._wanted = 0
         self._out = os.dup(1)
         os.dup2(2, 1)  # what anything prints must not get between the messages
 
     def write(self, *message: object) -> None:
-        """Send a message."""
-        view = memoryview(pack(*message))
+        """Send a message, and those that were gathered before it."""
+        self._gathered += pack(*message)
+        self.flush()
+
+    def gather(self, *message: object) -> None:
+        """Send a message soon."""
+        self._gathered += pack(*message)
+        if len(self._gathered) > MAX_GATHERED:
+            self.flush()
+
+    def want(self, count: int) -> None:
+        """Ask for plans, once enough are wanted."""
+        self._wanted += count
+        if self._wanted >= AHEAD // 4:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was gathered."""
+        if self._wanted:
+            self._gathered += pack("want", self._wanted)
+            self._wanted = 0
+        data, self._gathered = self._gathered, bytearray()
+        view = memoryview(data)
         while view:
             view = view[os.write(self._out, view) :]
 
@@ -156,7 +183,7 @@ def _make_loop(
     endpoint: Endpoint, settings: LoadSettings, pipe: Pipe, worker: int, first_slot: int
 ) -> Loop | FallbackLoop:
     def keep(record: RequestRecord, chunks: Chunks) -> None:
-        pipe.write("record", record_values(record), chunks)
+        pipe.gather("record", record_values(record), chunks)
 
     if settings.transport == "aiohttp":
         make: type[Loop | FallbackLoop] = importlib.import_module("fewmark.load.fallback").FallbackLoop
@@ -184,6 +211,7 @@ def _taker(loop: Loop | FallbackLoop, pipe: Pipe) -> Callable[[list[tuple[Any, .
             os._exit(1)  # the driver is gone
         take(messages)
 
-    loop.on_low = lambda count: pipe.write("want", count)
+    loop.on_low = pipe.want
+    loop.on_scan = pipe.flush
     loop.listen(0, on_readable)
     return take

@@ -94,12 +94,12 @@ def test_endless_plans_end_with_the_duration(server, load, wire):
 @pytest.mark.parametrize("transport", ["sockets", "aiohttp"])
 def test_a_plan_that_arrives_after_the_end_keeps_no_worker(server, wire, transport):
     """A driver that is late hands out a plan when the load has ended; the worker must end all the same."""
-    server.script = lambda path: [*wire.answer()[:3], 1.0, *wire.answer()[3:]]
+    server.script = lambda path: [*wire.answer()[:3], 1.5, *wire.answer()[3:]]
     make = Loop if transport == "sockets" else FallbackLoop
     records = []
     loop = make(
         Endpoint(server.url),
-        LoadSettings(concurrency=1, workers=0, duration_s=0.1, transport=transport),
+        LoadSettings(concurrency=1, workers=0, duration_s=0.5, transport=transport),
         None,
         lambda record, chunks: records.append(record),
     )
@@ -111,7 +111,7 @@ def test_a_plan_that_arrives_after_the_end_keeps_no_worker(server, wire, transpo
         loop.schedule.add(wire.plan(1))
 
     loop.listen(reading, late)
-    timer = threading.Timer(0.4, os.write, (writing, b"."))
+    timer = threading.Timer(0.8, os.write, (writing, b"."))
     timer.start()
     thread = threading.Thread(target=loop.run, daemon=True)
     thread.start()
