@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, compress, repeat
 from operator import and_, getitem
@@ -144,8 +144,9 @@ class Decoder:
             if length not in around:
                 around[length] = self._around_text(length)
         starts, texts = zip(*map(around.__getitem__, lengths), strict=True)
-        begin = map(bytes.startswith, reads, starts)
-        whole = list(map(and_, begin, map(bytes.endswith, reads, repeat(self._around[1]))))
+        begins: Iterable[bool] = map(bytes.startswith, reads, starts)
+        ends: Iterable[bool] = map(bytes.endswith, reads, repeat(self._around[1]))
+        whole = list(map(and_, begins, ends))
         if not is_plain(b"".join(compress(map(getitem, reads, texts), whole))):
             whole = [w and is_plain(read[text]) for w, read, text in zip(whole, reads, texts, strict=True)]
         return whole

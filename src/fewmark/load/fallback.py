@@ -16,7 +16,7 @@ from fewmark.core.errors import InputError
 from fewmark.load.clock import StepWatch, realtime_ns
 from fewmark.load.decoding import Decoder, Sent, make_record, unsent_record
 from fewmark.load.endpoint import Endpoint, Mask
-from fewmark.load.records import RequestPlan, RequestRecord, RequestStatus, WorkerUse
+from fewmark.load.records import GIVEN_UP, RequestPlan, RequestRecord, RequestStatus, WorkerUse
 from fewmark.load.schedule import Schedule
 from fewmark.load.settings import LoadSettings
 
@@ -219,7 +219,8 @@ class FallbackLoop:
             status, reason = RequestStatus.CANCELLED, "not finished before the end of the load"
         except Exception as error:  # every failure of a request is its record
             status, reason = _status(error), f"{type(error).__name__}: {error}"
-        sent.end_ns = sent.end_ns or realtime_ns()
+        if sent.end_ns is None or status in GIVEN_UP:
+            sent.end_ns = realtime_ns()  # until then it kept its stream
         answered = decoder if sent.send_ns is not None else None
         record = make_record(sent, answered, status, reason if answered else self._mask(reason), self._mask)
         self._sink(record, decoder.answer.chunks)

@@ -19,7 +19,7 @@ from fewmark.load.decoding import Decoder, Sent, make_record, unsent_record
 from fewmark.load.endpoint import Endpoint, Mask
 from fewmark.load.flows import Flows
 from fewmark.load.polling import make_poller
-from fewmark.load.records import RequestPlan, RequestRecord, RequestStatus, WorkerUse
+from fewmark.load.records import GIVEN_UP, RequestPlan, RequestRecord, RequestStatus, WorkerUse
 from fewmark.load.schedule import Schedule
 from fewmark.load.settings import LoadSettings
 from fewmark.load.stamping import kernel_stamping
@@ -328,8 +328,8 @@ class Loop:
             self._streams.rest(sent.slot, now_ns + BACKOFF_NS)
         else:
             self._streams.give_back(sent.slot, now_ns)
-        if sent.end_ns is None:
-            sent.end_ns = now_ns
+        if sent.end_ns is None or status in GIVEN_UP:
+            sent.end_ns = now_ns  # until then it kept its stream
         if sent.send_ns is not None:
             self._n_answered += 1
             weight = max(0.05, 1 / self._n_answered)
@@ -342,7 +342,9 @@ class Loop:
 
     def _decode_one(self) -> None:
         sent, decoder, reads, status, error = self._backlog.popleft()
+        end_ns = sent.end_ns
         drain(sent, decoder, reads)
+        sent.end_ns = end_ns
         record = make_record(sent, decoder, status, error, self._mask)
         self._sink(record, decoder.answer.chunks)
 
@@ -374,11 +376,11 @@ class Loop:
             assert sent is not None
             assert decoder is not None
             if sent.send_ns is None and now_ns - connection.began_ns > connect_ns:
-                self.ended(connection, RequestStatus.TIMEOUT, f"no connection in {settings.connect_timeout_s:g} s")
+                self.ended(connection, RequestStatus.TIMEOUT, f"no connection in {settings.connect_timeout_s:.3g} s")
             elif now_ns - connection.began_ns > request_ns:
-                self.ended(connection, RequestStatus.TIMEOUT, f"no end in {settings.request_timeout_s:g} s")
+                self.ended(connection, RequestStatus.TIMEOUT, f"no end in {settings.request_timeout_s:.3g} s")
             elif quiet > stall_ns:
-                self.ended(connection, RequestStatus.TIMEOUT, f"not a byte in {settings.stall_timeout_s:g} s")
+                self.ended(connection, RequestStatus.TIMEOUT, f"not a byte in {settings.stall_timeout_s:.3g} s")
             elif len(connection.reads) > MAX_READS or (quiet > quiet_ns and connection.n_reads):
                 connection.decode()
                 if decoder.failure is not None or decoder.says_done:

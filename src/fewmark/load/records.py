@@ -29,6 +29,7 @@ class RequestStatus(StrEnum):
 
 
 FINISHED = frozenset({RequestStatus.OK, RequestStatus.SHORT})
+GIVEN_UP = frozenset({RequestStatus.TIMEOUT, RequestStatus.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class RequestRecord:
     first_byte_s, first_chunk_s, first_output_s, second_token_s, last_token_s, end_s : float or None
         First byte of the answer; first chunk with tokens; first chunk with tokens of the answer itself, after any
         reasoning; second chunk with tokens if it came in a later read than the first; last chunk with tokens; end of
-        the answer. None of the chunks' times exists for an answer that is not streamed.
+        the answer, or when it was given up. None of the chunks' times exists for an answer that is not streamed.
     input_tokens_asked, output_tokens_asked : int or None
         As planned.
     prompt_tokens, completion_tokens, reasoning_tokens : int or None

@@ -86,6 +86,7 @@ def test_closed_before_an_answer(ask):
 def test_a_hang_ends_by_the_limit(ask, wire, n_pieces):
     record = ask([*wire.answer(8)[:n_pieces], 1.5], settings={"stall_timeout_s": 0.3}, close=True)
     assert record.status is RequestStatus.TIMEOUT
+    assert record.end_s - (record.last_token_s or record.send_s) >= 0.29  # its stream was not idle meanwhile
     assert record.n_chunks == max(n_pieces - 1, 0)
 
 
