@@ -5,28 +5,43 @@
 A run of about a minute is simulated many times with different seeds; the truth is the mean over one run that is a
 hundred times as long. Beside the intervals of `fewmark.load.estimates` stand those that take all requests for
 independent. The last row's servers differ from run to run by 5%, and its intervals are of five runs each.
+
+    python benchmarks/load_intervals.py --live 50
+
+drives mock servers on real sockets instead (`wandering_server.py`), eight seconds a run, ten at once; the truth of
+each run is the mean of all others.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
+import random
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fewmark.load.arrivals import OpenLoop
+from fewmark.load.client import run_load
+from fewmark.load.endpoint import Endpoint
 from fewmark.load.estimates import Estimate
-from fewmark.load.records import LoadResult
+from fewmark.load.records import LoadResult, RequestPlan
 from fewmark.load.request_metrics import tpot_s, ttft_s
+from fewmark.load.settings import LoadSettings
 from fewmark.load.statistics import RunStatistics, combine_runs, run_statistics
 from simulated_server import Lengths, Server, Simulation
 
 METRICS = ("ttft_s", "tpot_s", "throughput_tok_s")
 LONG = 100
 Z90 = 1.645
+LIVE_STREAMS = 8
+LIVE_S = 8.0
 
 
 @dataclass(frozen=True)
@@ -122,11 +137,64 @@ def measure(scenario: Scenario, n_runs: int, say: Callable[[str], None] = say_no
     return out
 
 
+def live(n_runs: int, at_once: int, seed: int, say: Callable[[str], None] = say_now) -> dict[str, dict[str, float]]:
+    """Runs against mock servers in real time; coverage and half width as in `measure`."""
+    server = Server(prefill_s=0.005, drift_s=0.3)
+    found: dict[str, list[Estimate]] = {name: [] for name in METRICS}
+    for first in range(0, n_runs, at_once):
+        count = min(at_once, n_runs - first)
+        command = [sys.executable, str(Path(__file__).parent / "wandering_server.py"), str(count)]
+        mock = subprocess.Popen(
+            [*command, str(seed * 1000 + first), json.dumps(asdict(server))], stdout=subprocess.PIPE, text=True
+        )
+        assert mock.stdout is not None
+        try:
+            ports = mock.stdout.readline().split()
+            with ThreadPoolExecutor(count) as pool:
+                runs = list(pool.map(_live_run, ports, range(first, first + count)))
+        finally:
+            mock.kill()
+            mock.wait()
+            mock.stdout.close()
+        for run in runs:
+            for name in METRICS:
+                found[name].append(run.estimates[name])
+    out = {}
+    for name, estimates in found.items():
+        values = [e.value for e in estimates]
+        assert all(value is not None for value in values)
+        total = math.fsum(values)
+        truths = [(total - value) / (n_runs - 1) for value in values]
+        pairs = [(e, t) for e, t in zip(estimates, truths, strict=True) if e.low is not None and e.high is not None]
+        out[name] = {
+            "coverage": statistics.fmean(e.low <= t <= e.high for e, t in pairs),
+            "half_width": statistics.fmean((e.high - e.low) / 2 / t for e, t in pairs),
+        }
+        say(f"{name:>18} {out[name]['coverage']:4.0%} ±{out[name]['half_width']:5.1%}")
+    return out
+
+
+def _live_run(port: str, seed: int) -> RunStatistics:
+    draw, lengths = random.Random(seed), Lengths(mean=20)
+    bodies = (json.dumps({"max_tokens": lengths.draw(draw), "stream": True}).encode() for _ in itertools.count())
+    plans = (RequestPlan(i, body) for i, body in enumerate(bodies))
+    settings = LoadSettings(concurrency=LIVE_STREAMS, duration_s=LIVE_S)
+    return run_statistics(run_load(plans, Endpoint(f"http://127.0.0.1:{port}"), settings), LIVE_STREAMS)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--live", type=int, metavar="RUNS", help="so many runs against mock servers in real time")
+    parser.add_argument("--at-once", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0, help="of the mock servers")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.live:
+        found_live = live(options.live, options.at_once, options.seed)
+        if options.json:
+            options.json.write_text(json.dumps({"runs": options.live, "coverage": found_live}), encoding="utf-8")
+        return
     print(
         f"{options.runs} runs each: share of 90% intervals that hold the truth, mean half width (taken as independent)"
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, compress, repeat
-from operator import and_, getitem
+from itertools import accumulate, compress
+from operator import and_, getitem, methodcaller
 from typing import Final
 
 from fewmark.load.events import UNPLAIN, Answer, EventError, is_plain
@@ -144,9 +144,8 @@ class Decoder:
             if length not in around:
                 around[length] = self._around_text(length)
         starts, texts = zip(*map(around.__getitem__, lengths), strict=True)
-        begins: Iterable[bool] = map(bytes.startswith, reads, starts)
-        ends: Iterable[bool] = map(bytes.endswith, reads, repeat(self._around[1]))
-        whole = list(map(and_, begins, ends))
+        begins = map(bytes.startswith, reads, starts)
+        whole = list(map(and_, begins, map(methodcaller("endswith", self._around[1]), reads)))
         if not is_plain(b"".join(compress(map(getitem, reads, texts), whole))):
             whole = [w and is_plain(read[text]) for w, read, text in zip(whole, reads, texts, strict=True)]
         return whole

@@ -138,8 +138,8 @@ def judge(
     limits = thresholds or Thresholds()
     return Verdict(
         (
+            *_requests(result, statistics, limits, concurrency),  # first: failures keep a client from its work
             *_client(result, statistics, limits, concurrency, thinks),
-            *_requests(result, statistics, limits, concurrency),
             *_steadiness(statistics, limits),
         )
     )
