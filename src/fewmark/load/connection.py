@@ -30,6 +30,8 @@ STAMP_SPACE: Final = socket.CMSG_SPACE(16) if hasattr(socket, "CMSG_SPACE") else
 STAMP: Final = struct.Struct("@ll")
 SO_TIMESTAMPNS: Final = 35  # of Linux, but on four rare architectures; not among Python's constants
 EVENTS_END: Final = b"data: [DONE]\n\n\r\n0\r\n\r\n"  # cannot stand inside a chunk of JSON events
+BLANK_LINE: Final = b"\r\n\r\n"
+CRLF_EVENT: Final = b"\r\n\r\n\r\n"  # the end of a chunk with an event that has line ends of its own
 BIG_READ: Final = 1 << 14  # of which none waits
 MAX_READS: Final = 256  # waiting to be decoded, of one answer
 
@@ -247,8 +249,8 @@ class Connection:
             self._look()
         elif data.endswith(EVENTS_END):
             self._finish(None)
-        elif data.endswith(END_OF_CHUNKS) or len(data) <= len(END_OF_CHUNKS):  # whose last bytes may come apart
-            self._look()
+        elif len(data) <= len(END_OF_CHUNKS) or (data.endswith(BLANK_LINE) and not data.endswith(CRLF_EVENT)):
+            self._look()  # the end, trailers after it, or its last bytes come apart
 
     def _look(self) -> None:
         """Decode what has come: the header, which says how the answer ends, or the end itself."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, compress
-from operator import and_, getitem, methodcaller
+from operator import getitem
 from typing import Final
 
 from fewmark.load.events import UNPLAIN, Answer, EventError, is_plain
@@ -144,8 +144,8 @@ class Decoder:
             if length not in around:
                 around[length] = self._around_text(length)
         starts, texts = zip(*map(around.__getitem__, lengths), strict=True)
-        begins = map(bytes.startswith, reads, starts)
-        whole = list(map(and_, begins, map(methodcaller("endswith", self._around[1]), reads)))
+        end = self._around[1]
+        whole = [read.startswith(start) and read.endswith(end) for read, start in zip(reads, starts, strict=True)]
         if not is_plain(b"".join(compress(map(getitem, reads, texts), whole))):
             whole = [w and is_plain(read[text]) for w, read, text in zip(whole, reads, texts, strict=True)]
         return whole

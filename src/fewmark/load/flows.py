@@ -7,7 +7,7 @@ from select import POLLIN
 from typing import Final
 
 from fewmark.load.clock import realtime_ns
-from fewmark.load.connection import BIG_READ, READ_SIZE, STAMP_SPACE, Connection, Read, Receive
+from fewmark.load.connection import BIG_READ, BLANK_LINE, READ_SIZE, STAMP_SPACE, Connection, Read, Receive
 from fewmark.load.http1 import END_OF_CHUNKS
 
 LEAST: Final = len(END_OF_CHUNKS)  # a read of no more may be the rest of an answer's end
@@ -30,7 +30,7 @@ class Flows:
     def read(self, events: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """Read what has come of answers that flow; the events of other sockets are given back."""
         flows, readable, size, space = self._flows, POLLIN, READ_SIZE, STAMP_SPACE
-        big, last_bytes, least = BIG_READ, END_OF_CHUNKS, LEAST
+        big, last_bytes, least = BIG_READ, BLANK_LINE, LEAST
         rest = []
         for event in events:
             fd, mask = event

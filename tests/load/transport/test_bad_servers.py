@@ -75,6 +75,18 @@ def test_an_end_whose_bytes_come_apart(load, server, wire, closes, monkeypatch):
     assert records[-1].end_s - records[0].send_s < 30
 
 
+@pytest.mark.parametrize("end", [b"0\r\nServer-Timing: all;dur=3\r\n\r\n", b"0;last=1\r\n\r\n"])
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+def test_other_ends_of_chunks_are_seen_at_once(load, server, wire, end, newline, monkeypatch):
+    monkeypatch.setattr("fewmark.load.loop.QUIET_S", 600.0)
+    events = [wire.event(" a").replace(b"\n", newline) for _ in range(6)] + [wire.event(usage=6), wire.DONE]
+    server.script = lambda path: [wire.CHUNKED, *(piece for e in events for piece in (wire.chunk(e), 0.003)), end]
+    records = load(server.url, [wire.plan(i) for i in range(4)], concurrency=1).records
+    assert [r.status for r in records] == [RequestStatus.OK] * 4
+    assert [r.n_chunks for r in records] == [6] * 4
+    assert [r.reused for r in records] == [False, True, True, True]
+
+
 def test_closed_before_an_answer(ask):
     record = ask([], close=True)
     assert record.status is RequestStatus.CUT
