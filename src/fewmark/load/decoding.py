@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, compress
-from operator import getitem
+from itertools import accumulate
 from typing import Final
 
 from fewmark.load.events import UNPLAIN, Answer, EventError, is_plain
@@ -146,7 +145,7 @@ class Decoder:
         starts, texts = zip(*map(around.__getitem__, lengths), strict=True)
         end = self._around[1]
         whole = [read.startswith(start) and read.endswith(end) for read, start in zip(reads, starts, strict=True)]
-        if not is_plain(b"".join(compress(map(getitem, reads, texts), whole))):
+        if not is_plain(b"".join([read[text] for read, text, w in zip(reads, texts, whole, strict=True) if w])):
             whole = [w and is_plain(read[text]) for w, read, text in zip(whole, reads, texts, strict=True)]
         return whole
 
