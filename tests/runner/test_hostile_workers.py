@@ -10,7 +10,7 @@ from fewmark.core import Case, Deployment, EngineError, Status, Workload
 from fewmark.engines.measuring.policy import Policy
 from fewmark.runner import Launch, RunSettings
 from fewmark.runner.deployment import measure_deployment
-from fewmark.runner.worker import process
+from fewmark.runner.worker import process, streams
 from fewmark.runner.worker.process import WorkerProcess
 
 # A worker that is killed at any step may leave pipes to the garbage collector, which says so.
@@ -137,7 +137,7 @@ def test_a_worker_that_dies_at_each_step_costs_the_case_at_hand(says):
 
 
 def test_a_line_without_an_end_fills_no_memory(says, monkeypatch):
-    monkeypatch.setattr(process, "MAX_LINE_BYTES", 100_000)
+    monkeypatch.setattr(streams, "MAX_LINE_BYTES", 100_000)
     endless = '{"fewmark": 1, "event": "result", "error": "' + "x" * 1_000_000 + '"}\n'
     found = measured(CASES[:1], says(HELLO, LOADED, endless))
     assert [m.status for m in found] == [Status.INVALID]

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import queue
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from fewmark.core import Deployment, EngineError, InputError, Sample, Status, Workload
 from fewmark.core.errors import MALFORMED
 from fewmark.core.fields import build
 from fewmark.core.frozen import thaw
 from fewmark.core.json_types import Json, JsonObject
-from fewmark.core.text import masked, printable, without_secrets
+from fewmark.core.text import masked
 from fewmark.engines.measuring.policy import Outcome, Policy
 from fewmark.engines.memory.exhaustion import speaks_of_memory
 from fewmark.engines.worker.archive import boot_line
@@ -28,19 +26,15 @@ from fewmark.engines.worker.program import PROTOCOL
 from fewmark.engines.worker.scratch import remove_if_free
 from fewmark.runner.telemetry import Telemetry
 from fewmark.runner.worker.launch import Launch
-from fewmark.runner.worker.messages import MARK, NO_MESSAGE, facts_of, message_of, together
+from fewmark.runner.worker.messages import facts_of, message_of, together
+from fewmark.runner.worker.streams import POLL_S, Streams
 
-POLL_S: Final = 0.25  # how often a silent worker is checked for being alive
 CLOSE_TIMEOUT_S: Final = 10.0
 KEEPER_TIMEOUT_S: Final = 12.0
 GROUP_TIMEOUT_S: Final = 10.0
 PREFIX_TIMEOUT_S: Final = 5.0
 MAX_SHOWN_CHARACTERS: Final = 2000
-LOG_TAIL_BYTES: Final = 2000
-MAX_LINE_BYTES: Final = 2**24  # of a message; what is longer is none
-MAX_WAITING: Final = 8  # messages that nobody has looked at yet; a worker that sends more has to wait
 LEASE_S: Final = 120.0  # behind a prefix: how long we may be silent before the worker ends by itself
-HEARTBEAT_S: Final = 15.0
 
 
 class WorkerGoneError(Exception):
@@ -66,10 +60,8 @@ class WorkerProcess:
     def __init__(self, launch: Launch, *, start_timeout_s: float) -> None:
         command = launch.command()
         self._oom_kills = _oom_kills()
-        self._answers: queue.Queue[bytes | None] = queue.Queue(MAX_WAITING)
-        self._log, self._writing = bytearray(), threading.Lock()
-        self._killed, self._ended = False, threading.Event()
-        self._exceeded, self._limit = False, launch.memory_limit_bytes
+        self._killed = self._exceeded = False
+        self._limit = launch.memory_limit_bytes
         self._pid, self._scratch = 0, None
         self.recorded = self.reusable = False  # what is loaded: whether it is a record, may turn to other deployments
         self._n_runs = 0
@@ -87,14 +79,7 @@ class WorkerProcess:
         except (OSError, ValueError) as error:  # ValueError: a NUL among the arguments
             reason = getattr(error, "strerror", None) or error
             raise EngineError("cannot start a worker", got=f"{command[0]}: {reason}") from None
-        # The boot line is more than a pipe holds; a command that does not read must not block us.
-        self._threads = [
-            threading.Thread(target=self._read, daemon=True),
-            threading.Thread(target=self._read_log, daemon=True),
-            threading.Thread(target=self._write_all, args=(boot_line(lease_s), lease_s is not None), daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._streams = Streams(self._process, boot_line(lease_s), beating=lease_s is not None)
         try:
             hello = self._receive(time.monotonic() + start_timeout_s)
             if hello["event"] == "refused" or hello["fewmark"] != PROTOCOL:
@@ -109,7 +94,7 @@ class WorkerProcess:
             self.kill()
             raise
         if self._limit is not None:
-            self._write(json.dumps({"op": "limit", "memory_bytes": self._limit}).encode() + b"\n")
+            self._streams.send({"op": "limit", "memory_bytes": self._limit})
 
     @property
     def alive(self) -> bool:
@@ -119,7 +104,7 @@ class WorkerProcess:
     @property
     def ready(self) -> bool:
         """Whether it runs and has said nothing that it was not asked for: it may be taken for the next answer."""
-        return self.alive and self._answers.empty()
+        return self.alive and self._streams.empty
 
     def load(self, deployment: Deployment, timeout_s: float) -> JsonObject | Outcome:
         """Load a deployment: the engine's facts about it, or the outcome that all its cases share if that failed.
@@ -167,7 +152,7 @@ class WorkerProcess:
         The time limit is for each of them. Where the worker fails at one, that is the last outcome.
         """
         outcomes: list[Outcome] = []
-        self._write(json.dumps({"op": "recall", "workloads": [work.to_dict() for work in workloads]}).encode() + b"\n")
+        self._streams.send({"op": "recall", "workloads": [work.to_dict() for work in workloads]})
         try:
             for _ in workloads:
                 answer = self._receive(time.monotonic() + timeout_s)
@@ -238,13 +223,9 @@ class WorkerProcess:
         if self._killed:
             return
         self._killed = True
-        self._ended.set()
+        self._streams.stop()
         # The keeper knows them all, also those that left the group, and removes what they leave.
-        if self._behind and self._pid and self._writing.acquire(timeout=1.0):
-            assert self._process.stdin is not None
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
-            self._writing.release()
+        if self._behind and self._pid and self._streams.close_input():
             self._wait(PREFIX_TIMEOUT_S)
         with contextlib.suppress(OSError):
             self._process.terminate()
@@ -253,12 +234,7 @@ class WorkerProcess:
         self._process.wait()
         if self._scratch is not None:
             remove_if_free(self._scratch)  # where the keeper was killed, too
-        # A stray process outside the group may hold the pipes; closing them under a busy thread would block.
-        streams = (self._process.stdout, self._process.stderr, self._process.stdin)
-        for thread, stream in zip(self._threads, streams, strict=True):
-            thread.join(timeout=1.0)
-            if stream is not None:
-                threading.Thread(target=_close_after, args=(thread, stream), daemon=True).start()
+        self._streams.close()
 
     def _loaded(self, answer: JsonObject) -> dict[str, Json]:
         """The facts of what was loaded. Raises `InputError`."""
@@ -309,7 +285,7 @@ class WorkerProcess:
     ) -> dict[str, Json]:
         """The answer to a request; of the samples that come before it, at most so many are kept."""
         deadline = time.monotonic() + timeout_s
-        self._write(json.dumps(request).encode() + b"\n")
+        self._streams.send(request)
         while True:
             answer = self._receive(deadline)
             if answer["event"] != "sample":
@@ -319,52 +295,15 @@ class WorkerProcess:
                 with contextlib.suppress(*MALFORMED, InputError):
                     samples.append(build(Sample, answer["sample"]))
 
-    def _write(self, line: bytes) -> None:
-        assert self._process.stdin is not None
-        # A worker that is gone cannot be written to; whoever waits for its answer finds out why.
-        with self._writing, contextlib.suppress(OSError, ValueError):
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
-
-    def _write_all(self, boot: bytes, beating: bool) -> None:
-        """The boot line; then, behind a prefix, a sign of life now and then."""
-        self._write(boot)
-        while beating and not self._ended.wait(HEARTBEAT_S):
-            self._write(b"\n")
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        with contextlib.suppress(OSError, ValueError):
-            whole = True
-            while line := self._process.stdout.readline(MAX_LINE_BYTES):
-                ends = line.endswith(b"\n")
-                if whole and MARK in line and (ends or len(line) == MAX_LINE_BYTES):
-                    self._tell(line if ends else NO_MESSAGE)
-                whole = ends
-        self._tell(None)
-
-    def _tell(self, line: bytes | None) -> None:
-        while not self._ended.is_set():
-            with contextlib.suppress(queue.Full):
-                self._answers.put(line, timeout=POLL_S)
-                return
-
-    def _read_log(self) -> None:
-        assert self._process.stderr is not None
-        with contextlib.suppress(OSError, ValueError):
-            while content := os.read(self._process.stderr.fileno(), 65536):
-                self._log += content
-                del self._log[:-LOG_TAIL_BYTES]
-
     def _receive(self, deadline: float) -> dict[str, Json]:
         while True:
             # One that is here already needs no look at the process that sent it.
-            ended = self._answers.empty() and not self.alive
+            ended = self._streams.empty and not self.alive
             left = deadline - time.monotonic()
             if left <= 0:
                 raise WorkerGoneError(Status.TIMEOUT, "no answer within the time limit")
             try:
-                line = self._answers.get(timeout=min(POLL_S, left))
+                line = self._streams.next_line(min(POLL_S, left))
             except queue.Empty:
                 # A process that it started may hold the pipe open after the worker's own end.
                 if ended:
@@ -386,13 +325,9 @@ class WorkerProcess:
             reason = f"the worker and its processes held more than the limit of {self._limit} bytes together"
             return WorkerGoneError(Status.OUT_OF_MEMORY, reason)
         what = f"signal {_signal_name(-code)}" if code < 0 else f"exit code {code}"
-        tail = self._log_tail()
+        tail = self._streams.log_tail()
         status = Status.OUT_OF_MEMORY if speaks_of_memory(tail) else Status.CRASHED
         return WorkerGoneError(status, f"the worker ended with {what}" + (f": {tail}" if tail else ""))
-
-    def _log_tail(self) -> str:
-        self._threads[1].join(timeout=1.0)  # what it said last may still be on its way
-        return printable(without_secrets(bytes(self._log).decode("utf-8", "replace").strip()))
 
 
 def _whole(value: object) -> int:
@@ -414,9 +349,3 @@ def _oom_kills() -> int:
             if name == "oom_kill":
                 return int(count)
     return 0
-
-
-def _close_after(thread: threading.Thread, stream: IO[bytes]) -> None:
-    thread.join()
-    with contextlib.suppress(OSError):
-        stream.close()
