@@ -99,6 +99,9 @@ class VllmEngine:
             raise unsupported(f"max_model_len {self._length} exceeds the model's context of {context} tokens")
         self._sequences = whole(options, "max_num_seqs", DEFAULT_SEQUENCES)
         self._vocabulary = int(fields.get("vocab_size", 32000))
+        if "threads" in options:  # before torch is imported, whose OpenMP looks for it then and never again
+            os.environ["OMP_NUM_THREADS"] = str(whole(options, "threads", 1))
+            os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         on_cpu = _on_cpu(deployment)
         # of other types, and of parts of a model, the number of parameters is not told by the configuration
         self._known = deployment if kind in ARCHITECTURES and (deployment.tensor_parallel_size or 1) == 1 else None
@@ -108,9 +111,6 @@ class VllmEngine:
         cache = self._length * self._sequences * kv_bytes(fields, 4 if precision == "float32" else 2)
         if on_cpu:
             os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, math.ceil(cache / 2**30)))
-        if "threads" in options:
-            os.environ["OMP_NUM_THREADS"] = str(whole(options, "threads", 1))
-            os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         os.environ.update(HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1", VLLM_ENABLE_V1_MULTIPROCESSING="0")
         self._folder = str(temporary_folder("vllm"))
         model = source.checkpoint
@@ -140,7 +140,7 @@ class VllmEngine:
             "weights": "checkpoint" if source.checkpoint else "random",
             "max_model_len": self._length,
             "max_num_seqs": self._sequences,
-            "threads": options.get("threads"),
+            "threads": importlib.import_module("torch").get_num_threads() if on_cpu else options.get("threads"),
         }
 
     def check(self, workload: Workload) -> None:
