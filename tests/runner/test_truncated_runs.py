@@ -70,7 +70,7 @@ def test_the_table_tells_what_was_projected_and_a_full_measurement_takes_its_pla
 
 @pytest.mark.slow
 def test_what_was_projected_early_is_projected_anew_when_all_is_known(suite):
-    run(suite, store="s.db", drift_check=False, quiet=True)
+    report = run(suite, store="s.db", drift_check=False, quiet=True)
     latest, first = {}, {}
     for measurement in stored():
         if measurement.provenance == "projected":
@@ -80,6 +80,9 @@ def test_what_was_projected_early_is_projected_anew_when_all_is_known(suite):
     assert anew
     for key in anew:
         assert latest[key].samples == first[key].samples and latest[key].cost.wall_s is None
+    pairs = {m.case.case_id for m in stored() if m.provenance == "measured"} & set(first)
+    spent_s = sum(first[key].cost.wall_s for key in pairs)  # also where it was projected again, at no further cost
+    assert report.validation.projected_s == pytest.approx(spent_s) and spent_s > 0
     with open_store("s.db") as store:
         table = pd.DataFrame(store.table())
     seen = apply(table, screen(table))

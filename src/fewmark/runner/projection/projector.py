@@ -91,6 +91,7 @@ class Projector:
         self.pairs: dict[str, Pair] = {}
         self._runs: dict[tuple[str, str], Stretches] = {}  # by case and provenance
         self._held: dict[tuple[str, str], Measurement] = {}
+        self._spent_s: dict[tuple[str, str], float] = {}  # of what was projected anew, by the run that it is of
         self._growth: Growth | None = None
 
     def learn(self, measurement: Measurement) -> None:
@@ -101,11 +102,14 @@ class Projector:
         case_id = measurement.case.case_id
         key = (case_id, measurement.provenance)
         self._held[key] = measurement
+        if measurement.cost.wall_s is not None:
+            self._spent_s[key] = measurement.cost.wall_s
         if (run := of_measurement(measurement)) is not None:
             self._runs[key], self._growth = run, None
         projected, full = (self._held.get((case_id, kind)) for kind in ("projected", "measured"))
         if full is not None and projected is not None and projected.projection is not None:
-            self.pairs[case_id] = _pair(projected, full)
+            spent_s = (self._spent_s.get((case_id, kind)) for kind in ("projected", "measured"))
+            self.pairs[case_id] = _pair(projected, full, *spent_s)
 
     def projected(self) -> list[Measurement]:
         """What was learned that a projection was made of, each case once."""
@@ -223,7 +227,7 @@ def flexllmgen(sample: Sample, output_tokens: float) -> float:
     return sample.ttft_s + float(steps[:2].sum() + steps[2:].mean() * (output_tokens - 3))
 
 
-def _pair(projected: Measurement, full: Measurement) -> Pair:
+def _pair(projected: Measurement, full: Measurement, projected_wall_s: float | None, full_wall_s: float | None) -> Pair:
     held = projected.projection
     guess, actual = projected.median("e2e_latency_s"), full.median("e2e_latency_s")
     assert held is not None and guess is not None and actual is not None
@@ -234,7 +238,7 @@ def _pair(projected: Measurement, full: Measurement) -> Pair:
         half = math.log(held.high_s / held.low_s) / 2
         z = float(math.log(actual / guess) / half * student_quantile(PRIOR_DF, (1 + held.confidence_level) / 2))
         z = max(-MAX_Z, min(MAX_Z, z))
-    return Pair(projected.case.case_id, guess, actual, inside, z, projected.cost.wall_s, full.cost.wall_s)
+    return Pair(projected.case.case_id, guess, actual, inside, z, projected_wall_s, full_wall_s)
 
 
 def student_quantile(df: float, p: float) -> float:
