@@ -1,5 +1,6 @@
 """What every engine with an environment of its own must do, each in it, through a worker: `make test-engines`."""
 
+import contextlib
 import os
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from fewmark.engines.measuring.policy import Outcome, Policy
 from fewmark.runner import Launch, RunSettings
 from fewmark.runner.deployment import measure_deployment
 from fewmark.runner.worker.process import WorkerProcess
+from fewmark.runner.worker.warm import WarmWorker
 
 pytestmark = [pytest.mark.real_engine, pytest.mark.timeout(2100)]
 OPTIONS = {"llama.cpp": {"threads": 1, "slots": 4, "slot_tokens": 256}, "vllm": {"threads": 1, "max_model_len": 256}}
@@ -49,6 +51,37 @@ def test_a_deployment_that_it_cannot_load_is_a_failure_with_a_reason(deployment)
     strange = replace(deployment, engine_options=FrozenMap({"no such option": 1}))
     (measurement,) = (r.measurement for r in measure_deployment([Case(strange, WORK)], RunSettings(policy=POLICY), {}))
     assert measurement.status is Status.UNSUPPORTED and "no such option" in measurement.error
+
+
+def test_no_more_threads_compute_than_asked_for(deployment, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    cases = [Case(deployment, Workload(8, 200, batch_size=2))]
+    (came,) = (r.measurement for r in measure_deployment(cases, RunSettings(policy=POLICY), {}))
+    assert came.environment["engine"]["threads"] == 1
+    for sample, cpu_s in zip(came.samples, came.extra["cpu_s"], strict=True):
+        assert cpu_s < 1.4 * sample.e2e_latency_s + 0.1  # of two spinning threads, some 2
+
+
+CHANGED = {
+    "llama.cpp": ({"threads": 2, "slots": 2}, "weights_file_kept"),
+    "onnxruntime": ({"max_model_len": 128}, "weights_kept"),
+    "deepspeed": ({"threads": 2}, "weights_kept"),
+}
+
+
+def test_weights_are_kept_for_the_next_deployment_where_it_can(deployment, name):
+    changed, fact = CHANGED.get(name, ({"threads": 2}, None))
+    following = replace(deployment, engine_options=FrozenMap({**deployment.engine_options, **changed}))
+    with contextlib.closing(WarmWorker()) as warm:
+        settings = RunSettings(policy=POLICY, warm_worker=warm)
+        came = [
+            next(iter(measure_deployment([Case(each, WORK)], settings, {}))).measurement
+            for each in (deployment, following)
+        ]
+    assert [m.status for m in came] == [Status.OK] * 2 and all(m.cost.startup_s > 0 for m in came)
+    first, second = (m.environment["engine"] for m in came)
+    assert {option: second[option] for option in changed} == changed != {option: first[option] for option in changed}
+    assert fact is None or (second[fact] is True and fact not in first)
 
 
 def test_closing_leaves_no_process(deployment):

@@ -82,6 +82,21 @@ def test_the_order_is_random_but_follows_from_the_seed(tmp_path):
     assert orders[0] != [case.workload for case in grid(dummy(), *range(1, 9))]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_deployments_that_may_share_what_is_loaded_follow_one_another(store, seed):
+    class Notes:
+        def execute(self, groups, settings, facts, on_start):
+            self.order = [deployment.model for deployment in groups]
+            yield from ()
+
+    made = [Deployment("dummy", model, engine_options={"journal": n}) for n in "123" for model in "abc"]
+    notes = Notes()
+    Runner(store, dataclasses.replace(QUICK, seed=seed), executor=notes, quiet=True).run(
+        case for deployment in made for case in grid(deployment, 1)
+    )
+    assert len(notes.order) == 9 and all(len(set(notes.order[n : n + 3])) == 1 for n in (0, 3, 6))
+
+
 @pytest.mark.parametrize(
     ("how", "status", "says"),
     [

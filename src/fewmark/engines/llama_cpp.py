@@ -11,6 +11,9 @@ slots, slot_tokens
     The most sequences at once, and the longest input plus output; by default 16, and the context but at most 4096.
 gpu_layers
     Layers on the accelerator, where the build has one.
+
+Where `threads`, `slots` and `slot_tokens` alone tell the next deployment from the one loaded, the model's file is kept
+and a new server maps it from memory; a llama-server cannot change them while it runs.
 """
 
 from __future__ import annotations
@@ -39,13 +42,21 @@ from fewmark.core.frozen import thaw
 from fewmark.core.json_types import Json, JsonObject
 from fewmark.engines.base import Availability, CaseFailure, medians_of_known
 from fewmark.engines.checkpoints.gguf import ARCHITECTURES, TYPES, write_random
-from fewmark.engines.checkpoints.source import check_options, check_workload, model_source, unsupported, whole
+from fewmark.engines.checkpoints.source import (
+    check_options,
+    check_workload,
+    model_source,
+    unsupported,
+    whole,
+    without_options,
+)
 from fewmark.engines.environments.recipe import Build, Recipe
 from fewmark.engines.memory.exhaustion import speaks_of_memory
 from fewmark.engines.memory.refusal import require_room_for_file, require_room_to_load
 from fewmark.engines.worker.scratch import temporary_folder
 
 OPTIONS: Final = frozenset({"config", "weights", "threads", "slots", "slot_tokens", "gpu_layers"})
+OF_SERVER: Final = frozenset({"threads", "slots", "slot_tokens"})  # of a process, where the file stays the same
 PROGRAM: Final = "llama-server"
 VERSION: Final = "11434.0.0"
 REQUESTS_PER_USER: Final = 3  # of a closed loop
@@ -91,6 +102,8 @@ class LlamaCppEngine:
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
         self._port = self._slots = self._length = 0
+        self._deployment: Deployment | None = None
+        self._context: int | None = None
         self._vocabulary = 32000
         self._facts: dict[str, Json] = {}
         self._own: list[JsonObject] = []
@@ -112,13 +125,23 @@ class LlamaCppEngine:
         asked = deployment.accelerator
         if asked is not None and "cpu" not in asked.lower() and "gpu_layers" not in options:
             raise unsupported(f"to run on {asked}, say with gpu_layers how many layers go there")
-        self._slots, _ = whole(options, "slots", 16), whole(options, "slot_tokens", 4096)
+        whole(options, "slots", 16), whole(options, "slot_tokens", 4096)
         self._folder = temporary_folder("llama")
-        context = self._prepare(deployment, options)
-        self._length = whole(options, "slot_tokens", min(context or 4096, 4096))
-        if context is not None and self._length > context:
-            raise unsupported(f"slot_tokens {self._length} exceeds the model's context of {context} tokens")
+        self._context = self._prepare(deployment, options)
         self._start(options)
+        self._deployment = deployment
+
+    def reload(self, deployment: Deployment) -> bool:
+        """Start a server anew on the file that is there, where only its threads and slots differ."""
+        before = self._deployment
+        if before is None or without_options(deployment, OF_SERVER) != without_options(before, OF_SERVER):
+            return False
+        self._end_server()
+        self._deployment = None
+        self._start(thaw(deployment.engine_options))
+        self._deployment = deployment
+        self._facts |= {"weights_file_kept": True}
+        return True
 
     def check(self, workload: Workload) -> None:
         """Refuse what exceeds a slot, or the slots."""
@@ -176,6 +199,15 @@ class LlamaCppEngine:
 
     def close(self) -> None:
         """End the server, and remove what was written."""
+        self._end_server()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def environment(self) -> JsonObject:
+        """Version, precision, threads, slots."""
+        return {key: value for key, value in self._facts.items() if value is not None}
+
+    def _end_server(self) -> None:
         if self._process is not None:
             self._process.terminate()
             try:
@@ -184,17 +216,11 @@ class LlamaCppEngine:
                 self._process.kill()
                 self._process.wait()
             self._process = None
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def environment(self) -> JsonObject:
-        """Version, precision, threads, slots."""
-        return {key: value for key, value in self._facts.items() if value is not None}
 
     def _prepare(self, deployment: Deployment, options: JsonObject) -> int | None:
         """Make the model's file ready; the model's context, where it is known."""
         assert self._folder is not None
-        self._facts = {"engine_version": self.probe().version, "threads": options.get("threads")}
+        self._facts = {"engine_version": self.probe().version}
         given, on_device = Path(deployment.model), "gpu_layers" in options  # whose memory only the server can tell
         if given.suffix == ".gguf":
             if not given.is_file():
@@ -225,6 +251,10 @@ class LlamaCppEngine:
     def _start(self, options: JsonObject) -> None:
         program = _program()
         assert program is not None and self._folder is not None
+        self._slots = whole(options, "slots", 16)
+        self._length = whole(options, "slot_tokens", min(self._context or 4096, 4096))
+        if self._context is not None and self._length > self._context:
+            raise unsupported(f"slot_tokens {self._length} exceeds the model's context of {self._context} tokens")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
@@ -241,7 +271,7 @@ class LlamaCppEngine:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, preexec_fn=_die_with_parent
             )
-        self._facts |= {"slots": self._slots, "slot_tokens": self._length}
+        self._facts |= {"threads": options.get("threads"), "slots": self._slots, "slot_tokens": self._length}
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._healthy():
             if self._process.poll() is not None or time.monotonic() > deadline:

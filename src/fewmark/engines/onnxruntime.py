@@ -12,6 +12,9 @@ threads
     Compute threads; by default ONNX Runtime's own choice.
 max_model_len
     The longest input plus output; by default the model's context, at most 4096.
+
+The engine keeps its weights where only a `max_model_len` tells the next deployment from the one loaded, and it is none
+longer: caches are reserved batch by batch. Threads are the session's, which holds the weights.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from fewmark.engines.checkpoints.source import (
     model_source,
     unsupported,
     whole,
+    without_options,
 )
 from fewmark.engines.environments.recipe import Recipe
 from fewmark.engines.memory.exhaustion import speaks_of_memory
@@ -65,7 +69,8 @@ class OnnxRuntimeEngine:
     def __init__(self) -> None:
         self._model: onnxruntime_genai.Model | None = None
         self._folder: Path | None = None
-        self._length = 0
+        self._length = self._longest = 0  # of a sequence: as asked, and as the model was written
+        self._deployment: Deployment | None = None
         self._vocabulary = 32000
         self._facts: dict[str, Json] = {}
         self._own: tuple[float, ...] = ()
@@ -102,6 +107,19 @@ class OnnxRuntimeEngine:
             "threads": options.get("threads"),
             "max_model_len": self._length,
         }
+        self._longest, self._deployment = self._length, deployment
+
+    def reload(self, deployment: Deployment) -> bool:
+        """Keep the weights where only the longest sequence differs, and none is longer than those were loaded for."""
+        before, only = self._deployment, frozenset({"max_model_len"})
+        if before is None or without_options(deployment, only) != without_options(before, only):
+            return False
+        length = whole(thaw(deployment.engine_options), "max_model_len", self._longest + 1)
+        if length > self._longest:
+            return False
+        self._deployment, self._length = deployment, length
+        self._facts |= {"max_model_len": length, "weights_kept": True}
+        return True
 
     def check(self, workload: Workload) -> None:
         """Refuse what is no static batch, and what exceeds the longest sequence."""
@@ -144,7 +162,7 @@ class OnnxRuntimeEngine:
 
     def close(self) -> None:
         """Drop the model, and remove what was written."""
-        self._model = None
+        self._model = self._deployment = None
         gc.collect()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)

@@ -105,9 +105,14 @@ def measure_deployment(
     settings = replace(settings, launch=settings.launch.for_engine(deployment.engine))
     policy = replace(settings.policy, time_limit_s=SOFT_LIMIT * settings.timeout_s)
     worker: WorkerProcess | None = None
-    if settings.warm_worker is not None and (kept := settings.warm_worker.take(deployment, settings.load_timeout_s)):
-        worker, environment = kept
-        environment["runner"] = dict(facts)
+    if (warm := settings.warm_worker) is not None:
+        began, turned = perf_counter(), warm.deployment != deployment
+        if kept := warm.take(deployment, settings.load_timeout_s):
+            worker, environment = kept
+            environment["runner"] = dict(facts)
+            share = (perf_counter() - began) / len(waiting) if turned else 0.0
+            for entry in waiting:
+                entry.startup_share_s = share
     first: Measurement | None = None
     first_policy = policy
     n_measured, started = 0, perf_counter()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, cast
 
-from fewmark.core import Advice, Case, Deployment, Measurement, Status, content_hash
+from fewmark.core import Advice, Case, Deployment, FrozenMap, Measurement, Status, content_hash
 from fewmark.core.json_types import Json, JsonObject
 from fewmark.core.values import MEASUREMENT_PROVENANCES
 from fewmark.runner import drift_check
@@ -250,13 +250,21 @@ class Runner:
             groups = self._order((case for case in shared.wait() if case.deployment not in lost), None)
 
     def _order(self, cases: Iterable[Case], limit: int | None) -> Mapping[Deployment, list[Case]]:
-        """Cases by deployment, both in an order that a hash of the seed and of themselves decides."""
+        """Cases by deployment, both in an order that a hash of the seed and of themselves decides.
+
+        Deployments that differ in engine options alone follow one another: they may share what is loaded.
+        """
 
         @functools.cache
         def place(identity: str) -> str:
             return content_hash({"seed": self.settings.seed, "of": identity})
 
-        ordered = sorted(cases, key=lambda case: (place(case.deployment.deployment_id), place(case.case_id)))
+        @functools.cache
+        def among(deployment: Deployment) -> tuple[str, str]:
+            alike = replace(deployment, engine_options=FrozenMap())
+            return place(alike.deployment_id), place(deployment.deployment_id)
+
+        ordered = sorted(cases, key=lambda case: (*among(case.deployment), place(case.case_id)))
         groups: dict[Deployment, list[Case]] = {}
         for case in ordered[:limit]:
             groups.setdefault(case.deployment, []).append(case)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, cast
 
-from fewmark.core import Deployment, InputError, Status, Workload
+from fewmark.core import Deployment, FrozenMap, InputError, Status, Workload
 from fewmark.core.errors import MALFORMED
 from fewmark.core.files import read_text
 from fewmark.core.frozen import thaw
@@ -76,6 +76,12 @@ def check_options(options: dict[str, Json], known: frozenset[str], engine: str) 
     check_single(options, engine)
     if unknown := set(options) - known:
         raise unsupported(f"unknown engine options {sorted(unknown)}; known: {', '.join(sorted(known))}")
+
+
+def without_options(deployment: Deployment, names: frozenset[str]) -> Deployment:
+    """The deployment without these engine options: two that are alike then differ in these alone."""
+    kept = {name: value for name, value in deployment.engine_options.items() if name not in names}
+    return replace(deployment, engine_options=FrozenMap(kept))
 
 
 def check_on_cpu(deployment: Deployment, engine: str) -> None:

@@ -31,15 +31,14 @@ from __future__ import annotations
 import gc
 import importlib.util
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from fewmark.core import Deployment, FrozenMap, Sample, Status, Workload
+from fewmark.core import Deployment, Sample, Status, Workload
 from fewmark.core.frozen import thaw
 from fewmark.core.json_types import Json, JsonObject
 from fewmark.engines.base import Availability, CaseFailure
-from fewmark.engines.checkpoints.source import check_options, text_option, unsupported
+from fewmark.engines.checkpoints.source import check_options, text_option, unsupported, without_options
 from fewmark.engines.host import available_memory_bytes
 from fewmark.engines.memory.allocator import give_back_at_once, keep_again
 from fewmark.engines.memory.footprint import Footprint, Shape, footprint, shape_of
@@ -141,7 +140,8 @@ class TransformersEngine:
             return False
         options, before = thaw(deployment.engine_options), self._options
         attention = text_option(options, "attention")
-        if _loaded_as(deployment) != _loaded_as(self._deployment) or (attention is None) != ("attention" not in before):
+        loaded, asked = (without_options(each, FREE_OPTIONS) for each in (self._deployment, deployment))
+        if loaded != asked or (attention is None) != ("attention" not in before):
             return False
         self._set_threads(options)
         if attention is not None and attention != before["attention"]:
@@ -311,12 +311,6 @@ class TransformersEngine:
 
     def _offloads_cache(self) -> bool:
         return self._tier(self._placement[1]) != self._home()
-
-
-def _loaded_as(deployment: Deployment) -> Deployment:
-    """The deployment without the options that do not tell what is loaded and where."""
-    kept = {name: value for name, value in deployment.engine_options.items() if name not in FREE_OPTIONS}
-    return replace(deployment, engine_options=FrozenMap(kept))
 
 
 def _device(deployment: Deployment) -> torch.device:
