@@ -75,8 +75,9 @@ def test_weights_are_kept_for_the_next_deployment_where_it_can(deployment, name)
     with contextlib.closing(WarmWorker()) as warm:
         settings = RunSettings(policy=POLICY, warm_worker=warm)
         came = [
-            next(iter(measure_deployment([Case(each, WORK)], settings, {}))).measurement
+            result.measurement
             for each in (deployment, following)
+            for result in measure_deployment([Case(each, WORK)], settings, {})
         ]
     assert [m.status for m in came] == [Status.OK] * 2 and all(m.cost.startup_s > 0 for m in came)
     first, second = (m.environment["engine"] for m in came)
