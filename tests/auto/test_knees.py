@@ -54,6 +54,14 @@ def beyond() -> tuple[pd.DataFrame, dict[str, AutoModel]]:
 
 
 @pytest.mark.slow
+def test_a_pace_that_is_off_is_not_made_up_for_by_the_first_token() -> None:
+    X = planted({"A100-80GB": 512.0, "H100-80GB": 512.0})
+    X["tpot_s"] *= np.exp(0.04 * np.random.default_rng(1).standard_normal(len(X)))  # 199 of them are 40 first tokens
+    found = AutoModel(target="ttft_s").fit(X, X["ttft_s"].to_numpy()).predict(X)
+    assert found == pytest.approx(X["ttft_s"].to_numpy(), rel=0.2)
+
+
+@pytest.mark.slow
 def test_beyond_a_possible_knee_nothing_is_said_narrowly_and_wrong(
     beyond: tuple[pd.DataFrame, dict[str, AutoModel]],
 ) -> None:

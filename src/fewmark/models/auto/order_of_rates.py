@@ -1,4 +1,7 @@
-"""Closed loops serve no fewer requests a second for more users: who waits, waits for the first token.
+"""Closed loops serve no fewer requests a second for more users.
+
+First token and pace give way as far as each is uncertain: who waits in a queue waits for the first token, whose time is
+known least there; a pace that is off by a percent is not made up for by a first token that is a hundredth of it.
 
 The notation is that of `fewmark.models.auto.model`; m cells are asked about.
 """
@@ -11,10 +14,12 @@ import numpy as np
 
 from fewmark.models.auto.features import Features
 from fewmark.models.auto.limits import RATE, Order
+from fewmark.models.auto.reconciliation import project
 from fewmark.tables.arrays import FloatArray
 from fewmark.tables.metrics import E2E, TPOT, TTFT
 
 MAX_CUT: Final = 2.0  # of log T, by which an order of rates may lower it
+LEAST_SD: Final = 1e-3  # of a log: nothing is known better
 
 
 def keep_rate(
@@ -41,9 +46,12 @@ def keep_rate(
     moved = np.flatnonzero(np.abs(kept - logs[E2E]) > 1e-9)
     if not len(moved):
         return
-    decoding = (output_tokens[moved] - 1) * np.exp(logs[TPOT][moved])
-    first = np.maximum(np.exp(kept[moved]) - decoding, np.exp(np.maximum(floor[moved], logs[TTFT][moved] - MAX_CUT)))
-    logs[TTFT][moved] = np.log(first)
+    said = {TTFT: logs[TTFT][moved], TPOT: logs[TPOT][moved], E2E: kept[moved]}
+    variances = {name: np.maximum(sds[name][moved], LEAST_SD) ** 2 for name in (TTFT, TPOT)}
+    log_t, log_p, _ = project(said, variances | {E2E: np.full(len(moved), LEAST_SD**4)}, output_tokens[moved])
+    log_t = np.maximum(log_t, np.maximum(floor[moved], said[TTFT] - MAX_CUT))
+    first, decoding = np.exp(log_t), (output_tokens[moved] - 1) * np.exp(log_p)
+    logs[TTFT][moved], logs[TPOT][moved] = log_t, log_p
     logs[E2E][moved] = np.log(first + decoding)
     apart = np.maximum((most[moved] - least[moved]) / 2, order.tolerance[RATE])
     of_first = np.hypot(apart * (first + decoding), sds[TPOT][moved] * decoding) / first
