@@ -190,6 +190,13 @@ def test_the_table_has_few_columns_and_all_of_them_go_to_a_file(
     told(dip_table(), "--wide", "--slo", "ttft_s=3", tmp_path=tmp_path, capsys=capsys)
 
 
+def test_only_candidates_with_a_value_are_ranked() -> None:
+    answer = fewmark.recommend(data=dip_table(), model="mechanistic", screened=False, where={"model": "b"})
+    assert set(answer.table["model"]) == {"B"}
+    with pytest.raises(fewmark.core.InputError, match="no row of that model"):
+        fewmark.recommend(data=dip_table(), model="mechanistic", where={"model": "C"})
+
+
 def test_chances_are_not_rounded_to_certainty() -> None:
     assert [percent(share) for share in (0.0, 1e-115, 0.5, 0.999, 1.0, np.nan)] == [
         "0%", "<1%", "50%", ">99%", "100%", "unknown",

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fewmark.cli.options import print_json
-from fewmark.core.errors import InputError
+from fewmark.cli.options import print_json, values_by_column
 from fewmark.core.files import write_file
 
 if TYPE_CHECKING:
@@ -66,7 +65,8 @@ def command(
 
     result = compare(
         a, b, metric=metric, threshold=threshold, confidence_level=confidence_level, every_cell=every_cell,
-        where_a=_pairs(where_a), where_b=_pairs(where_b), ignored=ignore, length_tolerance=length_tolerance,
+        where_a=values_by_column(where_a, "--a"), where_b=values_by_column(where_b, "--b"),
+        ignored=ignore, length_tolerance=length_tolerance,
         screened=not no_screen,
     )  # fmt: skip
     if out is not None:
@@ -88,16 +88,6 @@ def _write(result: Compared, out: str) -> None:
     render = render_markdown if out.endswith(".md") else render_html
     write_file(out, render([comparison_card(result)], "Comparison"))
     click.echo(f"wrote {out}", err=True)
-
-
-def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
-    out = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise InputError("rows are chosen by COLUMN=VALUE", got=text, hint="--a engine=vllm")
-        out[name] = value
-    return out
 
 
 def _show(result: Compared) -> None:

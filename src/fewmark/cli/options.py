@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import click
 
 from fewmark.cli.choices import Named
+from fewmark.core.errors import InputError
 from fewmark.core.files import write_file
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,6 +43,17 @@ def json_option(what: str) -> Callable[[F], F]:
         "--json", "json_out", is_flag=False, flag_value=STDOUT, metavar="[OUT]",
         help=f"Print {what} as JSON; with OUT, write it there and print text.",
     )  # fmt: skip
+
+
+def values_by_column(texts: Iterable[str], option: str) -> dict[str, str]:
+    """``("engine=vllm",)`` as a mapping. Raises `InputError` where one is no such pair."""
+    out = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise InputError("rows are chosen by COLUMN=VALUE", got=text, hint=f"{option} engine=vllm")
+        out[name] = value
+    return out
 
 
 def print_json(document: object) -> None:

@@ -10,7 +10,7 @@ import click
 
 from fewmark.cli.choices import Named, NamedChoices
 from fewmark.cli.figures import UNKNOWN, figure, heading, text_table, with_interval
-from fewmark.cli.options import measurements_options, print_json, seed_option
+from fewmark.cli.options import measurements_options, print_json, seed_option, values_by_column
 from fewmark.cli.waiting import waiting
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ LEAST_CHANCE: Final = 0.05  # of running, as in `fewmark.models.feasibility`
 )
 @measurements_options()
 @click.option("--space", metavar="TABLE", help="The candidates.  [default: known deployments at known loads]")
+@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only candidates with this value. Repeatable.")
 @click.option("--input", "input_tokens", type=float, metavar="TOKENS", help="Input tokens of the workload.")
 @click.option("--output", "output_tokens", type=float, metavar="TOKENS", help="Output tokens of the workload.")
 @click.option("--demand", "demand_tok_s", type=float, metavar="TOK_S", help="Output tokens per second to serve.")
@@ -62,6 +63,7 @@ def command(
     data: str | None,
     store: str | None,
     space: str | None,
+    where: tuple[str, ...],
     input_tokens: float | None,
     output_tokens: float | None,
     demand_tok_s: float | None,
@@ -92,8 +94,9 @@ def command(
 
     with waiting() as progress:
         answer = recommend(
-            slo, prices=prices, data=data, store=store, space=space, input_tokens=input_tokens,
-            output_tokens=output_tokens, model=model, region=region, spot=spot, demand_tok_s=demand_tok_s,
+            slo, prices=prices, data=data, store=store, space=space,
+            where=values_by_column(where, "--where"), input_tokens=input_tokens, output_tokens=output_tokens,
+            model=model, region=region, spot=spot, demand_tok_s=demand_tok_s,
             assurance=assurance, screened=not no_screen, random_state=random_state,
             prior=prior, cache=not no_cache, progress=progress,
         )  # fmt: skip

@@ -251,8 +251,8 @@ def _advice(
         out.append(
             Advice(
                 "not-predicted",
-                f"{len(silent)} of {len(names)} candidates cannot be judged, and are not compared: unknown is their "
-                f"{metrics} ({listed})",
+                f"{len(silent)} of {len(names)} candidates cannot be judged and are not compared: nothing is known of "
+                f"their {metrics} ({listed})",
                 f"measure {metrics} there; fewmark plan says which cells teach the most",
             )
         )

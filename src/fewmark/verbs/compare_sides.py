@@ -44,17 +44,7 @@ def read_side(data: Tabular, side: str, where: Mapping[str, str], screened: bool
         table = read_named(data, side, notes)
     table = one_spelling(table)
     notes += [f"{side}: {note}" for note in table.attrs.get(NOTES, [])]
-    for name, value in where.items():
-        if name not in table:
-            raise InputError(f"{side} has no such column", got=name, hint=f"it has {', '.join(cell_columns(table))}")
-        texts = table[name].map(lambda cell: f"{cell:g}" if isinstance(cell, (int, float)) else str(cell))
-        wanted = spelled_as(pd.DataFrame({name: [value]}), table)[name].iloc[0]
-        kept = texts.str.casefold() == str(wanted).casefold()
-        if not kept.any():
-            hint = f"it has {', '.join(texts.unique()[:10])}"
-            raise InputError(f"{side} has no row of that {name}", got=value, hint=hint)
-        table = table.loc[kept]
-    table = table.reset_index(drop=True)
+    table = rows_with(table, where, side).reset_index(drop=True)
     if not screened:
         return table
     findings = find_faults(table, [rule for rule in RULES if rule.name not in BY_NEIGHBOURS])
@@ -68,6 +58,21 @@ def read_side(data: Tabular, side: str, where: Mapping[str, str], screened: bool
     if left.empty:
         raise InputError(f"{side} has no row without a fault", got=f"{len(table)} rows", hint="fewmark screen says why")
     return left
+
+
+def rows_with(table: pd.DataFrame, where: Mapping[str, str], what: str) -> pd.DataFrame:
+    """The rows that have these values, by column, however they are spelled. Raises `InputError` where none has."""
+    for name, value in where.items():
+        if name not in table:
+            raise InputError(f"{what} has no such column", got=name, hint=f"it has {', '.join(cell_columns(table))}")
+        texts = table[name].map(lambda cell: f"{cell:g}" if isinstance(cell, (int, float)) else str(cell))
+        wanted = spelled_as(pd.DataFrame({name: [value]}), table)[name].iloc[0]
+        kept = texts.str.casefold() == str(wanted).casefold()
+        if not kept.any():
+            hint = f"it has {', '.join(texts.unique()[:10])}"
+            raise InputError(f"{what} has no row of that {name}", got=value, hint=hint)
+        table = table.loc[kept]
+    return table
 
 
 def read_named(data: str | Path, side: str, notes: list[str]) -> pd.DataFrame:

@@ -29,6 +29,7 @@ from fewmark.tables.identity import deployment_codes, is_identity
 from fewmark.tables.precision import log_sd
 from fewmark.tables.repeats import contested, measured_cells
 from fewmark.tables.spellings import NOTES
+from fewmark.verbs.compare_sides import rows_with
 from fewmark.verbs.learning import Learner
 from fewmark.verbs.source import Tabular, read_cases, read_source
 
@@ -80,6 +81,7 @@ def recommend(
     data: Tabular | None = None,
     store: str | None = None,
     space: Tabular | None = None,
+    where: Mapping[str, str] | None = None,
     input_tokens: float | None = None,
     output_tokens: float | None = None,
     model: str = "auto",
@@ -109,6 +111,9 @@ def recommend(
         URL of the store; by default `FEWMARK_STORE` or ``sqlite:///fewmark.db``.
     space : rows or path, optional
         The candidates, a canonical table; by default every deployment that is known at every load that is known.
+    where : mapping of str to str, optional
+        Only candidates with these values, by column: ``{"model": "meta-llama/Llama-3.1-8B-Instruct"}``. Whatever is
+        known of other deployments still teaches the model.
     input_tokens, output_tokens : float, optional
         The workload; by default the lengths that most deployments were measured at.
     model : str, default "auto"
@@ -171,11 +176,11 @@ def recommend(
         )
     advice = _advice_on_data(known.attrs.get("notes", []))
     if space is not None:
-        asked = read_cases(space, known)
+        asked = rows_with(read_cases(space, known), where or {}, "the space")
         advice += _advice_on_data(asked.attrs.get(NOTES, []))
         cells = Space.from_table(asked).cells
     else:
-        cells = _candidates(rates, input_tokens, output_tokens, advice)
+        cells = _candidates(rows_with(rates, where or {}, "what is known"), input_tokens, output_tokens, advice)
     for objective in objectives:
         if measured_cells(known, objective.metric, related=make_model(model).uses_metrics).empty:
             raise InputError(

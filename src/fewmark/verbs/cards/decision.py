@@ -104,7 +104,7 @@ def _ranking(answer: Answer) -> Table:
     table = answer.table.head(MOST_ROWS)
     metrics = list(dict.fromkeys(["throughput_tok_s", *(objective.metric for objective in answer.objectives)]))
     money = "cost_per_mtok_all_in" if answer.currency is not None else "relative_cost"
-    columns = ("candidate", "meets all", "cheapest", "regret", *metrics, money.removesuffix("_all_in"))
+    columns = ("candidate", "Meets all", "cheapest", "regret", *metrics, money.removesuffix("_all_in"))
     rows = []
     for at, row in zip(table.index, table.to_dict("records"), strict=True):
         regret = "–" if row["regret"] != row["regret"] else f"{row['regret']:.1%}"
