@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import re
@@ -11,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pytest
 
 pytest.importorskip("fastapi")
@@ -68,6 +70,24 @@ def test_the_address_holds_the_state(shown: TestClient) -> None:
     assert 'hx-swap-oob="true"' in part
 
 
+def test_kinds_of_load_have_axes_of_their_own(serve: Any, measured: list[dict[str, Any]], tmp_path: Path) -> None:
+    loops = [{**row, "concurrency": row["batch_size"], "batch_size": None} for row in measured[:4]]
+    pd.DataFrame(measured + loops).to_csv(tmp_path / "mixed.csv", index=False)
+    client = serve(data=str(tmp_path / "mixed.csv"))
+    batches = page(client, "/explore", '"interpolated"')
+    assert chart_of(batches)["x"]["label"] == "Batch size"
+    assert '<option value="concurrency">' in batches
+    chart = chart_of(page(client, "/explore?x=concurrency", '"interpolated"'))
+    assert chart["x"]["label"] == "Concurrency (requests in flight)"
+    assert [len(series["points"]["x"]) for series in chart["series"]] == [4]
+
+
+def test_the_example_for_programs_can_be_asked(shown: TestClient) -> None:
+    text = html.unescape(shown.get("/programs").text)
+    example = json.loads(re.search(r"-d '(\{.*?\})'", text, re.DOTALL)[1])  # type: ignore[index]
+    assert shown.post("/v1/predict", json=example).json()["predictions"][0]["value"] > 0
+
+
 def test_compare_gives_a_verdict(shown: TestClient) -> None:
     text = shown.get("/compare?metric=throughput_tok_s&a.accelerator=H100&b.accelerator=A100-80GB&threshold=0.05").text
     assert re.search(r'class="verdict (PASS|FAIL|INCONCLUSIVE)"', text) or "no cell in common" in text
@@ -79,6 +99,8 @@ def test_decide_ranks_and_says_what_would_change_the_answer(shown: TestClient) -
     assert "per million" in text or "million tokens" in text
     assert 'class="chosen"' in text
     assert "must be a positive number" in shown.get("/decide?slo.ttft_s=-1").text
+    text = page(shown, "/decide?accelerator=A100-80GB", "Deploy ")
+    assert "vllm on H100" not in text.split("Candidates, best first")[1]
 
 
 def test_plan_orders_cells_and_gives_them_as_a_table(shown: TestClient) -> None:
@@ -86,7 +108,7 @@ def test_plan_orders_cells_and_gives_them_as_a_table(shown: TestClient) -> None:
     text = page(shown, f"/plan?d={key}&ask=3&lengths=256-128&loads=1,6,12,24", "best first")
     assert text.count('<th scope="row">') == 3
     assert "input_tokens" in text.split('id="plan-csv"')[1]
-    assert "the space is too large" in shown.get(f"/plan?d={key}&loads={','.join(map(str, range(1, 100)))}").text
+    assert "The space is too large" in shown.get(f"/plan?d={key}&loads={','.join(map(str, range(1, 100)))}").text
 
 
 def test_files_are_taken_in_and_what_each_was_taken_for_is_told(stored: TestClient, table: Path, hostile: str) -> None:

@@ -26,11 +26,13 @@ from fewmark.web.knowledge import Knowledge, Snapshot, plain
 N_POINTS: Final = 24  # of a curve, beside those measured
 LENGTHS: Final = ("input_tokens", "output_tokens")
 INTERACTIVITY: Final = "interactivity"
+LOADS: Final = dict(zip(LOAD_COLUMNS, ("Batch size", "Concurrency", "Request rate"), strict=True))
 AXES: Final = {
     "load": "Load",
+    **LOADS,
     "input_tokens": "Input tokens",
     "output_tokens": "Output tokens",
-    INTERACTIVITY: "Interactivity (throughput per accelerator)",
+    INTERACTIVITY: "Interactivity",
 }
 
 
@@ -69,6 +71,18 @@ def has_curves(cells: pd.DataFrame) -> bool:
     pair = length_pairs(cells)[0]
     at = (cells["input_tokens"] == pair[0]) & (cells["output_tokens"] == pair[1])
     return len(np.unique(load_of(cells[at]))) > 1
+
+
+def load_axes(cells: pd.DataFrame, pair: tuple[float, float] | None) -> dict[str, str]:
+    """The axes of load, the commonest first: one for each kind where several were measured, since a batch of eight,
+    eight users and eight requests a second have nothing in common."""
+    kinds = load_kind_of(cells)
+    if pair is not None:
+        kinds = kinds[((cells["input_tokens"] == pair[0]) & (cells["output_tokens"] == pair[1])).to_numpy()]
+    counts = pd.Series(kinds[kinds >= 0]).value_counts()
+    if len(counts) < 2:
+        return {"load": AXES["load"]}
+    return {LOAD_COLUMNS[kind]: AXES[LOAD_COLUMNS[kind]] for kind in counts.index}
 
 
 def chart(knowledge: Knowledge, snapshot: Snapshot, view: View) -> tuple[dict[str, object], bool]:
@@ -150,6 +164,8 @@ def _chart(knowledge: Knowledge | None, snapshot: Snapshot, view: View) -> dict[
 def _is_at(cells: pd.DataFrame, view: View) -> FloatArray:
     """Which cells lie on the curve: those of the lengths that are not the axis."""
     out = np.ones(len(cells), dtype=bool)
+    if view.axis in LOADS:
+        out &= load_kind_of(cells) == LOAD_COLUMNS.index(view.axis)
     if view.lengths is None:
         return out
     for name, value in zip(LENGTHS, view.lengths, strict=True):
@@ -165,7 +181,11 @@ def _is_at(cells: pd.DataFrame, view: View) -> FloatArray:
 
 def _grid(own: pd.DataFrame, fixed: pd.DataFrame, view: View) -> pd.DataFrame:
     """The cells of a deployment's curve: what was measured, and points between and a doubling beyond."""
+    if view.axis in LOADS:
+        own = own[load_kind_of(own) == LOAD_COLUMNS.index(view.axis)]
     base = fixed if len(fixed) else own
+    if base.empty:
+        return base[cell_columns(base)]
     row = base[cell_columns(base)].iloc[[0]]
     if view.lengths is None:
         return base[cell_columns(base)]
@@ -187,7 +207,7 @@ def _grid(own: pd.DataFrame, fixed: pd.DataFrame, view: View) -> pd.DataFrame:
 
 
 def _axis(cells: pd.DataFrame, axis: str) -> FloatArray:
-    return load_of(cells) if axis == "load" else numbers_of(cells, axis)
+    return load_of(cells) if axis in ("load", *LOADS) else numbers_of(cells, axis)
 
 
 def _axis_label(cells: pd.DataFrame, view: View) -> str:
@@ -195,8 +215,10 @@ def _axis_label(cells: pd.DataFrame, view: View) -> str:
         return "Interactivity (tok/s per user)"
     if view.axis in LENGTHS:
         return AXES[view.axis]
-    kinds = set(load_kind_of(cells).tolist()) - {-1}
     words = ("Batch size", "Concurrency (requests in flight)", "Request rate (req/s)")
+    if view.axis in LOADS:
+        return words[LOAD_COLUMNS.index(view.axis)]
+    kinds = set(load_kind_of(cells).tolist()) - {-1}
     return words[kinds.pop()] if len(kinds) == 1 else "Batch size, concurrency or request rate"
 
 

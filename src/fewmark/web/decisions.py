@@ -33,6 +33,7 @@ def recommend_for(
     prices: Prices | None,
     *,
     space: Sequence[Mapping[str, object]] | None = None,
+    where: Mapping[str, str] | None = None,
     input_tokens: float | None = None,
     output_tokens: float | None = None,
     region: str | None = None,
@@ -45,13 +46,14 @@ def recommend_for(
     objectives = [f"{name}={limit!r}" for name, limit in slo.items()]
     told = None if prices is None else prices.model_dump_json()
     workload = (input_tokens, output_tokens, region, spot, demand_tok_s, assurance)
-    key = ("recommend", tuple(objectives), told, repr(space), workload)
+    key = ("recommend", tuple(objectives), told, repr(space), repr(where), workload)
     return snapshot.remember(
         key,
         lambda: knowledge.decide(
             lambda models: recommend(
-                objectives, prices=prices, data=snapshot.sound, space=space, model=knowledge.settings.model,
-                models=models, prior=knowledge.settings.prior, input_tokens=input_tokens, output_tokens=output_tokens,
+                objectives, prices=prices, data=snapshot.sound, space=space, where=where,
+                model=knowledge.settings.model, models=models, prior=knowledge.settings.prior,
+                input_tokens=input_tokens, output_tokens=output_tokens,
                 region=region, spot=spot, demand_tok_s=demand_tok_s, assurance=assurance,
             )
         ),
@@ -95,12 +97,19 @@ class Decision:
 
 
 def decided(
-    knowledge: Knowledge, slo: Mapping[str, float], prices: Prices | None, options: Mapping[str, float], *, most: int
+    knowledge: Knowledge,
+    slo: Mapping[str, float],
+    prices: Prices | None,
+    options: Mapping[str, float],
+    where: Mapping[str, str],
+    *,
+    most: int,
 ) -> Decision:
     """The recommendation and what would flip it; `options` by the names of `OPTIONS`. Raises as `recommend_for`."""
     assurance = options.get("assurance", ASSURANCE)
     answer = recommend_for(
-        knowledge, slo, prices, input_tokens=options.get("input_tokens"), output_tokens=options.get("output_tokens"),
+        knowledge, slo, prices, where=where, input_tokens=options.get("input_tokens"),
+        output_tokens=options.get("output_tokens"),
         demand_tok_s=options.get("demand_tok_s"), assurance=assurance,
     )  # fmt: skip
     found, table = answer.recommendation, answer.table
@@ -116,13 +125,18 @@ def decided(
         if slo:
             words += f" It meets every objective with a probability of {best['probability']:.0%}."
         if best["regret"] == best["regret"]:
-            words += f" Its expected regret is {best['regret']:.1%}: what a perfect choice would save."
+            words += f" It is expected to cost {best['regret']:.1%} more than the best choice in hindsight (regret)."
         flips = [*price_flip(answer, assurance), *_slo_flips(knowledge, answer, slo, assurance)]
     if found.next_measurement is None:
         next_words = "No single measurement is likely to change the answer."
     else:
-        worth = f"worth {found.expected_saving:.1%} of its cost" if found.chosen is not None else "which may meet them"
-        next_words = f"Measure {_name(answer, found.next_measurement)} next, {worth}."
+        next_words = f"Measure {_name(answer, found.next_measurement)} next"
+        if found.chosen is None:
+            next_words += ": it may meet them."
+        elif found.expected_saving > 0:
+            next_words += f": it is expected to save {found.expected_saving:.1%} of the cost."
+        else:
+            next_words += ": without it, that candidate cannot be judged."
     return Decision(words, found.chosen is not None, rows, len(table), flips, next_words, found.advice, answer.currency)
 
 
@@ -149,8 +163,6 @@ def _slo_flips(knowledge: Knowledge, answer: Answer, slo: Mapping[str, float], a
         if end > limit if higher else end < limit:  # unknown (NaN) is neither
             shown = quantity(metric, [limit, end])
             now, then = (show_value(shown.show(value)) for value in (limit, end))
-            verb = "raising" if higher else "lowering"
-            out.append(
-                f"{verb.capitalize()} the limit of {shown.label} from {now} beyond {then} rules this choice out."
-            )
+            verb, side = ("Raising", "above") if higher else ("Lowering", "below")
+            out.append(f"{verb} the limit of {shown.label} from {now} to {side} {then} rules this choice out.")
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlencode
 
@@ -29,6 +30,7 @@ SIDES: Final = ("a", "b")
 COLUMNS: Final = ("engine_version", "engine", "precision", "accelerator", "accelerator_count", "model", "source")
 MOST_VALUES: Final = 500
 MOST_CELLS: Final = 200
+MOST_TRIED: Final = 12  # pairs of values, until two have cells in common
 MAX_TEXT: Final = 200
 
 
@@ -40,6 +42,7 @@ def compare(
     threshold: Annotated[float, Query(gt=0, lt=1)] = 0.1,
 ) -> HTMLResponse:
     """The page. What A and B are is in parameters named ``a.COLUMN`` and ``b.COLUMN``, uploads in ``a.upload``."""
+    from fewmark.tables.spellings import one_spelling
     from fewmark.web.knowledge import records
 
     knowledge = service.knowledge()
@@ -56,11 +59,10 @@ def compare(
         if not is_empty:
             read = [_read(knowledge, snapshot, uploads, key) for key in keys]
             labels = [uploads.label(key) if key else label for key, label in zip(keys, labels, strict=True)]
-            choices = [_choices(table) for table, _ in read]
+            choices = [_choices(one_spelling(table)) for table, _ in read]
             where = [{name: asked.get(f"{s}.{name}", "") for name in of} for s, of in zip(SIDES, choices, strict=True)]
             if not any(keys) and not any(any(one.values()) for one in where) and choices[0]:
-                name = next(iter(choices[0]))
-                where[0][name], where[1][name] = choices[0][name][:2]
+                where = snapshot.remember(("compared first",), lambda: _first(read, where, metric, threshold))
             found = snapshot.remember(
                 ("compare", repr(where), metric, threshold, *keys), lambda: _compared(read, where, metric, threshold)
             )
@@ -130,6 +132,27 @@ def _compared(
     return replace(found, notes=(*found.notes, *dict.fromkeys((*notes_a, *notes_b))))
 
 
+def _first(
+    read: Sequence[tuple[pd.DataFrame, tuple[str, ...]]],
+    where: Sequence[Mapping[str, str]],
+    metric: str,
+    threshold: float,
+) -> list[dict[str, str]]:
+    """What to compare at first: the commonest two values of a column that have cells in common, else any two."""
+    from fewmark.tables.spellings import one_spelling
+
+    choices = _choices(one_spelling(read[0][0]))
+    tried = [(name, pair) for name, values in choices.items() for pair in combinations(values[:3], 2)]
+    filled = [[{**one, name: value} for one, value in zip(where, pair, strict=True)] for name, pair in tried]
+    for each in filled[:MOST_TRIED]:
+        try:
+            _ = _compared(read, each, metric, threshold)
+        except FewmarkError:
+            continue
+        return each
+    return filled[0]
+
+
 def _columns(found: Compared) -> dict[str, str]:
     """The columns of the cells to show and their titles: what varies of the identity, values, ratio, and verdict."""
     from fewmark.reporting.display import quantity
@@ -138,9 +161,15 @@ def _columns(found: Compared) -> dict[str, str]:
     cells = found.cells
     varying = [n for n in map(str, cells) if is_identity(n) and (len(cells) == 1 or cells[n].map(str).nunique() > 1)]
     label = quantity(found.metric, ()).label
-    values = {f"{found.metric}.a": f"A: {label}", f"{found.metric}.b": f"B: {label}", "ratio": "B / A"}
-    ends = {"low": "From", "high": "To", "verdict": "Verdict", "n_a": "Runs of A", "n_b": "Runs of B"}
-    titles = {name: quantity(name, ()).label for name in varying} | values | ends
+    values = {
+        "ratio": "B / A",
+        "low": "From",
+        "high": "To",
+        f"{found.metric}.a": f"A: {label}",
+        f"{found.metric}.b": f"B: {label}",
+    }
+    ends = {"n_a": "Runs of A", "n_b": "Runs of B"}
+    titles = {"verdict": "Verdict"} | values | ends | {name: quantity(name, ()).label for name in varying}
     return {name: title for name, title in titles.items() if name in cells}
 
 

@@ -96,9 +96,11 @@ def _without(folder: Path, text: str) -> str:
 
 def _screened(service: Service, rule: str, at: int) -> dict[str, object]:
     """What the screen says of everything."""
+    from fewmark.screening import RULES
     from fewmark.web.knowledge import records
 
     snapshot = service.knowledge().now()
+    meanings = {one.name: one.description for one in RULES}
     counts = Counter((finding.rule, finding.action) for finding in snapshot.findings)
     wanted = [finding for finding in snapshot.findings if not rule or finding.rule == rule]
     rows = snapshot.table.iloc[at : at + PAGE_ROWS]
@@ -109,7 +111,10 @@ def _screened(service: Service, rule: str, at: int) -> dict[str, object]:
         "n_rows": len(snapshot.table),
         "n_sound": len(snapshot.sound),
         "n_deployments": len(snapshot.deployments.items),
-        "rules": [{"rule": key[0], "action": key[1], "n": n} for key, n in counts.most_common()],
+        "rules": [
+            {"rule": key[0], "action": key[1], "n": n, "what": meanings.get(key[0], "")}
+            for key, n in counts.most_common()
+        ],
         "findings": [finding.to_dict() for finding in wanted[:MOST_FINDINGS]],
         "n_findings": len(wanted),
         "rule": rule,

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from fewmark.core.errors import FewmarkError, InputError
+from fewmark.core.metrics import METRICS, PERCENTILE_METRICS
 from fewmark.web.api import Served
 from fewmark.web.pages.rendering import render
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 router = APIRouter()
 MOST_ROWS: Final = 40
 MAX_PARAMETERS: Final = 200
-TEXTS: Final = ("currency", "note")
+FACETS: Final = ("model", "accelerator", "engine")
+TEXTS: Final = ("currency", "note", *FACETS)
 
 
 @router.get("/decide")
@@ -44,16 +46,21 @@ def decide(request: Request, service: Served) -> HTMLResponse:
         slo = {name[4:]: value for name, value in numbers.items() if name.startswith("slo.")}
         prices = _prices({n[6:]: v for n, v in numbers.items() if n.startswith("price.")}, asked.get("currency", "USD"))
         options: dict[str, float] = {name: numbers[name] for name in OPTIONS if name in numbers}
-        key = ("decided", repr((slo, options)), None if prices is None else prices.model_dump_json())
+        where = {name: asked[name] for name in FACETS if asked.get(name)}
+        key = ("decided", repr((slo, options, where)), None if prices is None else prices.model_dump_json())
         shown["decision"] = knowledge.promptly(
-            snapshot, key, lambda: decided(knowledge, slo, prices, options, most=MOST_ROWS)
+            snapshot, key, lambda: decided(knowledge, slo, prices, options, where, most=MOST_ROWS)
         )
     except FewmarkError as error:
         shown["problem"] = error.to_dict()
-    objectives = [name for name in snapshot.targets if name != "total_throughput_tok_s"][:12]
+    objectives = [name for name in snapshot.targets if name != "total_throughput_tok_s"]
+    tails = [name for name in objectives if name in PERCENTILE_METRICS]
     return render(
         request, "decide", empty=False, accelerators=accelerators, asked=asked, plain=plain,
-        objectives=objectives, ranges=_ranges(snapshot, objectives, asked), **shown,
+        objectives=[name for name in objectives if name not in tails], tails=tails,
+        asks_tails=any(asked.get(f"slo.{name}") for name in tails), facets=snapshot.deployments.facets(),
+        higher={name for name in objectives if METRICS[name].higher_is_better},
+        ranges=_ranges(snapshot, objectives, asked), **shown,
     )  # fmt: skip
 
 
@@ -70,7 +77,7 @@ def _ranges(
             try:
                 at = math.log10(_number(name, asked.get(f"slo.{name}", "")))
             except InputError:
-                at = high
+                at = low if METRICS[name].higher_is_better else high  # where it rules nothing out
             out[name] = (low, high, round(min(max(at, low), high), 2))
     return out
 

@@ -47,16 +47,19 @@ def explore(
         return render(request, "explore", empty=True)
     target = y if y in snapshot.targets else snapshot.targets[0]
     can_interact = "tpot_s" in snapshot.targets and "throughput_tok_s" in snapshot.targets
-    axes = {k: v for k, v in curves.AXES.items() if k != curves.INTERACTIVITY or can_interact}
-    axis = x if x in axes else "load"
-    if axis == curves.INTERACTIVITY:
+    if x == curves.INTERACTIVITY and can_interact:
         target = "throughput_tok_s"
     cells, deployments = curves.known_cells(snapshot, target)
     pairs = curves.length_pairs(cells)
     pair = next((p for p in pairs if f"{p[0]:g}-{p[1]:g}" == lengths), None)
-    if pair is None and (axis in curves.LENGTHS or curves.has_curves(cells)):
+    if pair is None and (x in curves.LENGTHS or curves.has_curves(cells)):
         pair = pairs[0]
-    chosen = deployments.chosen(d, MOST_CHOSEN) or _first(cells, deployments, pair)
+    loads = curves.load_axes(cells, None if pair is None else pair[:2])
+    axes = loads | {name: curves.AXES[name] for name in curves.LENGTHS}
+    if can_interact:
+        axes[curves.INTERACTIVITY] = curves.AXES[curves.INTERACTIVITY]
+    axis = x if x in axes else next(iter(axes))
+    chosen = deployments.chosen(d, MOST_CHOSEN) or _first(cells, deployments, pair, axis)
     found = matching(deployments, q, {"model": model, "accelerator": accelerator, "engine": engine})
     keys = tuple(deployments.items[at].key for at in chosen)
     view = curves.View(target, axis, None if pair is None else (pair[0], pair[1]), keys, level)
@@ -93,11 +96,14 @@ def matching(deployments: Deployments, text: str, values: dict[str, str]) -> lis
     ]
 
 
-def _first(cells: pd.DataFrame, deployments: Deployments, pair: tuple[float, float, int] | None) -> list[int]:
-    """What to show at first: the deployments with most cells at these lengths."""
-    codes = deployments.code
+def _first(
+    cells: pd.DataFrame, deployments: Deployments, pair: tuple[float, float, int] | None, axis: str
+) -> list[int]:
+    """What to show at first: the deployments with most cells at these lengths, of the axis' kind of load."""
+    shown = cells[axis].notna() if axis in cells else cells["input_tokens"].notna()
     if pair is not None:
-        codes = codes[((cells["input_tokens"] == pair[0]) & (cells["output_tokens"] == pair[1])).to_numpy()]
+        shown &= (cells["input_tokens"] == pair[0]) & (cells["output_tokens"] == pair[1])
+    codes = deployments.code[shown.to_numpy()]
     counts: dict[int, int] = {}
     for code in codes.tolist():
         counts[code] = counts.get(code, 0) + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import sha256
@@ -28,6 +29,10 @@ PAGES: Final = (
     ("programs", "API"),
 )
 STATIC: Final = Path(__file__).parent.parent / "static"
+# what messages say of commands, where a page says it as well
+SCREEN: Final = re.compile(
+    r"fewmark screen(?: --data \S+)? (shows them|says why)(?:, --no-screen takes all as they are)?"
+)
 UNSAFE: Final = "<>&\u2028\u2029"
 
 
@@ -65,7 +70,7 @@ def environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made.globals.update(version=fewmark.__version__, static=static)
-    made.filters.update(island=island, percent=percent, number=number, label=label)
+    made.filters.update(island=island, percent=percent, number=number, label=label, sentence=sentence)
     return made
 
 
@@ -93,6 +98,13 @@ def number(value: object) -> str:
     from fewmark.reporting.display import show_value
 
     return show_value(value)
+
+
+def sentence(text: str) -> str:
+    """A message as a sentence; what it says of commands, said of pages."""
+    text = SCREEN.sub(r"the page Data \1", text)
+    text = text.replace(" (--length-tolerance)", "").replace(". the page", ". The page").strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", ")")) or not text else ".")
 
 
 def label(name: str) -> str:

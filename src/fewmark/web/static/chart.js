@@ -67,8 +67,20 @@
     grid: { stroke: style("--grid"), width: 1 }, ticks: { stroke: style("--line"), width: 1 },
     ...(spec.log ? { splits: marks, filter: (u, splits) => splits } : {}),
     ...(spec.whole ? { incrs: [1, 2, 5, 10, 20, 50, 100] } : {}),
-    values: (u, splits) => splits.map(shown),
+    values: (u, splits, at) => (at === 0 ? roomy(u, splits) : splits.map(shown)),
   });
+
+  // Labels of the x axis that do not run into one another; what has no room keeps its grid line.
+  const roomy = (u, splits) => {
+    let end = -Infinity;
+    return splits.map((value) => {
+      const [text, at] = [shown(value), u.valToPos(value, "x")];
+      const half = 4 * text.length;
+      if (at - half < end + 6) return "";
+      end = at + half;
+      return text;
+    });
+  };
 
   const wide = (u, low, high) => {
     if (!(low > 0) || !(high > 0)) return [1, 10];
