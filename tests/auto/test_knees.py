@@ -12,8 +12,9 @@ from fewmark.facts.facts import load_facts
 from fewmark.models.analytic.batch_limits import SEQUENCES, STEP
 from fewmark.models.analytic.queueing import expected_waiting
 from fewmark.models.auto.features import Encoder, featurise
-from fewmark.models.auto.limits import Order
+from fewmark.models.auto.limits import RATE, Order
 from fewmark.models.auto.model import AutoModel
+from fewmark.models.auto.order_of_rates import keep_rate
 
 MODELS = ("llama-2-7b", "mistral-7b")
 USERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -168,6 +169,32 @@ def test_a_cell_is_no_faster_than_two_that_ask_less() -> None:
     assert np.exp(stranger["tpot_s"][0]) == pytest.approx(0.005)
     again = Order.from_state(*order.to_state())
     assert again.tolerance == order.tolerance
+
+
+def test_an_order_of_rates_moves_what_is_unsure() -> None:
+    """A rate 3% higher than with more users is no first token four times as slow, unless nobody knows it."""
+    lengths = {"input_tokens": 1000.0, "output_tokens": 1000.0}
+    X = pd.DataFrame([{"engine": "e", "model": MODELS[0], "concurrency": 64.0, **lengths}] * 2)
+    table = featurise(X, "e2e_latency_s", load_facts(()), Encoder())
+    more = np.log2([[1000.0, 1000.0, 128.0], [1000.0, 1000.0, 256.0]])
+    same = np.full(2, table.deployment[0])
+    order = Order(more, {RATE: np.log([5.5, 5.5])}, same, {RATE: 0.02})
+    first, pace = np.log(0.05), np.log(0.0112)  # 11.2 s: 5.7 requests a second
+    logs = {"ttft_s": np.full(2, first), "tpot_s": np.full(2, pace), "e2e_latency_s": np.full(2, np.log(11.2388))}
+    sds = {"ttft_s": np.array([0.01, 1.0]), "tpot_s": np.array([0.02, 1e-4]), "e2e_latency_s": np.full(2, 0.02)}
+    keep_rate(order, table, logs, sds, np.full(2, -np.inf), np.full(2, 1000.0))
+    assert np.exp(logs["e2e_latency_s"]) == pytest.approx(64 / 5.5 * np.exp(-0.02), rel=1e-3)
+    assert logs["ttft_s"][0] == pytest.approx(first, abs=0.01) and logs["tpot_s"][0] > pace + 0.01
+    assert logs["ttft_s"][1] > first + 1.0 and logs["tpot_s"][1] == pytest.approx(pace, abs=1e-3)
+
+
+def test_what_was_measured_can_be() -> None:
+    axes = np.column_stack([np.full(4, 9.0), np.full(4, 7.0), np.log2([1.0, 2.0, 4.0, 8.0])])
+    logs = np.log([0.03, 0.031, 0.01, 0.04])
+    order = Order(axes, {"tpot_s": logs}, np.zeros(4, dtype=np.int64), {"tpot_s": 0.02})
+    said = {"tpot_s": logs.copy()}
+    order.keep(axes, np.zeros(4, dtype=np.int64), said)
+    assert said["tpot_s"] == pytest.approx(logs)
 
 
 def test_a_first_token_is_no_faster_than_its_prompt_can_be_read() -> None:

@@ -95,8 +95,12 @@ class Order:
                         least, most = np.where(in_order, fastest, least), np.where(in_order, slowest, most)
                     least, most = least - self.tolerance[name], most + self.tolerance[name]
                     open_ = least > most  # they contradict each other
-                    out[name][0][part] = np.where(open_, -np.inf, least)
-                    out[name][1][part] = np.where(open_, np.inf, most)
+                    # what was measured itself can be
+                    same = lower[name] & upper[name].T & there
+                    lowest = np.where(same, told[:, None], np.inf).min(axis=0)
+                    highest = np.where(same, told[:, None], -np.inf).max(axis=0)
+                    out[name][0][part] = np.where(open_, -np.inf, np.minimum(least, lowest))
+                    out[name][1][part] = np.where(open_, np.inf, np.maximum(most, highest))
         return out
 
     def keep_rate(self, axes: FloatArray, deployment: IntArray, log_s: FloatArray, loop: BoolArray) -> FloatArray:
