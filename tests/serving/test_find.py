@@ -9,11 +9,13 @@ import pytest
 import yaml
 
 from fewmark.cli import main
+from fewmark.cli.find import show_found
 from fewmark.core import Case, Cost, Deployment, FrozenMap, InputError, Measurement, Sample, Status, Workload
+from fewmark.planning.frontier import FrontierTier, TierLimit
 from fewmark.runner import Runner, RunReport
 from fewmark.store import open_store
 from fewmark.suites import Suite
-from fewmark.verbs.find import find
+from fewmark.verbs.find import Found, find
 from fewmark.verbs.find_prior import predicted_curves, probe_seconds
 
 DEPLOYMENT = Deployment("openai", "toy", engine_options=FrozenMap({"url": "http://127.0.0.1:9"}))
@@ -146,3 +148,19 @@ def test_the_command(probes, tmp_path, capsys):
     assert told["limits"][0]["is_certain"] and told["load"] == "concurrency"
     assert main([*words, "--slo", "ttft_p99_s=fast"]) == 2
     assert main(["run", str(path), "--slo", "ttft_s=1"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("where", "certain", "said"),
+    [
+        ("above", True, "met up to 16 users at least"),
+        ("above", False, "not settled; what was measured speaks for 16 users"),
+        ("below", True, "not met at 16 users"),
+        ("below", False, "not settled; what was measured speaks against 16 users"),
+    ],
+)
+def test_an_end_that_was_not_probed_is_no_finding(where, certain, said, capsys):
+    limit = TierLimit(FrontierTier("tier 1", {"ttft_s": 0.5}), 16.0, 1.0, 16.0, 0.2, where, certain)
+    deployment, workload = Deployment("openai", "toy", "H100"), Workload(64, 16, concurrency=1)
+    show_found([Found(deployment, workload, "concurrency", (limit,), (), ())])
+    assert f"ttft_s <= 0.5 s: {said}" in capsys.readouterr().out

@@ -57,6 +57,9 @@ def _objectives(limits: Mapping[str, float]) -> str:
 
 
 def _limit(limit: TierLimit, unit: str) -> str:
+    if limit.where != "inside" and not limit.is_certain:
+        kind = "for" if limit.where == "above" else "against"
+        return f"not settled; what was measured speaks {kind} {limit.limit:g} {unit}, the end of the range"
     if limit.where == "above":
         return f"met up to {limit.limit:g} {unit} at least, the end of the range (--max-load)"
     if limit.where == "below":
