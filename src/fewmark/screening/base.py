@@ -47,9 +47,10 @@ class Rule(Protocol):
 
 def apply(frame: pd.DataFrame, findings: Iterable[Finding]) -> pd.DataFrame:
     """The table that models see: corrections made, excluded rows left out, the index (0-based data row) kept."""
-    out = frame.copy()
+    found = list(findings)
+    out = frame.copy() if any(finding.action == "correct" for finding in found) else frame
     excluded = set()
-    for finding in findings:
+    for finding in found:
         label = finding.row - 1
         if finding.action == "exclude":
             excluded.add(label)

@@ -72,11 +72,14 @@ def _values(column: pd.Series) -> list[tuple[int, float]]:
 
 def _trends(frame: pd.DataFrame) -> pd.DataFrame:
     """For each deployment and pair of lengths with several batches: l(largest) - l(smallest batch)."""
+    none = pd.DataFrame({"deployment": [], "trend": []}, dtype=np.float64)
+    if len(frame) < 2:
+        return none
     sizes = {name: frame[name].to_numpy(dtype=np.float64) for name in ("input_tokens", "output_tokens", "batch_size")}
     log_s = log_latency(frame)
     known = np.isfinite(log_s) & np.logical_and.reduce([np.isfinite(values) for values in sizes.values()])
     if known.sum() < 2:
-        return pd.DataFrame({"deployment": [], "trend": []}, dtype=np.float64)
+        return none
     deployment, log_s = deployment_codes(frame)[known], log_s[known]
     ii, oo, bb = (values[known] for values in sizes.values())
     line = group_codes(pd.DataFrame({"deployment": deployment, "ii": ii, "oo": oo}), ["deployment", "ii", "oo"])[0]

@@ -18,6 +18,7 @@ FASTER: Final = float(np.log(1.5))  # beyond noise: a static batch with more of 
 FASTER_ONLINE: Final = float(np.log(2.0))  # request mixes vary
 SPREADS: Final = 6.0
 MAX_GRID: Final = 8  # places of a grid for each cell; sparser ones are not looked up
+MAX_COMPARED: Final = 200  # deployments that those in question are compared with
 MAX_PAIRED_CELLS: Final = 4000  # cells of one deployment beyond which pairs are compared in blocks only
 
 
@@ -36,17 +37,20 @@ class ImpossibleSpeed:
         cells = cell_table(frame)
         if cells.empty:
             return
-        off: pd.Series | None = None  # seldom needed
         columns = {name: cells[name].to_numpy(dtype=np.float64) for name in ("l", "ii", "oo", "bb", "online")}
         group = group_codes(cells, ["deployment", "online", "further"])[0]
         possible = _may_be_faster(columns, group)
+        found: list[tuple[IntArray, BoolArray]] = []
         for number, rows in rows_by_group(group).items():
             if not possible[number] or not 2 < len(rows) <= MAX_PAIRED_CELLS:
                 continue
             faster = _faster({name: values[rows] for name, values in columns.items()})
             if faster.any():
-                off = residuals(cells).groupby("cell")["residual"].mean() if off is None else off
-                yield from self._within(cells.iloc[rows].assign(residual=off).reset_index(drop=True), faster)
+                found.append((rows, faster))
+        if found:
+            off = _mean_residuals(cells, np.concatenate([rows for rows, _ in found]))
+            for rows, faster in found:
+                yield from self._within(cells.iloc[rows].assign(residual=off[rows]).reset_index(drop=True), faster)
 
     def _within(self, cells: pd.DataFrame, faster: BoolArray) -> Iterable[Finding]:
         latency, residual = cells["l"].to_numpy(), cells["residual"].fillna(0.0).to_numpy()
@@ -73,6 +77,20 @@ class ImpossibleSpeed:
         action, reason = verdict_on(row["rows"], confirmed=row["confirmed"], reason=reason)
         for label in row["rows"]:
             yield Finding(int(label) + 1, self.name, reason, action)
+
+
+def _mean_residuals(cells: pd.DataFrame, rows: IntArray) -> FloatArray:
+    """The mean residual of cells over their axes, (n,); NaN where it is unknown, and of deployments not asked for.
+
+    It only decides between cells that are accused alike, so that some hundred other deployments are comparison enough.
+    """
+    owner = cells["deployment"].to_numpy()
+    compared = np.union1d(owner[rows], np.unique(owner)[:MAX_COMPARED])
+    kept = np.flatnonzero(np.isin(owner, compared))
+    mean = residuals(cells.iloc[kept].reset_index(drop=True)).groupby("cell")["residual"].mean()
+    out: FloatArray = np.full(len(cells), np.nan)
+    out[kept[mean.index.to_numpy()]] = mean.to_numpy()
+    return out
 
 
 def _may_be_faster(cells: Mapping[str, FloatArray], group: IntArray) -> BoolArray:
