@@ -210,7 +210,10 @@ class LocalExpert:
 
     def is_extrapolated(self, deployment: int, axes: FloatArray) -> bool:
         """Whether any of a deployment's cells at these axes lies at a load beyond its known ones."""
-        return self.whole and bool(beyond(axes, self.known(deployment))[:, 1].any())
+        loads = self.known(deployment)[:, 2]
+        if not self.whole or not len(loads):
+            return False
+        return bool(axes[:, 2].max() > loads.max() or axes[:, 2].min() < loads.min())
 
     def similarity_weight(self, codes: IntArray) -> float:
         """How much of the expert is related to a deployment with these group codes."""

@@ -35,6 +35,8 @@ OWN: Final = COLUMNS.index("own")  # amplitude multiplier of the deployment's ow
 WAIT: Final = 1 + TOLD  # column of `Features.kept`
 _VARIANT: Final = ("engine_version", "precision", "tensor_parallel_size", "placement")
 _UNKNOWN: Final = "\x00"
+_SHARES: Final = slice(COLUMNS.index(SHARES[0]), COLUMNS.index(SHARES[0]) + len(SHARES))
+CHUNK_ROWS: Final = 8_192  # whose arrays stay in the cache of a core
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +131,17 @@ def featurise(X: pd.DataFrame, target: str, facts: Facts, encoder: Encoder) -> F
     codes = _codes(names, deployments, encoder)
 
     latency = "e2e_latency_s" if is_whole(target) else related_target(target)
-    hardware = hardware.take(position)
-    roof = roofline(ii, oo, load, hardware, latency, online)
-    floor = np.where(known[position], log_floor(ii, oo, hardware, latency), -np.inf)
-    values = np.column_stack(
-        [roof.features, numbers[position], online.astype(np.float64), np.ones(len(X)), roof.shares, np.ones(len(X))]
-    )  # fmt: skip
+    values, log_roofline, floor = np.ones((len(X), len(COLUMNS))), np.empty(len(X)), np.empty(len(X))
+    for start in range(0, len(X), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        who = position[rows]
+        own = hardware.take(who)
+        roof = roofline(ii[rows], oo[rows], load[rows], own, latency, online[rows])
+        log_roofline[rows] = roof.log_latency
+        floor[rows] = np.where(known[who], log_floor(ii[rows], oo[rows], own, latency), -np.inf)
+        values[rows, :ONLINE] = np.hstack([roof.features, numbers[who]])
+        values[rows, ONLINE] = online[rows]
+        values[rows, _SHARES] = roof.shares
     to_latency, sign = np.zeros(len(X)), 1.0
     if target in ("throughput_tok_s", "total_throughput_tok_s"):
         tokens = oo if target == "throughput_tok_s" else ii + oo
@@ -146,7 +153,7 @@ def featurise(X: pd.DataFrame, target: str, facts: Facts, encoder: Encoder) -> F
         [np.log2(ii), np.log2(oo), np.log2(load), *(encoder.codes(c, _texts(X[c])).astype(np.float64) for c in further)]
     )
     return Features(
-        Inputs(values, codes[position]), roof.log_latency, to_latency, sign, axes, ~usable,
+        Inputs(values, codes[position]), log_roofline, to_latency, sign, axes, ~usable,
         np.full((len(X), TOLD + 2), np.nan), floor,
     )  # fmt: skip
 

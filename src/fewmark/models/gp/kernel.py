@@ -242,32 +242,32 @@ class Within:
         return np.asarray(plain + own * values[:, self.scaled] * one[self.scaled])
 
     def against(self, other: FloatArray) -> Callable[[FloatArray], FloatArray]:
-        """A function from the values of many cells (m, q) to their covariance with these others (p, q), (m, p).
+        """A function from the values of many cells (m, q) to the covariance of these others (p, q) with them, (p, m).
 
         Exponentials are taken in single precision, whose error of 1e-7 of the variance is below what pivots leave.
         """
         seen, rates = other[:, self.varies], self.rates[:, self.varies]  # the others add nothing to any distance
         centre, count, n_columns = seen.mean(0), len(other), seen.shape[1]
         z = seen - centre
-        right = np.empty((2 * n_columns + 1, len(self.tops), count))
-        right[:n_columns] = -0.5 * rates.T[:, :, None]
-        right[n_columns:-1] = rates.T[:, :, None] * z.T[:, None, :]
-        right[-1] = self.tops[:, None] - 0.5 * (rates @ (z**2).T)
-        right = right.reshape(2 * n_columns + 1, -1)
-        linear = self.linear[:, :, None] * other.T
+        weights = np.empty((len(self.tops), count, 2 * n_columns + 1))
+        weights[..., :n_columns] = -0.5 * rates[:, None, :]
+        weights[..., n_columns:-1] = rates[:, None, :] * z
+        weights[..., -1] = self.tops[:, None] - 0.5 * (rates @ (z**2).T)
+        weights = weights.reshape(-1, 2 * n_columns + 1)
+        linear = self.linear[:, None, :] * other
         first_own = int((self.own == 0).sum())
 
         def covariance(values: FloatArray) -> FloatArray:
-            left = np.ones((len(values), 2 * n_columns + 1))
-            x = np.subtract(values[:, self.varies], centre, out=left[:, n_columns:-1])
-            np.multiply(x, x, out=left[:, :n_columns])
-            each = (left @ right).astype(np.float32)
+            terms = np.ones((2 * n_columns + 1, len(values)))
+            x = np.subtract(values[:, self.varies].T, centre[:, None], out=terms[n_columns:-1])
+            np.multiply(x, x, out=terms[:n_columns])
+            each = (weights @ terms).astype(np.float32)
             np.exp(each, out=each)
-            each = each.reshape(len(x), -1, count)
-            out = each[:, :first_own].sum(1).astype(np.float64) + values @ linear[0]
+            each = each.reshape(len(self.tops), count, -1)
+            out = each[:first_own].sum(0) + linear[0] @ values.T
             if self.scaled is not None:
-                scaled = each[:, first_own:].sum(1).astype(np.float64) + values @ linear[1]
-                out += scaled * values[:, self.scaled, None] * other[:, self.scaled]
+                scaled = each[first_own:].sum(0) + linear[1] @ values.T
+                out += scaled * (other[:, self.scaled, None] * values[:, self.scaled])
             return np.asarray(out)
 
         return covariance

@@ -115,8 +115,8 @@ class Posterior:
             mean, variance, against_z = np.empty(len(one)), np.empty(len(one)), within.against(z)
             for start in range(0, len(one), rows):
                 across = against_z(one.values[start : start + rows])
-                mean[start : start + rows] = across @ weights
-                variance[start : start + rows] = ((across @ gain) * across).sum(1)
+                mean[start : start + rows] = weights @ across
+                variance[start : start + rows] = np.einsum("ij,ij->j", gain.T @ across, across)
             out.append((mean, np.maximum(prior_variance - variance, 1e-12)))
         return out
 
