@@ -106,7 +106,7 @@ def hashable(X: pd.DataFrame) -> pd.DataFrame:
     mixed = {
         name: X[name].map(lambda value: repr(value) if isinstance(value, (list, dict, set, np.ndarray)) else value)
         for name in cell_columns(X)
-        if X[name].dtype == object and not set(map(type, X[name])) <= TEXTS
+        if X[name].dtype == object and not set(map(type, X[name].tolist())) <= TEXTS
     }
     return X.assign(**mixed)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -74,11 +75,17 @@ def _plain_columns(data: object) -> dict[str, list[Plain]] | None:
 
     Numbers become floats where pandas would make them so: where any is, or is unknown.
     """
-    if not isinstance(data, (list, tuple)) or not data or not all(type(row) is dict for row in data):
+    if isinstance(data, dict):
+        lists = list(data.values())
+        if not all(type(cells) is list for cells in lists) or len(set(map(len, lists))) != 1 or not lists[0]:
+            return None
+        given = data
+    elif isinstance(data, (list, tuple)) and data and all(type(row) is dict for row in data):
+        given = {name: [row.get(name) for row in data] for name in dict.fromkeys(chain.from_iterable(data))}
+    else:
         return None
     columns: dict[str, list[Plain]] = {}
-    for name in dict.fromkeys(name for row in data for name in row):
-        cells = [row.get(name) for row in data]
+    for name, cells in given.items():
         kinds = set(map(type, cells))
         if type(name) is not str or not kinds <= PLAIN:
             return None

@@ -51,13 +51,18 @@ Served = Annotated[Service, Depends(service_of)]
 
 def rows_of(cases: list[Case]) -> list[dict[str, object]]:
     """The cases as rows of a table, with the columns that any of them names."""
-    rows = [
-        {name: value for name, value in case.__dict__.items() if name in case.model_fields_set}
-        | (case.model_extra or {})
-        for case in cases
-    ]
-    names = dict.fromkeys(name for row in rows for name in row)
-    return [{name: row.get(name) for name in names} for row in rows]
+    columns = columns_of(cases)
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def columns_of(cases: list[Case]) -> dict[str, list[object]]:
+    """The columns that any of the cases names, a value for each case; None where it names none."""
+    fields = Case.model_fields
+    names: dict[str, None] = {}
+    for given in dict.fromkeys((frozenset(case.model_fields_set), *(case.model_extra or ())) for case in cases):
+        names |= dict.fromkeys([*(name for name in fields if name in given[0]), *given[1:]])
+    told = [case.__dict__ if case.model_extra is None else case.__dict__ | case.model_extra for case in cases]
+    return {name: [row.get(name) for row in told] for name in names}
 
 
 @router.post("/predict", summary="Predict cases that nobody measured", response_model=PredictAnswer)
@@ -65,7 +70,7 @@ def predict(asked: PredictRequest, service: Served) -> Response:
     """What `fewmark predict` answers, to the digit."""
     from fewmark.web.knowledge import records
 
-    found = service.knowledge().predict(rows_of(asked.cases), asked.target, asked.confidence_level)
+    found = service.knowledge().predict(columns_of(asked.cases), asked.target, asked.confidence_level)
     told = [*Prediction.model_fields, *(name for name in found.table if name not in Prediction.model_fields)]
     table = found.table.assign(abstained=found.table["abstained"].fillna(""))[told]
     answer = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,7 +33,7 @@ from fewmark.tables.repeats import contested, measured_cells
 from fewmark.tables.spellings import one_spelling
 from fewmark.verbs.learning import fitted_model
 from fewmark.verbs.predict import answer_cases, notes_of
-from fewmark.verbs.source import AS_READ, prepared, read_unscreened
+from fewmark.verbs.source import AS_READ, Tabular, prepared, read_unscreened
 from fewmark.web.deployments import Deployments
 from fewmark.web.settings import Settings
 
@@ -250,9 +250,7 @@ class Knowledge:
         return Fitted(fitted, known)
 
     @single_threaded
-    def predict(
-        self, cases: Sequence[Mapping[str, object]] | pd.DataFrame, target: str, confidence_level: float = 0.9
-    ) -> Predicted:
+    def predict(self, cases: Tabular, target: str, confidence_level: float = 0.9) -> Predicted:
         """What `fewmark predict` says of these cases, to the digit. Raises `InputError`, `ModelError`."""
         snapshot = self.now()
         found = self.fitted(target, snapshot)
