@@ -245,7 +245,7 @@ class LocalExpert:
         settle_noise(noise, matrix, residual, group, steps=NOISE_ROUNDS)
         variance = noise.variance(group)
         usual = Posterior(self.kernel, hyper.theta, inputs, residual, variance)
-        usual.__dict__["factor"] = cholesky(matrix + np.diag(variance))
+        usual.__dict__["factor"] = cholesky(matrix, variance)
         unusual = False
         suspects = {
             number: rows
@@ -266,7 +266,7 @@ class LocalExpert:
                 noise.factor[number] = own_noise.factor[0]
         if unusual:
             usual = Posterior(self.kernel, hyper.theta, inputs, residual, variance)
-            usual.__dict__["factor"] = cholesky(matrix + np.diag(variance))
+            usual.__dict__["factor"] = cholesky(matrix, variance)
         return usual, np.exp(hyper.log_scale) * noise.factor[group]
 
     def _solve_alike(
@@ -282,8 +282,7 @@ class LocalExpert:
         settle_noise(noise, matrix, residual, group, steps=1)
         variance = noise.variance(group)
         posterior = Posterior(self.kernel, hyper.theta, found.inputs, residual, variance)
-        matrix[np.diag_indices(len(matrix))] += variance
-        posterior.__dict__["factor"] = cholesky(matrix)
+        posterior.__dict__["factor"] = cholesky(matrix, variance)
         return posterior, np.exp(hyper.log_scale) * noise.factor[group]
 
     def forget(self) -> None:

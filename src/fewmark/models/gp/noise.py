@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack
 
-from fewmark.models.gp.linalg import cholesky, solve
+from fewmark.models.gp.linalg import cholesky, inverse_diagonal, solve
 from fewmark.tables.arrays import FloatArray
 
 DEGREES = 2.5
@@ -37,12 +36,9 @@ def refresh_noise(noise: Noise, covariance: FloatArray, y: FloatArray, group: ND
     counts = np.bincount(group, minlength=len(noise.factor)).astype(float)
     for _ in range(steps):
         variance = noise.variance(group)
-        matrix = covariance.copy()
-        matrix[np.diag_indices(len(y))] += variance
-        factor = cholesky(matrix)
+        factor = cholesky(covariance, variance)
         a = solve(factor, y)
-        root, _ = lapack.dtrtri(factor, lower=1, overwrite_c=1)
-        squared = (variance * a) ** 2 + variance - variance**2 * np.einsum("ij,ij->j", root, root)
+        squared = (variance * a) ** 2 + variance - variance**2 * inverse_diagonal(factor)
         common = np.exp(2 * noise.log_scale)
         for _ in range(3):  # precision and scale settle together at little cost
             scale2 = common * noise.factor[group] ** 2 + NOISE_FLOOR**2
@@ -64,12 +60,9 @@ def settle_noise(noise: Noise, covariance: FloatArray, y: FloatArray, group: NDA
     common = np.exp(2 * noise.log_scale)
     for _ in range(steps):
         variance = noise.variance(group)
-        matrix = covariance.copy()
-        matrix[np.diag_indices(len(y))] += variance
-        factor = cholesky(matrix)
+        factor = cholesky(covariance, variance)
         a = solve(factor, y)
-        root, _ = lapack.dtrtri(factor, lower=1, overwrite_c=1)
-        precision = np.einsum("ij,ij->j", root, root)
+        precision = inverse_diagonal(factor)
         latent, off = np.maximum(1 / precision - variance, 0.0), a / precision
         for _ in range(SETTLING):
             variance = noise.variance(group)

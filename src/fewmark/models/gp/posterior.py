@@ -51,9 +51,7 @@ class Posterior:
     @cached_property
     def factor(self) -> FloatArray:
         """L, (n, n)."""
-        matrix = self.kernel.matrix(self.theta, self.inputs)
-        matrix[np.diag_indices(len(matrix))] += self.variance
-        return cholesky(matrix)
+        return cholesky(self.kernel.matrix(self.theta, self.inputs), self.variance)
 
     @cached_property
     def a(self) -> FloatArray:
