@@ -141,18 +141,23 @@ class Pairs:
         self._flat = lower_i * self.n + lower_j
         self._count = np.where(lower_i == lower_j, 1.0, 2.0)  # how often a pair stands in the matrix
         self._components: list[tuple[IntArray | slice, FloatArray]] = []
+        same = {
+            column: inputs.codes[lower_i, column] == inputs.codes[lower_j, column]
+            for column in sorted({column for component in kernel.components for column in component.mask})
+        }
+        pairs: dict[tuple[int, ...], tuple[IntArray | slice, IntArray, IntArray]] = {
+            (): (slice(None), lower_i, lower_j)
+        }
         for component in kernel.components:
-            keep = np.ones(len(lower_i), dtype=bool)
-            for column in component.mask:
-                codes = inputs.codes[:, column]
-                keep &= codes[lower_i] == codes[lower_j]
-            where: IntArray | slice = slice(None) if not component.mask else np.flatnonzero(keep)
-            i, j = lower_i[where], lower_j[where]
+            if component.mask not in pairs:
+                where = np.flatnonzero(np.logical_and.reduce([same[column] for column in component.mask]))
+                pairs[component.mask] = where, lower_i[where], lower_j[where]
+            kept, i, j = pairs[component.mask]
             table = np.empty((len(component.columns), len(i)))
             for row, column in enumerate(component.columns):
                 x = inputs.values[:, column]
                 table[row] = x[i] * x[j] if component.linear else (x[i] - x[j]) ** 2
-            self._components.append((where, table))
+            self._components.append((kept, table))
         self._kept: list[FloatArray] = []
 
     def matrix(self, theta: FloatArray) -> FloatArray:
