@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fewmark.core.json_types import Json
 from fewmark.engines.doctor import examine
+from fewmark.engines.measuring.faults import use_so_far
 
 CGROUP = Path("/sys/fs/cgroup")
 UNLIMITED = 2**60  # how version 1 of cgroups writes "no limit": a number near 2**63
@@ -97,8 +98,10 @@ def _busy_cpu_s() -> float | None:
 
 
 def _own_cpu_s() -> float:
-    used = os.times()
-    return used.user + used.system + used.children_user + used.children_system
+    """CPU seconds of this process, of those that came of it and run (an engine's server), and of those that ended."""
+    used, alive = os.times(), use_so_far()
+    own = used.user + used.system if alive is None else alive.cpu_s
+    return own + used.children_user + used.children_system
 
 
 def _load_average() -> float | None:
