@@ -127,6 +127,14 @@ def test_what_follows_from_answers_is_answered_and_agrees(
     assert product[both] == pytest.approx(1.0, rel=1e-3)
 
 
+def test_a_measured_wait_is_known(beyond: tuple[pd.DataFrame, dict[str, AutoModel]]) -> None:
+    _, models = beyond
+    X = planted({"A100-80GB": 40.0, "H100-80GB": 512.0, "L40S-48GB": 24.0}).query("accelerator == 'L40S-48GB'")
+    answers = models["ttft_s"].answer(X[CELL], 0.9)
+    assert answers.value == pytest.approx(X.ttft_s.to_numpy(), rel=0.15)
+    assert (answers.high / answers.low < 1.5).all()
+
+
 def test_far_beyond_the_measured_users_no_answer_follows_from_none(
     beyond: tuple[pd.DataFrame, dict[str, AutoModel]],
 ) -> None:

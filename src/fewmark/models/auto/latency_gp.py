@@ -271,12 +271,12 @@ class LatencyGP(Model):
     def estimate(self, X: pd.DataFrame) -> LatencyEstimate:
         """The log latency of each cell as this process has it."""
         table = self._read(X)
-        mean, variance = self.experts_.latent(table)
+        mean, variance, waiting = self.experts_.waited(table)
         mean, sd = table.log_roofline + mean, np.sqrt(variance + self.experts_.noise(table) ** 2)
         mean = self.experts_.shrunk(table, mean, sd)
         # what will be measured is rounded as what was
         rounded = self.featuriser_.rounded_variance(table.sign * (mean - table.to_latency))
-        return LatencyEstimate(table, mean, np.sqrt(sd**2 + rounded + table.waiting), variance)
+        return LatencyEstimate(table, mean, np.sqrt(sd**2 + rounded + waiting), variance)
 
     def estimate_in_order(self, X: pd.DataFrame) -> LatencyEstimate:
         """As `estimate`; of deployments of which nothing is measured the latency does not fall as work grows."""

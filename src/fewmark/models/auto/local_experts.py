@@ -125,6 +125,28 @@ class LocalExperts:
         numbers, position = numbered(table.deployment)
         return np.array([self.noise_scales.get(int(n), self.typical_noise) for n in numbers], float)[position]
 
+    def waited(self, table: Features) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """As `latent`, with the waits of measured cells, and the variance of waits that are not known, (m,) each.
+
+        What a measured cell is off the process was its wait, as far as that is less sure than the measurement.
+        """
+        mean, variance = self.latent(table)
+        unknown = table.waiting.copy()
+        for code, rows, one in self.by_deployment(table):
+            own, asked = one.members.get(code), rows[unknown[rows] > 0]
+            if own is None or not len(asked):
+                continue
+            on_grid = [np.isin(table.axes[asked, axis], one.axes[own, axis]) for axis in range(3)]
+            asked = asked[np.all(on_grid, axis=0)]
+            same = (table.axes[asked][:, None] == one.axes[own]).all(-1)
+            asked, same = asked[same.any(1)], same[same.any(1)]
+            noise = self.noise_scales[code] ** 2
+            share = unknown[asked] / (unknown[asked] + noise)
+            mean[asked] += share * (same @ one.posterior.y[own] / same.sum(1) - mean[asked])
+            variance[asked] = np.minimum(variance[asked], noise)
+            unknown[asked] = 0.0
+        return mean, variance, unknown
+
     def shrunk(self, table: Features, mean: FloatArray, sd: FloatArray) -> FloatArray:
         """Log latencies (m,), shrunk towards the deployment's own parametric model at loads beyond those known.
 
