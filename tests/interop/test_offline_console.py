@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -70,3 +71,13 @@ def test_what_was_asked_for_is_not_guessed(tmp_path: Path, text: str) -> None:
 def test_a_log_that_breaks_off_within_a_number(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="breaks off"):
         read(tmp_path, "Throughput: 2.13 requests/s, 2458.73 tokens/s\nTotal num output tokens:  256")
+
+
+def test_a_batch_and_what_it_printed_are_one_run(tmp_path: Path) -> None:
+    result = {
+        "run_name": "default", "batch_size": 4, "input_len": 1024, "output_len": 83, "prefill_latency": 0.3718312,
+        "prefill_throughput": 11015.9, "median_decode_latency": 0.0117796, "median_decode_throughput": 339.57,
+        "total_latency": 1.1121, "overall_throughput": 3981.76,
+    }  # fmt: skip
+    (tmp_path / "result.jsonl").write_text(json.dumps(result) + "\n")
+    assert read_table(tmp_path / "result.jsonl")["run_id"].tolist() == read(tmp_path, ONE_BATCH)["run_id"].tolist()

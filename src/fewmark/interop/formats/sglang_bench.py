@@ -173,7 +173,9 @@ def batch_row(line: int, result: JsonObject, detail: str = "summary") -> Row:
     if size is None or ii is None or oo is None:
         raise FormatError(f"line {line}: a batch has a batch_size, an input_len and an output_len", got=dict(result))
     row.cells |= {"batch_size": count(size), "input_tokens": ii, "output_tokens": oo}
-    row.cells["run_id"] = run_id("batch", size, ii, oo, latency or 0.0)
+    first, step = positive(result.get("prefill_latency")), positive(result.get("median_decode_latency"))
+    printed = (latency or 0.0,) if first is None else (f"{latency or 0:.3f}", f"{first:.5f}", f"{step or 0:.5f}")
+    row.cells["run_id"] = run_id("batch", size, ii, oo, *printed)  # as rounded as the run prints them
     row.cells["statistic"] = "median"
     if latency is None:
         row.fail(failure_status([result.get("error")]), "the batch has no latency")
