@@ -42,6 +42,13 @@ def test_what_was_printed(name: str, expected: dict[str, float | str]) -> None:
         assert frame.iloc[0][column] == (value if isinstance(value, str) else pytest.approx(value)), column
 
 
+def test_a_log_with_a_time_before_each_line(tmp_path: Path) -> None:
+    lines = (FIXTURES / "one-batch.log").read_text().splitlines()
+    frame = read(tmp_path, "".join(f"2026-02-26T10:25:21Z \x1b[36m{line}\x1b[0m\r\n" for line in lines))
+    told = read_table(FIXTURES / "one-batch.log")
+    pd.testing.assert_frame_equal(frame, told)
+
+
 def test_lengths_follow_from_the_numbers_where_those_leave_one(tmp_path: Path) -> None:
     row = read(tmp_path, ONE_BATCH).iloc[0]
     assert (row["batch_size"], row["input_tokens"], row["output_tokens"]) == (4, 1024, 83)

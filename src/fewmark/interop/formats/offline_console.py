@@ -31,6 +31,7 @@ _PREFILL: Final = re.compile(rf"Prefill\. +latency: +{_F} s, +throughput: +{_F} 
 _DECODE: Final = re.compile(rf"Decode\. +median latency: +{_F} s, +median throughput: +{_F} token/s")
 _WHOLE: Final = re.compile(rf"Total\. +latency: +{_F} s, +throughput: +{_F} token/s")
 _TELLING: Final = (_THROUGHPUT, _LATENCY, _WHOLE)
+_ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _LOGS: Final = ("", ".log", ".txt", ".out", ".err", ".md")
 _SCANNED: Final = 64 * 2**20  # a log longer than that is none of a benchmark
 _OPTIONS: Final = {
@@ -78,7 +79,7 @@ class OfflineConsole:
 
     def read(self, path: Path) -> pd.DataFrame:
         """The canonical table, one row a run. Raises `FormatError`."""
-        text = read_text(path)
+        text = _ESCAPES.sub("", read_text(path))
         if text[-1:] not in "\r\n" and re.search(r"[\d.]$", text):
             raise FormatError("the log breaks off within a number", hint="was it copied whole?")
         rows = list(_rows(re.split(r"\r?\n|\r", text)))
@@ -91,9 +92,9 @@ def _rows(lines: list[str]) -> Iterator[Row]:
     log, block = _Log(), list(lines)
     for at, line in enumerate(block):
         _read_settings(line, log)
-        if line.strip().startswith("Warmup"):
+        if "Warmup ..." in line:
             log.warming = True
-        elif line.strip().startswith("Benchmark"):
+        elif "Benchmark ..." in line:
             log.warming = False
         if found := _THROUGHPUT.search(line):
             log.totals = {kind: float(n) for kind, n in _TOTAL.findall("\n".join(block[at : at + 8]))}
