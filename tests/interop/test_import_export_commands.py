@@ -71,7 +71,7 @@ def test_a_malformed_file_leaves_the_store_as_it_was(table: Path, capsys: pytest
 def test_rows_that_are_no_cell_are_left_out_and_counted(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table.write_text(f"{HEADER}\n{rows()[0]}\nvllm,m,chip,128,128,,1,1,true\n")
     assert main(["import", str(table)]) == 0
-    assert "1 rows left out (row 2)" in capsys.readouterr().out
+    assert "1 row left out (row 2)" in capsys.readouterr().out
     table.write_text(f"{HEADER}\nvllm,m,chip,128,128,,1,1,true\n")
     assert main(["import", str(table)]) == 2
 

@@ -13,6 +13,7 @@ import click
 
 from fewmark.cli.options import print_json
 from fewmark.core import InputError
+from fewmark.core.text import counted
 
 EXAMPLES = 3  # cells shown that are known with another value
 
@@ -117,18 +118,20 @@ def _write_map(files: Sequence[str], out: str) -> None:
 
 
 def _tell(result: Imported) -> None:
-    click.echo(f"{result.path}: {result.n_rows} rows of format {result.format}, {result.n_added} added")
+    click.echo(f"{result.path}: {counted(result.n_rows, 'row')} of format {result.format}, {result.n_added} added")
     if result.n_predictions:
         click.echo(f"  {result.n_predictions} forecasts kept as predictions, not as measurements; see fewmark ledger")
     if result.n_poorer:
-        click.echo(f"  {result.n_poorer} rows not stored: another record tells the same run in no less detail")
+        click.echo(
+            f"  {counted(result.n_poorer, 'row')} not stored: another record tells the same run in no less detail"
+        )
     if result.n_copies:
-        click.echo(f"  {result.n_copies} rows not stored: another file says the same")
+        click.echo(f"  {counted(result.n_copies, 'row')} not stored: another file says the same")
     if result.left_out:
         rows = ", ".join(map(str, result.left_out[:3])) + (" …" if len(result.left_out) > 3 else "")
         click.echo(
-            f"  {len(result.left_out)} rows left out (row {rows}): tokens in, tokens out, and one of batch_size, "
-            "concurrency and request_rate must be known"
+            f"  {counted(len(result.left_out), 'row')} left out (row {rows}): tokens in, tokens out, and one of "
+            "batch_size, concurrency and request_rate must be known"
         )
     for note in result.notes:
         click.echo(f"  {note}")

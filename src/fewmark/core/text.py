@@ -60,6 +60,11 @@ class _Brief(reprlib.Repr):
 _BRIEF: Final = _Brief()
 
 
+def counted(n: int, noun: str) -> str:
+    """``1 row``, ``2 rows``."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def encodable(text: str) -> str:
     """The text with halves of characters, which only JSON can carry and no table can hold, as U+FFFD."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -14,6 +14,7 @@ from scipy.special import ndtri
 from fewmark.core import InputError
 from fewmark.core.fractions import require_fraction
 from fewmark.core.metrics import METRICS, TARGETS
+from fewmark.core.text import counted
 from fewmark.decide import compare as statistics
 from fewmark.decide.compare import Comparison, Verdict
 from fewmark.tables.arrays import FloatArray, IntArray
@@ -321,18 +322,20 @@ def _words(
         interval = "" if np.isnan(found.low) else f" ({found.level:.0%} interval {found.low:.3f} to {found.high:.3f})"
         parts.append(
             f"{metric} of B is {found.ratio:.3f} times that of A{interval}, the geometric mean over "
-            f"{len(cells.verdicts)} cells; {limit} is too much. By cell: {of[0]} PASS, {of[1]} FAIL, "
+            f"{counted(len(cells.verdicts), 'cell')}; {limit} is too much. By cell: {of[0]} PASS, {of[1]} FAIL, "
             f"{of[2]} INCONCLUSIVE"
         )
         sure = int((cells.p_slower_holm < (1 - found.level) / 2).sum())
         if sure and len(cells.verdicts) > 1:
             parts.append(f"{sure} cells are slower by more than that even allowing for how many there are (Holm)")
     if counts["failed_in_b_only"]:
-        parts.append(f"{counts['failed_in_b_only']} cells that ran in A failed in B")
+        parts.append(f"{counted(counts['failed_in_b_only'], 'cell')} that ran in A failed in B")
     if counts["failed_in_a_only"]:
-        parts.append(f"{counts['failed_in_a_only']} cells that failed in A ran in B")
+        parts.append(f"{counted(counts['failed_in_a_only'], 'cell')} that failed in A ran in B")
     if counts["only_in_a"] or counts["only_in_b"]:
-        parts.append(f"{counts['only_in_a']} cells only in A and {counts['only_in_b']} only in B are not compared")
+        parts.append(
+            f"{counted(counts['only_in_a'], 'cell')} only in A and {counts['only_in_b']} only in B are not compared"
+        )
     if counts["without_metric"]:
         parts.append(f"{counts['without_metric']} common cells lack {metric} on a side")
     return f"{verdict}: {'. '.join(parts)}."
