@@ -5,8 +5,9 @@ Notation: a curve has k points; its band is the interval at the confidence level
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -15,7 +16,7 @@ import pandas as pd
 from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.core.metrics import METRICS
 from fewmark.reporting.display import quantity
-from fewmark.tables.arrays import FloatArray
+from fewmark.tables.arrays import BoolArray, FloatArray
 from fewmark.tables.columns import accelerator_counts, load_kind_of, load_label, load_of, numbers_of
 from fewmark.tables.identity import cell_columns
 from fewmark.tables.metrics import derive
@@ -99,39 +100,22 @@ def chart(knowledge: Knowledge, snapshot: Snapshot, view: View) -> tuple[dict[st
 def _chart(knowledge: Knowledge | None, snapshot: Snapshot, view: View) -> dict[str, object]:
     per_accelerator = view.axis == INTERACTIVITY
     cells, deployments = known_cells(snapshot, view.target)
-    curves, asked = [], []
+    curves = []
     for position in deployments.chosen(view.keys, len(view.keys)):
         own = cells.iloc[deployments.rows(position)]
         fixed = own[_is_at(own, view)]
-        grid = _grid(own, fixed, view)
-        curves.append((deployments.items[position], fixed))
-        asked.append(grid.assign(curve=len(curves) - 1))
+        curves.append((deployments.items[position], fixed, _grid(own, fixed, view)))
     if not curves:
         return {"series": [], "x": {"label": "", "log": True}, "y": {"label": "", "log": True}, "rows": []}
-    together = pd.concat(asked, ignore_index=True)
-    cases = together.drop(columns="curve")
-    if knowledge is None:
-        predicted = cases.iloc[:0].assign(value=0.0, low=0.0, high=0.0, provenance="", curve=0)
-    else:
-        predicted = knowledge.predict(cases, view.target, view.confidence_level).table
-        predicted = predicted.assign(curve=together["curve"].to_numpy())
-    if per_accelerator:
-        tpot = np.empty(0)
-        if knowledge is not None:
-            tpot = knowledge.predict(cases, "tpot_s", view.confidence_level).table["value"].to_numpy(float)
-        predicted = predicted.assign(x=1.0 / tpot)
-        counts = accelerator_counts(predicted)
-        for name in ("value", "low", "high"):
-            predicted[name] = predicted[name] / counts
-    else:
-        predicted = predicted.assign(x=_axis(predicted, view.axis))
-    values = pd.concat([predicted["value"], *(fixed[view.target] for _, fixed in curves)]).dropna()
+    lines = _lines(knowledge, snapshot, view, {item.key: grid for item, _, grid in curves})
+    predicted = pd.concat(lines.values(), ignore_index=True)
+    values = pd.concat([predicted["value"], *(fixed[view.target] for _, fixed, _ in curves)]).dropna()
     y_name = f"{view.target}" if not per_accelerator else "throughput_per_accelerator_tok_s"
     shown = quantity(y_name, values.tolist())
     series = []
-    for number, (item, fixed) in enumerate(curves):
-        line = predicted[(predicted["curve"] == number) & predicted["x"].notna()].sort_values("x", kind="stable")
-        line = line.drop_duplicates("x")
+    for item, fixed, _ in curves:
+        line = lines[item.key]
+        line = line[line["x"].notna()].sort_values("x", kind="stable").drop_duplicates("x")
         points = _points(snapshot, fixed, view)
         series.append(
             {
@@ -159,6 +143,36 @@ def _chart(knowledge: Knowledge | None, snapshot: Snapshot, view: View) -> dict[
         "level": view.confidence_level,
         "series": series,
     }
+
+
+def _lines(
+    knowledge: Knowledge | None, snapshot: Snapshot, view: View, grids: Mapping[str, pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
+    """What is predicted on the grid of each curve, by the deployment's key; those drawn before are not asked again."""
+    if knowledge is None:
+        return {
+            key: grid.iloc[:0].assign(x=0.0, value=0.0, low=0.0, high=0.0, provenance="") for key, grid in grids.items()
+        }
+    kept = {key: ("line", replace(view, keys=(key,))) for key in grids}
+    found = {key: part for key in grids if (part := snapshot.answers.get(kept[key])) is not None}
+    new = [key for key in grids if key not in found]
+    if new:
+        cases = pd.concat([grids[key] for key in new], ignore_index=True)
+        number = np.repeat(np.arange(len(new)), [len(grids[key]) for key in new])
+        predicted = knowledge.predict(cases, view.target, view.confidence_level).table
+        if view.axis == INTERACTIVITY:
+            tpot = knowledge.predict(cases, "tpot_s", view.confidence_level).table["value"].to_numpy(float)
+            counts = accelerator_counts(predicted)
+            predicted = predicted.assign(x=1.0 / tpot, **{n: predicted[n] / counts for n in ("value", "low", "high")})
+        else:
+            predicted = predicted.assign(x=_axis(predicted, view.axis))
+        for at, key in enumerate(new):
+            found[key] = snapshot.remember(kept[key], partial(_rows_at, predicted, number == at))
+    return {key: found[key] for key in grids}
+
+
+def _rows_at(table: pd.DataFrame, mask: BoolArray) -> pd.DataFrame:
+    return table[mask]
 
 
 def _is_at(cells: pd.DataFrame, view: View) -> FloatArray:
