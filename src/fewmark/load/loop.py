@@ -175,8 +175,8 @@ class Loop:
     def _gathering_s(self, elapsed_s: float) -> float:
         """How long to let reads gather before looking: they cost less together, and their times are the kernel's.
 
-        No longer than 0.6 of a stream's usual gap between reads, so that they hardly ever meet in one, nor than 0.4% of a
-        request: half of that is the mean wait of a stream for its next one. What is due earlier is sent in time.
+        No longer than 0.6 of a stream's usual gap between reads, so that they hardly ever meet in one, nor than 0.4% of
+        a request: half of that is the mean wait of a stream for its next one. What is due earlier is sent in time.
         """
         rate, self._n_events = self._n_events / elapsed_s, 0
         if rate < BUSY_RATE:
