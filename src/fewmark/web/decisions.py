@@ -124,7 +124,9 @@ def decided(
         words = f"Deploy {_name(answer, found.chosen)}."
         if slo:
             words += f" It meets every objective with a probability of {best['probability']:.0%}."
-        if best["regret"] == best["regret"]:
+        if best["regret"] < 0.0005:
+            words += " No other is expected to cost less (regret 0%)."
+        elif best["regret"] == best["regret"]:
             words += f" It is expected to cost {best['regret']:.1%} more than the best choice in hindsight (regret)."
         flips = [*price_flip(answer, assurance), *_slo_flips(knowledge, answer, slo, assurance)]
     if found.next_measurement is None:
