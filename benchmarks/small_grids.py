@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -108,8 +109,8 @@ def main() -> None:
     inside = np.array([row["inside"] for row in rows])
     print(
         f"{len(rows)} lines: behind by more than a tenth in {np.mean(ratios > 1.1):.0%}, "
-        f"geometric mean ratio {np.exp(np.log(ratios).mean()):.2f}, inside {inside.mean():.1%} "
-        f"({inside.min():.0%} to {inside.max():.0%})"
+        f"geometric mean ratio {np.exp(np.nanmean(np.log(ratios))):.2f}, inside {np.nanmean(inside):.1%} "
+        f"({np.nanmin(inside):.0%} to {np.nanmax(inside):.0%})"
     )
 
 
@@ -125,7 +126,7 @@ def compared(
         return None
     known = kept(cache, lambda: baselines(table, protocol, target, seed), protocol, target, seed, table)
     best = min(known, key=lambda name: known[name])
-    auto = found.summary["models"]["auto"]
+    auto = {n: math.nan if v is None else v for n, v in found.summary["models"]["auto"].items()}  # answers none
     details = found.details.drop(columns="predictor")
     answered = details[details["value"].notna()]
     inside = answered["measured"].between(answered["low"], answered["high"])
