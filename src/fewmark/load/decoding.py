@@ -263,7 +263,7 @@ class Decoder:
             self._take_body(stamp_ns, body)
         answer = self.answer
         lead = answer.lead
-        self._is_alike = lead is not None and self.parser.at_chunk and answer.between_events
+        self._is_alike = lead is not None and not answer.has_returns and self.parser.at_chunk and answer.between_events
         if lead is not None and self._is_alike:
             tail = answer.tail + EVENT_END
             around = lead, tail, len(lead), len(tail)

@@ -55,6 +55,8 @@ class Answer:
     lead, tail : bytes or None
         What stood before and after the text of the last chunk; an event that differs in its text alone is a chunk
         with tokens and needs no decoding.
+    has_returns : bool
+        Lines end with carriage returns, which `lead` and `tail` do not show.
     """
 
     __slots__ = (
@@ -74,6 +76,7 @@ class Answer:
         "first_ns",
         "gaps_s",
         "has_choices",
+        "has_returns",
         "last_ns",
         "lead",
         "n_chunks",
@@ -107,6 +110,7 @@ class Answer:
         self.failure: str | None = None
         self.done = False
         self.has_choices = False
+        self.has_returns = False
         self.lead: bytes | None = None
         self.tail = b""
         self._cr = False
@@ -177,6 +181,7 @@ class Answer:
 
     def _newlines(self, body: bytes) -> bytes:
         """Every kind of line end as one; a carriage return at the end waits for its line feed."""
+        self.has_returns = True
         if self._cr:
             body = b"\r" + body
         self._cr = body.endswith(b"\r")

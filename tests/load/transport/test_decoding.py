@@ -86,6 +86,21 @@ def test_a_chunk_counts_when_its_last_byte_came(wire):
     assert answer.n_coalesced == 1
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 12, 40])
+def test_chunks_count_when_they_came_however_many_reads_are_fed_at_once(wire, at_once):
+    """Also where lines end with carriage returns, as some servers' do."""
+    for returns in (b"\n", b"\r\n"):
+        events_ = [wire.event(" t"), *(wire.event(f" t{i}") for i in range(30)), wire.DONE]
+        reads = [wire.CHUNKED, *(wire.chunk(event.replace(b"\n", returns)) for event in events_), wire.END]
+        stamps = list(range(0, 1_000_000 * len(reads), 1_000_000))
+        decoder = Decoder(stream=True)
+        for at in range(0, len(reads), at_once):
+            decoder.feed(stamps[at : at + at_once], reads[at : at + at_once])
+        decoder.end()
+        assert decoder.outcome()[0] == "ok"
+        assert list(decoder.answer.gaps_s) == [0.001] * 30
+
+
 def test_a_chunk_of_the_wrong_size_is_not_taken_for_one_like_it(wire):
     good = [wire.chunk(wire.event(" abcd")) for _ in range(3)]
     bad = b"%x" % (len(wire.event(" abcd")) - 1) + good[0][good[0].index(b"\r\n") :]
