@@ -145,7 +145,8 @@ class Decoder:
         starts, texts = zip(*map(around.__getitem__, lengths), strict=True)
         end = self._around[1]
         whole = [read.startswith(start) and read.endswith(end) for read, start in zip(reads, starts, strict=True)]
-        if not is_plain(b"".join([read[text] for read, text, w in zip(reads, texts, whole, strict=True) if w])):
+        # A space between texts: half a character at the end of one is not made good by the next.
+        if not is_plain(b" ".join([read[text] for read, text, w in zip(reads, texts, whole, strict=True) if w])):
             whole = [w and is_plain(read[text]) for w, read, text in zip(whole, reads, texts, strict=True)]
         return whole
 

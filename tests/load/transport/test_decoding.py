@@ -101,6 +101,17 @@ def test_chunks_count_when_they_came_however_many_reads_are_fed_at_once(wire, at
         assert list(decoder.answer.gaps_s) == [0.001] * 30
 
 
+@pytest.mark.parametrize("at_once", [1, 40])
+def test_half_a_character_is_not_made_good_by_the_next_chunk(wire, at_once):
+    halves = [wire.event("~").replace(b"~", half) for half in (b"\xc3", b"\xa9")]
+    parts = [*(wire.event(f" t{i}") for i in range(9)), *halves, *(wire.event(" u") for _ in range(9)), wire.DONE]
+    reads = [wire.CHUNKED, *map(wire.chunk, parts), wire.END]
+    decoder = Decoder(stream=True)
+    for at in range(0, len(reads), at_once):
+        decoder.feed(range(at, at + len(reads[at : at + at_once])), reads[at : at + at_once])
+    assert (decoder.outcome()[0], decoder.answer.n_chunks) == ("malformed", 9)
+
+
 def test_a_chunk_of_the_wrong_size_is_not_taken_for_one_like_it(wire):
     good = [wire.chunk(wire.event(" abcd")) for _ in range(3)]
     bad = b"%x" % (len(wire.event(" abcd")) - 1) + good[0][good[0].index(b"\r\n") :]
