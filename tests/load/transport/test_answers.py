@@ -70,6 +70,17 @@ def test_usage_with_every_event_tells_of_tokens_without_text(ask, wire):
     assert (record.n_chunks, record.completion_tokens) == (3, 3)
 
 
+def test_what_python_takes_for_the_end_of_a_line_ends_no_event(ask, wire):
+    def event(text):
+        value = {"id": "1", "choices": [{"index": 0, "text": text, "finish_reason": None}]}
+        return wire.chunk(b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n")
+
+    texts = [" a\u2028b", "\u2029", "\u0085c"]  # JSON holds them unescaped, and httpx's aiter_lines cuts there
+    last = [wire.chunk(wire.event(usage=3)), wire.chunk(wire.DONE), wire.END]
+    record = ask([wire.CHUNKED, *map(event, texts), *last], output_tokens=3)
+    assert (record.status, record.n_chunks, record.completion_tokens) == (RequestStatus.OK, 3, 3)
+
+
 def test_a_tool_call_is_output(ask, wire):
     call = {"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "{"}}]}}]}
     parts = [wire.chunk(b"data: " + json.dumps(call).encode() + b"\n\n")] * 2
