@@ -16,7 +16,7 @@ import pandas as pd
 from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.core.metrics import METRICS
 from fewmark.reporting.display import quantity
-from fewmark.tables.arrays import BoolArray, FloatArray
+from fewmark.tables.arrays import BoolArray, FloatArray, IntArray
 from fewmark.tables.columns import accelerator_counts, load_kind_of, load_label, load_of, numbers_of
 from fewmark.tables.identity import cell_columns
 from fewmark.tables.metrics import derive
@@ -67,9 +67,19 @@ def length_pairs(cells: pd.DataFrame) -> list[tuple[float, float, int]]:
     return [(float(a), float(b), int(n)) for (a, b), n in zip(pairs, counts, strict=True)]
 
 
-def has_curves(cells: pd.DataFrame) -> bool:
+def lengths_of(snapshot: Snapshot, target: str) -> tuple[list[tuple[float, float, int]], bool]:
+    """The pairs of lengths of a metric's cells, and whether these have curves; see `length_pairs`, `has_curves`."""
+
+    def make() -> tuple[list[tuple[float, float, int]], bool]:
+        cells, _ = known_cells(snapshot, target)
+        pairs = length_pairs(cells)
+        return pairs, has_curves(cells, pairs[0])
+
+    return snapshot.remember(("lengths", target), make)
+
+
+def has_curves(cells: pd.DataFrame, pair: tuple[float, float, int]) -> bool:
     """Whether the commonest lengths were measured at more than one load: else each load has lengths of its own."""
-    pair = length_pairs(cells)[0]
     at = (cells["input_tokens"] == pair[0]) & (cells["output_tokens"] == pair[1])
     return len(np.unique(load_of(cells[at]))) > 1
 
@@ -102,9 +112,9 @@ def _chart(knowledge: Knowledge | None, snapshot: Snapshot, view: View) -> dict[
     cells, deployments = known_cells(snapshot, view.target)
     curves = []
     for position in deployments.chosen(view.keys, len(view.keys)):
-        own = cells.iloc[deployments.rows(position)]
-        fixed = own[_is_at(own, view)]
-        curves.append((deployments.items[position], fixed, _grid(own, fixed, view)))
+        key = ("grid", replace(view, keys=(deployments.items[position].key,)))
+        own = deployments.rows(position)
+        curves.append((deployments.items[position], *snapshot.remember(key, partial(_at_and_grid, cells, own, view))))
     if not curves:
         return {"series": [], "x": {"label": "", "log": True}, "y": {"label": "", "log": True}, "rows": []}
     lines = _lines(knowledge, snapshot, view, {item.key: grid for item, _, grid in curves})
@@ -125,14 +135,14 @@ def _chart(knowledge: Knowledge | None, snapshot: Snapshot, view: View) -> dict[
                     "x": _numbers(line["x"]),
                     **{name: _numbers(line[name] * shown.scale) for name in ("value", "low", "high")},
                     "provenance": line["provenance"].tolist(),
-                    "load": [load_label(row) for row in line.to_dict("records")],
+                    "load": _load_labels(line),
                 },
                 "points": {
                     "x": _numbers(points["x"]),
                     "y": _numbers(points["y"] * shown.scale),
                     "provenance": points["provenance"].tolist(),
                     "n_rows": points["n_rows"].astype(int).tolist(),
-                    "load": [load_label(row) for row in points.to_dict("records")],
+                    "load": _load_labels(points),
                 },
             }
         )
@@ -169,6 +179,18 @@ def _lines(
         for at, key in enumerate(new):
             found[key] = snapshot.remember(kept[key], partial(_rows_at, predicted, number == at))
     return {key: found[key] for key in grids}
+
+
+def _at_and_grid(cells: pd.DataFrame, rows: IntArray, view: View) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The measured cells on the curve of one deployment, whose rows these are, and the cells of the curve."""
+    own = cells.iloc[rows]
+    fixed = own[_is_at(own, view)]
+    return fixed, _grid(own, fixed, view)
+
+
+def _load_labels(table: pd.DataFrame) -> list[str]:
+    names = [name for name in LOAD_COLUMNS if name in table]
+    return [load_label(row) for row in table[names].to_dict("records")]
 
 
 def _rows_at(table: pd.DataFrame, mask: BoolArray) -> pd.DataFrame:

@@ -50,11 +50,12 @@ def explore(
     if x == curves.INTERACTIVITY and can_interact:
         target = "throughput_tok_s"
     cells, deployments = curves.known_cells(snapshot, target)
-    pairs = curves.length_pairs(cells)
+    pairs, has_curves = curves.lengths_of(snapshot, target)
     pair = next((p for p in pairs if f"{p[0]:g}-{p[1]:g}" == lengths), None)
-    if pair is None and (x in curves.LENGTHS or curves.has_curves(cells)):
+    if pair is None and (x in curves.LENGTHS or has_curves):
         pair = pairs[0]
-    loads = curves.load_axes(cells, None if pair is None else pair[:2])
+    at = None if pair is None else pair[:2]
+    loads = snapshot.remember(("load_axes", target, at), lambda: curves.load_axes(cells, at))
     axes = loads | {name: curves.AXES[name] for name in curves.LENGTHS}
     if can_interact:
         axes[curves.INTERACTIVITY] = curves.AXES[curves.INTERACTIVITY]
@@ -73,7 +74,7 @@ def explore(
         view=view,
         axes=axes,
         pairs=pairs[:200],
-        has_own_lengths=not curves.has_curves(cells),
+        has_own_lengths=not has_curves,
         levels=LEVELS,
         targets=snapshot.targets,
         chosen=[deployments.items[at] for at in chosen],
