@@ -80,6 +80,9 @@ def test_kinds_of_load_have_axes_of_their_own(serve: Any, measured: list[dict[st
     chart = chart_of(page(client, "/explore?x=concurrency", '"interpolated"'))
     assert chart["x"]["label"] == "Concurrency (requests in flight)"
     assert [len(series["points"]["x"]) for series in chart["series"]] == [4]
+    batches_alone = next(key for key in re.findall(r'"key": ?"(\w+)"', batches) if key != chart["series"][0]["key"])
+    answer = client.get(f"/explore?x=concurrency&d={batches_alone}")
+    assert answer.status_code == 200 and chart_of(answer.text)["series"][0]["line"]["x"] == []
 
 
 def test_the_example_for_programs_can_be_asked(shown: TestClient) -> None:

@@ -159,12 +159,15 @@ def _lines(
     knowledge: Knowledge | None, snapshot: Snapshot, view: View, grids: Mapping[str, pd.DataFrame]
 ) -> dict[str, pd.DataFrame]:
     """What is predicted on the grid of each curve, by the deployment's key; those drawn before are not asked again."""
+    found = {
+        key: grid.iloc[:0].assign(x=0.0, value=0.0, low=0.0, high=0.0, provenance="")
+        for key, grid in grids.items()
+        if knowledge is None or grid.empty  # a deployment may have no cell on this axis
+    }
     if knowledge is None:
-        return {
-            key: grid.iloc[:0].assign(x=0.0, value=0.0, low=0.0, high=0.0, provenance="") for key, grid in grids.items()
-        }
+        return found
     kept = {key: ("line", replace(view, keys=(key,))) for key in grids}
-    found = {key: part for key in grids if (part := snapshot.answers.get(kept[key])) is not None}
+    found |= {key: part for key in grids if (part := snapshot.answers.get(kept[key])) is not None}
     new = [key for key in grids if key not in found]
     if new:
         cases = pd.concat([grids[key] for key in new], ignore_index=True)
