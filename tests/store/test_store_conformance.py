@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import statistics
 import threading
 from collections.abc import Callable
 
@@ -404,6 +403,20 @@ def test_any_measurement_comes_back(store: Store, items: list[Measurement]) -> N
     assert len(set(map(len, store.table().values()))) == 1
 
 
+@pytest.mark.parametrize("provenance", ["measured", "projected"])
+def test_rates_follow_from_latencies_however_far_an_even_number_of_repeats_lies_apart(provenance: str) -> None:
+    case = Case(Deployment("vllm", "m"), Workload(100, 11, batch_size=4))
+    samples = tuple(Sample(e2e_latency_s=e2e, ttft_s=0.5) for e2e in (9.5, 1.5, 2.0, 3.0))
+    measured = Measurement(case, samples=samples, provenance=provenance)
+    with open_store("sqlite:///:memory:") as store:
+        store.add([measured])
+        row = {name: values[0] for name, values in store.table().items()}
+    assert row["e2e_latency_s"] == 2.5
+    assert row["throughput_tok_s"] == pytest.approx(4 * 11 / 2.5) == measured.median("throughput_tok_s")
+    assert row["total_throughput_tok_s"] == pytest.approx(4 * 111 / 2.5) == measured.median("total_throughput_tok_s")
+    assert measured.median("decode_throughput_tok_s") == pytest.approx(4 * 10 / 2.0)
+
+
 def test_projections_are_kept_told_apart_and_no_truth(store: Store, make_measurement: Make) -> None:
     projection = Projection("growth", 8, (12.0, 14.0), 11.0, 16.0, 0.9)
     projected = make_measurement(2, provenance="projected", projection=projection)
@@ -416,8 +429,7 @@ def test_projections_are_kept_told_apart_and_no_truth(store: Store, make_measure
     row = pd.DataFrame(store.table()).iloc[1]
     assert (row["provenance"], row["projection_rule"], row["generated_tokens"]) == ("projected", "growth", 8)
     assert (row["e2e_latency_s"], row["e2e_latency_s_low"], row["e2e_latency_s_high"]) == (13.0, 11.0, 16.0)
-    load = projected.case.workload.load
-    assert row["throughput_tok_s"] == pytest.approx(statistics.median(load * 64 / t for t in (12.0, 14.0)))
+    assert row["throughput_tok_s"] == pytest.approx(projected.case.workload.load * 64 / 13.0)
     assert store.case_ids(provenances=["measured"]) == {make_measurement(1).case.case_id}
     assert store.case_ids() == {make_measurement(1).case.case_id, projected.case.case_id}
     assert list(store.outcomes("throughput_tok_s")) == []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -70,12 +71,28 @@ SERVING_TARGETS: Final[tuple[str, ...]] = tuple(name for name in METRICS if name
 ALL_TARGETS: Final[tuple[str, ...]] = (*TARGETS, *SERVING_TARGETS)
 
 
+RATES: Final = frozenset(name for name, metric in METRICS.items() if metric.unit in ("tok/s", "req/s"))
+
+
 def related_target(target: str) -> str:
     """The one of `TARGETS` that behaves most like a target: of a percentile the mean, of a gap the time per token."""
     base = PERCENTILE_METRICS[target][0] if target in PERCENTILE_METRICS else target
     if base in ("itl_s", "decode_throughput_tok_s"):
         return "tpot_s"
     return base if base in TARGETS else "throughput_tok_s"
+
+
+def median_of_repeats(metric: str, values: Sequence[float]) -> float:
+    """The median of a metric's values, of which there is at least one.
+
+    Of an even number of a rate's it is the harmonic mean of the middle two, where others have the arithmetic one: so a
+    batch's rates follow from the median of its latencies, however far these lie apart.
+    """
+    if metric in RATES and len(values) % 2 == 0:
+        low, high = statistics.median_low(values), statistics.median_high(values)
+        if 0 < low < high:
+            return 2 / (1 / low + 1 / high)
+    return statistics.median(values)
 
 
 def tpot_s(e2e_latency_s: float | None, ttft_s: float | None, output_tokens: float) -> float | None:

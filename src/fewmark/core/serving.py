@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import Final
 
 from fewmark.core.columns import COUNT_COLUMNS, OPTIONAL_COLUMNS, SERVING_COLUMNS
 from fewmark.core.json_types import Json
+from fewmark.core.metrics import median_of_repeats
 from fewmark.core.samples import Sample
 from fewmark.core.values import RUN_PROVENANCES, Measurement
 
@@ -26,7 +26,7 @@ def serving_columns(measurement: Measurement) -> dict[str, Json]:
     for name in STATISTIC_COLUMNS if served else ():
         values = [known[name] for known in found if name in known]
         if values:
-            out[name] = sum(values) if name in COUNT_COLUMNS else statistics.median(values)
+            out[name] = sum(values) if name in COUNT_COLUMNS else median_of_repeats(name, values)
     for name in OPTIONAL_COLUMNS if measurement.extra else ():  # kept there before these columns were the table's own
         value = measurement.extra.get(name)
         if name not in out and value is not None and (name not in _NUMERIC or _is_number(value)):

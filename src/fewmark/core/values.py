@@ -6,7 +6,6 @@ Unknown is None: never 0, never the requested value. Raw samples are immutable; 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -18,7 +17,7 @@ from fewmark.core.errors import InputError
 from fewmark.core.fields import build, field_names, known_fields, positive, require_text
 from fewmark.core.frozen import FrozenMap, content_hash, thaw
 from fewmark.core.json_types import Json
-from fewmark.core.metrics import derive_metrics
+from fewmark.core.metrics import derive_metrics, median_of_repeats
 from fewmark.core.projection import Projection
 from fewmark.core.samples import Sample, number
 from fewmark.core.text import encodable
@@ -334,9 +333,9 @@ class Measurement:
         return tuple(out)
 
     def median(self, metric: str) -> float | None:
-        """The median over the samples; None where unknown."""
+        """The median over the samples (`median_of_repeats`); None where unknown."""
         values = self.values(metric)
-        return statistics.median(values) if values else None
+        return median_of_repeats(metric, values) if values else None
 
     def interval(self, metric: str) -> tuple[float, float] | None:
         """Where the metric's median of a full measurement lies, in the metric's unit; None without a projection."""

@@ -7,7 +7,6 @@ is kept once and taken out of the bodies.
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,6 +37,7 @@ from fewmark.core.columns import (
 )
 from fewmark.core.errors import MALFORMED
 from fewmark.core.frozen import as_number, canonical_json, thaw
+from fewmark.core.metrics import median_of_repeats
 from fewmark.core.serving import serving_columns
 from fewmark.core.text import brief, encodable
 from fewmark.core.validity import is_absurd
@@ -307,7 +307,7 @@ def _medians(measurement: Measurement) -> Row:
         for name, found in values.items():
             if (value := known[name]) is not None:
                 found.append(value)
-    return {name: _real(statistics.median(found)) if found else None for name, found in values.items()}
+    return {name: _real(median_of_repeats(name, found)) if found else None for name, found in values.items()}
 
 
 def _known(sample: Sample) -> dict[str, float | None]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fewmark.core import Case, InputError, Measurement, Status
 from fewmark.core.columns import WITHDRAWN
 from fewmark.core.frozen import thaw
+from fewmark.core.metrics import median_of_repeats
 from fewmark.store import Annotation, Origin, Store, open_store
 
 SHOWN = ("throughput_tok_s", "ttft_s", "tpot_s", "e2e_latency_s")
@@ -190,5 +190,5 @@ def case_result(measurements: list[Measurement], marks: Mapping[str, list[Annota
         found = [value for m in believed for value in m.values(name)]
         if found:
             half = (max(found) - min(found)) / 2 if len(found) > 1 else None
-            values[name] = (statistics.median(found), half)
+            values[name] = (median_of_repeats(name, found), half)
     return CaseResult(measurements[0].case, tuple(measurements), values, tuple(dict.fromkeys(told)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -34,6 +33,7 @@ from fewmark.core.columns import (
 )
 from fewmark.core.frozen import FrozenMap, thaw
 from fewmark.core.json_types import Json
+from fewmark.core.metrics import median_of_repeats
 from fewmark.core.samples import number
 from fewmark.core.serving import STATISTIC_COLUMNS, serving_columns
 from fewmark.core.text import masked
@@ -205,7 +205,7 @@ def _sample(metrics: dict[str, float | None], stated: dict[str, float]) -> Sampl
 
 def _raw_median(measurement: Measurement, name: str) -> float | None:
     values = [value for sample in measurement.samples if (value := getattr(sample, name)) is not None]
-    return statistics.median(values) if values else None
+    return median_of_repeats(name, values) if values else None
 
 
 def _is(name: str, prefix: str) -> bool:
