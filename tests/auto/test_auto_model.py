@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 
@@ -11,8 +12,10 @@ import pandas as pd
 import pytest
 
 from fewmark.core.errors import ModelError
-from fewmark.models.auto import estimate, latency_gp
+from fewmark.models.auto import latency_gp
 from fewmark.models.auto.by_load import AutoByLoad
+from fewmark.models.auto.conformity_scores import Scores
+from fewmark.models.auto.estimate import CalibratedEstimate
 from fewmark.models.auto.latency_gp import LatencyGP
 from fewmark.models.registry import make_model
 
@@ -95,8 +98,6 @@ def test_an_interval_too_wide_to_be_of_use_is_no_answer(
     low, high = model.predict_interval(cases, 0.9).T
     limit = float(np.median(high / low))
     monkeypatch.setattr(latency_gp, "MAX_SPAN", limit)
-    monkeypatch.setattr(latency_gp, "VAGUE", 0.0)
-    monkeypatch.setattr(estimate, "VAGUE", 0.0)
     silent = high / low > limit
     assert 0 < silent.sum() < len(cases)
     for level in (0.5, 0.9, 0.99):
@@ -106,6 +107,26 @@ def test_an_interval_too_wide_to_be_of_use_is_no_answer(
     assert (np.isnan(model.predict(cases)) == silent).all()
     assert ((model.provenance(cases) == "abstained") == silent).all()
     assert ["span" in reason for reason in model.abstentions(cases)] == silent.tolist()
+
+
+def test_a_limit_on_the_standard_deviation_holds_however_small(fitted: tuple[LatencyGP, pd.DataFrame]) -> None:
+    model, hidden = fitted
+    cases = hidden.head(8)
+    sd = model.estimate_in_order(cases).sd
+    strict = copy.copy(model)
+    strict.max_log_sd = float(np.median(sd))
+    assert np.isnan(strict.predict(cases)).tolist() == (sd > strict.max_log_sd).tolist()
+
+
+def test_a_small_standard_deviation_with_far_scores_spans_as_much_as_a_large_one() -> None:
+    table, n = np.zeros((1, 2)), 12
+    scores = Scores(np.repeat([1.0, 15.0], n), np.full(2 * n, np.log(0.15)), np.zeros((2 * n, 2)), np.ones(2 * n),
+                    np.repeat([0, 1], n))  # fmt: skip
+    assert scores.factor(np.log([0.15]), table, 0.9) == pytest.approx(15.0)
+    one = CalibratedEstimate(None, np.zeros(1), np.array([0.15]), np.zeros(1, dtype=bool), np.full(1, -np.inf))  # type: ignore[arg-type]
+    scored = [(np.arange(1), scores, table)]
+    assert one.spans_more(20.0, scored).tolist() == [True]
+    assert one.spans_more(100.0, scored).tolist() == [False]
 
 
 def test_a_saved_model_answers_the_same_and_alien_state_is_refused(fitted: tuple[LatencyGP, pd.DataFrame]) -> None:

@@ -80,6 +80,10 @@ class Scores:
         at = np.minimum((np.cumsum(weights, axis=1) < reach[:, None]).sum(1), len(z) - 1)
         return np.asarray(self._unlike(level) * z[at][where])
 
+    def most(self, level: float) -> float:
+        """What no factor at this level exceeds."""
+        return self._unlike(level) * max(float(self.z.max(initial=0.0)), float(_PRIOR_Z.max()))
+
     def _unlike(self, level: float) -> float:
         """How much wider intervals are for not knowing how alike accelerators, or few deployments, are."""
         degrees = DEGREES_PER_ACCELERATOR * self.n_foreign

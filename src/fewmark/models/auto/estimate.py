@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 
 from fewmark.models.auto.conformity_scores import Scores
 from fewmark.models.auto.features import Features
-from fewmark.tables.arrays import FloatArray
+from fewmark.tables.arrays import BoolArray, FloatArray
 
 LARGEST_LOG: Final = 700.0  # of an end of an interval: beyond, there is no such number
 
 MAX_SPAN: Final = 20.0
 JUDGED_LEVEL: Final = 0.9
-VAGUE: Final = 0.2  # log standard deviation up to which no interval is as wide as that
 
 Scored = tuple[NDArray[np.intp], Scores, FloatArray]  # rows of a deployment, the scores that apply, octaves beyond
 
@@ -74,16 +73,20 @@ class CalibratedEstimate:
         """The target's values, (m,); NaN where the model abstains."""
         return np.where(self.silent, np.nan, np.exp(self._log_target()))
 
-    def spans(self, scored: Sequence[Scored], extra: float = 0.0) -> FloatArray:
-        """The log of the factor between the ends of the 90% interval, (m,); 0 where standard deviations are small.
+    def spans_more(self, span: float, scored: Sequence[Scored], extra: float = 0.0) -> BoolArray:
+        """Where the ends of the 90% interval are more than this factor apart, (m,).
 
-        Parameters as of `intervals`.
+        The other parameters are those of `intervals`.
         """
-        vague = self.sd > VAGUE
-        if not vague.any():
-            return np.zeros(len(self.sd))
-        low, high = self._ends(scored, JUDGED_LEVEL, extra)
-        return np.where(vague, high - low, 0.0)
+        wide = [
+            (rows, scores, outside)
+            for rows, scores, outside in scored
+            if 2 * np.hypot(self.sd[rows].max(initial=0.0) * scores.most(JUDGED_LEVEL), extra) > np.log(span)
+        ]
+        if not wide:
+            return np.zeros(len(self.sd), dtype=bool)
+        low, high = self._ends(wide, JUDGED_LEVEL, extra)
+        return np.asarray(high - low > np.log(span))
 
     def silent_where(self, silent: NDArray[np.bool_]) -> CalibratedEstimate:
         """The same, without an answer at these cells (m,) as well."""
@@ -122,7 +125,7 @@ class CalibratedEstimate:
 
     def _ends(self, scored: Sequence[Scored], confidence_level: float, extra: float) -> tuple[FloatArray, FloatArray]:
         """The logs of the least and the most latency at this level, (m,) each."""
-        half = np.empty(len(self.sd))
+        half = np.zeros(len(self.sd))  # of rows without scores
         for rows, scores, outside in scored:
             half[rows] = self.sd[rows] * scores.factor(np.log(self.sd[rows]), outside, confidence_level)
         half = np.hypot(half, extra)

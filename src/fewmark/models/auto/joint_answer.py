@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from fewmark.models.auto.conformity_scores import LeftOut
-from fewmark.models.auto.estimate import CalibratedEstimate, LatencyEstimate, Scored
+from fewmark.models.auto.estimate import JUDGED_LEVEL, MAX_SPAN, CalibratedEstimate, LatencyEstimate, Scored
 from fewmark.models.auto.features import Features
 from fewmark.models.auto.latency_gp import LatencyGP
 from fewmark.models.auto.limits import Order
@@ -115,17 +115,18 @@ class JointProcesses:
         known by itself, as the rate of a plateau whose users wait nobody knows how long.
         """
 
-        def spans(name: str) -> FloatArray:
-            return together[name].spans(self.scored(choices, name))
+        def is_vague(name: str, span: float) -> BoolArray:
+            process = self.processes[name]
+            extra = process.extra_width(JUDGED_LEVEL)
+            too_wide = together[name].spans_more(span, self.scored(choices, name), extra)
+            return process.is_unsure(found[name]) | too_wide
 
         if self.own != E2E:
-            return self.process.is_vague(found[self.own], spans(self.own))
-        without = [self.processes[name].is_vague(found[name], spans(name)) for name in (TTFT, TPOT)]
-        if not np.any(without):
-            return without[0]
-        of_e2e = spans(E2E)
-        vague = self.process.is_vague(found[E2E], of_e2e) | (of_e2e > np.log(KNOWN_BY_ITSELF))
-        return np.asarray((without[0] | without[1]) & vague)
+            return is_vague(self.own, MAX_SPAN)
+        follows_from_none = is_vague(TTFT, MAX_SPAN) | is_vague(TPOT, MAX_SPAN)
+        if not follows_from_none.any():
+            return follows_from_none
+        return np.asarray(follows_from_none & is_vague(E2E, KNOWN_BY_ITSELF))
 
     def _agreed(
         self, X: pd.DataFrame, found: Mapping[str, LatencyEstimate], choices: list[Choice]

@@ -29,7 +29,7 @@ from fewmark.core.fractions import require_fraction
 from fewmark.facts.facts import user_files
 from fewmark.models.auto import state as saved_state
 from fewmark.models.auto.conformity_scores import PRIOR_DEGREES
-from fewmark.models.auto.estimate import JUDGED_LEVEL, MAX_SPAN, VAGUE, CalibratedEstimate, LatencyEstimate, Scored
+from fewmark.models.auto.estimate import JUDGED_LEVEL, MAX_SPAN, CalibratedEstimate, LatencyEstimate, Scored
 from fewmark.models.auto.features import Encoder, Features, is_whole
 from fewmark.models.auto.featuriser import Featuriser
 from fewmark.models.auto.hyperparameters import LearningSchedule
@@ -306,14 +306,12 @@ class LatencyGP(Model):
     def answered(self, found: LatencyEstimate) -> CalibratedEstimate:
         """As `calibrated`, and silent where too little is known for an interval that is of use."""
         calibrated = self.calibrated(found)
-        if (calibrated.sd <= VAGUE).all():
-            return calibrated  # what others score is not needed
-        spans = calibrated.spans(self.scored(found.features), self.extra_width(JUDGED_LEVEL))
-        return calibrated.silent_where(self.is_vague(found, spans))
+        too_wide = calibrated.spans_more(MAX_SPAN, self.scored(found.features), self.extra_width(JUDGED_LEVEL))
+        return calibrated.silent_where(self.is_unsure(found) | too_wide)
 
-    def is_vague(self, found: LatencyEstimate, spans: FloatArray) -> NDArray[np.bool_]:
-        """Where too little is known for an answer, (m,); `spans` as `CalibratedEstimate.spans`."""
-        return np.asarray((found.sd > self.max_log_sd) | (spans > np.log(MAX_SPAN)))
+    def is_unsure(self, found: LatencyEstimate) -> NDArray[np.bool_]:
+        """Where the process by itself knows too little for an answer, (m,)."""
+        return np.asarray(found.sd > self.max_log_sd)
 
     def floor(self, table: Features) -> FloatArray:
         """The log of the least seconds of cells, as far as measurements bear published facts out, (m,)."""
