@@ -18,6 +18,7 @@ from fewmark.decide.recommend import percent, recommend
 from fewmark.decide.slo import Distribution, Objective
 from fewmark.interop import write_table
 from fewmark.models.feasibility import Feasibility
+from fewmark.verbs.compare_sides import rows_with
 
 SCORES = norm.ppf([0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975])
 # the rate at 4 users is three times that at 2: the measured dip is noise, and the 92 was measured all the same
@@ -195,6 +196,31 @@ def test_only_candidates_with_a_value_are_ranked() -> None:
     assert set(answer.table["model"]) == {"B"}
     with pytest.raises(fewmark.core.InputError, match="no row of that model"):
         fewmark.recommend(data=dip_table(), model="mechanistic", where={"model": "C"})
+
+
+@pytest.mark.parametrize(
+    ("value", "n_rows"),
+    [
+        ({"option.cache": "true"}, 1),
+        ({"option.cache": "False"}, 2),
+        ({"option.tokens": "1048576"}, 1),
+        ({"option.tokens": "1048577.0"}, 2),
+        ({"engine_version": "0.10"}, 0),
+    ],
+)
+def test_rows_are_chosen_by_numbers_and_truth_values_in_full(value: dict[str, str], n_rows: int) -> None:
+    table = pd.DataFrame(
+        {
+            "option.cache": [True, False, False],
+            "option.tokens": [1048576.0, 1048577.0, 1048577.0],
+            "engine_version": "0.1",
+        }
+    )
+    if n_rows:
+        assert len(rows_with(table, value, "the table")) == n_rows
+    else:
+        with pytest.raises(fewmark.core.InputError, match="no row of that engine_version"):
+            rows_with(table, value, "the table")
 
 
 def test_chances_are_not_rounded_to_certainty() -> None:

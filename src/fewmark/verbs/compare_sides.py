@@ -65,14 +65,31 @@ def rows_with(table: pd.DataFrame, where: Mapping[str, str], what: str) -> pd.Da
     for name, value in where.items():
         if name not in table:
             raise InputError(f"{what} has no such column", got=name, hint=f"it has {', '.join(cell_columns(table))}")
-        texts = table[name].map(lambda cell: f"{cell:g}" if isinstance(cell, (int, float)) else str(cell))
-        wanted = spelled_as(pd.DataFrame({name: [value]}), table)[name].iloc[0]
-        kept = texts.str.casefold() == str(wanted).casefold()
+        texts = table[name].map(_shown)
+        wanted = str(spelled_as(pd.DataFrame({name: [value]}), table)[name].iloc[0])
+        kept = texts.str.casefold() == wanted.casefold()
+        if not kept.any():  # a number however it is written; never a text, of which 0.1 and 0.10 are two
+            kept = table[name].map(_number) == _as_number(wanted)
         if not kept.any():
             hint = f"it has {', '.join(texts.unique()[:10])}"
             raise InputError(f"{what} has no row of that {name}", got=value, hint=hint)
         table = table.loc[kept]
     return table
+
+
+def _shown(cell: object) -> str:
+    return f"{cell:.15g}" if isinstance(cell, (int, float)) and not isinstance(cell, bool) else str(cell)
+
+
+def _number(cell: object) -> float:
+    return float(cell) if isinstance(cell, (int, float)) else float("nan")
+
+
+def _as_number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def read_named(data: str | Path, side: str, notes: list[str]) -> pd.DataFrame:
