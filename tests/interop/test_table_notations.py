@@ -116,6 +116,19 @@ def test_cells_that_say_no_number_are_refused_by_row_and_column(text: str) -> No
     assert text in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("cells", "mark"),
+    [
+        (["1,234,567.5", "2,345"], "."),
+        (["1.234.567,5", "2.345"], ","),
+        (["1,234,567", "2,345"], "."),
+        (["0,1,2.5", "2,345"], None),  # a list, whose column says nothing
+    ],
+)
+def test_thousands_with_a_fraction_are_no_list(cells: list[str], mark: str | None) -> None:
+    assert decimal_mark({"tokens": cells}, "\t") == mark
+
+
 def test_one_clear_number_settles_how_the_others_are_read() -> None:
     assert notation("1,234", "0,5").decimal == ","
     assert notation("1,234", "0.5").decimal == "."

@@ -145,4 +145,4 @@ def _may_be_lists(by_comma: Sequence[str], separator: str) -> bool:
 def _is_list(name: str, cells: Sequence[str]) -> bool:
     if _LIST_NAME.search(name) and not all(map(_NOUGHT.fullmatch, cells)):
         return True
-    return any(_LIST.fullmatch(cell.strip()) and not _GROUPED.fullmatch(cell.strip()) for cell in cells)
+    return any(_LIST.fullmatch(cell) and is_malformed(cell, mark_of(cell)) for cell in map(str.strip, cells))
