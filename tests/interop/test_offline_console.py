@@ -65,7 +65,7 @@ def test_a_command_line_that_the_numbers_contradict_is_of_another_run(tmp_path: 
     [
         "Throughput: 1.84 requests/s, 2124.55 total tokens/s, 236.06 output tokens/s\nTotal num output tokens: 25600\n",
         "Throughput: 2.13 requests/s, 2458.73 tokens/s\n",
-        "Avg latency: 1.47 seconds\n",
+        "Avg latency: 1.47 seconds\n10% percentile latency: 1.46 seconds\n",
         "Prefill. latency: 3.736 s, throughput: 1096.2 token/s\nTotal. latency: 3.736 s, throughput: 1097.31 token/s\n",
     ],
 )  # fmt: skip
@@ -73,6 +73,19 @@ def test_what_was_asked_for_is_not_guessed(tmp_path: Path, text: str) -> None:
     frame = read(tmp_path, text)
     assert frame[["batch_size", "output_tokens"]].isna().all(axis=None)
     assert "does not say" in frame.iloc[0]["note"]
+
+
+def test_a_latency_that_any_log_may_hold_is_none_of_vllm(tmp_path: Path) -> None:
+    with pytest.raises(FormatError):
+        read(tmp_path, "epoch 3: loss 0.1\nAvg latency: 0.52 seconds\n")
+    told = read(tmp_path, "python benchmark_latency.py --batch-size 4\nAvg latency: 0.52 seconds\n").iloc[0]
+    assert (told["batch_size"], told["e2e_latency_s"]) == (4, 0.52)
+
+
+def test_the_engine_that_a_throughput_is_of_and_a_last_line_without_its_end(tmp_path: Path) -> None:
+    asked = "Namespace(backend='hf', model='m', num_prompts=10, input_len=4, attention_backend='x')\n"
+    row = read(tmp_path, asked + "Throughput: 2.00 requests/s, 24.00 tokens/s\nDone.").iloc[0]
+    assert (row["engine"], row["tool"], row["e2e_latency_s"]) == ("transformers", "vllm", 5.0)
 
 
 def test_a_log_that_breaks_off_within_a_number(tmp_path: Path) -> None:

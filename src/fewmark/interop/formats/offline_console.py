@@ -30,7 +30,10 @@ _PERCENTILE: Final = re.compile(rf"(\d+)% percentile latency: {_F} seconds")
 _PREFILL: Final = re.compile(rf"Prefill\. +latency: +{_F} s, +throughput: +{_F} token/s")
 _DECODE: Final = re.compile(rf"Decode\. +median latency: +{_F} s, +median throughput: +{_F} token/s")
 _WHOLE: Final = re.compile(rf"Total\. +latency: +{_F} s, +throughput: +{_F} token/s")
-_TELLING: Final = (_THROUGHPUT, _LATENCY, _WHOLE)
+_TELLING: Final = (_THROUGHPUT, _WHOLE)
+_VLLM: Final = re.compile(rf"(?i:vllm|benchmark_latency|bench latency)|Namespace\(|{_PERCENTILE.pattern}")
+_BROKEN: Final = re.compile(r"(?:^|[\s:])\d[\d.]*\Z")
+_ENGINES: Final = {"hf": "transformers", "mii": "deepspeed-mii"}  # of a throughput that is not vLLM's own
 _ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _LOGS: Final = ("", ".log", ".txt", ".out", ".err", ".md")
 _SCANNED: Final = 64 * 2**20  # a log longer than that is none of a benchmark
@@ -42,6 +45,7 @@ _OPTIONS: Final = {
     "batch_size": ("batch_size", "batch"),
     "tensor_parallel_size": ("tensor_parallel_size", "tp_size", "tp"),
     "dtype": ("dtype",),
+    "backend": ("backend",),
 }
 _SHORT: Final = re.compile(r"(?<=\s)-tp(?=[\s=])")
 
@@ -68,24 +72,31 @@ class OfflineConsole:
         words = head_text(head)
         if opens_json(words) or b"\x00" in head or path.suffix.lower() not in _LOGS or "Benchmark Result =" in words:
             return 0.0
-        if any(pattern.search(words) for pattern in _TELLING):
+        if _is_told(words):
             return 0.75
         try:
             with path.open("rb") as stream:
                 words = head_text(stream.read(_SCANNED))
         except OSError:
             return 0.0
-        return 0.75 if any(pattern.search(words) for pattern in _TELLING) else 0.0
+        return 0.75 if _is_told(words) else 0.0
 
     def read(self, path: Path) -> pd.DataFrame:
         """The canonical table, one row a run. Raises `FormatError`."""
         text = _ESCAPES.sub("", read_text(path))
-        if text[-1:] not in "\r\n" and re.search(r"[\d.]$", text):
+        if _BROKEN.search(text[-40:]):
             raise FormatError("the log breaks off within a number", hint="was it copied whole?")
         rows = list(_rows(re.split(r"\r?\n|\r", text)))
         if not rows:
             raise FormatError("the log holds no result", hint="was it copied whole?")
         return rows_to_frame(rows)
+
+
+def _is_told(words: str) -> bool:
+    """Whether a text has a result; ``Avg latency`` alone stands in logs of many kinds."""
+    if any(pattern.search(words) for pattern in _TELLING):
+        return True
+    return _LATENCY.search(words) is not None and _VLLM.search(words) is not None
 
 
 def _rows(lines: list[str]) -> Iterator[Row]:
@@ -121,6 +132,7 @@ def _number(text: str) -> float:
 
 def _throughput(log: _Log, requests: float | None, total: float | None, output: float | None) -> Row:
     row = _engine_row("vllm", log)
+    row.say("engine", _ENGINES.get(log.settings.get("backend", ""), "vllm"))
     tokens = log.totals.get("output")
     n, asked = None, count(log.settings.get("num_prompts"))
     seconds = tokens / output if tokens and output else None
