@@ -96,6 +96,16 @@ def test_compare_gives_a_verdict(shown: TestClient) -> None:
     assert re.search(r'class="verdict (PASS|FAIL|INCONCLUSIVE)"', text) or "no cell in common" in text
 
 
+@pytest.mark.slow
+def test_what_is_compared_first_has_the_metric(serve: Any, measured: list[dict[str, Any]], tmp_path: Path) -> None:
+    without = [{**row, "ttft_s": None} for row in measured[:6]]
+    others = [{**row, "accelerator": name} for row in measured[:6] for name in ("A100-80GB", "L40S")]
+    pd.DataFrame(without + others).to_csv(tmp_path / "three.csv", index=False)
+    client = serve(data=str(tmp_path / "three.csv"))
+    for address in ("/compare", "/compare?metric=ttft_s"):
+        assert 'class="verdict ' in client.get(address).text
+
+
 def test_decide_ranks_and_says_what_would_change_the_answer(shown: TestClient) -> None:
     text = page(shown, "/decide?slo.ttft_s=0.2&price.H100=3&price.A100-80GB=2", "Deploy ")
     assert "rules this choice out" in text

@@ -45,6 +45,13 @@ N_WORKERS: Final = 2
 PROMPTLY_S: Final = 1.5  # how long a page waits for an answer before it says that it is being worked out
 
 
+class _Unknown:
+    """What was never made, since None may have been."""
+
+
+UNKNOWN: Final = _Unknown()
+
+
 class KeptModels(FittedModels):
     """Fitted models kept in memory for as long as the server runs."""
 
@@ -128,15 +135,15 @@ class Snapshot:
 
     def remember(self, key: Hashable, make: Callable[[], T]) -> T:
         """What was made under this key before, or is made now: once, however many ask at the same time."""
-        if key in self.answers:
-            found: T = self.answers[key]
+        found: T | _Unknown = self.answers.get(key, UNKNOWN)  # at once: another thread may drop it
+        if not isinstance(found, _Unknown):
             return found
         with self.lock:
             making = self._making.setdefault(key, threading.RLock())
         with making:
-            if key in self.answers:
-                made: T = self.answers[key]
-                return made
+            found = self.answers.get(key, UNKNOWN)
+            if not isinstance(found, _Unknown):
+                return found
             made = make()
             with self.lock:
                 self.answers[key] = made

@@ -62,7 +62,7 @@ def compare(
             choices = [_choices(one_spelling(table)) for table, _ in read]
             where = [{name: asked.get(f"{s}.{name}", "") for name in of} for s, of in zip(SIDES, choices, strict=True)]
             if not any(keys) and not any(any(one.values()) for one in where) and choices[0]:
-                where = snapshot.remember(("compared first",), lambda: _first(read, where, metric, threshold))
+                where = snapshot.remember(("compared first", metric), lambda: _first(read, where, metric, threshold))
             found = snapshot.remember(
                 ("compare", repr(where), metric, threshold, *keys), lambda: _compared(read, where, metric, threshold)
             )
