@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 import fewmark.web
+from fewmark.web.pages.rendering import sentence
 
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
@@ -236,3 +237,16 @@ def test_uploads_are_compared_as_the_command_does(stored: TestClient, table: Pat
     assert "that upload is gone" in stored.get(f"/compare?a.upload={'0' * 20}").text
     assert "that upload is gone" in stored.get("/compare?a.upload=../uploads").text
     assert "nothing to compare" in stored.post("/compare", data={"a.upload": ""}).text
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("that is not a table", "That is not a table."),
+        ("ttft_s must be positive", "ttft_s must be positive."),
+        ("runs.csv: no row has a value", "runs.csv: no row has a value."),
+        ("2 rows left out; fewmark screen says why", "2 rows left out; the page Data says why."),
+    ],
+)
+def test_a_message_is_shown_as_a_sentence_with_names_as_they_are(message: str, shown: str) -> None:
+    assert sentence(message) == shown

@@ -33,6 +33,7 @@ STATIC: Final = Path(__file__).parent.parent / "static"
 SCREEN: Final = re.compile(
     r"fewmark screen(?: --data \S+)? (shows them|says why)(?:, --no-screen takes all as they are)?"
 )
+WORD: Final = re.compile(r"[a-z]+(?![^\s,;:)])")
 UNSAFE: Final = "<>&\u2028\u2029"
 
 
@@ -104,7 +105,9 @@ def sentence(text: str) -> str:
     """A message as a sentence; what it says of commands, said of pages."""
     text = SCREEN.sub(r"the page Data \1", text)
     text = text.replace(" (--length-tolerance)", "").replace(". the page", ". The page").strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", ")")) or not text else ".")
+    if WORD.match(text):  # a metric's or a file's name stays as it is
+        text = text[0].upper() + text[1:]
+    return text + ("" if text.endswith((".", "!", "?", ")")) or not text else ".")
 
 
 def label(name: str) -> str:
