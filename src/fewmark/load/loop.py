@@ -90,6 +90,7 @@ class Loop:
         self._backlog: deque[tuple[Sent, Decoder, list[Read], RequestStatus | None, str | None]] = deque()
         self._streams = Streams(first_slot)
         self._n_in_flight = 0
+        self._n_flowing = 0  # answers of which something came between the last two scans
         self._asked = 0
         self._longest_pause_ns = 0
         self._n_events = 0
@@ -168,15 +169,16 @@ class Loop:
             if backlog and (not events or len(backlog) > MAX_BACKLOG):
                 self._decode_one()
             if before - last_scan > scan_ns:
+                self._scan(before)
                 self._gather_s = self._gathering_s((before - last_scan) / 1e9)
                 last_scan = before
-                self._scan(before)
 
     def _gathering_s(self, elapsed_s: float) -> float:
         """How long to let reads gather before looking: they cost less together, and their times are the kernel's.
 
         No longer than 0.6 of a stream's usual gap between reads, so that they hardly ever meet in one, nor than 0.4% of
         a request: half of that is the mean wait of a stream for its next one. What is due earlier is sent in time.
+        A stream whose request waits in the server's queue has no gap, and does not count.
         """
         rate, self._n_events = self._n_events / elapsed_s, 0
         if rate < BUSY_RATE:
@@ -184,7 +186,7 @@ class Loop:
         if not self._n_answered:
             began = [c.began_ns for c in self._connections.values() if c.sent is not None]
             self._usual_s = (time.monotonic_ns() - min(began)) / 1e9 if began else 0.0
-        gather_s = min(MAX_GATHER_S, GATHER_SHARE * self._n_in_flight / rate, LAG_SHARE * self._usual_s)
+        gather_s = min(MAX_GATHER_S, GATHER_SHARE * self._n_flowing / rate, LAG_SHARE * self._usual_s)
         return gather_s if gather_s >= MIN_GATHER_S else 0.0
 
     def _is_over(self) -> bool:
@@ -368,8 +370,10 @@ class Loop:
             return
         connect_ns, stall_ns = settings.connect_timeout_s * 1e9, settings.stall_timeout_s * 1e9
         request_ns, quiet_ns = settings.request_timeout_s * 1e9, QUIET_S * 1e9
+        self._n_flowing = 0
         for connection in [c for c in self._connections.values() if c.sent is not None]:
             if connection.n_reads != connection.seen_reads:
+                self._n_flowing += connection.n_reads > 0
                 connection.seen_reads = connection.n_reads
                 connection.seen_ns = now_ns
             quiet = now_ns - connection.seen_ns

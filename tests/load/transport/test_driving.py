@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -191,6 +192,20 @@ def test_kept_chunks_say_what_came_when(server, load, wire, workers):
     (record,) = result.records
     assert [text for _, text in result.chunks[0]] == [" t0", " t1", " t2", " t3"]
     assert (result.chunks[0][0][0], result.chunks[0][-1][0]) == (record.first_chunk_s, record.last_token_s)
+
+
+def test_reads_do_not_gather_for_longer_than_the_gaps_of_streams_that_flow():
+    """Of 256 streams 64 have a chunk each 5 ms; the others wait in the server's queue."""
+    loop = Loop(Endpoint("http://127.0.0.1:9"), LoadSettings(concurrency=256), None, lambda *_: None)
+    now = time.monotonic_ns()
+    for fd in range(256):
+        loop._connections[fd] = SimpleNamespace(
+            sent=SimpleNamespace(send_ns=1), decoder=SimpleNamespace(), reads=[], began_ns=now, seen_ns=now,
+            seen_reads=0, n_reads=10 if fd % 4 == 0 else 0,
+        )  # fmt: skip
+    loop._n_in_flight, loop._n_events, loop._n_answered, loop._usual_s = 256, 640, 1, 5.0
+    loop._scan(now)
+    assert 0.001 < loop._gathering_s(0.05) < 0.005
 
 
 def test_a_hundred_streams(server, load, wire):
