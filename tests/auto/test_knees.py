@@ -190,10 +190,26 @@ def test_an_order_of_rates_moves_what_is_unsure() -> None:
     first, pace = np.log(0.05), np.log(0.0112)  # 11.2 s: 5.7 requests a second
     logs = {"ttft_s": np.full(2, first), "tpot_s": np.full(2, pace), "e2e_latency_s": np.full(2, np.log(11.2388))}
     sds = {"ttft_s": np.array([0.01, 1.0]), "tpot_s": np.array([0.02, 1e-4]), "e2e_latency_s": np.full(2, 0.02)}
-    keep_rate(order, table, logs, sds, np.full(2, -np.inf), np.full(2, 1000.0))
+    keep_rate(
+        order, table, logs, sds, {"ttft_s": np.full(2, -np.inf), "tpot_s": np.full(2, -np.inf)}, np.full(2, 1000.0)
+    )
     assert np.exp(logs["e2e_latency_s"]) == pytest.approx(64 / 5.5 * np.exp(-0.02), rel=1e-3)
     assert logs["ttft_s"][0] == pytest.approx(first, abs=0.01) and logs["tpot_s"][0] > pace + 0.01
     assert logs["ttft_s"][1] > first + 1.0 and logs["tpot_s"][1] == pytest.approx(pace, abs=1e-3)
+
+
+def test_an_order_of_rates_takes_no_pace_below_what_can_be() -> None:
+    X = pd.DataFrame(
+        [{"engine": "e", "model": MODELS[0], "concurrency": 16.0, "input_tokens": 128.0, "output_tokens": 128.0}]
+    )
+    table = featurise(X, "e2e_latency_s", load_facts(()), Encoder())
+    fewer = np.log2([[128.0, 128.0, 8.0], [128.0, 128.0, 32.0], [128.0, 128.0, 32.0]])
+    order = Order(fewer, {RATE: np.log([8.0, 8.0, 8.0])}, np.full(3, table.deployment[0]), {RATE: 0.02})
+    logs = {"ttft_s": np.log([0.02]), "tpot_s": np.log([0.03]), "e2e_latency_s": np.log([3.83])}
+    sds = {"ttft_s": np.array([0.02]), "tpot_s": np.array([0.1]), "e2e_latency_s": np.array([0.05])}
+    keep_rate(order, table, logs, sds, {"ttft_s": np.log([0.01]), "tpot_s": np.log([0.029])}, np.array([128.0]))
+    assert np.exp(logs["tpot_s"]) == pytest.approx(0.029)
+    assert np.exp(logs["e2e_latency_s"]) == pytest.approx(np.exp(logs["ttft_s"]) + 127 * 0.029)
 
 
 def test_what_was_measured_can_be() -> None:

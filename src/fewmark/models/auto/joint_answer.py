@@ -91,12 +91,13 @@ class JointProcesses:
         numbered = each[self.numbering].features
         if self.order is not None:
             self.order.keep(numbered.axes, numbered.deployment, {name: logs[name] for name in (TTFT, TPOT)})
-        for name in (TTFT, TPOT):
-            logs[name] = np.maximum(logs[name], each[name].floor)
+        floors = {name: each[name].floor for name in (TTFT, TPOT)}
+        for name, floor in floors.items():
+            logs[name] = np.maximum(logs[name], floor)
         with np.errstate(divide="ignore"):
             logs[E2E] = np.logaddexp(logs[TTFT], np.log(output_tokens - 1) + logs[TPOT])
         if self.order is not None:
-            keep_rate(self.order, numbered, logs, sds, each[TTFT].floor, output_tokens)
+            keep_rate(self.order, numbered, logs, sds, floors, output_tokens)
         together = {
             name: replace(one, mean=logs[name], sd=sds[name], silent=self.process.out_of_reach(table))
             for name, one in each.items()

@@ -8,6 +8,7 @@ The notation is that of `fewmark.models.auto.model`; m cells are asked about.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -27,7 +28,7 @@ def keep_rate(
     table: Features,
     logs: dict[str, FloatArray],
     sds: dict[str, FloatArray],
-    floor: FloatArray,
+    floors: Mapping[str, FloatArray],
     output_tokens: FloatArray,
 ) -> None:
     """Let closed loops serve as many requests a second as there may be, in place.
@@ -38,7 +39,7 @@ def keep_rate(
     Parameters
     ----------
     logs, sds : by latency, (m,) each
-    floor : (m,), the log of the least seconds of a first token
+    floors : (m,) for first token and pace, the logs of their least seconds
     output_tokens : (m,)
     """
     least, most = order.whole_bounds(table.axes, table.deployment, table.online)
@@ -49,7 +50,8 @@ def keep_rate(
     said = {TTFT: logs[TTFT][moved], TPOT: logs[TPOT][moved], E2E: kept[moved]}
     variances = {name: np.maximum(sds[name][moved], LEAST_SD) ** 2 for name in (TTFT, TPOT)}
     log_t, log_p, _ = project(said, variances | {E2E: np.full(len(moved), LEAST_SD**4)}, output_tokens[moved])
-    log_t = np.maximum(log_t, np.maximum(floor[moved], said[TTFT] - MAX_CUT))
+    log_t = np.maximum(log_t, np.maximum(floors[TTFT][moved], said[TTFT] - MAX_CUT))
+    log_p = np.maximum(log_p, floors[TPOT][moved])
     first, decoding = np.exp(log_t), (output_tokens[moved] - 1) * np.exp(log_p)
     logs[TTFT][moved], logs[TPOT][moved] = log_t, log_p
     logs[E2E][moved] = np.log(first + decoding)
