@@ -54,6 +54,13 @@ def pairs():
         yield make
 
 
+def await_data(fd):
+    """Wait until something can be read, which on a busy machine may be a moment after it was sent."""
+    ready = select.poll()
+    ready.register(fd, POLLIN)
+    assert ready.poll(10_000)
+
+
 def test_data_times_ends_and_other_events(pairs):
     flows = Flows()
     made = [pairs() for _ in range(8)] + [pairs(stamped=False)]
@@ -65,6 +72,8 @@ def test_data_times_ends_and_other_events(pairs):
     for (server, _), data in zip(made, sent, strict=True):
         server.sendall(data)
     events = [(heard.fd, POLLIN) for _, heard in made]
+    for fd, _ in events:
+        await_data(fd)
     others = [(10_000, POLLIN), (made[0][1].fd, POLLOUT)]
     assert list(flows.read([*events, *others])) == others
     slow = made[6][1]
@@ -81,11 +90,8 @@ def test_data_times_ends_and_other_events(pairs):
     made[0][0].close()
     made[1][0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     made[1][0].close()
-    ending = select.poll()
     for _, heard in made[:2]:
-        ending.register(heard.fd, POLLIN)
-        assert ending.poll(10_000)
-        ending.unregister(heard.fd)
+        await_data(heard.fd)
     flows.read(events[:6])
     told = [heard.told for _, heard in made[:6]]
     assert told == [[("closed",)], [("failed", ConnectionResetError)], *[[("failed", BlockingIOError)]] * 4]
