@@ -88,6 +88,16 @@ def test_the_engine_that_a_throughput_is_of_and_a_last_line_without_its_end(tmp_
     assert (row["engine"], row["tool"], row["e2e_latency_s"]) == ("transformers", "vllm", 5.0)
 
 
+def test_of_two_results_in_a_row_each_has_its_own_lines(tmp_path: Path) -> None:
+    rates = "Throughput: 1.00 requests/s, {0}.00 total tokens/s, {1}.00 output tokens/s\n"
+    totals = "Total num prompt tokens:  {2}\nTotal num output tokens:  {3}\n"
+    runs = "".join((rates + totals).format(*numbers) for numbers in ((12, 8, 40, 80), (24, 16, 80, 160)))
+    frame = read(tmp_path, "vllm bench throughput --num-prompts 10\n" + runs)
+    assert frame[["batch_size", "input_tokens", "output_tokens"]].to_numpy().tolist() == [[10, 4, 8], [10, 8, 16]]
+    times = "Avg latency: {0}.0 seconds\n50% percentile latency: {0}.1 seconds\n"
+    assert read(tmp_path, times.format(1) + times.format(2))["e2e_latency_s"].tolist() == [1.1, 2.1]
+
+
 def test_a_log_that_breaks_off_within_a_number(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="breaks off"):
         read(tmp_path, "Throughput: 2.13 requests/s, 2458.73 tokens/s\nTotal num output tokens:  256")

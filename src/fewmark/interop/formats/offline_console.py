@@ -108,10 +108,10 @@ def _rows(lines: list[str]) -> Iterator[Row]:
         elif "Benchmark ..." in line:
             log.warming = False
         if found := _THROUGHPUT.search(line):
-            log.totals = {kind: float(n) for kind, n in _TOTAL.findall("\n".join(block[at : at + 8]))}
+            log.totals = {kind: float(n) for kind, n in _TOTAL.findall(_below(block, at, 8))}
             yield _throughput(log, *(None if value is None else _number(value) for value in found.groups()))
         elif found := _LATENCY.search(line):
-            known = {int(p): _number(s) for p, s in _PERCENTILE.findall("\n".join(block[at : at + 12]))}
+            known = {int(p): _number(s) for p, s in _PERCENTILE.findall(_below(block, at, 12))}
             yield _latency(log, _number(found[1]), known)
         elif found := _PREFILL.search(line):
             log.prefill, log.decode = (_number(found[1]), _number(found[2])), None
@@ -121,6 +121,14 @@ def _rows(lines: list[str]) -> Iterator[Row]:
             if not log.warming:
                 yield _one_batch(log, _number(found[1]), _number(found[2]))
             log.prefill = log.decode = None
+
+
+def _below(lines: list[str], at: int, most: int) -> str:
+    """At most so many lines from a result's first one on, and none of the next result's."""
+    end = at + 1
+    while end < min(at + most, len(lines)) and not (_THROUGHPUT.search(lines[end]) or _LATENCY.search(lines[end])):
+        end += 1
+    return "\n".join(lines[at:end])
 
 
 def _number(text: str) -> float:
