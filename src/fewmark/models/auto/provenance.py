@@ -13,7 +13,10 @@ from fewmark.models.auto.featuriser import UNUSABLE
 from fewmark.models.auto.local_experts import MAX_DOUBLINGS, LocalExperts
 from fewmark.tables.arrays import BoolArray
 
-TOO_VAGUE: Final = f"out of domain: too little is known, an interval would span more than a factor of {MAX_SPAN:g}"
+TOO_VAGUE: Final = (
+    "out of domain: too little is known of it, or of a latency that it follows from, "
+    f"for an interval that spans a factor of {MAX_SPAN:g} or less"
+)
 
 
 def provenance(table: Features, experts: LocalExperts, silent: BoolArray) -> NDArray[np.str_]:
