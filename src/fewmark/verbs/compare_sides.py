@@ -71,7 +71,7 @@ def rows_with(table: pd.DataFrame, where: Mapping[str, str], what: str) -> pd.Da
         if not kept.any():  # a number however it is written; never a text, of which 0.1 and 0.10 are two
             kept = table[name].map(_number) == _as_number(wanted)
         if not kept.any():
-            hint = f"it has {', '.join(texts.unique()[:10])}"
+            hint = f"it has {', '.join(texts[table[name].notna()].unique()[:10]) or 'none'}"
             raise InputError(f"{what} has no row of that {name}", got=value, hint=hint)
         table = table.loc[kept]
     return table
