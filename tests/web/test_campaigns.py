@@ -57,10 +57,10 @@ def test_nothing_is_started_without_permission(serve: Any, tmp_path: Path, shown
         ({"budget": ""}, "needs a budget or an error"),
         ({"budget": "soon"}, "positive duration"),
         ({"suite": "../../etc/passwd"}, "not one of those offered"),
-        ({"target": "speed"}, "unknown metric"),
-        ({"price_per_h": "-1"}, "price per h must be a positive number"),
+        ({"target": "speed"}, "Unknown metric"),
+        ({"price_per_h": "-1"}, "Price per h must be a positive number"),
         ({"target_error": "200"}, "below 100%"),
-        ({"suite": ""}, "a plan needs deployments"),
+        ({"suite": ""}, "A plan needs deployments"),
     ],
 )
 def test_wrong_requests_are_told(stored_with_runs: TestClient, changed: dict[str, str], said: str) -> None:
