@@ -327,6 +327,11 @@ def test_llmservingsim_whose_output_is_the_position_of_its_end(tmp_path: Path) -
     text = "instance id,request id,model,input,output,arrival,end_time,latency,queuing_delay,TTFT,TPOT,ITL\n"
     row = one(tmp_path, text + '0,7,m,16,25,0,1050000000,1050000000,0,150000000,112500000,"[112500000]"\n', "sim.csv")
     assert (row["input_tokens"], row["output_tokens"], row["tpot_s"]) == (16, 9, pytest.approx(0.1125))
+    alone = '0,8,m,16,17,0,150000000,150000000,0,150000000,0,"[]"\n'  # one token, which took no time after the first
+    both = one(
+        tmp_path, text + '0,7,m,16,25,0,1050000000,1050000000,0,150000000,112500000,"[112500000]"\n' + alone, "sim.csv"
+    )
+    assert (both["input_tokens"], both["output_tokens"]) == (16, 5)
     later = one(tmp_path, text + '0,7,m,16,9,0,1050000000,1050000000,0,150000000,112500000,"[112500000]"\n', "sim.csv")
     assert (later["output_tokens"], later["tpot_s"]) == (9, pytest.approx(0.1125))
 

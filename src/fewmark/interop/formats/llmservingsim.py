@@ -96,6 +96,8 @@ def _simulated(columns: Mapping[str, Sequence[str]]) -> list[Row]:
     rows = []
     for model, places in by_model.items():
         records, ends_told = RequestRecords(), 0
+        requests: list[tuple[float, float | None, float | None, float | None]] = []
+        by_end: list[bool | None] = []  # whether the output is the position of its end; None where no time tells
         for place in places:
             latency, first = positive(columns["latency"][place]), positive(columns["TTFT"][place])
             made = columns["generated_tokens"][place] if "generated_tokens" in columns else columns["output"][place]
@@ -106,7 +108,12 @@ def _simulated(columns: Mapping[str, Sequence[str]]) -> list[Row]:
                 )
             told = positive(made)
             step = positive(columns["TPOT"][place]) if "TPOT" in columns else None
-            if given and told and first and step and _is_end(told, given, 1 + (latency - first) / step):
+            timed = 1 + (latency - first) / step if first and step else None
+            by_end.append(_is_end(told, given, timed) if given and told and timed else None)
+            requests.append((latency, first, given, told))
+        others = any(by_end) and False not in by_end  # one token takes no time after its first, and is written alike
+        for (latency, first, given, told), is_end in zip(requests, by_end, strict=True):
+            if given and told and told > given and (others if is_end is None else is_end):
                 told, ends_told = told - given, ends_told + 1
             records.add(latency * _NS, None if first is None else first * _NS, given, told)
         row = predicted_row("llmservingsim", None)
