@@ -170,3 +170,13 @@ def test_open_loops_alone_make_a_model() -> None:
 
 def test_every_percentile_has_a_mean() -> None:
     assert {base for base, _ in PERCENTILE_METRICS.values()} == {"ttft_s", "tpot_s", "itl_s", "e2e_latency_s"}
+
+
+def test_an_open_loop_of_unknown_lengths_is_silent_and_leaves_the_others_answered() -> None:
+    table = serving(kind="request_rate").drop(columns=["tpot_s", "e2e_latency_s"]).head(12)
+    model = AutoByLoad(target="ttft_s").fit(table, table["ttft_s"].to_numpy())
+    asked = table[cell_columns(table)].head(3)
+    asked.loc[1, "input_tokens"] = np.nan
+    answers = model.answer(asked)
+    assert np.isfinite(answers.value).tolist() == [True, False, True]
+    assert "must be known" in answers.abstained[1]

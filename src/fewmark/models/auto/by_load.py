@@ -21,7 +21,7 @@ from fewmark.core.metrics import PERCENTILE_METRICS
 from fewmark.facts.facts import user_files
 from fewmark.models.auto.local_experts import arrays_under
 from fewmark.models.auto.model import AutoModel
-from fewmark.models.auto.open_loop import UNSEEN, OpenLoops
+from fewmark.models.auto.open_loop import UNSEEN, UNTOLD, OpenLoops
 from fewmark.models.auto.percentiles import Percentiles
 from fewmark.models.auto.public_prior import Prior
 from fewmark.models.base import Answers, Model
@@ -29,7 +29,7 @@ from fewmark.models.design import anchors
 from fewmark.models.state import Arrays, State, part, text, whole
 from fewmark.tables.arrays import BoolArray, FloatArray
 from fewmark.tables.cells import check_target
-from fewmark.tables.columns import load_kind_of
+from fewmark.tables.columns import load_kind_of, numbers_of
 
 OPEN: Final = LOAD_COLUMNS.index("request_rate")
 
@@ -168,10 +168,14 @@ class AutoByLoad(Model):
             _put(out, np.flatnonzero(~rate), self.closed_.answer(X[~rate], confidence_level))
         elif not rate.all():
             _silence(out, np.flatnonzero(~rate), "no batch and no closed loop was measured, only open loops")
-        if self.open_ is not None and rate.any():
-            _put(out, np.flatnonzero(rate), self.open_.answer(X[rate], confidence_level))
-        elif rate.any():
+        if self.open_ is None:
             _silence(out, np.flatnonzero(rate), UNSEEN)
+        elif rate.any():
+            sizes = np.stack([numbers_of(X, name) for name in ("input_tokens", "output_tokens", "request_rate")])
+            told = rate & (np.isfinite(sizes) & (sizes > 0)).all(axis=0)
+            if told.any():
+                _put(out, np.flatnonzero(told), self.open_.answer(X[told], confidence_level))
+            _silence(out, np.flatnonzero(rate & ~told), UNTOLD)
         return out
 
     def predict(self, X: pd.DataFrame) -> FloatArray:

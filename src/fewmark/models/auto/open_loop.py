@@ -24,6 +24,7 @@ from fewmark.tables.identity import deployment_columns, group_codes
 UNSEEN: Final = (
     "no open loop (request_rate) of this deployment was measured, and none follows from batches or closed loops"
 )
+UNTOLD: Final = "input_tokens, output_tokens and request_rate must be known and positive"
 BEYOND: Final = "beyond the largest request rate measured of this deployment, where its queue may grow without end"
 TOO_FEW: Final = "too few open loops (request_rate) were measured for an interval"
 MIN_CELLS: Final = 4
