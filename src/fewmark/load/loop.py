@@ -28,7 +28,7 @@ from fewmark.load.streams import Streams
 SCAN_S: Final = 0.05
 MIN_GATHER_S: Final = 0.0003
 MAX_GATHER_S: Final = 0.008
-GATHER_SHARE: Final = 0.6  # of a stream's usual gap between reads
+GATHER_SHARE: Final = 1 / 3  # of a stream's usual gap between reads
 LAG_SHARE: Final = 0.004  # of a request
 BUSY_RATE: Final = 2_000  # reads a second
 QUIET_S: Final = 1.0  # an answer that said [DONE] and then nothing is over
@@ -176,7 +176,7 @@ class Loop:
     def _gathering_s(self, elapsed_s: float) -> float:
         """How long to let reads gather before looking: they cost less together, and their times are the kernel's.
 
-        No longer than 0.6 of a stream's usual gap between reads, so that they hardly ever meet in one, nor than 0.4% of
+        No longer than a third of a stream's usual gap between reads, so that they hardly ever meet in one, nor than 0.4% of
         a request: half of that is the mean wait of a stream for its next one. What is due earlier is sent in time.
         A stream whose request waits in the server's queue has no gap, and does not count.
         """
