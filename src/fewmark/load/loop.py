@@ -177,8 +177,8 @@ class Loop:
         """How long to let reads gather before looking: they cost less together, and their times are the kernel's.
 
         No longer than a third of a stream's usual gap between reads, so that they hardly ever meet in one, nor than
-        0.4% of a request: half of that is the mean wait of a stream for its next one. What is due earlier is sent in time.
-        A stream whose request waits in the server's queue has no gap, and does not count.
+        0.4% of a request: half of that is the mean wait of a stream for its next one. What is due earlier is sent in
+        time. A stream whose request waits in the server's queue has no gap, and does not count.
         """
         rate, self._n_events = self._n_events / elapsed_s, 0
         if rate < BUSY_RATE:
