@@ -16,6 +16,7 @@ from fewmark.cli.recommend import command
 from fewmark.decide.names import candidate_names, short_names
 from fewmark.decide.recommend import percent, recommend
 from fewmark.decide.slo import Distribution, Objective
+from fewmark.decide.worlds import RATE_TOLERANCE, possible
 from fewmark.interop import write_table
 from fewmark.models.feasibility import Feasibility
 from fewmark.verbs.compare_sides import rows_with
@@ -227,3 +228,12 @@ def test_chances_are_not_rounded_to_certainty() -> None:
     assert [percent(share) for share in (0.0, 1e-115, 0.5, 0.999, 1.0, np.nan)] == [
         "0%", "<1%", "50%", ">99%", "100%", "unknown",
     ]  # fmt: skip
+
+
+def test_a_bound_on_an_unknown_rate_is_no_belief() -> None:
+    """The rate of few users bounds that of many; where a model says nothing of many, neither does it."""
+    cells = pd.DataFrame({"engine": "e", "input_tokens": 8, "output_tokens": 8, "concurrency": [1.0, 64.0, 512.0]})
+    rates = np.array([[100.0, 110.0], [9000.0, 3000.0], [np.nan, np.nan]])
+    found = possible(rates, cells, np.array([True, False, False]))
+    assert found[1] == pytest.approx([100 * 64 * RATE_TOLERANCE, 3000.0])
+    assert np.isnan(found[2]).all()

@@ -42,8 +42,9 @@ def possible(rate: FloatArray, cells: pd.DataFrame, measured: BoolArray) -> Floa
         limit: FloatArray | None = None  # of the rate for each unit of load
         for place, row in enumerate(rows):
             if limit is not None and not measured[row]:
-                # nothing is known of an abstained load, and nothing follows from it
-                rate[row] = np.fmin(rate[row], RATE_TOLERANCE * limit * load[row])
+                # nothing is known of an abstained load, and nothing follows from it: what bounds it is no belief
+                most = np.fmin(rate[row], RATE_TOLERANCE * limit * load[row])
+                rate[row] = np.where(np.isnan(rate[row]), np.nan, most)
             above = rows[place + 1 :][measured[rows[place + 1 :]]]
             if not (middle[above] / load[above] > RATE_TOLERANCE * np.median(rate[row]) / load[row]).any():
                 limit = rate[row] / load[row]
