@@ -232,8 +232,11 @@ def test_chances_are_not_rounded_to_certainty() -> None:
 
 def test_a_bound_on_an_unknown_rate_is_no_belief() -> None:
     """The rate of few users bounds that of many; where a model says nothing of many, neither does it."""
-    cells = pd.DataFrame({"engine": "e", "input_tokens": 8, "output_tokens": 8, "concurrency": [1.0, 64.0, 512.0]})
-    rates = np.array([[100.0, 110.0], [9000.0, 3000.0], [np.nan, np.nan]])
-    found = possible(rates, cells, np.array([True, False, False]))
+    cells = pd.DataFrame(
+        {"engine": "e", "input_tokens": 8, "output_tokens": 8, "concurrency": [1.0, 64.0, 512.0, 1024.0]}
+    )
+    rates = np.array([[100.0, 110.0], [9000.0, 3000.0], [np.nan, np.nan], [1e9, 4000.0]])
+    found = possible(rates, cells, np.array([True, False, False, False]))
     assert found[1] == pytest.approx([100 * 64 * RATE_TOLERANCE, 3000.0])
     assert np.isnan(found[2]).all()
+    assert found[3] == pytest.approx([found[1, 0] * 16 * RATE_TOLERANCE, 4000.0])

@@ -47,7 +47,8 @@ def possible(rate: FloatArray, cells: pd.DataFrame, measured: BoolArray) -> Floa
                 rate[row] = np.where(np.isnan(rate[row]), np.nan, most)
             above = rows[place + 1 :][measured[rows[place + 1 :]]]
             if not (middle[above] / load[above] > RATE_TOLERANCE * np.median(rate[row]) / load[row]).any():
-                limit = rate[row] / load[row]
+                own = rate[row] / load[row]
+                limit = own if limit is None else np.where(np.isnan(own), limit, own)
     return rate
 
 
