@@ -103,6 +103,8 @@ class VllmEngine:
             os.environ["OMP_NUM_THREADS"] = str(whole(options, "threads", 1))
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         on_cpu = _on_cpu(deployment)
+        if on_cpu and "threads" in options:  # where OpenMP was there first
+            importlib.import_module("torch").set_num_threads(whole(options, "threads", 1))
         # of other types, and of parts of a model, the number of parameters is not told by the configuration
         self._known = deployment if kind in ARCHITECTURES and (deployment.tensor_parallel_size or 1) == 1 else None
         if self._known is not None:
