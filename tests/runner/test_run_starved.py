@@ -120,7 +120,7 @@ def starved_then_fed(folder, starve, feed):
 @pytest.mark.slow
 def test_a_file_that_may_not_grow_stops_the_run_and_it_goes_on_when_it_may(tmp_path):
     (tmp_path / "suite.yaml").write_text(SUITE)
-    starved_then_fed(tmp_path, lambda: run_in(tmp_path, limit=340_000), lambda: run_in(tmp_path))
+    starved_then_fed(tmp_path, lambda: run_in(tmp_path, limit=640_000), lambda: run_in(tmp_path))
 
 
 @pytest.mark.slow
@@ -128,7 +128,7 @@ def test_a_file_that_may_not_grow_stops_the_run_and_it_goes_on_when_it_may(tmp_p
 def test_a_full_disk_stops_the_run_and_it_goes_on_when_there_is_room(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=480k", "none", disk], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=800k", "none", disk], capture_output=True)
     if mounted.returncode:
         pytest.skip("a container that may not mount; the limit on files above is tested everywhere")
     try:

@@ -84,7 +84,7 @@ def test_what_was_only_imported_is_not_started(stored_with_runs: TestClient, unt
     # a row of a file may name any program as an option of its engine
     key = stored_with_runs.get("/v1/deployments").json()[0]["key"]
     form = {"d": key, "lengths": "8-8", "loads": "1,2", "budget": "10s", "target": "throughput_tok_s"}
-    assert "only what was run into this store before" in stored_with_runs.post("/campaigns", data=form).text
+    assert "Only what was run into this store before" in stored_with_runs.post("/campaigns", data=form).text
     page = until(
         lambda: text if "The whole space as a suite" in (text := planned(stored_with_runs, key)) else None, "planned"
     )
