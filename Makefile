@@ -36,7 +36,7 @@ test: $(VENV)/.dev ## Run the fast tests (real engine, real PostgreSQL, real bro
 	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 test-slow: $(VENV)/.dev ## Run the slow tests only
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "slow and not real_engine" -o timeout=1800
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -m "slow and not real_engine" -o timeout=1800
 
 test-all: test test-slow ## Run the fast tests, then the slow ones
 
