@@ -93,10 +93,15 @@ def token_costs(
     )
 
 
-def replicas(demand_tok_s: float, throughput_tok_s: FloatArray) -> FloatArray:
-    """Deployments needed for a demanded output rate, (n,). Raises `InputError` if the demand is not positive."""
+def require_demand(demand_tok_s: float) -> None:
+    """Raise `InputError` unless a demanded output rate is a positive number."""
     if not (np.isfinite(demand_tok_s) and demand_tok_s > 0):
         raise InputError("the demanded load must be a positive number of output tokens per second", got=demand_tok_s)
+
+
+def replicas(demand_tok_s: float, throughput_tok_s: FloatArray) -> FloatArray:
+    """Deployments needed for a demanded output rate, (n,). Raises `InputError` if the demand is not positive."""
+    require_demand(demand_tok_s)
     return np.ceil(demand_tok_s / throughput_tok_s - 1e-9)
 
 

@@ -99,12 +99,13 @@ class VllmEngine:
             raise unsupported(f"max_model_len {self._length} exceeds the model's context of {context} tokens")
         self._sequences = whole(options, "max_num_seqs", DEFAULT_SEQUENCES)
         self._vocabulary = int(fields.get("vocab_size", 32000))
-        if "threads" in options:  # before torch is imported, whose OpenMP looks for it then and never again
-            os.environ["OMP_NUM_THREADS"] = str(whole(options, "threads", 1))
+        threads = whole(options, "threads", 1) if "threads" in options else None
+        if threads is not None:  # before torch is imported, whose OpenMP looks for it then and never again
+            os.environ["OMP_NUM_THREADS"] = str(threads)
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         on_cpu = _on_cpu(deployment)
-        if on_cpu and "threads" in options:  # where OpenMP was there first
-            importlib.import_module("torch").set_num_threads(whole(options, "threads", 1))
+        if on_cpu and threads is not None:  # where OpenMP was there first
+            importlib.import_module("torch").set_num_threads(threads)
         # of other types, and of parts of a model, the number of parameters is not told by the configuration
         self._known = deployment if kind in ARCHITECTURES and (deployment.tensor_parallel_size or 1) == 1 else None
         if self._known is not None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fewmark.core import Advice, InputError, ModelError
 from fewmark.core.columns import LOAD_COLUMNS
 from fewmark.core.fractions import require_fraction
-from fewmark.decide.cost import hourly_cost, power_w, replicas, token_costs
+from fewmark.decide.cost import hourly_cost, power_w, replicas, require_demand, token_costs
 from fewmark.decide.prices import Prices, load_prices
 from fewmark.decide.recommend import Recommendation, percent
 from fewmark.decide.recommend import recommend as rank
@@ -163,7 +163,7 @@ def recommend(
     objectives = parse_objectives(slo)
     require_fraction("the assurance", assurance)
     if demand_tok_s is not None:
-        replicas(demand_tok_s, np.ones(1))  # refuses a demand that is none, before anything is fitted
+        require_demand(demand_tok_s)  # before anything is fitted
     priced = load_prices(prices) if isinstance(prices, (str, Path)) else prices
     progress("reading")
     known = read_source(data, store=store, screened=screened)

@@ -57,7 +57,7 @@ def plan(
     target = target if target in snapshot.targets else snapshot.targets[0]
     cells, deployments = curves.known_cells(snapshot, target)
     chosen = deployments.chosen(d, MOST_DEPLOYMENTS)
-    pairs = curves.length_pairs(cells)[:FIRST_PAIRS]
+    pairs = curves.lengths_of(snapshot, target)[0][:FIRST_PAIRS]
     lengths = lengths or ", ".join(f"{a:g}-{b:g}" for a, b, _ in pairs)
     loads = loads or "1, 2, 4, 8, 16, 32, 64"
     planned, problem, suite = None, None, None
